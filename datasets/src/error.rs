@@ -1,0 +1,345 @@
+//! What can go wrong: one enum for data sets, one for single images. Every text is one line and ours.
+
+use crate::Skipped;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// How a data folder of photos should look; the tail of several messages.
+const LAYOUT_HINT: &str = "put each class in a folder of its own, e.g. photos/cats/ and photos/dogs/";
+
+/// Why a data set could not be opened or loaded.
+#[derive(Debug)]
+pub enum DatasetError {
+    /// The operating system refused to list or read something.
+    Io {
+        /// What was being read.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Nothing exists at the path.
+    NotFound {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// There is a data set of a known kind, but no image in it.
+    Empty {
+        /// The data set.
+        path: PathBuf,
+        /// What was found instead, as a clause.
+        found: String,
+    },
+    /// All images belong to one class, so there is nothing to tell apart.
+    OneClass {
+        /// The data set.
+        path: PathBuf,
+        /// The only class.
+        class: String,
+    },
+    /// The path holds no layout we know.
+    UnknownLayout {
+        /// The path as given.
+        path: PathBuf,
+        /// What was found and what would be understood.
+        found: String,
+    },
+    /// An IDX file is damaged, or its labels do not fit its images.
+    BadIdx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A CIFAR binary file is damaged or of another version.
+    BadCifar {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A ZIP archive cannot be read.
+    BadZip {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A CSV manifest is malformed.
+    BadCsv {
+        /// The file.
+        path: PathBuf,
+        /// Line number from 1, when one line is to blame.
+        line: Option<u64>,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A CSV manifest names files that are not there.
+    MissingFiles {
+        /// The manifest.
+        path: PathBuf,
+        /// The first few missing names, as written in the manifest.
+        first: Vec<String>,
+        /// How many are missing in all.
+        total: usize,
+    },
+    /// More images are unreadable than the caller accepts.
+    TooManyBad {
+        /// Unreadable images in all.
+        bad: usize,
+        /// Images tried.
+        total: usize,
+        /// The accepted fraction.
+        max_bad: f32,
+        /// The first few, with reasons.
+        first: Vec<Skipped>,
+    },
+    /// A stated limit of the reader was passed.
+    Limit {
+        /// The data set.
+        path: PathBuf,
+        /// Which limit, with numbers.
+        what: String,
+    },
+    /// The resized images would not fit in memory.
+    Memory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes that may be used.
+        limit: u64,
+    },
+    /// Preprocessing values that make no sense.
+    BadPreprocessing {
+        /// Which value, and what it may be.
+        what: String,
+    },
+    /// Split fractions that leave nothing to train on or are not numbers.
+    BadFractions {
+        /// The fraction for validation.
+        val: f32,
+        /// The fraction for test.
+        test: f32,
+    },
+    /// A word that names none of the choices.
+    UnknownName {
+        /// What kind of thing was asked for.
+        what: &'static str,
+        /// The word as given.
+        given: String,
+        /// The words that are understood.
+        allowed: &'static str,
+    },
+    /// The caller raised the stop flag.
+    Stopped,
+}
+
+impl fmt::Display for DatasetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: cannot read: {source}", path.display()),
+            Self::NotFound { path } => {
+                write!(f, "{}: no such file or folder; check the spelling", path.display())
+            }
+            Self::Empty { path, found } => {
+                write!(f, "{}: no images found ({found}); {LAYOUT_HINT}", path.display())
+            }
+            Self::OneClass { path, class } => write!(
+                f,
+                "{}: only one class found ({class:?}), but telling images apart needs two; {LAYOUT_HINT}",
+                path.display()
+            ),
+            Self::UnknownLayout { path, found } => write!(f, "{}: {found}", path.display()),
+            Self::BadIdx { path, what } => write!(f, "{}: bad IDX file: {what}", path.display()),
+            Self::BadCifar { path, what } => write!(f, "{}: bad CIFAR file: {what}", path.display()),
+            Self::BadZip { path, what } => write!(f, "{}: bad ZIP archive: {what}", path.display()),
+            Self::BadCsv { path, line: Some(line), what } => {
+                write!(f, "{}: line {line}: {what}", path.display())
+            }
+            Self::BadCsv { path, line: None, what } => write!(f, "{}: {what}", path.display()),
+            Self::MissingFiles { path, first, total } => {
+                write!(
+                    f,
+                    "{}: {total} of the listed files do not exist: {}",
+                    path.display(),
+                    first.join(", ")
+                )?;
+                if *total > first.len() {
+                    write!(f, " and {} more", total - first.len())?;
+                }
+                write!(f, "; paths are relative to the folder of the CSV file")
+            }
+            Self::TooManyBad { bad, total, max_bad, first } => {
+                write!(f, "{bad} of {total} images are unreadable (at most {}% accepted): ", max_bad * 100.0)?;
+                for (i, skipped) in first.iter().enumerate() {
+                    let separator = if i == 0 { "" } else { "; " };
+                    write!(f, "{separator}{}: {}", skipped.name, skipped.reason)?;
+                }
+                if *bad > first.len() {
+                    write!(f, "; and {} more", bad - first.len())?;
+                }
+                Ok(())
+            }
+            Self::Limit { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Memory { needed, limit } => write!(
+                f,
+                "the resized images need {:.1} GiB of memory and {:.1} GiB may be used; choose a smaller image size",
+                gib(*needed),
+                gib(*limit)
+            ),
+            Self::BadPreprocessing { what } => write!(f, "bad preprocessing: {what}"),
+            Self::BadFractions { val, test } => write!(
+                f,
+                "split fractions val {val} and test {test} must be 0 or more and leave something to train on (sum below 1)"
+            ),
+            Self::UnknownName { what, given, allowed } => {
+                write!(f, "unknown {what} {given:?}; choose one of {allowed}")
+            }
+            Self::Stopped => write!(f, "stopped while loading images"),
+        }
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+impl std::error::Error for DatasetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why one image could not be turned into pixels.
+#[derive(Debug)]
+pub enum DecodeError {
+    /// No bytes at all.
+    Empty,
+    /// The encoded file is larger than [`crate::DecodeLimits::max_bytes`].
+    TooManyBytes {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The bytes are of no image format.
+    NotAnImage {
+        /// What they seem to be.
+        looks_like: &'static str,
+    },
+    /// An image format that is recognised but not decoded.
+    Undecoded {
+        /// Its name.
+        format: &'static str,
+    },
+    /// A known format in a variant that is not decoded.
+    Unsupported {
+        /// The format.
+        format: &'static str,
+    },
+    /// The header declares more pixels than the limits allow.
+    TooLarge {
+        /// Declared width.
+        width: u32,
+        /// Declared height.
+        height: u32,
+        /// The limit on width times height.
+        max_pixels: u64,
+        /// The limit on either side.
+        max_side: u32,
+    },
+    /// The file ends before the image does.
+    Truncated {
+        /// The format.
+        format: &'static str,
+    },
+    /// The file contradicts its format.
+    Corrupt {
+        /// The format.
+        format: &'static str,
+    },
+    /// Decoding would need more memory than the limits allow.
+    Memory {
+        /// The format.
+        format: &'static str,
+    },
+    /// Floating-point pixels outside 0..1, whose white point is unknown.
+    FloatRange {
+        /// The format.
+        format: &'static str,
+    },
+    /// The pixel buffer of an [`crate::Image`] does not match its width, height and channels.
+    BadShape {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Channels.
+        channels: u8,
+        /// Values in the buffer.
+        values: usize,
+    },
+    /// The preprocessing asked for is not valid.
+    BadPreprocessing {
+        /// Which value is wrong.
+        what: String,
+    },
+    /// The file could not be read.
+    Read {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The entry cannot be taken out of its ZIP archive.
+    Archive {
+        /// Why.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "empty file"),
+            Self::TooManyBytes { limit } => {
+                write!(f, "file is larger than {} MiB", limit.div_ceil(1 << 20))
+            }
+            Self::NotAnImage { looks_like } => write!(
+                f,
+                "not an image ({looks_like}); JPEG, PNG, WebP, BMP, GIF and TIFF are understood"
+            ),
+            Self::Undecoded { format } => {
+                write!(f, "{format} images are not decoded; convert it to JPEG or PNG first")
+            }
+            Self::Unsupported { format } => write!(
+                f,
+                "this variant of {format} (its colour type or compression) is not decoded; convert it to PNG or JPEG first"
+            ),
+            Self::TooLarge { width, height, max_pixels, max_side } => write!(
+                f,
+                "image of {width}x{height} pixels is too large (at most {max_pixels} pixels, {max_side} a side); scale it down first"
+            ),
+            Self::Truncated { format } => write!(f, "{format} file is cut off before its end"),
+            Self::Corrupt { format } => write!(f, "{format} file is damaged"),
+            Self::Memory { format } => write!(f, "{format} file needs too much memory to decode"),
+            Self::FloatRange { format } => {
+                write!(f, "{format} file has floating-point pixels outside 0..1; convert it to 16 bits first")
+            }
+            Self::BadShape { width, height, channels, values } => write!(
+                f,
+                "{values} pixel values do not make an image of {width}x{height} pixels with {channels} channels"
+            ),
+            Self::BadPreprocessing { what } => write!(f, "bad preprocessing: {what}"),
+            Self::Read { source } => write!(f, "cannot read: {source}"),
+            Self::Archive { what } => write!(f, "{what}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { source } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Bytes to labelled images: everything Ocelli knows about data sets and image files.
+//!
+//! The road from a path to a batch has four stations, one type each:
+//!
+//! 1. [`Source::open`] looks at a folder, ZIP, IDX, CIFAR or CSV and lists what is there: class names, items with
+//!    their class and, where the layout declares one, their split. Nothing is decoded.
+//! 2. [`decode`] turns the bytes of one image file into upright pixels. It is the only decoder of the product:
+//!    training, evaluation, prediction and the server call it, so they see the same pixels.
+//! 3. [`Preprocessing`] (it travels inside the model file) resizes, converts channels and normalises.
+//! 4. [`ImageSet::load`] does 2 and the resizing of 3 for a whole source on several threads, keeps the small 8- or
+//!    16-bit pixels in memory, assigns splits by content hash and fills the network's input, augmented or not.
+//!
+//! Pixels are interleaved `h w c`; values stay integers until [`ImageSet::fill`] writes normalised `f32`.
+//!
+//! Nothing here writes a file, opens a connection, prints, or depends on the number of threads: the same bytes, seed
+//! and settings give the same pixels, splits and digests.
+#![forbid(unsafe_code)]
+
+mod augment;
+mod bundled;
+mod cifar;
+mod decode;
+mod error;
+mod folder;
+mod idx;
+mod jpeg;
+mod layout;
+mod manifest;
+mod preprocess;
+pub mod rng;
+mod set;
+mod source;
+mod split;
+mod zip_folder;
+
+pub use augment::{Augment, AugmentLevel};
+pub use decode::{DecodeLimits, Image, ImageHeader, Pixels, decode, probe};
+pub use error::{DatasetError, DecodeError};
+pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepared, Preprocessing};
+pub use set::{ImageSet, LoadOptions, Skipped};
+pub use source::{Item, NativeShape, Source};
+pub use split::{Split, SplitFractions};
+
+/// SHA-256 of an image's content.
+pub type ContentHash = [u8; 32];

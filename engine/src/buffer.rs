@@ -1,0 +1,79 @@
+//! A fixed number of zeroed floats at a 64-byte boundary: one cache line, one AVX-512 vector.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+const ALIGN: usize = 64;
+
+/// A heap slice of floats, 64-byte aligned, zeroed when made.
+pub struct Buffer {
+    ptr: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: a Buffer owns its floats alone, as a Box<[f32]> does.
+unsafe impl Send for Buffer {}
+// SAFETY: a shared Buffer only gives shared slices.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// When `len` floats exceed the address space.
+    pub fn zeros(len: usize) -> Self {
+        if len == 0 {
+            return Buffer { ptr: NonNull::dangling(), len };
+        }
+        let layout = Self::layout(len);
+        // SAFETY: the layout has a non-zero size, as `len` is not zero.
+        let raw = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        Buffer { ptr, len }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let bytes = len.checked_mul(size_of::<f32>()).expect("a buffer's bytes fit the address space");
+        Layout::from_size_align(bytes, ALIGN).expect("a buffer's bytes fit the address space")
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: `ptr` came from `alloc_zeroed` with this very layout and is freed once.
+            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `ptr` is valid for `len` initialised floats, or dangling (aligned for f32) with `len` zero.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Buffer::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} floats)", self.len)
+    }
+}

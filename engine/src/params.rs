@@ -1,0 +1,235 @@
+//! Parameters as one flat buffer: every learnable tensor first, running statistics after, each 64-byte aligned.
+//!
+//! Gradients and optimiser moments use the same offsets, so optimisers, clipping and checkpoints are loops over
+//! slices.
+
+use crate::buffer::Buffer;
+use crate::error::EngineError;
+use crate::geometry::MAX_ELEMENTS;
+use crate::graph::{Graph, Op};
+use crate::rng::Rng;
+
+/// Floats between the starts of neighbouring tensors are a multiple of this: one 64-byte line.
+const ALIGN: usize = 16;
+
+/// What a parameter tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Weights of a convolution `[kh][kw][cin / groups][cout]` or a dense layer `[in][out]`.
+    Weight,
+    /// Bias of a convolution or dense layer `[cout]`.
+    Bias,
+    /// Scale of a batch normalisation `[c]`.
+    Scale,
+    /// Shift of a batch normalisation `[c]`.
+    Shift,
+    /// Running mean of a batch normalisation `[c]`; not learnt by gradients.
+    RunningMean,
+    /// Running variance of a batch normalisation `[c]`; not learnt by gradients.
+    RunningVar,
+}
+
+impl ParamKind {
+    /// Whether gradients change it.
+    pub fn is_trainable(self) -> bool {
+        !matches!(self, ParamKind::RunningMean | ParamKind::RunningVar)
+    }
+}
+
+/// Name, shape and place of one parameter tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamEntry {
+    /// `layer.weight`, `layer.bias`, `layer.scale`, `layer.shift`, `layer.running_mean`, `layer.running_var`.
+    pub name: String,
+    /// What it is.
+    pub kind: ParamKind,
+    /// Its shape, outermost dimension first.
+    pub shape: Vec<usize>,
+    /// Its first float in the flat buffer.
+    pub offset: usize,
+    /// Number of inputs that one output sums over: the fan-in of He initialisation.
+    fan_in: usize,
+    /// Node that owns it.
+    node: usize,
+}
+
+impl ParamEntry {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The floats it occupies in the flat buffer.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// Places of all parameters of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamLayout {
+    entries: Vec<ParamEntry>,
+    trainable: usize,
+    total: usize,
+}
+
+impl ParamLayout {
+    /// Lays the parameters of a graph out.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] for a graph that is malformed or has more than 2^28 parameters.
+    pub fn new(graph: &Graph) -> Result<Self, EngineError> {
+        let shapes = graph.shapes()?;
+        let mut entries = Vec::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let mut add = |suffix: &str, kind: ParamKind, shape: Vec<usize>, fan_in: usize| {
+                let name = format!("{}.{suffix}", node.name);
+                entries.push(ParamEntry { name, kind, shape, offset: 0, fan_in, node: index });
+            };
+            let cin = shapes[node.inputs[0] as usize].c as usize;
+            match &node.op {
+                Op::Conv2d(conv) => {
+                    let [kh, kw] = conv.kernel.map(|k| k as usize);
+                    let (group, cout) = (cin / conv.groups as usize, conv.filters as usize);
+                    add("weight", ParamKind::Weight, vec![kh, kw, group, cout], kh * kw * group);
+                    if conv.bias {
+                        add("bias", ParamKind::Bias, vec![cout], 0);
+                    }
+                }
+                Op::Dense(dense) => {
+                    let units = dense.units as usize;
+                    add("weight", ParamKind::Weight, vec![cin, units], cin);
+                    if dense.bias {
+                        add("bias", ParamKind::Bias, vec![units], 0);
+                    }
+                }
+                Op::BatchNorm(_) => {
+                    add("scale", ParamKind::Scale, vec![cin], 0);
+                    add("shift", ParamKind::Shift, vec![cin], 0);
+                    add("running_mean", ParamKind::RunningMean, vec![cin], 0);
+                    add("running_var", ParamKind::RunningVar, vec![cin], 0);
+                }
+                _ => {}
+            }
+        }
+        let mut total = 0usize;
+        let mut trainable = 0;
+        for learnt in [true, false] {
+            for entry in entries.iter_mut().filter(|e| e.kind.is_trainable() == learnt) {
+                entry.offset = total;
+                // Each factor is bounded by geometry checks, the product of a dense layer is not.
+                let len = entry.shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+                let end = len.and_then(|len| total.checked_add(len.next_multiple_of(ALIGN)));
+                total = end.filter(|&end| end <= MAX_ELEMENTS).ok_or_else(|| {
+                    EngineError::graph(
+                        &graph.nodes[entry.node].name,
+                        "the network has more than 2^28 parameters",
+                    )
+                })?;
+            }
+            if learnt {
+                trainable = total;
+            }
+        }
+        Ok(ParamLayout { entries, trainable, total })
+    }
+
+    /// All tensors in the order of the graph.
+    pub fn entries(&self) -> &[ParamEntry] {
+        &self.entries
+    }
+
+    /// Floats of the learnable part, padding included.
+    pub fn trainable(&self) -> usize {
+        self.trainable
+    }
+
+    /// Floats of the whole buffer, padding included.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Learnable numbers, padding left out: what a model summary calls parameters.
+    pub fn count(&self) -> usize {
+        self.entries.iter().filter(|e| e.kind.is_trainable()).map(ParamEntry::len).sum()
+    }
+
+    /// The tensor of a node by what it is.
+    pub(crate) fn find(&self, node: usize, kind: ParamKind) -> Option<&ParamEntry> {
+        self.entries.iter().find(|e| e.node == node && e.kind == kind)
+    }
+}
+
+/// A network with its parameters.
+#[derive(Clone, Debug)]
+pub struct Model {
+    graph: Graph,
+    layout: ParamLayout,
+    params: Buffer,
+}
+
+impl Model {
+    /// Fresh parameters: weights uniform in `±sqrt(6 / fan_in)` (He et al., 2015), biases and shifts zero,
+    /// scales one, running statistics of a standard normal.
+    ///
+    /// # Errors
+    /// As [`ParamLayout::new`].
+    pub fn init(graph: Graph, seed: u64) -> Result<Self, EngineError> {
+        let mut model = Model::zeros(graph)?;
+        for index in 0..model.layout.entries.len() {
+            let entry = &model.layout.entries[index];
+            let values = &mut model.params[entry.range()];
+            match entry.kind {
+                ParamKind::Weight => {
+                    let bound = (6.0 / entry.fan_in as f32).sqrt();
+                    let mut rng = Rng::new(seed, index as u64);
+                    values.fill_with(|| (rng.uniform() * 2.0 - 1.0) * bound);
+                }
+                ParamKind::Scale | ParamKind::RunningVar => values.fill(1.0),
+                ParamKind::Bias | ParamKind::Shift | ParamKind::RunningMean => {}
+            }
+        }
+        Ok(model)
+    }
+
+    /// All parameters zero: a place to read weights into.
+    ///
+    /// # Errors
+    /// As [`ParamLayout::new`].
+    pub fn zeros(graph: Graph) -> Result<Self, EngineError> {
+        let layout = ParamLayout::new(&graph)?;
+        let params = Buffer::zeros(layout.total());
+        Ok(Model { graph, layout, params })
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where each parameter lies.
+    pub fn layout(&self) -> &ParamLayout {
+        &self.layout
+    }
+
+    /// The flat parameters.
+    pub fn params(&self) -> &[f32] {
+        &self.params
+    }
+
+    /// The flat parameters, to change.
+    pub fn params_mut(&mut self) -> &mut [f32] {
+        &mut self.params
+    }
+
+    /// One tensor's values by name.
+    pub fn tensor(&self, name: &str) -> Option<&[f32]> {
+        let entry = self.layout.entries.iter().find(|e| e.name == name)?;
+        Some(&self.params[entry.range()])
+    }
+}

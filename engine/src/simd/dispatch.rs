@@ -1,0 +1,55 @@
+//! The trampolines: the only functions compiled with an instruction set's features.
+
+#[cfg(target_arch = "x86_64")]
+use super::{Avx2, Avx512};
+use super::{Isa, Simd};
+
+/// The arguments of a kernel together with its generic body.
+pub trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// The body. Implementations are `#[inline(always)]`, all the way down to the intrinsics.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Declares an instruction set's token and its trampoline, so that a feature string stands in one place.
+#[cfg(target_arch = "x86_64")]
+macro_rules! trampoline {
+    ($name:ident, $token:ident, $features:literal, [$($feature:tt),+]) => {
+        #[target_feature(enable = $features)]
+        fn $name<K: Kernel>(token: $token, kernel: K) -> K::Output {
+            kernel.run(token)
+        }
+
+        impl $token {
+            /// The token, if the processor has the instructions.
+            pub fn detect() -> Option<Self> {
+                let found = $(std::arch::is_x86_feature_detected!($feature))&&+;
+                found.then($token::assume_detected)
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+trampoline!(run_avx2, Avx2, "avx2,fma", ["avx2", "fma"]);
+#[cfg(target_arch = "x86_64")]
+trampoline!(
+    run_avx512,
+    Avx512,
+    "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
+    ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
+);
+
+/// Runs a kernel with an instruction set.
+pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        // SAFETY: a token exists only if `detect` found its instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => unsafe { run_avx512(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => unsafe { run_avx2(token, kernel) },
+        Isa::Portable(token) => kernel.run(token),
+    }
+}

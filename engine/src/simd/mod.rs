@@ -1,0 +1,187 @@
+//! Vectors of floats with run-time dispatch.
+//!
+//! An instruction set is a zero-sized *token* ([`Avx2`], [`Avx512`], [`Portable`]) that can only be made after the
+//! processor was asked, so holding one proves that its instructions exist. Kernels are written once, generic over
+//! [`Simd`], and compiled once per token under the trampolines of [`dispatch`]. Two rules keep them fast:
+//! every function between a trampoline and an intrinsic is `#[inline(always)]`, and work is split across threads
+//! *before* dispatch, since a closure handed to another thread is compiled without the features.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+pub(crate) mod math;
+mod portable;
+
+use crate::error::EngineError;
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use dispatch::{Kernel, dispatch};
+pub use portable::Portable;
+
+/// Largest number of lanes of any vector.
+pub const MAX_LANES: usize = 16;
+/// Largest number of rows of any register tile.
+pub const MAX_MR: usize = 12;
+
+/// Arithmetic on one instruction set's vectors of `f32`.
+///
+/// `max`, `min` and `select_gt` compare as `a > b ? .. : ..`, so a NaN in `a` gives the second operand.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Self::LANES`] floats.
+    type V: Copy;
+    /// Floats in a vector.
+    const LANES: usize;
+    /// Rows of the register tile of matrix products; with [`Self::NV`] vectors a row it fills the registers.
+    const MR: usize;
+    /// Vectors in a row of the register tile.
+    const NV: usize;
+    /// Columns of the register tile.
+    const NR: usize = Self::LANES * Self::NV;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// `LANES` floats from memory.
+    ///
+    /// # Safety
+    /// `p` is readable for `LANES` floats.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// `LANES` floats to memory.
+    ///
+    /// # Safety
+    /// `p` is writable for `LANES` floats.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// `n` floats from memory, zeros in the other lanes.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is readable for `n` floats; memory behind them is not touched.
+    unsafe fn load_tail(self, p: *const f32, n: usize) -> Self::V;
+    /// The first `n` lanes to memory.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is writable for `n` floats; memory behind them is not touched.
+    unsafe fn store_tail(self, p: *mut f32, v: Self::V, n: usize);
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, with one rounding where the instruction set has it.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a > b ? a : b`
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b`
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Square root.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// `a > b ? x : y`, lane by lane.
+    fn select_gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Nearest integer, halves to even; for `|a| < 2^22`.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^a` for integer-valued `a` in `-126..=127`.
+    fn exp2_int(self, a: Self::V) -> Self::V;
+    /// Sum of the lanes in one fixed order.
+    fn reduce_add(self, a: Self::V) -> f32;
+    /// Largest lane.
+    fn reduce_max(self, a: Self::V) -> f32;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy)]
+pub enum Isa {
+    /// Plain Rust, for any processor.
+    Portable(Portable),
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// AVX-512 F, BW, VL and DQ.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Isa {
+    /// Names that [`Isa::by_name`] and `OCELLI_ISA` understand, fastest first.
+    pub const NAMES: [&'static str; 3] = ["avx512", "avx2", "portable"];
+
+    /// The instruction set to use: what `OCELLI_ISA` names, else the fastest that the processor has.
+    /// The environment is read once.
+    ///
+    /// # Errors
+    /// [`EngineError::Isa`] when `OCELLI_ISA` names one that is unknown or missing here.
+    pub fn best() -> Result<Self, EngineError> {
+        static CHOICE: OnceLock<Result<Isa, String>> = OnceLock::new();
+        let choice = CHOICE.get_or_init(|| match std::env::var("OCELLI_ISA") {
+            Ok(name) => Isa::by_name(&name).map_err(|e| e.to_string()),
+            Err(_) => Ok(Isa::available()[0]),
+        });
+        choice.clone().map_err(EngineError::Isa)
+    }
+
+    /// One instruction set by name.
+    ///
+    /// # Errors
+    /// [`EngineError::Isa`] when the name is unknown or the processor lacks it.
+    pub fn by_name(name: &str) -> Result<Self, EngineError> {
+        let found = Isa::available().into_iter().find(|isa| isa.name() == name);
+        found.ok_or_else(|| {
+            let here: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+            EngineError::Isa(format!(
+                "instruction set `{name}` is not available: this machine has {}",
+                here.join(", ")
+            ))
+        })
+    }
+
+    /// All that this processor has, fastest first.
+    pub fn available() -> Vec<Isa> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            found.extend(Avx512::detect().map(Isa::Avx512));
+            found.extend(Avx2::detect().map(Isa::Avx2));
+        }
+        found.push(Isa::Portable(Portable));
+        found
+    }
+
+    /// `avx512`, `avx2` or `portable`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Columns of the register tile: the width of a packed weight panel.
+    pub fn nr(self) -> usize {
+        struct Width;
+        impl Kernel for Width {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::NR
+            }
+        }
+        dispatch(self, Width)
+    }
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;
