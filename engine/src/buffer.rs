@@ -1,7 +1,7 @@
 //! A fixed number of zeroed floats at a 64-byte boundary: one cache line, one AVX-512 vector.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
 const ALIGN: usize = 64;
@@ -31,6 +31,35 @@ impl Buffer {
         let raw = unsafe { alloc_zeroed(layout) }.cast::<f32>();
         let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
         Buffer { ptr, len }
+    }
+
+    /// Some ranges to change and some to read, at once.
+    ///
+    /// # Panics
+    /// When a range to change overlaps another range, or one leaves the buffer.
+    pub(crate) fn split<const W: usize, const R: usize>(
+        &mut self,
+        writes: [Range<usize>; W],
+        reads: [Range<usize>; R],
+    ) -> ([&mut [f32]; W], [&[f32]; R]) {
+        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        for (i, write) in writes.iter().enumerate() {
+            assert!(
+                !writes[..i].iter().any(|other| overlap(write, other)),
+                "ranges to change do not overlap"
+            );
+            assert!(!reads.iter().any(|other| overlap(write, other)), "no range is read and changed at once");
+        }
+        for range in writes.iter().chain(&reads) {
+            assert!(range.start <= range.end && range.end <= self.len, "a range lies in the buffer");
+        }
+        let ptr = self.ptr.as_ptr();
+        // SAFETY: every range lies in the buffer, and no range to change overlaps any other; the slices borrow
+        // `self` mutably, so nothing else can reach them.
+        let writes = writes.map(|r| unsafe { std::slice::from_raw_parts_mut(ptr.add(r.start), r.len()) });
+        // SAFETY: as above; ranges to read may overlap each other.
+        let reads = reads.map(|r| unsafe { std::slice::from_raw_parts(ptr.add(r.start), r.len()) });
+        (writes, reads)
     }
 
     fn layout(len: usize) -> Layout {

@@ -249,6 +249,12 @@ impl Graph {
             };
             shapes.push(y.check(&node.name)?);
         }
+        let mut read = vec![false; shapes.len()];
+        read[shapes.len() - 1] = true;
+        self.nodes.iter().flat_map(|node| &node.inputs).for_each(|&value| read[value as usize] = true);
+        if let Some(unread) = read.iter().skip(1).position(|&read| !read) {
+            return Err(EngineError::graph(&self.nodes[unread].name, "no layer reads its output"));
+        }
         let output = shapes[shapes.len() - 1];
         if output.h != 1 || output.w != 1 {
             let last = &self.nodes[self.nodes.len() - 1].name;

@@ -6,16 +6,29 @@ mod buffer;
 mod error;
 pub mod geometry;
 pub mod graph;
+mod infer;
 #[allow(unsafe_code, reason = "kernels check extents once and then work on pointers")]
 pub mod kernels;
+mod layers;
+pub mod model_file;
+mod optim;
+mod parallel;
 mod params;
+pub mod plan;
 pub mod rng;
 #[allow(unsafe_code, reason = "intrinsics")]
 pub mod simd;
+mod train;
+pub mod zoo;
 
 pub use buffer::Buffer;
 pub use error::EngineError;
 pub use geometry::Shape;
 pub use graph::{Activation, Graph, Op};
+pub use infer::{Inference, softmax};
+pub use optim::{AdamConfig, Optimizer};
+pub use parallel::Exec;
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};
+pub use plan::{Mode, Plan};
 pub use simd::Isa;
+pub use train::{StepStats, TrainConfig, Trainer};

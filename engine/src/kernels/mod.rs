@@ -1,1 +1,17 @@
 //! The kernels, one file or folder per family.
+
+pub mod activation;
+pub mod batchnorm;
+pub mod conv2d;
+pub mod depthwise;
+pub mod elementwise;
+pub mod gemm;
+mod micro;
+mod pack;
+pub mod pool;
+pub mod reduce;
+pub mod softmax;
+pub mod update;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -163,17 +163,25 @@ impl Isa {
         }
     }
 
+    /// Rows of the register tile.
+    pub fn mr(self) -> usize {
+        dispatch(self, TileSize).0
+    }
+
     /// Columns of the register tile: the width of a packed weight panel.
     pub fn nr(self) -> usize {
-        struct Width;
-        impl Kernel for Width {
-            type Output = usize;
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) -> usize {
-                S::NR
-            }
-        }
-        dispatch(self, Width)
+        dispatch(self, TileSize).1
+    }
+}
+
+struct TileSize;
+
+impl Kernel for TileSize {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> (usize, usize) {
+        (S::MR, S::NR)
     }
 }
 

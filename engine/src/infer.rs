@@ -1,0 +1,92 @@
+//! Inference: a model compiled for batches of images.
+
+use ndarray::{Array2, ArrayView4};
+
+use crate::error::EngineError;
+use crate::parallel::Exec;
+use crate::params::Model;
+use crate::plan::{Mode, Plan, StepState};
+use crate::train::check_batch;
+
+/// A model ready to answer. An image's logits have the same bits in a batch of any size, at any place in it.
+pub struct Inference {
+    plan: Plan,
+    params: Vec<f32>,
+}
+
+impl Inference {
+    /// Compiles a model for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// Those of [`Plan::compile`].
+    pub fn new(model: &Model, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
+        let mut plan = Plan::compile(model.graph(), batch, Mode::Infer, exec)?;
+        plan.pack(model.params());
+        Ok(Inference { plan, params: model.params().to_vec() })
+    }
+
+    /// Logits `[n, classes]` of `n` images `x [n, h, w, c]`, normalised as the model was trained.
+    ///
+    /// # Errors
+    /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats.
+    pub fn run(&mut self, x: &[f32], n: usize, logits: &mut [f32]) -> Result<(), EngineError> {
+        let images = check_batch(&self.plan, x, n)?;
+        let expected = images * self.plan.classes();
+        if logits.len() != expected {
+            let found = logits.len().to_string();
+            return Err(EngineError::Shape { what: "logits", expected: format!("{expected} floats"), found });
+        }
+        let Inference { plan, params } = self;
+        let threads = plan.threads();
+        threads.enter(plan.work(images), || {
+            plan.input_mut(images).copy_from_slice(x);
+            plan.forward(&mut StepState { params, grads: &mut [], images, seed: 0, step: 0 });
+        });
+        logits.copy_from_slice(plan.logits(images));
+        Ok(())
+    }
+
+    /// Logits of any number of images, in batches.
+    ///
+    /// # Errors
+    /// [`EngineError::Shape`] when an image does not have the network's shape.
+    pub fn predict(&mut self, x: ArrayView4<f32>) -> Result<Array2<f32>, EngineError> {
+        let n = x.dim().0;
+        let x = x.as_standard_layout();
+        let x = x.as_slice().expect("a standard layout is one slice");
+        let (batch, len, classes) = (self.plan.batch(), self.plan.input_len(), self.plan.classes());
+        let mut logits = vec![0.0; n * classes];
+        for (x, logits) in x.chunks((batch * len).max(1)).zip(logits.chunks_mut((batch * classes).max(1))) {
+            self.run(x, logits.len() / classes, logits)?;
+        }
+        Ok(Array2::from_shape_vec((n, classes), logits).expect("as many logits as images and classes"))
+    }
+
+    /// Most images of a call.
+    pub fn batch(&self) -> usize {
+        self.plan.batch()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.plan.classes()
+    }
+
+    /// Floats of one input image.
+    pub fn input_len(&self) -> usize {
+        self.plan.input_len()
+    }
+
+    /// Bytes of activations, packed weights and work space.
+    pub fn memory(&self) -> usize {
+        self.plan.memory()
+    }
+}
+
+/// Probabilities of one row of logits.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn softmax(logits: &[f32], out: &mut [f32]) {
+    crate::kernels::softmax::softmax(out, logits, logits.len());
+}

@@ -1,0 +1,101 @@
+//! Elementwise non-linearities and their derivatives.
+//!
+//! | | `y` | `dx` | saved for backward |
+//! |---|---|---|---|
+//! | ReLU | `max(x, 0)` | `dy` where `0 < y` | output |
+//! | ReLU6 | `min(max(x, 0), 6)` | `dy` where `0 < y < 6` | output |
+//! | GELU | `x Phi(x)` | `dy (Phi(x) + x phi(x))` | input |
+//! | SiLU | `x s(x)` | `dy s(x) (1 + x (1 - s(x)))` | input |
+//!
+//! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error function),
+//! `s` is the logistic function. A NaN input gives a NaN output.
+
+use super::elementwise::{Lanewise, clamp, map, sweep};
+use crate::graph::Activation;
+use crate::simd::{Isa, Simd, math};
+
+/// The range of [`clamp`] that changes nothing.
+pub(super) const NO_CLAMP: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+/// The range to which outputs are clamped where that is all the activation does.
+pub(super) fn clamp_range(act: Option<Activation>) -> Option<(f32, f32)> {
+    match act {
+        None => Some(NO_CLAMP),
+        Some(Activation::Relu) => Some((0.0, f32::INFINITY)),
+        Some(Activation::Relu6) => Some((0.0, 6.0)),
+        Some(Activation::Gelu | Activation::Silu) => None,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Forward(Activation);
+
+impl Lanewise<1> for Forward {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, s: S, [x]: [S::V; 1]) -> S::V {
+        match self.0 {
+            Activation::Relu => s.max(s.splat(0.0), x),
+            Activation::Relu6 => clamp(s, x, (0.0, 6.0)),
+            Activation::Gelu => s.mul(x, math::normal(s, x).0),
+            Activation::Silu => s.mul(x, math::sigmoid(s, x)),
+        }
+    }
+}
+
+/// `y = act(x)` over slices of one length.
+///
+/// # Panics
+/// When lengths differ.
+pub fn forward(isa: Isa, y: &mut [f32], x: &[f32], act: Activation) {
+    map(isa, y, [x], Forward(act));
+}
+
+/// `y = act(y)`.
+pub fn forward_in_place(isa: Isa, y: &mut [f32], act: Activation) {
+    let (p, len) = (y.as_mut_ptr(), y.len());
+    // SAFETY: an input may be the output.
+    unsafe { sweep(isa, p, [p], len, Forward(act)) }
+}
+
+#[derive(Clone, Copy)]
+struct Backward(Activation);
+
+impl Lanewise<2> for Backward {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, s: S, [saved, dy]: [S::V; 2]) -> S::V {
+        let (zero, one) = (s.splat(0.0), s.splat(1.0));
+        match self.0 {
+            Activation::Relu => s.select_gt(saved, zero, dy, zero),
+            Activation::Relu6 => s.select_gt(saved, zero, s.select_gt(s.splat(6.0), saved, dy, zero), zero),
+            Activation::Gelu => {
+                /// `1 / sqrt(2 pi)`
+                const PHI_0: f32 = 0.398_942_3;
+                let (cdf, bell) = math::normal(s, saved);
+                s.mul(dy, s.mul_add(s.mul(saved, s.splat(PHI_0)), bell, cdf))
+            }
+            Activation::Silu => {
+                let sigmoid = math::sigmoid(s, saved);
+                s.mul(dy, s.mul(sigmoid, s.mul_add(saved, s.sub(one, sigmoid), one)))
+            }
+        }
+    }
+}
+
+/// `dx = dy act'` (overwritten); `saved` is the output for ReLU and ReLU6 and the input for GELU and SiLU.
+///
+/// # Panics
+/// When lengths differ.
+pub fn backward(isa: Isa, dx: &mut [f32], saved: &[f32], dy: &[f32], act: Activation) {
+    map(isa, dx, [saved, dy], Backward(act));
+}
+
+/// As [`backward`], with the result in place of `dy`.
+///
+/// # Panics
+/// When lengths differ.
+pub fn backward_in_place(isa: Isa, dy: &mut [f32], saved: &[f32], act: Activation) {
+    assert_eq!(saved.len(), dy.len(), "inputs are as long as the output");
+    let (p, len) = (dy.as_mut_ptr(), dy.len());
+    // SAFETY: both have `len` floats; an input may be the output.
+    unsafe { sweep(isa, p, [saved.as_ptr(), p], len, Backward(act)) }
+}

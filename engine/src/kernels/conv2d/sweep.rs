@@ -1,0 +1,396 @@
+//! Forward convolution and input gradients: one sweep of tiles over a padded source.
+
+use super::Halo;
+use crate::geometry::Conv2dGeometry;
+use crate::kernels::micro::{self, Epilogue, Product};
+use crate::kernels::pack::{Source, pack_panel, panels_len};
+use crate::simd::{Isa, MAX_MR};
+use std::ops::Range;
+
+/// Floats of source that a band of output rows reads: 128 KiB leave room for weights and outputs in a 512 KiB
+/// second-level cache.
+const BAND: usize = 32 * 1024;
+
+/// What a convolution does to its sums before they are stored.
+#[derive(Clone, Copy, Default)]
+pub struct Fused<'a> {
+    /// Added to every pixel `[cout]`.
+    pub bias: Option<&'a [f32]>,
+    /// Added to the rows that are computed, of the length of the output.
+    pub residual: Option<&'a [f32]>,
+    /// Outputs are clamped to this range.
+    pub clamp: Option<(f32, f32)>,
+}
+
+/// A convolution (or its input gradient) prepared for one geometry and one panel width.
+#[derive(Debug)]
+pub struct Sweep {
+    isa: Isa,
+    halo: Halo,
+    groups: usize,
+    /// Source channels and output columns of a group.
+    depth: usize,
+    cols: usize,
+    /// Output shape: height, width, channels.
+    out: [usize; 3],
+    parts: Vec<Part>,
+    packed_len: usize,
+    /// Distance between columns of the weights and between the rows of a tap.
+    col_step: usize,
+    row_step: usize,
+    /// Distance in the weights from a group to the next.
+    group_step: usize,
+}
+
+/// The outputs that share a set of taps: all of them, or one parity class of a strided input gradient.
+#[derive(Debug)]
+struct Part {
+    /// Output pixels, and the place and distance of their rows and columns in the output.
+    rows: [usize; 2],
+    first: [usize; 2],
+    stride: [usize; 2],
+    /// Where the reduction of output pixel (0, 0) begins in the padded source, and the distance between pixels.
+    step: [usize; 2],
+    /// Padded rows that one output row reads, and the first of them.
+    span: usize,
+    /// Contiguous runs: offsets in the padded source.
+    taps: Vec<usize>,
+    run: usize,
+    /// The taps of each run as offsets in the weights.
+    blocks: Vec<usize>,
+    /// Where its panels begin in the packed weights.
+    panels: usize,
+}
+
+/// One tap before runs are merged: its row and column in the padded source, and its index in the kernel.
+struct Tap {
+    row: usize,
+    col: usize,
+    block: usize,
+}
+
+impl Sweep {
+    /// Prepares `y = conv(x, w)`.
+    pub fn forward(isa: Isa, g: &Conv2dGeometry) -> Self {
+        let [top, bottom, left, right] = g.padding;
+        let halo =
+            Halo { h: g.h, w: g.w, c: g.cin, top, left, ph: g.h + top + bottom, pw: g.w + left + right };
+        let (depth, cols) = (g.cin / g.groups, g.cout / g.groups);
+        let mut sweep = Sweep {
+            isa,
+            halo,
+            groups: g.groups,
+            depth,
+            cols,
+            out: [g.oh, g.ow, g.cout],
+            parts: Vec::new(),
+            packed_len: 0,
+            col_step: 1,
+            row_step: g.cout,
+            group_step: cols,
+        };
+        let taps = each_tap(g).map(|(kh, kw, block)| Tap {
+            row: kh * g.dilation[0],
+            col: kw * g.dilation[1],
+            block,
+        });
+        sweep.add_part([g.oh, g.ow], [0, 0], [1, 1], g.stride, taps.collect());
+        sweep
+    }
+
+    /// Prepares `dx = conv_backward_data(dy, w)`.
+    pub fn backward_data(isa: Isa, g: &Conv2dGeometry) -> Self {
+        // Pixel i = r + s*j of dx receives dy[j + delta] through tap k where r + p - k*d = s * delta.
+        let deltas = |axis: usize, r: usize| {
+            let (s, d) = (g.stride[axis] as isize, g.dilation[axis] as isize);
+            let shifted = (r + g.padding[2 * axis]) as isize;
+            (0..g.kernel[axis]).filter_map(move |k| {
+                let distance = shifted - k as isize * d;
+                (distance.rem_euclid(s) == 0).then(|| (k, distance.div_euclid(s)))
+            })
+        };
+        let size = [g.h, g.w];
+        let count = |axis: usize, r: usize| size[axis].saturating_sub(r).div_ceil(g.stride[axis]);
+        let out = [g.oh, g.ow];
+        let mut before = [0isize; 2];
+        let mut after = [0isize; 2];
+        for axis in 0..2 {
+            for r in 0..g.stride[axis].min(size[axis]) {
+                for (_, delta) in deltas(axis, r) {
+                    before[axis] = before[axis].max(-delta);
+                    let last = count(axis, r) as isize - 1 + delta;
+                    after[axis] = after[axis].max(last + 1 - out[axis] as isize);
+                }
+            }
+        }
+        let [top, left] = before.map(|b| b as usize);
+        let [bottom, right] = after.map(|a| a as usize);
+        let halo =
+            Halo { h: g.oh, w: g.ow, c: g.cout, top, left, ph: g.oh + top + bottom, pw: g.ow + left + right };
+        let (depth, cols) = (g.cout / g.groups, g.cin / g.groups);
+        let mut sweep = Sweep {
+            isa,
+            halo,
+            groups: g.groups,
+            depth,
+            cols,
+            out: [g.h, g.w, g.cin],
+            parts: Vec::new(),
+            packed_len: 0,
+            col_step: g.cout,
+            row_step: 1,
+            group_step: depth,
+        };
+        for rh in 0..g.stride[0].min(g.h) {
+            for rw in 0..g.stride[1].min(g.w) {
+                let mut taps: Vec<Tap> = deltas(0, rh)
+                    .flat_map(|(kh, dh)| deltas(1, rw).map(move |(kw, dw)| (kh, kw, dh, dw)))
+                    .map(|(kh, kw, dh, dw)| Tap {
+                        row: (dh + top as isize) as usize,
+                        col: (dw + left as isize) as usize,
+                        block: kh * g.kernel[1] + kw,
+                    })
+                    .collect();
+                taps.sort_by_key(|tap| (tap.row, tap.col));
+                sweep.add_part([count(0, rh), count(1, rw)], [rh, rw], g.stride, [1, 1], taps);
+            }
+        }
+        sweep
+    }
+
+    fn add_part(
+        &mut self,
+        rows: [usize; 2],
+        first: [usize; 2],
+        stride: [usize; 2],
+        step: [usize; 2],
+        taps: Vec<Tap>,
+    ) {
+        let line = self.halo.pw * self.halo.c;
+        let span = taps.iter().map(|tap| tap.row + 1).max().unwrap_or(0);
+        // Taps side by side are one run, as long as a pixel holds no other group's channels between them.
+        let merge = if self.groups == 1 {
+            let neighbours = |pair: &[Tap]| pair[0].row == pair[1].row && pair[0].col + 1 == pair[1].col;
+            let all = |n: usize| {
+                taps.len().is_multiple_of(n) && taps.chunks(n).all(|run| run.windows(2).all(neighbours))
+            };
+            (1..=taps.len()).rev().find(|&n| all(n)).unwrap_or(1)
+        } else {
+            1
+        };
+        let depth = self.depth;
+        // A tap of the weights is `[cin / groups][cout]` floats, whichever of the two is the reduction.
+        let tap_len = self.row_step.max(self.col_step) * if self.col_step == 1 { depth } else { self.cols };
+        self.parts.push(Part {
+            rows,
+            first,
+            stride,
+            step: [step[0] * line, step[1] * self.halo.c],
+            span,
+            taps: taps.chunks(merge).map(|run| run[0].row * line + run[0].col * self.halo.c).collect(),
+            run: merge * depth,
+            blocks: taps.iter().map(|tap| tap.block * tap_len).collect(),
+            panels: self.packed_len,
+        });
+        self.packed_len += self.groups * panels_len(taps.len() * depth, self.cols, self.isa.nr());
+    }
+
+    /// Floats of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        self.packed_len
+    }
+
+    /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep.
+    ///
+    /// # Panics
+    /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
+    pub fn pack(&self, packed: &mut [f32], w: &[f32]) {
+        assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
+        let nr = self.isa.nr();
+        for part in &self.parts {
+            let depth = part.blocks.len() * self.depth;
+            let group_len = panels_len(depth, self.cols, nr);
+            for group in 0..self.groups {
+                let source = Source {
+                    w,
+                    base: group * self.group_step,
+                    blocks: &part.blocks,
+                    inner: self.depth,
+                    row_step: self.row_step,
+                    col_step: self.col_step,
+                    cols: self.cols,
+                };
+                let start = part.panels + group * group_len;
+                let panels = packed[start..start + group_len].chunks_exact_mut((depth * nr).max(1));
+                panels.enumerate().for_each(|(index, panel)| pack_panel(panel, index, nr, &source));
+            }
+        }
+    }
+
+    /// Floats of scratch that [`Sweep::run`] needs.
+    pub fn scratch_len(&self) -> usize {
+        if self.halo.is_identity() {
+            return 0;
+        }
+        let line = self.halo.pw * self.halo.c;
+        let bands = self.parts.iter().map(|part| self.source_rows(part, self.band_rows(part)));
+        bands.max().unwrap_or(0) * line
+    }
+
+    /// Whether output rows can be computed in bands by different threads.
+    pub fn splits_rows(&self) -> bool {
+        self.parts.len() == 1
+    }
+
+    /// Rows of the output.
+    pub fn output_rows(&self) -> usize {
+        self.out[0]
+    }
+
+    /// Multiply-adds of one image.
+    pub fn macs(&self) -> usize {
+        let part = |p: &Part| p.rows[0] * p.rows[1] * p.blocks.len() * self.depth;
+        self.parts.iter().map(part).sum::<usize>() * self.cols * self.groups
+    }
+
+    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`, `x` is the whole source image.
+    ///
+    /// # Panics
+    /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
+    /// does not split (see [`Sweep::splits_rows`]).
+    pub fn run(
+        &self,
+        y: &mut [f32],
+        scratch: &mut [f32],
+        x: &[f32],
+        packed: &[f32],
+        fused: Fused,
+        rows: Range<usize>,
+    ) {
+        assert_eq!(y.len(), rows.len() * self.out[1] * self.out[2], "y holds the rows");
+        assert_eq!(x.len(), self.halo.h * self.halo.w * self.halo.c, "x holds an image");
+        assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
+        assert!(fused.bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
+        assert!(fused.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
+        assert!(
+            rows.end <= self.out[0] && (self.splits_rows() || rows == (0..self.out[0])),
+            "the rows exist"
+        );
+        let line = self.halo.pw * self.halo.c;
+        for part in &self.parts {
+            let own = if self.splits_rows() { rows.clone() } else { 0..part.rows[0] };
+            let height = self.band_rows(part);
+            let mut start = own.start;
+            while start < own.end {
+                let end = own.end.min(start + height);
+                let top = start * part.step[0] / line;
+                let source = if self.halo.is_identity() {
+                    &x[top * line..]
+                } else {
+                    let needed = self.source_rows(part, end - start);
+                    self.halo.copy_rows(scratch, x, top, needed);
+                    &scratch[..needed * line]
+                };
+                self.run_band(part, y, source, packed, fused, (start..end, rows.start));
+                start = end;
+            }
+        }
+    }
+
+    /// Output rows of a band, so that its source stays in the second-level cache.
+    fn band_rows(&self, part: &Part) -> usize {
+        let line = self.halo.pw * self.halo.c;
+        let step = (part.step[0] / line).max(1);
+        let rows = (BAND / line).saturating_sub(part.span) / step + 1;
+        rows.clamp(1, part.rows[0].max(1))
+    }
+
+    /// Padded source rows that `rows` output rows read.
+    fn source_rows(&self, part: &Part, rows: usize) -> usize {
+        let step = part.step[0] / (self.halo.pw * self.halo.c);
+        (rows.saturating_sub(1) * step + part.span).min(self.halo.ph)
+    }
+
+    fn run_band(
+        &self,
+        part: &Part,
+        y: &mut [f32],
+        source: &[f32],
+        packed: &[f32],
+        fused: Fused,
+        (rows, y_first): (Range<usize>, usize),
+    ) {
+        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        let width = part.rows[1];
+        let pixels = rows.len() * width;
+        if pixels == 0 {
+            return;
+        }
+        let [_, ow, channels] = self.out;
+        let depth = part.blocks.len() * self.depth;
+        let group_len = panels_len(depth, self.cols, nr);
+        let y_row =
+            |row: usize| (part.first[0] + (rows.start + row) * part.stride[0] - y_first) * ow * channels;
+        let y_col = |col: usize| (part.first[1] + col * part.stride[1]) * channels;
+        // The last pixel of the last row reaches furthest; runs lie within `span` rows of a pixel's first.
+        let reach = (rows.len() - 1) * part.step[0] + (width - 1) * part.step[1];
+        let group_reach = (self.groups - 1) * self.depth;
+        // A parity class without taps reads nothing and stores zeros.
+        if let Some(last_tap) = part.taps.iter().map(|tap| tap + part.run).max() {
+            assert!(reach + last_tap + group_reach <= source.len(), "every tap lies in the source");
+        }
+        assert!(
+            y_row(rows.len() - 1) + y_col(width - 1) + channels <= y.len(),
+            "every pixel lies in the output"
+        );
+        let tiles = pixels.div_ceil(mr);
+        let clamp = fused.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let bias = fused.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let residual = fused.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let y_ptr = y.as_mut_ptr();
+        for group in 0..self.groups {
+            for panel in 0..self.cols.div_ceil(nr) {
+                let column = group * self.cols + panel * nr;
+                let mut args = Product {
+                    x: source.as_ptr().wrapping_add(group * self.depth),
+                    rows: [0; MAX_MR],
+                    taps: &part.taps,
+                    run: part.run,
+                    w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
+                    y: y_ptr,
+                    out: [0; MAX_MR],
+                    cols: nr.min(self.cols - panel * nr),
+                    epilogue: Epilogue {
+                        bias: if bias.is_null() { bias } else { bias.wrapping_add(column) },
+                        residual,
+                        low: clamp.0,
+                        high: clamp.1,
+                        accumulate: false,
+                    },
+                };
+                let (mut row, mut col) = (0, 0);
+                for tile in 0..tiles {
+                    let count = (tile + 1) * pixels / tiles - tile * pixels / tiles;
+                    for r in 0..count {
+                        args.rows[r] = row * part.step[0] + col * part.step[1];
+                        args.out[r] = y_row(row) + y_col(col) + column;
+                        col += 1;
+                        if col == width {
+                            (row, col) = (row + 1, 0);
+                        }
+                    }
+                    // SAFETY: the asserts above bound every tap of every pixel by the source and every output by
+                    // `y`; the panels were sized by `pack`'s own lengths; bias and residual were checked by `run`;
+                    // `y` is borrowed mutably and overlaps nothing.
+                    unsafe { micro::product(self.isa, count, &args) }
+                }
+            }
+        }
+    }
+}
+
+/// All taps of a kernel in memory order: kernel row, kernel column, index.
+fn each_tap(g: &Conv2dGeometry) -> impl Iterator<Item = (usize, usize, usize)> {
+    let [height, width] = g.kernel;
+    (0..height).flat_map(move |kh| (0..width).map(move |kw| (kh, kw, kh * width + kw)))
+}

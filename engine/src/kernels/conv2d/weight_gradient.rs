@@ -1,0 +1,115 @@
+//! Weight gradients of a convolution: sums over pixels of outer products.
+
+use super::Halo;
+use crate::geometry::Conv2dGeometry;
+use crate::kernels::micro::{self, Outer};
+use crate::simd::Isa;
+
+/// Pixels that one tile sums before its accumulators go to memory: at 256 the load and store of a tile cost under
+/// 1 % of its multiply-adds. Small maps chain images to reach it.
+const CHAIN_PIXELS: usize = 256;
+
+/// The weight gradient of one convolution, prepared for its geometry.
+#[derive(Debug)]
+pub struct WeightGradient {
+    isa: Isa,
+    g: Conv2dGeometry,
+    halo: Halo,
+    /// Images whose pixels one tile sums in registers.
+    chain: usize,
+    /// Contiguous rows of `dw` that one address step of `x` covers: `kw * cin`, or `cin / groups`.
+    run: usize,
+    /// Runs of each group: place in the padded source, first row of `dw`.
+    runs: Vec<(usize, usize)>,
+}
+
+impl WeightGradient {
+    /// Prepares `dw = conv_backward_weights(x, dy)`.
+    pub fn new(isa: Isa, g: &Conv2dGeometry) -> Self {
+        let [top, bottom, left, right] = g.padding;
+        let halo =
+            Halo { h: g.h, w: g.w, c: g.cin, top, left, ph: g.h + top + bottom, pw: g.w + left + right };
+        let depth = g.cin / g.groups;
+        let line = halo.pw * halo.c;
+        let merged = g.groups == 1 && g.dilation[1] == 1;
+        let merge = if merged { g.kernel[1] } else { 1 };
+        let runs = (0..g.kernel[0])
+            .flat_map(|kh| (0..g.kernel[1]).step_by(merge).map(move |kw| (kh, kw)))
+            .map(|(kh, kw)| {
+                let place = kh * g.dilation[0] * line + kw * g.dilation[1] * halo.c;
+                (place, (kh * g.kernel[1] + kw) * depth)
+            })
+            .collect();
+        let chain = CHAIN_PIXELS.div_ceil(g.oh * g.ow);
+        WeightGradient { isa, g: *g, halo, chain, run: merge * depth, runs }
+    }
+
+    /// Floats of scratch that [`WeightGradient::accumulate`] needs.
+    pub fn scratch_len(&self) -> usize {
+        if self.halo.is_identity() { 0 } else { self.chain * self.halo.ph * self.halo.pw * self.halo.c }
+    }
+
+    /// Adds the gradient of some images: `dw[kh][kw][cin / groups][cout] += ..`, `x` is `[n][h][w][cin]`, `dy` is
+    /// `[n][oh][ow][cout]`.
+    ///
+    /// # Panics
+    /// When a slice does not have the length that the geometry gives.
+    pub fn accumulate(&self, dw: &mut [f32], scratch: &mut [f32], x: &[f32], dy: &[f32]) {
+        let (x_len, y_len) = (self.g.x_len(), self.g.y_len());
+        let images = x.len() / x_len;
+        assert_eq!(x.len(), images * x_len, "x holds whole images");
+        assert_eq!(dy.len(), images * y_len, "dy holds as many images");
+        assert_eq!(dw.len(), self.g.w_len(), "dw holds the weights");
+        let padded = self.halo.ph * self.halo.pw * self.halo.c;
+        for first in (0..images).step_by(self.chain) {
+            let count = self.chain.min(images - first);
+            let dy = &dy[first * y_len..(first + count) * y_len];
+            let source = &x[first * x_len..(first + count) * x_len];
+            if self.halo.is_identity() {
+                self.chained(dw, source, dy, count);
+            } else {
+                for (image, out) in source.chunks_exact(x_len).zip(scratch.chunks_exact_mut(padded)) {
+                    self.halo.copy_rows(out, image, 0, self.halo.ph);
+                }
+                self.chained(dw, &scratch[..count * padded], dy, count);
+            }
+        }
+    }
+
+    /// All tiles of `dw` over a chain of padded images.
+    fn chained(&self, dw: &mut [f32], source: &[f32], dy: &[f32], images: usize) {
+        let g = &self.g;
+        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        let line = self.halo.pw * self.halo.c;
+        let x_step = [self.halo.ph * line, g.stride[0] * line, g.stride[1] * self.halo.c];
+        let dy_step = [g.y_len(), g.ow * g.cout, g.cout];
+        let (depth, cols) = (g.cin / g.groups, g.cout / g.groups);
+        let reach = (images - 1) * x_step[0] + (g.oh - 1) * x_step[1] + (g.ow - 1) * x_step[2];
+        let last = self.runs.iter().map(|&(place, _)| place + self.run).max().unwrap_or(0);
+        assert!(reach + last + (g.groups - 1) * depth <= source.len(), "every tap lies in the source");
+        let tiles = self.run.div_ceil(mr);
+        for group in 0..g.groups {
+            for panel in (0..cols).step_by(nr) {
+                let column = group * cols + panel;
+                for &(place, row) in &self.runs {
+                    for tile in 0..tiles {
+                        let (begin, end) = (tile * self.run / tiles, (tile + 1) * self.run / tiles);
+                        let args = Outer {
+                            x: source[group * depth + place + begin..].as_ptr(),
+                            dy: dy[column..].as_ptr(),
+                            count: [images, g.oh, g.ow],
+                            x_step,
+                            dy_step,
+                            dw: dw[(row + begin) * g.cout + column..].as_mut_ptr(),
+                            dw_step: g.cout,
+                            cols: nr.min(cols - panel),
+                        };
+                        // SAFETY: the assert above bounds the last row of the last pixel by the source; `dy` and
+                        // `dw` have the lengths that `accumulate` checked; `dw` is borrowed mutably.
+                        unsafe { micro::outer(self.isa, end - begin, &args) }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Elementwise sums, scaling and dropout, and the sweep over slices that other lane-by-lane kernels are made of.
+
+use super::activation;
+use crate::graph::Activation;
+use crate::rng::mix;
+use crate::simd::{Isa, Kernel, Simd, dispatch};
+
+/// A function of `N` numbers, applied lane by lane.
+pub(super) trait Lanewise<const N: usize>: Copy {
+    /// One vector of results. Implementations are `#[inline(always)]`.
+    fn lanes<S: Simd>(self, s: S, x: [S::V; N]) -> S::V;
+}
+
+/// `y[i] = f(x[0][i], x[1][i], ..)`.
+///
+/// # Panics
+/// When lengths differ.
+pub(super) fn map<const N: usize>(isa: Isa, y: &mut [f32], x: [&[f32]; N], f: impl Lanewise<N>) {
+    for x in x {
+        assert_eq!(x.len(), y.len(), "inputs are as long as the output");
+    }
+    // SAFETY: all lengths were compared.
+    unsafe { sweep(isa, y.as_mut_ptr(), x.map(<[f32]>::as_ptr), y.len(), f) }
+}
+
+/// [`map`] on pointers.
+///
+/// # Safety
+/// `y` is writable and every `x` is readable for `len` floats; an `x` may be `y` itself but not overlap it otherwise.
+pub(super) unsafe fn sweep<const N: usize>(
+    isa: Isa,
+    y: *mut f32,
+    x: [*const f32; N],
+    len: usize,
+    f: impl Lanewise<N>,
+) {
+    dispatch(isa, Sweep { y, x, len, f });
+}
+
+struct Sweep<const N: usize, F> {
+    y: *mut f32,
+    x: [*const f32; N],
+    len: usize,
+    f: F,
+}
+
+impl<const N: usize, F: Lanewise<N>> Sweep<N, F> {
+    /// Computes `n` elements from `i` on.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `i + n <= len`.
+    #[inline(always)]
+    unsafe fn step<S: Simd>(&self, s: S, i: usize, n: usize) {
+        let mut x = [s.splat(0.0); N];
+        for (vector, pointer) in x.iter_mut().zip(self.x) {
+            // SAFETY: the contracts of this function and of `sweep`.
+            *vector = unsafe { load(s, pointer.add(i), n) };
+        }
+        // SAFETY: as above.
+        unsafe { store(s, self.y.add(i), self.f.lanes(s, x), n) }
+    }
+}
+
+impl<const N: usize, F: Lanewise<N>> Kernel for Sweep<N, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rest = self.len % S::LANES;
+        let whole = self.len - rest;
+        // SAFETY: every step ends at `len` or before.
+        unsafe {
+            for i in (0..whole).step_by(S::LANES) {
+                self.step(s, i, S::LANES);
+            }
+            if rest > 0 {
+                self.step(s, whole, rest);
+            }
+        }
+    }
+}
+
+/// The first `n` floats at `p`; with the constant `LANES` the choice is made by the compiler.
+///
+/// # Safety
+/// `n <= LANES` and `p` is readable for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the contract of this function.
+    unsafe { if n == S::LANES { s.load(p) } else { s.load_tail(p, n) } }
+}
+
+/// Stores the first `n` lanes at `p`; with the constant `LANES` the choice is made by the compiler.
+///
+/// # Safety
+/// `n <= LANES` and `p` is writable for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the contract of this function.
+    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_tail(p, v, n) } }
+}
+
+/// `min(max(v, low), high)`; NaN stays NaN.
+#[inline(always)]
+pub(super) fn clamp<S: Simd>(s: S, v: S::V, (low, high): (f32, f32)) -> S::V {
+    s.min(s.splat(high), s.max(s.splat(low), v))
+}
+
+#[derive(Clone, Copy)]
+struct AddClamp((f32, f32));
+
+impl Lanewise<2> for AddClamp {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, s: S, [a, b]: [S::V; 2]) -> S::V {
+        clamp(s, s.add(a, b), self.0)
+    }
+}
+
+/// `y = act(a + b)` over slices of one length.
+///
+/// # Panics
+/// When lengths differ.
+pub fn add(isa: Isa, y: &mut [f32], a: &[f32], b: &[f32], act: Option<Activation>) {
+    let range = activation::clamp_range(act);
+    map(isa, y, [a, b], AddClamp(range.unwrap_or(activation::NO_CLAMP)));
+    if let (None, Some(act)) = (range, act) {
+        activation::forward_in_place(isa, y, act);
+    }
+}
+
+/// `y += x` over slices of one length.
+///
+/// # Panics
+/// When lengths differ.
+pub fn accumulate(isa: Isa, y: &mut [f32], x: &[f32]) {
+    assert_eq!(x.len(), y.len(), "inputs are as long as the output");
+    let (p, len) = (y.as_mut_ptr(), y.len());
+    // SAFETY: both have `len` floats; an input may be the output.
+    unsafe { sweep(isa, p, [p, x.as_ptr()], len, AddClamp(activation::NO_CLAMP)) }
+}
+
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl Lanewise<1> for Scale {
+    #[inline(always)]
+    fn lanes<S: Simd>(self, s: S, [x]: [S::V; 1]) -> S::V {
+        s.mul(x, s.splat(self.0))
+    }
+}
+
+/// `y *= factor`.
+pub fn scale(isa: Isa, y: &mut [f32], factor: f32) {
+    let (p, len) = (y.as_mut_ptr(), y.len());
+    // SAFETY: an input may be the output.
+    unsafe { sweep(isa, p, [p], len, Scale(factor)) }
+}
+
+/// What the mask of a dropout is a function of.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutKey {
+    /// Probability of a zero, in `0..1`; rounded to a multiple of `2^-16`.
+    pub rate: f32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Training step.
+    pub step: u64,
+    /// Number of the dropout layer.
+    pub node: u64,
+    /// Index of the slice's first element in the tensor of the whole batch.
+    pub offset: u64,
+}
+
+impl DropoutKey {
+    /// The key of the mask, the 16-bit threshold below which an element is dropped, and the factor of the others.
+    fn resolve(self) -> (u64, u16, f32) {
+        let key = mix(mix(mix(self.seed).wrapping_add(self.step)).wrapping_add(self.node));
+        // At most 65535, so that some elements are kept and the factor is finite.
+        let threshold = (self.rate * 65536.0).round() as u16;
+        (key, threshold, 65536.0 / (65536.0 - f32::from(threshold)))
+    }
+}
+
+/// Sixteen random bits for each of the elements `4 * block ..`, element 0 lowest.
+#[inline(always)]
+fn four_decisions(key: u64, block: u64) -> u64 {
+    // An odd multiplier spreads consecutive blocks over all bits before they are mixed.
+    mix(key ^ block.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// Keeps or drops up to four elements, the first by the lowest sixteen bits.
+#[inline]
+fn decide(y: &mut [f32], x: &[f32], bits: u64, (threshold, factor): (u16, f32)) {
+    for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+        *y = if (bits >> (16 * i)) as u16 >= threshold { x * factor } else { 0.0 };
+    }
+}
+
+/// `y = x / (1 - rate)` where an element is kept and 0 where it is dropped (Srivastava et al., 2014, inverted).
+///
+/// The decision depends on the key and on the element's index in the batch alone, so it is the same however a
+/// tensor is cut into slices and on every instruction set: the work is a hash of integers, and plain Rust.
+///
+/// # Panics
+/// When lengths differ.
+pub fn dropout_forward(y: &mut [f32], x: &[f32], key: DropoutKey) {
+    assert_eq!(x.len(), y.len(), "the input is as long as the output");
+    let (mask_key, threshold, factor) = key.resolve();
+    let offset = key.offset;
+    // Elements before the first whole block of four.
+    let head = (offset.wrapping_neg() % 4).min(x.len() as u64) as usize;
+    let (x_head, x_body) = x.split_at(head);
+    let (y_head, y_body) = y.split_at_mut(head);
+    let bits = four_decisions(mask_key, offset / 4) >> (16 * (offset % 4));
+    decide(y_head, x_head, bits, (threshold, factor));
+    let mut y_blocks = y_body.chunks_exact_mut(4);
+    let mut x_blocks = x_body.chunks_exact(4);
+    let mut block = offset.div_ceil(4);
+    for (y, x) in y_blocks.by_ref().zip(x_blocks.by_ref()) {
+        decide(y, x, four_decisions(mask_key, block), (threshold, factor));
+        block += 1;
+    }
+    let (y, x) = (y_blocks.into_remainder(), x_blocks.remainder());
+    decide(y, x, four_decisions(mask_key, block), (threshold, factor));
+}
+
+/// `dx = dy / (1 - rate)` where [`dropout_forward`] with the same key kept the element, and 0 elsewhere.
+///
+/// # Panics
+/// When lengths differ.
+pub fn dropout_backward(dx: &mut [f32], dy: &[f32], key: DropoutKey) {
+    dropout_forward(dx, dy, key);
+}

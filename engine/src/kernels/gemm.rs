@@ -1,0 +1,180 @@
+//! Dense layers: `y = x w + b` and its two gradients on packed weights.
+//!
+//! A dense layer is a convolution of one tap. Rows are images, so all three passes are cut over rows or, for a
+//! single image, over columns. The reduction is cut into slices of [`KC`] whose weights stay in the first-level
+//! cache while the rows pass by; sums wait in `y` between slices, which rounds nothing: the order of additions is
+//! the same as in one pass.
+
+use super::micro::{self, Epilogue, Outer, Product};
+use super::pack::{Source, pack_panel, panels_len};
+use crate::simd::{Isa, MAX_MR};
+
+/// Reduction slice: 256 x 16 floats of AVX2 weights are 16 KiB, half of the first-level cache; AVX-512's panels are
+/// twice as wide and its caches half as large again.
+const KC: usize = 256;
+
+/// Shape of a dense layer's product: `y[rows][cols] = x[rows][depth] w[depth][cols]`.
+#[derive(Clone, Copy, Debug)]
+pub struct GemmShape {
+    /// Reduction length.
+    pub depth: usize,
+    /// Columns of `y` and `w`.
+    pub cols: usize,
+}
+
+/// What is added to and done with the result of [`gemm`].
+#[derive(Clone, Copy, Default)]
+pub struct GemmEpilogue<'a> {
+    /// Added to every row `[cols]`.
+    pub bias: Option<&'a [f32]>,
+    /// Outputs are clamped to this range.
+    pub clamp: Option<(f32, f32)>,
+}
+
+/// `y[rows][cols] = x[rows][depth] w[depth][cols] (+ bias, clamped)`, `w` packed by [`pack`].
+///
+/// # Panics
+/// When a slice does not have the length that the shape gives.
+pub fn gemm(isa: Isa, y: &mut [f32], x: &[f32], w: &[f32], shape: GemmShape, epilogue: GemmEpilogue) {
+    let rows = y.len() / shape.cols;
+    assert_eq!(y.len(), rows * shape.cols, "y holds whole rows");
+    assert_eq!(x.len(), rows * shape.depth, "x holds as many rows as y");
+    gemm_columns(
+        isa,
+        y,
+        x,
+        w,
+        ColumnRange { shape, first: 0, stride: shape.cols, cols: shape.cols },
+        epilogue,
+    );
+}
+
+/// Columns `first .. first + cols` of a product: `y` is `[rows][stride]` from its first column on.
+pub(crate) struct ColumnRange {
+    pub(crate) shape: GemmShape,
+    pub(crate) first: usize,
+    pub(crate) stride: usize,
+    pub(crate) cols: usize,
+}
+
+/// Some columns of [`gemm`]; `range.first` is a multiple of the panel width.
+pub(crate) fn gemm_columns(
+    isa: Isa,
+    y: &mut [f32],
+    x: &[f32],
+    w: &[f32],
+    range: ColumnRange,
+    epilogue: GemmEpilogue,
+) {
+    let ColumnRange { shape, first, stride, cols } = range;
+    let rows = x.len() / shape.depth;
+    let nr = isa.nr();
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(first.is_multiple_of(nr) && first + cols <= shape.cols, "columns start at a panel and exist");
+    assert!(y.len() >= (rows - 1) * stride + cols, "y holds the columns of every row");
+    assert!(w.len() >= panels_len(shape.depth, shape.cols, nr), "w holds all panels");
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), shape.cols, "a bias for every column");
+    }
+    let tiles = rows.div_ceil(isa.mr());
+    for start in (0..shape.depth.max(1)).step_by(KC) {
+        let run = KC.min(shape.depth - start);
+        let last = start + run == shape.depth;
+        for panel in 0..cols.div_ceil(nr) {
+            let column = panel * nr;
+            let width = nr.min(cols - column);
+            let mut tail = Epilogue { accumulate: start > 0, ..Epilogue::NONE };
+            if last {
+                tail.bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first + column..].as_ptr());
+                (tail.low, tail.high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+            }
+            for tile in 0..tiles {
+                let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
+                let mut args = Product {
+                    x: x.as_ptr(),
+                    rows: [0; MAX_MR],
+                    taps: &[start],
+                    run,
+                    w: w[((first / nr + panel) * shape.depth + start) * nr..].as_ptr(),
+                    y: y.as_mut_ptr(),
+                    out: [0; MAX_MR],
+                    cols: width,
+                    epilogue: tail,
+                };
+                for (r, row) in (begin..end).enumerate() {
+                    args.rows[r] = row * shape.depth;
+                    args.out[r] = row * stride + column;
+                }
+                // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it
+                // overlaps nothing; an even split makes no tile larger than MR.
+                unsafe { micro::product(isa, end - begin, &args) }
+            }
+        }
+    }
+}
+
+/// `dw[first..][cols] += x^T dy` for the rows of `dw` that are given: `x` is `[batch][depth]`, `dy` is
+/// `[batch][cols]`, `dw` the rows `first ..` of `[depth][cols]`.
+///
+/// # Panics
+/// When a slice does not have the length that the shape gives.
+pub fn weight_gradient(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], shape: GemmShape, first: usize) {
+    let rows = dw.len() / shape.cols;
+    let batch = dy.len() / shape.cols;
+    assert_eq!(dw.len(), rows * shape.cols, "dw holds whole rows");
+    assert_eq!(x.len(), batch * shape.depth, "x and dy have one row per image");
+    assert!(first + rows <= shape.depth, "the rows of dw exist");
+    if batch == 0 {
+        return;
+    }
+    let (mr, nr) = (isa.mr(), isa.nr());
+    let tiles = rows.div_ceil(mr);
+    for tile in 0..tiles {
+        let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
+        for column in (0..shape.cols).step_by(nr) {
+            let args = Outer {
+                x: x[first + begin..].as_ptr(),
+                dy: dy[column..].as_ptr(),
+                count: [1, 1, batch],
+                x_step: [0, 0, shape.depth],
+                dy_step: [0, 0, shape.cols],
+                dw: dw[begin * shape.cols + column..].as_mut_ptr(),
+                dw_step: shape.cols,
+                cols: nr.min(shape.cols - column),
+            };
+            // SAFETY: lengths were checked above; an even split makes no tile larger than MR.
+            unsafe { micro::outer(isa, end - begin, &args) }
+        }
+    }
+}
+
+/// Floats of a packed `depth x cols` matrix.
+pub fn packed_len(isa: Isa, shape: GemmShape) -> usize {
+    panels_len(shape.depth, shape.cols, isa.nr())
+}
+
+/// Packs row-major `w[depth][cols]` for [`gemm`]: the panels from `first` on that `packed` has room for.
+pub fn pack(isa: Isa, packed: &mut [f32], w: &[f32], shape: GemmShape, first: usize) {
+    pack_steps(isa, packed, w, shape, (first, shape.cols, 1));
+}
+
+/// Packs the transpose of row-major `w[cols][depth]` for [`gemm`]: `dx = dy w^T` is `gemm` with it.
+pub fn pack_transposed(isa: Isa, packed: &mut [f32], w: &[f32], shape: GemmShape, first: usize) {
+    pack_steps(isa, packed, w, shape, (first, 1, shape.depth));
+}
+
+fn pack_steps(
+    isa: Isa,
+    packed: &mut [f32],
+    w: &[f32],
+    shape: GemmShape,
+    (first, row_step, col_step): (usize, usize, usize),
+) {
+    let nr = isa.nr();
+    let source =
+        Source { w, base: 0, blocks: &[0], inner: shape.depth, row_step, col_step, cols: shape.cols };
+    let panels = packed.chunks_exact_mut((shape.depth * nr).max(1));
+    panels.enumerate().for_each(|(index, panel)| pack_panel(panel, first + index, nr, &source));
+}

@@ -1,0 +1,59 @@
+//! Weights rearranged into panels of `NR` columns, in the order in which the register tiles read them.
+//!
+//! A matrix of `k` rows and `n` columns becomes `ceil(n / NR)` panels of `[k][NR]`; the last one is padded with
+//! zeros, so inner loops never mask a weight.
+
+/// A matrix somewhere in memory: element `(r, c)` at `rows[r] + c * col_step`.
+pub(crate) struct Source<'a> {
+    /// All weights.
+    pub(crate) w: &'a [f32],
+    /// First row of the reduction: `w` offset of its column 0.
+    pub(crate) base: usize,
+    /// Offset of each block of `inner` rows, relative to `base`.
+    pub(crate) blocks: &'a [usize],
+    /// Rows of a block and the distance between them.
+    pub(crate) inner: usize,
+    /// Distance between the rows of a block.
+    pub(crate) row_step: usize,
+    /// Distance between columns.
+    pub(crate) col_step: usize,
+    /// Number of columns.
+    pub(crate) cols: usize,
+}
+
+impl Source<'_> {
+    /// Rows of the reduction.
+    pub(crate) fn depth(&self) -> usize {
+        self.blocks.len() * self.inner
+    }
+}
+
+/// Floats of the panels of a `depth x cols` matrix.
+pub(crate) fn panels_len(depth: usize, cols: usize, nr: usize) -> usize {
+    cols.div_ceil(nr) * nr * depth
+}
+
+/// Fills panel `index` (`[depth][nr]`) of a matrix.
+///
+/// # Panics
+/// When the panel's length is not `depth * nr` or the source leaves `w`.
+pub(crate) fn pack_panel(panel: &mut [f32], index: usize, nr: usize, source: &Source) {
+    assert_eq!(panel.len(), source.depth() * nr, "a panel holds depth x nr floats");
+    let first = index * nr;
+    let cols = nr.min(source.cols - first);
+    let rows = source.blocks.iter().flat_map(|&block| {
+        (0..source.inner)
+            .map(move |row| source.base + block + row * source.row_step + first * source.col_step)
+    });
+    for (out, at) in panel.chunks_exact_mut(nr).zip(rows) {
+        let (used, padding) = out.split_at_mut(cols);
+        if source.col_step == 1 {
+            used.copy_from_slice(&source.w[at..at + cols]);
+        } else {
+            for (value, &weight) in used.iter_mut().zip(source.w[at..].iter().step_by(source.col_step)) {
+                *value = weight;
+            }
+        }
+        padding.fill(0.0);
+    }
+}

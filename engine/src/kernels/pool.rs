@@ -1,0 +1,363 @@
+//! Maximum and average over windows and over whole images.
+//!
+//! A maximum keeps no index of its winner. Backward compares the window with the stored maximum again and gives the
+//! gradient to the first element in row-major order that equals it, as PyTorch does: two comparisons per element
+//! instead of an index tensor to write, read and keep.
+//!
+//! Padding never wins a maximum and is left out of an average. A NaN is not larger than anything: it is the maximum
+//! of a window where it comes first, and passed over elsewhere.
+
+use super::elementwise::{self, load, store};
+use super::reduce::{Element, add_columns, row_count};
+use crate::geometry::PoolGeometry;
+use crate::simd::{Isa, Kernel, Simd, dispatch};
+
+/// The part of a window that lies in the image.
+#[derive(Clone, Copy)]
+struct Span {
+    /// First row or column.
+    first: usize,
+    /// Number of rows or columns.
+    len: usize,
+}
+
+impl Span {
+    /// Window `out` along one axis of an image of `size`.
+    #[inline(always)]
+    fn new(out: usize, size: usize, kernel: usize, stride: usize, padding: usize) -> Span {
+        let start = out * stride;
+        let first = start.saturating_sub(padding);
+        let end = (start + kernel - padding).min(size);
+        Span { first, len: end - first }
+    }
+}
+
+/// Refuses a geometry with a window that holds no pixel, from which every extent below follows.
+fn check(g: &PoolGeometry, x: usize, y: usize) {
+    assert_eq!(x, g.x_len(), "x is the input image of the geometry");
+    assert_eq!(y, g.y_len(), "y is the output image of the geometry");
+    for axis in 0..2 {
+        let (size, out) = ([g.h, g.w][axis], [g.oh, g.ow][axis]);
+        let last = out.saturating_sub(1) * g.stride[axis];
+        let inside = g.padding[2 * axis] < g.kernel[axis] && last < size + g.padding[2 * axis];
+        assert!(inside, "every window holds a pixel");
+    }
+}
+
+/// What is done with each window of an image.
+trait Windows {
+    /// Handles `n` channels of one window: `size` pixels whose first channel is at offset `x` of the input, and the
+    /// output pixel whose first channel is at offset `y`. Implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// `n <= LANES`; both sides of the window are positive, and all of its pixels have `n` channels from `x` on.
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2], n: usize);
+}
+
+struct Scan<'a, W> {
+    windows: W,
+    g: &'a PoolGeometry,
+}
+
+impl<W: Windows> Scan<'_, W> {
+    /// All channels of one window.
+    ///
+    /// # Safety
+    /// The window lies in the image and holds a pixel.
+    #[inline(always)]
+    unsafe fn window<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2]) {
+        let rest = self.g.c % S::LANES;
+        let whole = self.g.c - rest;
+        // SAFETY: every vector ends at the last channel or before.
+        unsafe {
+            for col in (0..whole).step_by(S::LANES) {
+                self.windows.vector(s, y + col, x + col, size, S::LANES);
+            }
+            if rest > 0 {
+                self.windows.vector(s, y + whole, x + whole, size, rest);
+            }
+        }
+    }
+}
+
+impl<W: Windows> Kernel for Scan<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let g = self.g;
+        for oh in 0..g.oh {
+            let rows = Span::new(oh, g.h, g.kernel[0], g.stride[0], g.padding[0]);
+            for ow in 0..g.ow {
+                let cols = Span::new(ow, g.w, g.kernel[1], g.stride[1], g.padding[2]);
+                let x = (rows.first * g.w + cols.first) * g.c;
+                let y = (oh * g.ow + ow) * g.c;
+                // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's edge.
+                unsafe {
+                    // Literals, so that the loops over the commonest windows are unrolled.
+                    match [rows.len, cols.len] {
+                        [2, 2] => self.window(s, y, x, [2, 2]),
+                        [3, 3] => self.window(s, y, x, [3, 3]),
+                        size => self.window(s, y, x, size),
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct MaxForward {
+    y: *mut f32,
+    x: *const f32,
+    /// Floats of a row of the input.
+    row: usize,
+    c: usize,
+}
+
+impl Windows for MaxForward {
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let mut best = load(s, self.x.add(x), n);
+            for r in 0..rows {
+                for q in 0..cols {
+                    best = s.max(load(s, self.x.add(x + r * self.row + q * self.c), n), best);
+                }
+            }
+            store(s, self.y.add(y), best, n);
+        }
+    }
+}
+
+/// `y[oh, ow, c] = max of its window of x[h, w, c]`, one image.
+///
+/// # Panics
+/// When lengths are not those of the geometry.
+pub fn max_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+    check(g, x.len(), y.len());
+    let windows = MaxForward { y: y.as_mut_ptr(), x: x.as_ptr(), row: g.w * g.c, c: g.c };
+    dispatch(isa, Scan { windows, g });
+}
+
+/// What the backward pass of a maximum needs.
+#[derive(Clone, Copy)]
+pub struct PoolSaved<'a> {
+    /// Input of the forward pass.
+    pub x: &'a [f32],
+    /// Its output.
+    pub y: &'a [f32],
+    /// Gradient of the output.
+    pub dy: &'a [f32],
+    /// Whether windows whose maximum is not positive pass no gradient: the derivative of a ReLU before the pool.
+    pub gate: bool,
+}
+
+struct MaxBackward<const OVERWRITE: bool> {
+    dx: *mut f32,
+    x: *const f32,
+    y: *const f32,
+    dy: *const f32,
+    /// What a maximum must reach to pass its gradient.
+    floor: f32,
+    row: usize,
+    c: usize,
+}
+
+impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+        let zero = s.splat(0.0);
+        // SAFETY: the contract of this function.
+        unsafe {
+            let max = load(s, self.y.add(y), n);
+            // The gradient as long as nobody has taken it.
+            let mut left = s.select_gt(s.splat(self.floor), max, zero, load(s, self.dy.add(y), n));
+            for r in 0..rows {
+                for q in 0..cols {
+                    let at = x + r * self.row + q * self.c;
+                    let value = load(s, self.x.add(at), n);
+                    let mut taken = s.select_gt(max, value, zero, left);
+                    left = s.select_gt(max, value, left, zero);
+                    if !OVERWRITE {
+                        taken = s.add(load(s, self.dx.add(at), n), taken);
+                    }
+                    store(s, self.dx.add(at), taken, n);
+                }
+            }
+        }
+    }
+}
+
+/// Whether windows lie side by side, so that each pixel belongs to one window or, right and below, to none.
+fn is_tiling(g: &PoolGeometry) -> bool {
+    g.kernel == g.stride && g.padding == [0; 4]
+}
+
+/// Zeros what no window of a tiling covers.
+fn clear_uncovered(dx: &mut [f32], g: &PoolGeometry) {
+    let row = g.w * g.c;
+    let (covered, below) = dx.split_at_mut(g.oh * g.kernel[0] * row);
+    below.fill(0.0);
+    let right = g.ow * g.kernel[1] * g.c;
+    if right < row {
+        covered.chunks_exact_mut(row).for_each(|line| line[right..].fill(0.0));
+    }
+}
+
+/// Gradient of [`max_forward`], one image: `dx[h, w, c]` is overwritten; where windows overlap gradients add up.
+///
+/// # Panics
+/// When lengths are not those of the geometry.
+pub fn max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, g: &PoolGeometry) {
+    let PoolSaved { x, y, dy, gate } = saved;
+    check(g, x.len(), y.len());
+    assert!(dx.len() == x.len() && dy.len() == y.len(), "gradients are as long as their tensors");
+    // The least positive float: only what is zero or below lies under it.
+    let floor = if gate { f32::from_bits(1) } else { f32::NEG_INFINITY };
+    let (x, y, dy, row, c) = (x.as_ptr(), y.as_ptr(), dy.as_ptr(), g.w * g.c, g.c);
+    if is_tiling(g) {
+        clear_uncovered(dx, g);
+        let windows = MaxBackward::<true> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
+        dispatch(isa, Scan { windows, g });
+    } else {
+        dx.fill(0.0);
+        let windows = MaxBackward::<false> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
+        dispatch(isa, Scan { windows, g });
+    }
+}
+
+struct AvgForward {
+    y: *mut f32,
+    x: *const f32,
+    row: usize,
+    c: usize,
+}
+
+impl Windows for AvgForward {
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let mut sum = s.splat(0.0);
+            for r in 0..rows {
+                for q in 0..cols {
+                    sum = s.add(sum, load(s, self.x.add(x + r * self.row + q * self.c), n));
+                }
+            }
+            store(s, self.y.add(y), s.mul(sum, s.splat(1.0 / (rows * cols) as f32)), n);
+        }
+    }
+}
+
+/// `y[oh, ow, c] = mean of its window of x[h, w, c]`, padding left out, one image.
+///
+/// # Panics
+/// When lengths are not those of the geometry.
+pub fn avg_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+    check(g, x.len(), y.len());
+    let windows = AvgForward { y: y.as_mut_ptr(), x: x.as_ptr(), row: g.w * g.c, c: g.c };
+    dispatch(isa, Scan { windows, g });
+}
+
+struct AvgBackward<const OVERWRITE: bool> {
+    dx: *mut f32,
+    dy: *const f32,
+    row: usize,
+    c: usize,
+}
+
+impl<const OVERWRITE: bool> Windows for AvgBackward<OVERWRITE> {
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let share = s.mul(load(s, self.dy.add(y), n), s.splat(1.0 / (rows * cols) as f32));
+            for r in 0..rows {
+                for q in 0..cols {
+                    let p = self.dx.add(x + r * self.row + q * self.c);
+                    store(s, p, if OVERWRITE { share } else { s.add(load(s, p, n), share) }, n);
+                }
+            }
+        }
+    }
+}
+
+/// Gradient of [`avg_forward`], one image: `dx[h, w, c]` is overwritten.
+///
+/// # Panics
+/// When lengths are not those of the geometry.
+pub fn avg_backward(isa: Isa, dx: &mut [f32], dy: &[f32], g: &PoolGeometry) {
+    check(g, dx.len(), dy.len());
+    let (dy, row, c) = (dy.as_ptr(), g.w * g.c, g.c);
+    if is_tiling(g) {
+        clear_uncovered(dx, g);
+        let windows = AvgBackward::<true> { dx: dx.as_mut_ptr(), dy, row, c };
+        dispatch(isa, Scan { windows, g });
+    } else {
+        dx.fill(0.0);
+        let windows = AvgBackward::<false> { dx: dx.as_mut_ptr(), dy, row, c };
+        dispatch(isa, Scan { windows, g });
+    }
+}
+
+/// `y[c] = mean over pixels of x[pixels, c]`, one image.
+///
+/// # Panics
+/// When `y` is not `c` long or `x` is not whole pixels.
+pub fn global_avg_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
+    assert_eq!(y.len(), c, "one mean for every channel");
+    let pixels = row_count(x.len(), c);
+    y.fill(0.0);
+    // SAFETY: `x` holds `pixels` rows of `c` floats.
+    unsafe { add_columns(isa, [y.as_mut_ptr()], pixels, c, Element(x.as_ptr())) }
+    y.iter_mut().for_each(|y| *y /= pixels as f32);
+}
+
+/// Gradient of [`global_avg_forward`]: every pixel of `dx[pixels, c]` (overwritten) gets `dy[c] / pixels`.
+///
+/// # Panics
+/// When `dy` is not `c` long or `dx` is not whole pixels.
+pub fn global_avg_backward(isa: Isa, dx: &mut [f32], dy: &[f32], c: usize) {
+    assert_eq!(dy.len(), c, "one gradient for every channel");
+    let pixels = row_count(dx.len(), c);
+    if pixels == 0 {
+        return;
+    }
+    let (first, others) = dx.split_at_mut(c);
+    first.copy_from_slice(dy);
+    elementwise::scale(isa, first, 1.0 / pixels as f32);
+    others.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(first));
+}
+
+/// The whole image as one window.
+fn global(len: usize, c: usize) -> PoolGeometry {
+    let pixels = row_count(len, c);
+    PoolGeometry {
+        h: pixels,
+        w: 1,
+        c,
+        kernel: [pixels, 1],
+        stride: [pixels, 1],
+        padding: [0; 4],
+        oh: 1,
+        ow: 1,
+    }
+}
+
+/// `y[c] = max over pixels of x[pixels, c]`, one image of at least one pixel.
+///
+/// # Panics
+/// When `y` is not `c` long or `x` is not whole pixels.
+pub fn global_max_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
+    max_forward(isa, y, x, &global(x.len(), c));
+}
+
+/// Gradient of [`global_max_forward`]: the first largest pixel of each channel gets `dy[c]`, the others zero.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn global_max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, c: usize) {
+    let geometry = global(saved.x.len(), c);
+    max_backward(isa, dx, saved, &geometry);
+}

@@ -1,0 +1,214 @@
+//! Sums over rows, over partial results and over all elements, each in one fixed order.
+
+use super::elementwise::{load, store};
+use crate::simd::{Isa, Kernel, Simd, dispatch};
+
+/// Rows that are added up in registers before the sum is added to memory: a sum of many rows then errs like
+/// `256 + rows / 256` additions instead of `rows`, and the rows are still in the cache for the next columns.
+const ROW_BLOCK: usize = 256;
+/// Vectors of columns that are summed side by side: with two sums each, enough independent additions to keep
+/// both ports busy.
+const BLOCK: usize = 4;
+
+/// `A` quantities whose sums over the rows of a matrix are wanted, column by column.
+pub(super) trait ColumnTerms<const A: usize>: Copy {
+    /// The terms of `n` neighbouring elements at `at = row * cols + col`. Implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// `n <= LANES`, and the `n` elements lie within one row of the matrix.
+    unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; A];
+}
+
+/// `sums[a][col] += terms(row, col)[a]` over all rows.
+///
+/// # Safety
+/// Every `sums[a]` is writable for `cols` floats and overlaps nothing that `terms` reads.
+pub(super) unsafe fn add_columns<const A: usize>(
+    isa: Isa,
+    sums: [*mut f32; A],
+    rows: usize,
+    cols: usize,
+    terms: impl ColumnTerms<A>,
+) {
+    dispatch(isa, AddColumns { sums, rows, cols, terms });
+}
+
+struct AddColumns<const A: usize, T> {
+    sums: [*mut f32; A],
+    rows: usize,
+    cols: usize,
+    terms: T,
+}
+
+impl<const A: usize, T: ColumnTerms<A>> AddColumns<A, T> {
+    /// Adds rows `begin..end` of `V` vectors of columns from `col` on; the last vector has `n` columns.
+    ///
+    /// # Safety
+    /// The columns exist; `n <= LANES`, and `n == LANES` unless `V` is 1.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        rows: std::ops::Range<usize>,
+        col: usize,
+        n: usize,
+    ) {
+        let mut acc = [[s.splat(0.0); V]; A];
+        for row in rows {
+            for v in 0..V {
+                let col = col + v * S::LANES;
+                // SAFETY: the contract of this function.
+                let terms = unsafe { self.terms.terms(s, row * self.cols + col, col, n) };
+                for a in 0..A {
+                    acc[a][v] = s.add(acc[a][v], terms[a]);
+                }
+            }
+        }
+        for a in 0..A {
+            for v in 0..V {
+                // SAFETY: the contract of this function and of `add_columns`.
+                unsafe {
+                    let p = self.sums[a].add(col + v * S::LANES);
+                    store(s, p, s.add(load(s, p, n), acc[a][v]), n);
+                }
+            }
+        }
+    }
+}
+
+impl<const A: usize, T: ColumnTerms<A>> Kernel for AddColumns<A, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for begin in (0..self.rows).step_by(ROW_BLOCK) {
+            let rows = begin..self.rows.min(begin + ROW_BLOCK);
+            let mut col = 0;
+            // SAFETY: each block ends at `cols` or before.
+            unsafe {
+                while col + BLOCK * S::LANES <= self.cols {
+                    self.block::<S, BLOCK>(s, rows.clone(), col, S::LANES);
+                    col += BLOCK * S::LANES;
+                }
+                while col + S::LANES <= self.cols {
+                    self.block::<S, 1>(s, rows.clone(), col, S::LANES);
+                    col += S::LANES;
+                }
+                if col < self.cols {
+                    self.block::<S, 1>(s, rows, col, self.cols - col);
+                }
+            }
+        }
+    }
+}
+
+/// The elements themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Element(pub(super) *const f32);
+
+impl ColumnTerms<1> for Element {
+    #[inline(always)]
+    unsafe fn terms<S: Simd>(self, s: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
+        // SAFETY: the contract of this function; the pointer is that of the whole matrix.
+        [unsafe { load(s, self.0.add(at), n) }]
+    }
+}
+
+/// `sums[c] += sum over rows of rows[row][c]`; the length of `sums` is that of a row.
+///
+/// # Panics
+/// When `rows` does not hold whole rows.
+pub fn column_sums(isa: Isa, sums: &mut [f32], rows: &[f32]) {
+    let cols = sums.len();
+    let count = row_count(rows.len(), cols);
+    // SAFETY: `rows` holds `count` rows of `cols` floats.
+    unsafe { add_columns(isa, [sums.as_mut_ptr()], count, cols, Element(rows.as_ptr())) }
+}
+
+/// Rows of `cols` floats in `len` floats.
+///
+/// # Panics
+/// When it is not a whole number.
+pub(super) fn row_count(len: usize, cols: usize) -> usize {
+    let rows = len.checked_div(cols).unwrap_or(0);
+    assert_eq!(rows * cols, len, "{len} floats are not whole rows of {cols}");
+    rows
+}
+
+/// Sum of squares in f64: the squared norm of a gradient.
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    // Sixteen sums, so that no addition waits for the one before it.
+    let mut sums = [0.0f64; 16];
+    let chunks = x.chunks_exact(sums.len());
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+}
+
+struct AddPartials {
+    out: *mut f32,
+    partials: *const f32,
+    len: usize,
+    count: usize,
+}
+
+impl AddPartials {
+    /// Adds up `V` vectors from `at` on; the last one has `n` floats.
+    ///
+    /// # Safety
+    /// The floats exist; `n <= LANES`, and `n == LANES` unless `V` is 1.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const V: usize>(&self, s: S, at: usize, n: usize) {
+        let mut acc = [s.splat(0.0); V];
+        // SAFETY: the contract of this function; `add_partials` checked the extents.
+        unsafe {
+            for k in 0..self.count {
+                for v in 0..V {
+                    let p = self.partials.add(k * self.len + at + v * S::LANES);
+                    acc[v] = s.add(acc[v], load(s, p, n));
+                }
+            }
+            for v in 0..V {
+                store(s, self.out.add(at + v * S::LANES), acc[v], n);
+            }
+        }
+    }
+}
+
+impl Kernel for AddPartials {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut at = 0;
+        // SAFETY: each block ends at `len` or before.
+        unsafe {
+            while at + BLOCK * S::LANES <= self.len {
+                self.block::<S, BLOCK>(s, at, S::LANES);
+                at += BLOCK * S::LANES;
+            }
+            while at + S::LANES <= self.len {
+                self.block::<S, 1>(s, at, S::LANES);
+                at += S::LANES;
+            }
+            if at < self.len {
+                self.block::<S, 1>(s, at, self.len - at);
+            }
+        }
+    }
+}
+
+/// `out = partials[0] + partials[1] + ..` (overwritten), added in this order; `partials` holds `k` times as many
+/// floats as `out`. No partials give zeros.
+///
+/// # Panics
+/// When `partials` does not hold a whole number of them.
+pub fn add_partials(isa: Isa, out: &mut [f32], partials: &[f32]) {
+    let len = out.len();
+    let count = row_count(partials.len(), len);
+    dispatch(isa, AddPartials { out: out.as_mut_ptr(), partials: partials.as_ptr(), len, count });
+}

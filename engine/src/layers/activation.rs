@@ -1,0 +1,37 @@
+//! Activations that no layer before them could take in.
+
+use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::graph::Activation;
+use crate::kernels::activation;
+use crate::plan::arena::Slot;
+
+/// `y = act(x)`
+pub(crate) struct ActivationLayer {
+    pub(crate) act: Activation,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    /// What the derivative is computed from: the output for clamps, the input for the others.
+    pub(crate) saved: Slot,
+    /// Gradients of the output and the input.
+    pub(crate) backward: Option<(Slot, GradOut)>,
+}
+
+impl Layer for ActivationLayer {
+    fn forward(&self, run: &mut Run) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        threads.pieces(y.len() * 16, y, PIECE, |i, y| {
+            activation::forward(*isa, y, piece(x, i, PIECE), self.act)
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some((dy, dx)) = self.backward else { return };
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([dx_out], [saved, dy]) = arena.split(*images, [dx.target()], [self.saved, dy]);
+        threads.pieces(dx_out.len() * 16, dx_out, PIECE, |i, dx| {
+            activation::backward(*isa, dx, piece(saved, i, PIECE), piece(dy, i, PIECE), self.act);
+        });
+        dx.finish(run);
+    }
+}

@@ -1,0 +1,43 @@
+//! Residual sums with a fused clamp.
+
+use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::graph::Activation;
+use crate::kernels::{activation, elementwise};
+use crate::plan::arena::Slot;
+
+/// `y = act(a + b)`
+pub(crate) struct AddLayer {
+    pub(crate) a: Slot,
+    pub(crate) b: Slot,
+    pub(crate) y: Slot,
+    pub(crate) act: Option<Activation>,
+    /// Gradient of the output, and of each input that needs one.
+    pub(crate) backward: Option<(Slot, [Option<GradOut>; 2])>,
+}
+
+impl Layer for AddLayer {
+    fn forward(&self, run: &mut Run) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([y], [a, b]) = arena.split(*images, [self.y], [self.a, self.b]);
+        threads.pieces(y.len() * 8, y, PIECE, |i, y| {
+            elementwise::add(*isa, y, piece(a, i, PIECE), piece(b, i, PIECE), self.act);
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some((dy, outs)) = &self.backward else { return };
+        if let Some(act) = self.act {
+            let Run { arena, threads, isa, images, .. } = run;
+            let ([dy], [y]) = arena.split(*images, [*dy], [self.y]);
+            threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
+                activation::backward_in_place(*isa, dy, piece(y, i, PIECE), act);
+            });
+        }
+        for out in outs.iter().flatten() {
+            let Run { arena, threads, images, .. } = run;
+            let ([dx], [dy]) = arena.split(*images, [out.target()], [*dy]);
+            threads.pieces(dx.len() * 8, dx, PIECE, |i, dx| dx.copy_from_slice(piece(dy, i, PIECE)));
+            out.finish(run);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Batch normalisation with a fused clamp.
+
+use super::{CHUNKS, GradOut, Layer, NormParams, PIECE, Run, chunk_images, piece};
+use crate::graph::Activation;
+use crate::kernels::activation;
+use crate::kernels::batchnorm::{self, BnCoef, BnSums};
+use crate::plan::arena::Slot;
+
+/// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
+/// batch in training, running ones at inference.
+pub(crate) struct BatchNormLayer {
+    pub(crate) pixels: usize,
+    pub(crate) channels: usize,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) act: Option<Activation>,
+    pub(crate) params: NormParams,
+    /// `[factor, offset]` of each channel at inference; `[mean, 1 / std]` and work space in training.
+    pub(crate) saved: Slot,
+    pub(crate) training: Option<BatchNormTraining>,
+}
+
+/// What training needs besides.
+pub(crate) struct BatchNormTraining {
+    pub(crate) dy: Slot,
+    pub(crate) dx: Option<GradOut>,
+    /// Two sums per channel for each chunk of images.
+    pub(crate) partials: Slot,
+}
+
+/// Floats of `saved`, per channel: mean and 1/std, then three coefficients.
+pub(crate) const SAVED: usize = 5;
+/// Floats of `partials`, per channel.
+pub(crate) const PARTIALS: usize = 2 * CHUNKS;
+
+/// Count, mean and sum of squared deviations of one channel.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    m2: f64,
+}
+
+impl Moments {
+    /// Adds the moments of further rows (Chan, Golub and LeVeque, 1979); not associative, so in a fixed order.
+    fn merge(&mut self, other: Moments) {
+        let count = self.count + other.count;
+        let delta = other.mean - self.mean;
+        self.mean += delta * other.count / count;
+        self.m2 += other.m2 + delta * delta * self.count * other.count / count;
+        self.count = count;
+    }
+}
+
+impl BatchNormLayer {
+    fn apply(&self, run: &mut Run) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let c = self.channels;
+        let ([y], [x, saved]) = arena.split(*images, [self.y], [self.x, self.saved]);
+        let (factor, offset) = (&saved[2 * c..3 * c], &saved[3 * c..4 * c]);
+        let len = (PIECE / c).max(1) * c;
+        threads.pieces(y.len() * 8, y, len, |i, y| {
+            batchnorm::affine(*isa, y, piece(x, i, len), factor, offset, self.act);
+        });
+    }
+}
+
+impl Layer for BatchNormLayer {
+    fn forward(&self, run: &mut Run) {
+        let c = self.channels;
+        let (isa, images) = (run.isa, run.images);
+        let Some(training) = &self.training else {
+            let saved = run.arena.write(self.saved, images);
+            for i in 0..c {
+                (saved[2 * c + i], saved[3 * c + i]) = self.params.factor_offset(run.params, i);
+            }
+            return self.apply(run);
+        };
+        let image = self.pixels * c;
+        let chunk = chunk_images(images);
+        let count = images.div_ceil(chunk);
+        let ([partials, saved], [x]) = run.arena.split(images, [training.partials, self.saved], [self.x]);
+        run.threads.pieces(x.len() * 8, &mut partials[..count * 2 * c], 2 * c, |i, partial| {
+            let (mean, m2) = partial.split_at_mut(c);
+            batchnorm::moments(isa, mean, m2, piece(x, i, chunk * image));
+        });
+        let total = (images * self.pixels) as f64;
+        for i in 0..c {
+            let mut moments = Moments::default();
+            for (k, partial) in partials[..count * 2 * c].chunks_exact(2 * c).enumerate() {
+                let rows = (chunk.min(images - k * chunk) * self.pixels) as f64;
+                moments.merge(Moments { count: rows, mean: partial[i].into(), m2: partial[c + i].into() });
+            }
+            let p = &self.params;
+            let variance = moments.m2 / total;
+            let inverse = 1.0 / (variance + f64::from(p.eps)).sqrt();
+            let factor = f64::from(run.params[p.scale.start + i]) * inverse;
+            saved[i] = moments.mean as f32;
+            saved[c + i] = inverse as f32;
+            saved[2 * c + i] = factor as f32;
+            saved[3 * c + i] = (f64::from(run.params[p.shift.start + i]) - moments.mean * factor) as f32;
+            // The running variance is the unbiased one, as in PyTorch and in the paper.
+            let unbiased = moments.m2 / (total - 1.0).max(1.0);
+            let mut update = |at: usize, value: f64| {
+                let old = f64::from(run.params[at]);
+                run.params[at] = (old + f64::from(p.momentum) * (value - old)) as f32;
+            };
+            update(p.mean.start + i, moments.mean);
+            update(p.var.start + i, unbiased);
+        }
+        self.apply(run);
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some(training) = &self.training else { return };
+        let (c, isa, images) = (self.channels, run.isa, run.images);
+        let image = self.pixels * c;
+        let chunk = chunk_images(images);
+        let count = images.div_ceil(chunk);
+        let ([dy, partials, saved], [x, y]) =
+            run.arena.split(images, [training.dy, training.partials, self.saved], [self.x, self.y]);
+        let (mean, rest) = saved.split_at_mut(c);
+        let (inverse, coefficients) = rest.split_at_mut(c);
+        let partials = &mut partials[..count * 2 * c];
+        run.threads.pieces2(x.len() * 8, (partials, 2 * c), (dy, chunk * image), |i, partial, dy| {
+            if let Some(act) = self.act {
+                activation::backward_in_place(isa, dy, piece(y, i, chunk * image), act);
+            }
+            let (dbeta, dgamma) = partial.split_at_mut(c);
+            batchnorm::backward_sums(
+                isa,
+                BnSums { dbeta, dgamma },
+                piece(x, i, chunk * image),
+                dy,
+                mean,
+                inverse,
+            );
+        });
+        let total = (images * self.pixels) as f64;
+        // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset
+        let (factor, rest) = coefficients.split_at_mut(c);
+        let (slope, offset) = rest.split_at_mut(c);
+        for i in 0..c {
+            let sum =
+                |first: usize| partials.iter().skip(first).step_by(2 * c).map(|&v| f64::from(v)).sum::<f64>();
+            let (dbeta, dgamma) = (sum(i), sum(c + i));
+            let k = f64::from(factor[i]);
+            let b = -k * f64::from(inverse[i]) * dgamma / total;
+            slope[i] = b as f32;
+            offset[i] = (-k * dbeta / total - b * f64::from(mean[i])) as f32;
+            run.grads[self.params.shift.start + i] = dbeta as f32;
+            run.grads[self.params.scale.start + i] = dgamma as f32;
+        }
+        if let Some(dx) = training.dx {
+            let ([out], [x, dy, saved]) =
+                run.arena.split(images, [dx.target()], [self.x, training.dy, self.saved]);
+            let coef = BnCoef { a: &saved[2 * c..3 * c], b: &saved[3 * c..4 * c], c: &saved[4 * c..] };
+            let len = (PIECE / c).max(1) * c;
+            run.threads.pieces(out.len() * 8, out, len, |i, out| {
+                batchnorm::backward_dx(isa, out, piece(x, i, len), piece(dy, i, len), coef);
+            });
+            dx.finish(run);
+        }
+    }
+}

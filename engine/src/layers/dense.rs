@@ -1,0 +1,113 @@
+//! Dense layer with fused bias and clamp.
+
+use std::ops::Range;
+
+use super::{Filters, GradOut, Layer, PIECE, Run, clamp, piece};
+use crate::graph::Activation;
+use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
+use crate::kernels::{activation, reduce};
+use crate::parallel::Threads;
+use crate::plan::arena::Slot;
+use crate::simd::Isa;
+
+/// Rows of a piece of work: a multiple of every register tile's height.
+const ROWS: usize = 24;
+/// Panels of a piece of a single row's work.
+const PANELS: usize = 2;
+
+/// `y [n, units] = act(x [n, depth] w [depth, units] + b)`
+pub(crate) struct DenseLayer {
+    pub(crate) shape: GemmShape,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) act: Option<Activation>,
+    pub(crate) filters: Filters,
+    /// Panels of the weights, then the bias.
+    pub(crate) packed: Range<usize>,
+    pub(crate) backward: Option<DenseBackward>,
+}
+
+/// What the backward pass of a [`DenseLayer`] needs.
+pub(crate) struct DenseBackward {
+    pub(crate) dy: Slot,
+    /// Gradient of the input, and the panels of the transposed weights.
+    pub(crate) dx: Option<(GradOut, Range<usize>)>,
+}
+
+impl DenseLayer {
+    fn transposed(&self) -> GemmShape {
+        GemmShape { depth: self.shape.cols, cols: self.shape.depth }
+    }
+}
+
+/// `y = x w` over all rows, cut into rows, or into columns when there is one row.
+fn product(run: &mut Run, (y, x): (Slot, Slot), shape: GemmShape, w: &[f32], epilogue: GemmEpilogue) {
+    let Run { arena, threads, isa, images, .. } = run;
+    let ([y], [x]) = arena.split(*images, [y], [x]);
+    let work = shape.depth * shape.cols * *images;
+    if *images == 1 {
+        let len = PANELS * isa.nr();
+        threads.pieces(work, y, len, |i, y| {
+            let range = ColumnRange { shape, first: i * len, stride: shape.cols, cols: y.len() };
+            gemm::gemm_columns(*isa, y, x, w, range, epilogue);
+        });
+        return;
+    }
+    let rows = images.div_ceil(2 * threads.count()).clamp(1, ROWS);
+    threads.pieces(work, y, rows * shape.cols, |i, y| {
+        gemm::gemm(*isa, y, piece(x, i, rows * shape.depth), w, shape, epilogue);
+    });
+}
+
+impl Layer for DenseLayer {
+    fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
+        let (panels, bias) = packed[self.packed.clone()].split_at_mut(gemm::packed_len(isa, self.shape));
+        self.filters.resolve(params, bias, |w| {
+            let len = self.shape.depth * isa.nr();
+            threads.pieces(panels.len(), panels, len, |i, panel| gemm::pack(isa, panel, w, self.shape, i));
+        });
+        if let Some((_, range)) = self.backward.as_ref().and_then(|b| b.dx.as_ref()) {
+            let (w, shape) = (&params[self.filters.w.clone()], self.transposed());
+            let panels = &mut packed[range.clone()];
+            let len = shape.depth * isa.nr();
+            threads.pieces(panels.len() * 4, panels, len, |i, panel| {
+                gemm::pack_transposed(isa, panel, w, shape, i)
+            });
+        }
+    }
+
+    fn forward(&self, run: &mut Run) {
+        let packed = run.packed;
+        let (panels, bias) = packed[self.packed.clone()].split_at(gemm::packed_len(run.isa, self.shape));
+        let bias = self.filters.has_bias().then_some(bias);
+        product(run, (self.y, self.x), self.shape, panels, GemmEpilogue { bias, clamp: clamp(self.act) });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some(backward) = &self.backward else { return };
+        let (shape, isa, threads) = (self.shape, run.isa, run.threads);
+        if let Some(act) = self.act {
+            let ([dy], [y]) = run.arena.split(run.images, [backward.dy], [self.y]);
+            threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
+                activation::backward_in_place(isa, dy, piece(y, i, PIECE), act);
+            });
+        }
+        let (x, dy) = (run.arena.read(self.x, run.images), run.arena.read(backward.dy, run.images));
+        let work = shape.depth * shape.cols * run.images;
+        let dw = &mut run.grads[self.filters.w.clone()];
+        threads.pieces(work, dw, 2 * ROWS * shape.cols, |i, dw| {
+            dw.fill(0.0);
+            gemm::weight_gradient(isa, dw, x, dy, shape, i * 2 * ROWS);
+        });
+        if let Some(b) = &self.filters.b {
+            let db = &mut run.grads[b.clone()];
+            db.fill(0.0);
+            reduce::column_sums(isa, db, dy);
+        }
+        if let Some((dx, range)) = &backward.dx {
+            let panels = &run.packed[range.clone()];
+            product(run, (dx.target(), backward.dy), self.transposed(), panels, GemmEpilogue::default());
+            dx.finish(run);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Depthwise convolution with fused bias and clamp.
+
+use std::ops::Range;
+
+use super::conv2d::{sum_partials, weight_chunks};
+use super::{Filters, GradOut, Layer, Run, piece};
+use crate::geometry::Conv2dGeometry;
+use crate::graph::Activation;
+use crate::kernels::depthwise::{self, DepthwiseArgs};
+use crate::kernels::{activation, reduce};
+use crate::parallel::Threads;
+use crate::plan::arena::Slot;
+use crate::simd::Isa;
+
+/// `y [n, oh, ow, c] = act(depthwise(x [n, h, w, c], w [kh, kw, c]) + b)`
+pub(crate) struct DepthwiseLayer {
+    pub(crate) geometry: Conv2dGeometry,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) act: Option<Activation>,
+    pub(crate) filters: Filters,
+    /// The weights, then the bias.
+    pub(crate) packed: Range<usize>,
+    pub(crate) backward: Option<DepthwiseBackward>,
+}
+
+/// What the backward pass of a [`DepthwiseLayer`] needs.
+pub(crate) struct DepthwiseBackward {
+    pub(crate) dy: Slot,
+    /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
+    pub(crate) mask: bool,
+    pub(crate) dx: Option<GradOut>,
+    /// Partial gradients: chunks of `[weights, bias]`.
+    pub(crate) partials: Slot,
+}
+
+impl Layer for DepthwiseLayer {
+    fn pack(&self, params: &[f32], packed: &mut [f32], _isa: Isa, _threads: &Threads) {
+        let (weights, bias) = packed[self.packed.clone()].split_at_mut(self.filters.w.len());
+        self.filters.resolve(params, bias, |w| weights.copy_from_slice(w));
+    }
+
+    fn forward(&self, run: &mut Run) {
+        let packed = run.packed;
+        let (w, bias) = packed[self.packed.clone()].split_at(self.filters.w.len());
+        let bias = self.filters.has_bias().then_some(bias);
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        let g = &self.geometry;
+        threads.pieces(g.macs() * *images, y, g.y_len(), |i, y| {
+            depthwise::forward(*isa, y, piece(x, i, g.x_len()), DepthwiseArgs { w, bias, act: self.act }, g);
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some(backward) = &self.backward else { return };
+        let (isa, images, g) = (run.isa, run.images, &self.geometry);
+        let w_len = self.filters.w.len();
+        let partial_len = w_len + self.filters.b.as_ref().map_or(0, ExactSizeIterator::len);
+        let chunk = images.div_ceil(weight_chunks(partial_len));
+        let (x_len, y_len) = (g.x_len(), g.y_len());
+        let work = g.macs() * images;
+        let ([partials, dy], [x, y]) =
+            run.arena.split(images, [backward.partials, backward.dy], [self.x, self.y]);
+        let partials = &mut partials[..images.div_ceil(chunk) * partial_len];
+        run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
+            partial.fill(0.0);
+            if let (Some(act), true) = (self.act, backward.mask) {
+                activation::backward_in_place(isa, dy, piece(y, i, chunk * y_len), act);
+            }
+            let (dw, db) = partial.split_at_mut(w_len);
+            let x = piece(x, i, chunk * x_len);
+            for (x, dy) in x.chunks_exact(x_len).zip(dy.chunks_exact(y_len)) {
+                depthwise::backward_weights(isa, dw, x, dy, g);
+            }
+            if !db.is_empty() {
+                reduce::column_sums(isa, db, dy);
+            }
+        });
+        sum_partials(run, backward.partials, images.div_ceil(chunk), &self.filters);
+        if let Some(dx) = backward.dx {
+            let w = &run.packed[self.packed.start..self.packed.start + w_len];
+            let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);
+            run.threads.pieces(work, out, x_len, |i, out| {
+                depthwise::backward_data(isa, out, piece(dy, i, y_len), w, g);
+            });
+            dx.finish(run);
+        }
+    }
+}

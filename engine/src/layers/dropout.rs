@@ -1,0 +1,46 @@
+//! Dropout in training; at inference the plan leaves it out.
+
+use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::kernels::elementwise::{self, DropoutKey};
+use crate::plan::arena::Slot;
+
+/// `y = x * mask / (1 - rate)`, the mask a function of seed, step, layer and element.
+pub(crate) struct DropoutLayer {
+    pub(crate) rate: f32,
+    /// Number of the layer, so that no two share a mask.
+    pub(crate) node: u64,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    /// Gradients of the output and the input.
+    pub(crate) backward: Option<(Slot, GradOut)>,
+}
+
+impl DropoutLayer {
+    fn key(&self, run: &Run) -> DropoutKey {
+        DropoutKey { rate: self.rate, seed: run.seed, step: run.step, node: self.node, offset: 0 }
+    }
+}
+
+impl Layer for DropoutLayer {
+    fn forward(&self, run: &mut Run) {
+        let key = self.key(run);
+        let Run { arena, threads, images, .. } = run;
+        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        threads.pieces(y.len() * 16, y, PIECE, |i, y| {
+            let key = DropoutKey { offset: (i * PIECE) as u64, ..key };
+            elementwise::dropout_forward(y, piece(x, i, PIECE), key);
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some((dy, dx)) = self.backward else { return };
+        let key = self.key(run);
+        let Run { arena, threads, images, .. } = run;
+        let ([dx_out], [dy]) = arena.split(*images, [dx.target()], [dy]);
+        threads.pieces(dx_out.len() * 16, dx_out, PIECE, |i, dx| {
+            let key = DropoutKey { offset: (i * PIECE) as u64, ..key };
+            elementwise::dropout_backward(dx, piece(dy, i, PIECE), key);
+        });
+        dx.finish(run);
+    }
+}

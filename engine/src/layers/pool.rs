@@ -1,0 +1,78 @@
+//! Pools: largest and mean value of windows and of whole images.
+
+use super::{GradOut, Layer, Run, piece};
+use crate::geometry::PoolGeometry;
+use crate::kernels::pool::{self, PoolSaved};
+use crate::plan::arena::Slot;
+
+/// What a pool computes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PoolKind {
+    /// Largest value of each window.
+    Max,
+    /// Mean of each window, padding left out.
+    Avg,
+    /// Mean of each channel over all pixels.
+    GlobalAvg,
+    /// Largest value of each channel over all pixels.
+    GlobalMax,
+}
+
+/// `y [n, oh, ow, c] = pool(x [n, h, w, c])`
+pub(crate) struct PoolLayer {
+    pub(crate) kind: PoolKind,
+    pub(crate) geometry: PoolGeometry,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) backward: Option<PoolBackward>,
+}
+
+/// What the backward pass of a [`PoolLayer`] needs.
+pub(crate) struct PoolBackward {
+    pub(crate) dy: Slot,
+    pub(crate) dx: GradOut,
+    /// Windows whose largest value is not positive pass no gradient: the derivative of the ReLU before the pool.
+    pub(crate) gate: bool,
+}
+
+impl PoolLayer {
+    fn work(&self, images: usize) -> usize {
+        self.geometry.x_len() * images * 8
+    }
+}
+
+impl Layer for PoolLayer {
+    fn forward(&self, run: &mut Run) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        let g = &self.geometry;
+        threads.pieces(self.work(*images), y, g.y_len(), |i, y| {
+            let x = piece(x, i, g.x_len());
+            match self.kind {
+                PoolKind::Max => pool::max_forward(*isa, y, x, g),
+                PoolKind::Avg => pool::avg_forward(*isa, y, x, g),
+                PoolKind::GlobalAvg => pool::global_avg_forward(*isa, y, x, g.c),
+                PoolKind::GlobalMax => pool::global_max_forward(*isa, y, x, g.c),
+            }
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some(backward) = &self.backward else { return };
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([dx], [x, y, dy]) = arena.split(*images, [backward.dx.target()], [self.x, self.y, backward.dy]);
+        let g = &self.geometry;
+        threads.pieces(self.work(*images), dx, g.x_len(), |i, dx| {
+            let (x, y, dy) = (piece(x, i, g.x_len()), piece(y, i, g.y_len()), piece(dy, i, g.y_len()));
+            match self.kind {
+                PoolKind::Max => pool::max_backward(*isa, dx, PoolSaved { x, y, dy, gate: backward.gate }, g),
+                PoolKind::Avg => pool::avg_backward(*isa, dx, dy, g),
+                PoolKind::GlobalAvg => pool::global_avg_backward(*isa, dx, dy, g.c),
+                PoolKind::GlobalMax => {
+                    pool::global_max_backward(*isa, dx, PoolSaved { x, y, dy, gate: false }, g.c)
+                }
+            }
+        });
+        backward.dx.finish(run);
+    }
+}

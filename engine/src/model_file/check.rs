@@ -1,0 +1,78 @@
+//! What must hold between the parts of a model file; asked before one is written and after one is read.
+
+use std::collections::HashSet;
+
+use super::{Metrics, ModelMeta, Preprocessing, frame};
+use crate::error::EngineError;
+use crate::geometry::Shape;
+use crate::graph::Graph;
+use crate::params::{ParamEntry, ParamKind};
+
+/// Largest number of classes.
+pub const MAX_CLASSES: usize = 1 << 16;
+/// Largest length of a class name in bytes of UTF-8.
+pub const MAX_CLASS_NAME_BYTES: usize = 256;
+
+pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
+    let logits = graph.classes().map_err(frame::invalid_network)?;
+    if meta.classes.len() != logits || logits > MAX_CLASSES {
+        return Err(frame::error(format!(
+            "{} class names for {logits} logits: both must be equal and at most {MAX_CLASSES}",
+            meta.classes.len()
+        )));
+    }
+    let mut seen = HashSet::with_capacity(meta.classes.len());
+    for (index, name) in meta.classes.iter().enumerate() {
+        if name.is_empty() || name.len() > MAX_CLASS_NAME_BYTES {
+            return Err(frame::error(format!(
+                "the name of class {index} has {} bytes, not 1..={MAX_CLASS_NAME_BYTES}",
+                name.len()
+            )));
+        }
+        if !seen.insert(name) {
+            return Err(frame::error(format!("two classes are named {name:?}")));
+        }
+    }
+    preprocessing(graph.input, &meta.preprocessing)?;
+    meta.metrics.as_ref().map_or(Ok(()), metrics)
+}
+
+fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {
+    let found = Shape { h: p.height, w: p.width, c: p.channels.into() };
+    if found != input {
+        return Err(frame::error(format!("preprocessing gives {found}, the network takes {input}")));
+    }
+    let channels = usize::from(p.channels);
+    let usable = p.mean.len() == channels
+        && p.std.len() == channels
+        && p.mean.iter().all(|m| m.is_finite())
+        && p.std.iter().all(|s| s.is_finite() && *s > 0.0);
+    if !usable {
+        return Err(frame::error(format!(
+            "preprocessing needs {channels} finite means and {channels} positive finite deviations"
+        )));
+    }
+    Ok(())
+}
+
+fn metrics(metrics: &Metrics) -> Result<(), EngineError> {
+    let fractions = [("accuracy", metrics.accuracy), ("top-5 accuracy", metrics.top5)];
+    match fractions.iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+        Some((what, value)) => Err(frame::error(format!("{what} {value} is not in 0..=1"))),
+        None => Ok(()),
+    }
+}
+
+/// Weights that no inference or resumed training can use are refused with the layer that holds them.
+pub(super) fn values(what: &str, entry: &ParamEntry, values: &[f32]) -> Result<(), EngineError> {
+    if !values.iter().all(|v| v.is_finite()) {
+        return Err(frame::error(format!(
+            "{what} `{}` holds a value that is not finite: the training diverged, train with a lower learning rate",
+            entry.name
+        )));
+    }
+    if entry.kind == ParamKind::RunningVar && values.iter().any(|&v| v < 0.0) {
+        return Err(frame::error(format!("{what} `{}` holds a negative variance", entry.name)));
+    }
+    Ok(())
+}

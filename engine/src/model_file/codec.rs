@@ -1,0 +1,178 @@
+//! The two records of a model file that are bincode: the only file that names the crate.
+//!
+//! Encoding follows from serde's derives. Decoding goes field by field, because a derived `Vec` grows by doubling
+//! to twice what the bytes hold, and a list of 20-byte records becomes one of 100-byte structs: every list here has
+//! its own limit.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian, legacy};
+use bincode::de::read::{Reader, SliceReader};
+use bincode::de::{Decode, Decoder, DecoderImpl};
+use bincode::error::DecodeError;
+use bincode::serde::Compat;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::check::MAX_CLASSES;
+use super::{ModelMeta, Preprocessing, TrainingState, frame};
+use crate::error::EngineError;
+use crate::graph::{Graph, MAX_NODES, Node};
+
+/// Largest record in bytes: 65,536 class names of 256 bytes, 4,096 layers and their tensors fit.
+pub(super) const MAX_RECORD_BYTES: usize = 1 << 25;
+/// Largest number of optimiser buffers: Adam keeps two.
+pub(super) const MAX_MOMENTS: usize = 8;
+
+/// Fixed-width little-endian integers, u32 enum tags, u64 lengths: the bytes of bincode 1.
+type Config = Configuration<LittleEndian, Fixint, Limit<MAX_RECORD_BYTES>>;
+const CONFIG: Config = legacy().with_limit::<MAX_RECORD_BYTES>();
+
+/// One row of the tensor table.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) shape: Vec<u64>,
+    /// First byte, counted from the start of the tensor section.
+    pub(super) offset: u64,
+    /// Length in bytes.
+    pub(super) bytes: u64,
+}
+
+pub(super) struct Header {
+    pub(super) graph: Graph,
+    pub(super) meta: ModelMeta,
+    pub(super) tensors: Vec<Tensor>,
+}
+
+pub(super) fn encode_header(
+    graph: &Graph,
+    meta: &ModelMeta,
+    tensors: &[Tensor],
+) -> Result<Vec<u8>, EngineError> {
+    encode((graph, meta, tensors), "header")
+}
+
+pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, EngineError> {
+    let mut record = Record::new(bytes, "header")?;
+    let input = record.value()?;
+    let nodes = record.list("layers", MAX_NODES, 20, |r| {
+        Ok(Node {
+            name: r.text()?,
+            op: r.value()?,
+            inputs: r.list("inputs of a layer", 2, 4, Record::value)?,
+        })
+    })?;
+    let name = record.text()?;
+    let classes = record.list("classes", MAX_CLASSES, 8, Record::text)?;
+    let preprocessing = Preprocessing {
+        width: record.value()?,
+        height: record.value()?,
+        channels: record.value()?,
+        fit: record.value()?,
+        mean: record.list("means", usize::from(u8::MAX), 4, Record::value)?,
+        std: record.list("deviations", usize::from(u8::MAX), 4, Record::value)?,
+    };
+    let meta =
+        ModelMeta { name, classes, preprocessing, metrics: record.value()?, provenance: record.value()? };
+    // A batch normalisation has the most tensors: four.
+    let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
+        Ok(Tensor {
+            name: r.text()?,
+            shape: r.list("dimensions of a tensor", 4, 8, Record::value)?,
+            offset: r.value()?,
+            bytes: r.value()?,
+        })
+    })?;
+    record.end()?;
+    Ok(Header { graph: Graph { input, nodes }, meta, tensors })
+}
+
+/// The state without its moments, and their number.
+pub(super) fn encode_training(state: &TrainingState) -> Result<Vec<u8>, EngineError> {
+    encode((&state.optimizer, state.step, &state.extra, state.moments.len() as u32), "training state")
+}
+
+/// The state without its moments, and how many there are.
+pub(super) fn decode_training(bytes: &[u8]) -> Result<(TrainingState, usize), EngineError> {
+    let mut record = Record::new(bytes, "training state")?;
+    let (optimizer, step, extra) = (record.text()?, record.value()?, record.text()?);
+    let moments = record.value::<u32>()? as usize;
+    record.end()?;
+    Ok((TrainingState { optimizer, step, moments: Vec::new(), extra }, moments))
+}
+
+fn encode(value: impl Serialize, what: &str) -> Result<Vec<u8>, EngineError> {
+    let bytes = bincode::serde::encode_to_vec(value, CONFIG)
+        .map_err(|error| frame::error(format!("{what} cannot be encoded: {error}")))?;
+    if bytes.len() > MAX_RECORD_BYTES {
+        return Err(too_long(what, bytes.len()));
+    }
+    Ok(bytes)
+}
+
+fn too_long(what: &str, bytes: usize) -> EngineError {
+    frame::error(format!("{what} of {bytes} bytes is longer than {MAX_RECORD_BYTES}"))
+}
+
+/// A record being read: bytes, and a decoder whose limit is their number.
+struct Record<'a> {
+    decoder: DecoderImpl<SliceReader<'a>, Config, ()>,
+    what: &'static str,
+}
+
+impl<'a> Record<'a> {
+    fn new(bytes: &'a [u8], what: &'static str) -> Result<Self, EngineError> {
+        let unused = MAX_RECORD_BYTES.checked_sub(bytes.len()).ok_or_else(|| too_long(what, bytes.len()))?;
+        let mut record = Record { decoder: DecoderImpl::new(SliceReader::new(bytes), CONFIG, ()), what };
+        // bincode allocates a text of any declared length that its limit allows. The limit is a constant; with
+        // the excess claimed beforehand, what is left of it is what is left of the bytes.
+        record.decoder.claim_bytes_read(unused).map_err(|error| damaged(what, &error))?;
+        Ok(record)
+    }
+
+    fn value<T: DeserializeOwned>(&mut self) -> Result<T, EngineError> {
+        let value = Compat::<T>::decode(&mut self.decoder).map_err(|error| damaged(self.what, &error))?;
+        Ok(value.0)
+    }
+
+    fn text(&mut self) -> Result<String, EngineError> {
+        String::decode(&mut self.decoder).map_err(|error| damaged(self.what, &error))
+    }
+
+    /// At most `max` items of at least `min_bytes` in the file; room is made only for what can be there.
+    fn list<T>(
+        &mut self,
+        items: &str,
+        max: usize,
+        min_bytes: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, EngineError>,
+    ) -> Result<Vec<T>, EngineError> {
+        let len = self.value::<u64>()?;
+        if len > max as u64 {
+            return Err(frame::error(format!("{} declares {len} {items}, more than {max}", self.what)));
+        }
+        if self.decoder.reader().peek_read(min_bytes * len as usize).is_none() {
+            return Err(damaged(self.what, &DecodeError::LimitExceeded));
+        }
+        let mut list = Vec::with_capacity(len as usize);
+        for _ in 0..len {
+            list.push(item(self)?);
+        }
+        Ok(list)
+    }
+
+    fn end(mut self) -> Result<(), EngineError> {
+        match self.decoder.reader().peek_read(1) {
+            Some(_) => Err(frame::error(format!("{} has bytes after its end", self.what))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn damaged(what: &str, error: &DecodeError) -> EngineError {
+    let how = match error {
+        DecodeError::UnexpectedEnd { .. } | DecodeError::LimitExceeded => "ends early",
+        DecodeError::Utf8 { .. } => "holds text that is not UTF-8",
+        _ => "holds an impossible value",
+    };
+    frame::error(format!("{what} {how}: make or copy the file again"))
+}

@@ -1,0 +1,338 @@
+//! Where the parts of a model file lie, and the hash around them.
+
+use std::io::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::codec::{self, MAX_MOMENTS, Tensor};
+use super::{ModelFile, TrainingState, check};
+use crate::error::EngineError;
+use crate::params::{Model, ParamEntry, ParamLayout};
+
+/// Version of the layout that this program writes, and the only one that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// Largest model file in bytes: the largest network that the engine takes (2^28 floats) with both moments of Adam fits.
+pub const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// A first byte that no text has and a last one that a text-mode copy changes, as in PNG.
+const MAGIC: [u8; 8] = *b"\x89OCELLI\n";
+/// Mark, version, flags, length of the header, length of the file.
+pub(super) const FRAME_BYTES: usize = 32;
+const HASH_BYTES: usize = 32;
+/// No file is shorter than its frame and hash.
+const SHORTEST: u64 = (FRAME_BYTES + HASH_BYTES) as u64;
+/// Sections and tensors start at multiples of this: one cache line, so a mapped file can be computed on in place.
+const ALIGN: u64 = 64;
+/// The one flag of version 1: a training section follows the tensors.
+const HAS_TRAINING: u32 = 1;
+
+pub(super) fn error(reason: impl Into<String>) -> EngineError {
+    EngineError::ModelFile { path: None, reason: reason.into() }
+}
+
+/// A graph error as an error of the file that holds the graph.
+pub(super) fn invalid_network(cause: EngineError) -> EngineError {
+    error(format!("the network cannot be: {cause}"))
+}
+
+fn aligned(at: u64) -> u64 {
+    at.next_multiple_of(ALIGN)
+}
+
+/// Where tensors laid out from `start` end.
+fn tensors_end<'a>(start: u64, entries: impl Iterator<Item = &'a ParamEntry>) -> u64 {
+    entries.fold(start, |at, entry| aligned(at) + 4 * entry.len() as u64)
+}
+
+fn trainable(layout: &ParamLayout) -> impl Iterator<Item = &ParamEntry> {
+    layout.entries().iter().filter(|entry| entry.kind.is_trainable())
+}
+
+/// The table that a network's tensors must have: in the order of the layout, as close as alignment allows.
+fn table(layout: &ParamLayout) -> Vec<Tensor> {
+    let mut end = 0;
+    let row = |entry: &ParamEntry| {
+        let offset = aligned(end);
+        let bytes = 4 * entry.len() as u64;
+        end = offset + bytes;
+        let shape = entry.shape.iter().map(|&side| side as u64).collect();
+        Tensor { name: entry.name.clone(), shape, offset, bytes }
+    };
+    layout.entries().iter().map(row).collect()
+}
+
+/// A model that was checked and whose records are encoded: ready to be written.
+pub(super) struct Encoded<'a> {
+    file: &'a ModelFile,
+    header: Vec<u8>,
+    training: Option<Vec<u8>>,
+    len: u64,
+}
+
+impl<'a> Encoded<'a> {
+    pub(super) fn new(file: &'a ModelFile) -> Result<Self, EngineError> {
+        let (graph, layout) = (file.model.graph(), file.model.layout());
+        check::meta(graph, &file.meta)?;
+        for entry in layout.entries() {
+            check::values("tensor", entry, &file.model.params()[entry.range()])?;
+        }
+        let header = codec::encode_header(graph, &file.meta, &table(layout))?;
+        let mut end = tensors_end(aligned((FRAME_BYTES + header.len()) as u64), layout.entries().iter());
+        let mut training = None;
+        if let Some(state) = &file.training {
+            check_moments(state, layout)?;
+            let record = codec::encode_training(state)?;
+            let start = aligned(aligned(end) + 8 + record.len() as u64);
+            end = state.moments.iter().fold(start, |at, _| tensors_end(at, trainable(layout)));
+            training = Some(record);
+        }
+        let len = end + HASH_BYTES as u64;
+        if len > MAX_FILE_BYTES {
+            return Err(error(format!("{len} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
+        }
+        Ok(Encoded { file, header, training, len })
+    }
+
+    /// Length of the file in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Writes the whole file and returns the hash that it ends with.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<[u8; 32]> {
+        let (params, layout) = (self.file.model.params(), self.file.model.layout());
+        let mut out = HashingWriter { out, hash: Sha256::new(), at: 0 };
+        let flags = if self.training.is_some() { HAS_TRAINING } else { 0 };
+        out.bytes(&MAGIC)?;
+        out.bytes(&FORMAT_VERSION.to_le_bytes())?;
+        out.bytes(&flags.to_le_bytes())?;
+        out.bytes(&(self.header.len() as u64).to_le_bytes())?;
+        out.bytes(&self.len.to_le_bytes())?;
+        out.bytes(&self.header)?;
+        out.align()?;
+        for entry in layout.entries() {
+            out.tensor(&params[entry.range()])?;
+        }
+        if let (Some(record), Some(state)) = (&self.training, &self.file.training) {
+            out.align()?;
+            out.bytes(&(record.len() as u64).to_le_bytes())?;
+            out.bytes(record)?;
+            out.align()?;
+            for moment in &state.moments {
+                for entry in trainable(layout) {
+                    out.tensor(&moment[entry.range()])?;
+                }
+            }
+        }
+        let hash: [u8; 32] = out.hash.finalize().into();
+        out.out.write_all(&hash)?;
+        Ok(hash)
+    }
+}
+
+fn check_moments(state: &TrainingState, layout: &ParamLayout) -> Result<(), EngineError> {
+    if state.moments.len() > MAX_MOMENTS {
+        return Err(too_many_moments(state.moments.len()));
+    }
+    for moment in &state.moments {
+        if moment.len() != layout.trainable() {
+            let (found, expected) = (moment.len(), layout.trainable());
+            return Err(error(format!("a moment has {found} floats, the parameters have {expected}")));
+        }
+        for entry in trainable(layout) {
+            check::values("optimiser state of", entry, &moment[entry.range()])?;
+        }
+    }
+    Ok(())
+}
+
+fn too_many_moments(found: usize) -> EngineError {
+    error(format!("{found} optimiser moments are more than {MAX_MOMENTS}"))
+}
+
+struct HashingWriter<'a, W> {
+    out: &'a mut W,
+    hash: Sha256,
+    at: u64,
+}
+
+impl<W: Write> HashingWriter<'_, W> {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    fn align(&mut self) -> io::Result<()> {
+        let gap = aligned(self.at) - self.at;
+        self.bytes(&[0; ALIGN as usize][..gap as usize])
+    }
+
+    fn tensor(&mut self, values: &[f32]) -> io::Result<()> {
+        self.align()?;
+        let mut bytes = [0; 4096];
+        for chunk in values.chunks(bytes.len() / 4) {
+            let (slots, _) = bytes.as_chunks_mut::<4>();
+            slots.iter_mut().zip(chunk).for_each(|(slot, value)| *slot = value.to_le_bytes());
+            self.bytes(&bytes[..4 * chunk.len()])?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks mark, version and length of a file of `len` bytes that starts with `start`; returns its length.
+pub(super) fn check_start(start: &[u8], len: u64) -> Result<usize, EngineError> {
+    if !start.starts_with(&MAGIC) {
+        let what =
+            if len == 0 { "the file is empty" } else { "its first bytes are not those of an .ocelli file" };
+        return Err(error(format!("not a model file: {what}")));
+    }
+    let cut_short = |expected: u64| {
+        Err(error(format!("the file is cut short: {len} of {expected} bytes are there, copy it again")))
+    };
+    if start.len() < FRAME_BYTES {
+        return cut_short(SHORTEST);
+    }
+    let version = u32_at(start, 8);
+    if version > FORMAT_VERSION {
+        return Err(error(format!(
+            "format version {version} is newer than this program reads ({FORMAT_VERSION}): update ocelli"
+        )));
+    }
+    if version < FORMAT_VERSION {
+        return Err(error(format!("format version {version} does not exist: copy the file again")));
+    }
+    let expected = u64_at(start, 24);
+    if len > MAX_FILE_BYTES || expected > MAX_FILE_BYTES {
+        let most = len.max(expected);
+        return Err(error(format!("{most} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
+    }
+    let expected = expected.max(SHORTEST);
+    if len < expected {
+        return cut_short(expected);
+    }
+    if len > expected {
+        return Err(error(format!("{} bytes follow the end of the file: copy it again", len - expected)));
+    }
+    usize::try_from(len).map_err(|_| error(format!("{len} bytes do not fit into this machine's memory")))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
+}
+
+/// Reads a whole file. The hash comes first, but nothing after it relies on it.
+pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
+    check_start(&bytes[..bytes.len().min(FRAME_BYTES)], bytes.len() as u64)?;
+    let (body, hash) = bytes.split_at(bytes.len() - HASH_BYTES);
+    if Sha256::digest(body)[..] != *hash {
+        return Err(error("the file is damaged: its SHA-256 is not that of its content, copy it again"));
+    }
+    let flags = u32_at(body, 12);
+    if flags & !HAS_TRAINING != 0 {
+        return Err(error(format!("flags {flags:#x} are unknown: update ocelli")));
+    }
+    let mut cursor = Cursor { bytes: body, at: FRAME_BYTES };
+    let header = codec::decode_header(cursor.take(u64_at(body, 16))?)?;
+    check::meta(&header.graph, &header.meta)?;
+    let layout = ParamLayout::new(&header.graph).map_err(invalid_network)?;
+    check_table(&header.tensors, &table(&layout))?;
+    cursor.align()?;
+    // The model's buffer has the size of its tensors in the file: they must be there before it is made.
+    let end = tensors_end(cursor.at as u64, layout.entries().iter());
+    if end > body.len() as u64 {
+        return Err(ends_early());
+    }
+    let mut model = Model::zeros(header.graph).map_err(invalid_network)?;
+    for entry in layout.entries() {
+        let values = &mut model.params_mut()[entry.range()];
+        cursor.tensor(values)?;
+        check::values("tensor", entry, values)?;
+    }
+    let training = if flags & HAS_TRAINING == 0 { None } else { Some(read_training(&mut cursor, &layout)?) };
+    if cursor.at != body.len() {
+        return Err(error("bytes follow the last section"));
+    }
+    Ok(ModelFile { model, meta: header.meta, training })
+}
+
+fn check_table(found: &[Tensor], expected: &[Tensor]) -> Result<(), EngineError> {
+    if let Some((f, e)) = found.iter().zip(expected).find(|(f, e)| f != e) {
+        return Err(error(format!("the network needs tensor {e}, the table holds {f}")));
+    }
+    if found.len() != expected.len() {
+        let (found, expected) = (found.len(), expected.len());
+        return Err(error(format!("the network needs {expected} tensors, the table holds {found}")));
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?} ({} bytes at {})", self.name, self.shape, self.bytes, self.offset)
+    }
+}
+
+fn read_training(cursor: &mut Cursor<'_>, layout: &ParamLayout) -> Result<TrainingState, EngineError> {
+    cursor.align()?;
+    let len = u64_at(cursor.take(8)?, 0);
+    let (mut state, moments) = codec::decode_training(cursor.take(len)?)?;
+    if moments > MAX_MOMENTS {
+        return Err(too_many_moments(moments));
+    }
+    cursor.align()?;
+    let end = (0..moments).fold(cursor.at as u64, |at, _| tensors_end(at, trainable(layout)));
+    if end > cursor.bytes.len() as u64 {
+        return Err(ends_early());
+    }
+    for _ in 0..moments {
+        let mut moment = vec![0.0; layout.trainable()];
+        for entry in trainable(layout) {
+            let values = &mut moment[entry.range()];
+            cursor.tensor(values)?;
+            check::values("optimiser state of", entry, values)?;
+        }
+        state.moments.push(moment);
+    }
+    Ok(state)
+}
+
+fn ends_early() -> EngineError {
+    error("the file ends before its content does: make or copy it again")
+}
+
+/// A place in the bytes; every step is checked against their end.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: u64) -> Result<&'a [u8], EngineError> {
+        let rest = &self.bytes[self.at..];
+        let len = usize::try_from(len).ok().filter(|&len| len <= rest.len()).ok_or_else(ends_early)?;
+        self.at += len;
+        Ok(&rest[..len])
+    }
+
+    /// Steps over the zeros before the next multiple of [`ALIGN`].
+    fn align(&mut self) -> Result<(), EngineError> {
+        let at = self.at;
+        let gap = self.take(aligned(at as u64) - at as u64)?;
+        match gap.iter().position(|&byte| byte != 0) {
+            Some(offset) => Err(error(format!("the filler byte at {} is not zero", at + offset))),
+            None => Ok(()),
+        }
+    }
+
+    fn tensor(&mut self, values: &mut [f32]) -> Result<(), EngineError> {
+        self.align()?;
+        let (words, _) = self.take(4 * values.len() as u64)?.as_chunks::<4>();
+        values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));
+        Ok(())
+    }
+}

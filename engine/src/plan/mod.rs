@@ -1,0 +1,163 @@
+//! A graph compiled for a batch: layers with every place in memory resolved, run without allocation or look-up.
+//!
+//! Compilation resolves shapes, fuses neighbours (`fuse`), gives every value a place in one arena by liveness
+//! (`arena`) and makes the layers. Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
+//! backward from `s + 1` (the last stage) to `2 s` (the first).
+
+pub(crate) mod arena;
+mod build;
+mod fuse;
+
+use crate::buffer::Buffer;
+use crate::error::EngineError;
+use crate::graph::Graph;
+use crate::layers::{Layer, Run};
+use crate::parallel::{Exec, Threads};
+use crate::params::ParamLayout;
+use arena::{Arena, Slot};
+use std::sync::Arc;
+
+/// Most images of a batch.
+pub const MAX_BATCH: usize = 1 << 16;
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Logits only: batch normalisation folds into the layer before it, memory is used again at once.
+    Infer,
+    /// Logits, loss and gradients.
+    Train,
+}
+
+/// A graph compiled for at most `batch` images.
+pub struct Plan {
+    layers: Vec<Box<dyn Layer>>,
+    arena: Arena,
+    packed: Buffer,
+    threads: Arc<Threads>,
+    exec: Exec,
+    batch: usize,
+    input: Slot,
+    logits: Slot,
+    /// Gradient of the logits, in training.
+    dlogits: Option<Slot>,
+    input_len: usize,
+    classes: usize,
+    /// Multiply-adds of one image's forward pass.
+    macs: usize,
+}
+
+/// Parameters and gradients of one training step.
+pub(crate) struct StepState<'a> {
+    pub(crate) params: &'a mut [f32],
+    pub(crate) grads: &'a mut [f32],
+    pub(crate) images: usize,
+    pub(crate) seed: u64,
+    pub(crate) step: u64,
+}
+
+impl Plan {
+    /// Compiles a graph for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large.
+    pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
+        if batch == 0 || batch > MAX_BATCH {
+            return Err(EngineError::Config(format!("a batch of {batch} images is not in 1..={MAX_BATCH}")));
+        }
+        let shapes = graph.shapes()?;
+        let layout = ParamLayout::new(graph)?;
+        build::Builder::new(graph, &shapes, &layout, mode, *exec).build(batch)
+    }
+
+    /// Most images of a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Floats of one input image.
+    pub fn input_len(&self) -> usize {
+        self.input_len
+    }
+
+    /// Length of one image's logits.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Multiply-adds of one image's forward pass.
+    pub fn macs(&self) -> usize {
+        self.macs
+    }
+
+    /// Bytes of activations, gradients and work space.
+    pub fn memory(&self) -> usize {
+        (self.arena.len() + self.packed.len()) * size_of::<f32>()
+    }
+
+    /// Where it runs.
+    pub fn exec(&self) -> Exec {
+        self.exec
+    }
+
+    pub(crate) fn threads(&self) -> Arc<Threads> {
+        Arc::clone(&self.threads)
+    }
+
+    /// Multiply-adds of a pass over `images` images, for [`Threads::enter`].
+    pub(crate) fn work(&self, images: usize) -> usize {
+        self.macs * images
+    }
+
+    /// Copies weights into the layout that the kernels read; needed whenever parameters change.
+    pub(crate) fn pack(&mut self, params: &[f32]) {
+        let Plan { layers, packed, threads, exec, .. } = self;
+        layers.iter().for_each(|layer| layer.pack(params, packed, exec.isa, threads));
+    }
+
+    /// The input batch, to fill.
+    pub(crate) fn input_mut(&mut self, images: usize) -> &mut [f32] {
+        self.arena.write(self.input, images)
+    }
+
+    /// The logits `[images][classes]` of the last forward pass.
+    pub(crate) fn logits(&self, images: usize) -> &[f32] {
+        self.arena.read(self.logits, images)
+    }
+
+    /// The gradient of the logits, to fill, and the logits.
+    pub(crate) fn loss_slices(&mut self, images: usize) -> (&mut [f32], &[f32]) {
+        let dlogits = self.dlogits.expect("only a training plan computes a loss");
+        let ([dlogits], [logits]) = self.arena.split(images, [dlogits], [self.logits]);
+        (dlogits, logits)
+    }
+
+    /// Runs all layers on the input batch.
+    pub(crate) fn forward(&mut self, state: &mut StepState) {
+        let mut run = self.run(state);
+        let (layers, run) = (run.0, &mut run.1);
+        layers.iter().for_each(|layer| layer.forward(run));
+    }
+
+    /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters.
+    pub(crate) fn backward(&mut self, state: &mut StepState) {
+        let mut run = self.run(state);
+        let (layers, run) = (run.0, &mut run.1);
+        layers.iter().rev().for_each(|layer| layer.backward(run));
+    }
+
+    fn run<'a>(&'a mut self, state: &'a mut StepState) -> (&'a [Box<dyn Layer>], Run<'a>) {
+        let run = Run {
+            arena: &mut self.arena,
+            params: state.params,
+            packed: &self.packed,
+            grads: state.grads,
+            threads: &self.threads,
+            isa: self.exec.isa,
+            images: state.images,
+            seed: state.seed,
+            step: state.step,
+        };
+        (&self.layers, run)
+    }
+}

@@ -1,0 +1,189 @@
+//! Training: a model, its plan and its optimiser, one step at a time.
+
+use crate::buffer::Buffer;
+use crate::error::EngineError;
+use crate::kernels::softmax::{self, LossConfig};
+use crate::optim::{Optimizer, Step, clip_factor};
+use crate::parallel::Exec;
+use crate::params::Model;
+use crate::plan::{Mode, Plan, StepState};
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// Most images of a step.
+    pub batch: usize,
+    /// How parameters follow their gradients.
+    pub optimizer: Optimizer,
+    /// Largest global norm of the gradients.
+    pub clip_norm: Option<f32>,
+    /// Share of the target that is spread over all classes, in `0..1` (Szegedy et al., 2016).
+    pub label_smoothing: f32,
+    /// Weight of each class in the loss.
+    pub class_weights: Option<Vec<f32>>,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// What a step found before it changed the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepStats {
+    /// Mean loss of the batch.
+    pub loss: f32,
+    /// Images whose largest logit is their label's.
+    pub correct: usize,
+}
+
+/// A model in training.
+pub struct Trainer {
+    model: Model,
+    plan: Plan,
+    config: TrainConfig,
+    grads: Buffer,
+    moments: Vec<Buffer>,
+    steps: u64,
+    packed: bool,
+}
+
+impl Trainer {
+    /// Compiles a model for training.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] for settings out of range, and those of [`Plan::compile`].
+    pub fn new(model: Model, config: TrainConfig, exec: &Exec) -> Result<Self, EngineError> {
+        let err = |reason: &str| Err(EngineError::Config(reason.to_owned()));
+        config.optimizer.validate()?;
+        if !(0.0..1.0).contains(&config.label_smoothing) {
+            return err("label smoothing must be in 0..1");
+        }
+        if config.clip_norm.is_some_and(|norm| !(norm > 0.0)) {
+            return err("the clipping norm must be positive");
+        }
+        let plan = Plan::compile(model.graph(), config.batch, Mode::Train, exec)?;
+        if let Some(weights) = &config.class_weights {
+            if weights.len() != plan.classes() || weights.iter().any(|w| !(w.is_finite() && *w >= 0.0)) {
+                return err("class weights must be one number for each class, none negative");
+            }
+        }
+        let trainable = model.layout().trainable();
+        let moments = (0..config.optimizer.moments()).map(|_| Buffer::zeros(trainable)).collect();
+        Ok(Trainer { model, plan, config, grads: Buffer::zeros(trainable), moments, steps: 0, packed: false })
+    }
+
+    /// One step on `labels.len()` images `x [n, h, w, c]` with learning rate `lr`: forward, loss, backward, update.
+    ///
+    /// # Errors
+    /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats, [`EngineError::Label`].
+    pub fn step(&mut self, x: &[f32], labels: &[u32], lr: f32) -> Result<StepStats, EngineError> {
+        let stats = self.gradients(x, labels)?;
+        let Trainer { model, plan, config, grads, moments, steps, packed } = self;
+        let trainable = grads.len();
+        let grad_scale = clip_factor(grads, config.clip_norm);
+        let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
+        let (isa, threads) = (plan.exec().isa, plan.threads());
+        let params = &mut model.params_mut()[..trainable];
+        threads
+            .enter(trainable * 8, || config.optimizer.update((isa, &threads), params, moments, grads, step));
+        (*steps, *packed) = (*steps + 1, false);
+        Ok(stats)
+    }
+
+    /// The forward and backward pass of [`Trainer::step`] alone: running statistics move, parameters stay.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn gradients(&mut self, x: &[f32], labels: &[u32]) -> Result<StepStats, EngineError> {
+        let images = check_batch(&self.plan, x, labels.len())?;
+        let classes = self.plan.classes();
+        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(EngineError::Label { label, classes });
+        }
+        let Trainer { model, plan, config, grads, steps, packed, .. } = self;
+        let weights = config.class_weights.as_deref();
+        let denominator = softmax::weight_sum(labels, weights);
+        let loss_config = LossConfig {
+            classes,
+            smoothing: config.label_smoothing,
+            class_weights: weights,
+            denominator: denominator as f32,
+        };
+        let (work, seed, step) = (plan.work(images), config.seed, *steps);
+        let threads = plan.threads();
+        let sums = threads.enter(work, || {
+            if !*packed {
+                plan.pack(model.params());
+            }
+            plan.input_mut(images).copy_from_slice(x);
+            let mut state = StepState { params: model.params_mut(), grads, images, seed, step };
+            plan.forward(&mut state);
+            let (dlogits, logits) = plan.loss_slices(images);
+            let sums = softmax::cross_entropy(dlogits, logits, labels, loss_config);
+            plan.backward(&mut state);
+            sums
+        });
+        *packed = true;
+        Ok(StepStats { loss: (sums.loss / denominator.max(f64::MIN_POSITIVE)) as f32, correct: sums.correct })
+    }
+
+    /// The gradients that the last step found, laid out as the parameters are.
+    pub fn grads(&self) -> &[f32] {
+        &self.grads
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model, training over.
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The optimiser's moments, each laid out as the learnable parameters are.
+    pub fn moments(&self) -> Vec<&[f32]> {
+        self.moments.iter().map(|moment| &moment[..]).collect()
+    }
+
+    /// Takes up training where another run stopped, with the model of then.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] when the moments are not those of this model and optimiser.
+    pub fn restore(&mut self, steps: u64, moments: &[Vec<f32>]) -> Result<(), EngineError> {
+        let fits = moments.len() == self.moments.len() && moments.iter().all(|m| m.len() == self.grads.len());
+        if !fits {
+            return Err(EngineError::Config(
+                "the saved optimiser state is of another model or optimiser".to_owned(),
+            ));
+        }
+        for (own, saved) in self.moments.iter_mut().zip(moments) {
+            own.copy_from_slice(saved);
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+/// Checks that `x` is a batch of `images` images that the plan takes.
+pub(crate) fn check_batch(plan: &Plan, x: &[f32], images: usize) -> Result<usize, EngineError> {
+    if images == 0 || images > plan.batch() {
+        return Err(EngineError::Shape {
+            what: "batch",
+            expected: format!("1 to {} images", plan.batch()),
+            found: images.to_string(),
+        });
+    }
+    if x.len() != images * plan.input_len() {
+        return Err(EngineError::Shape {
+            what: "input",
+            expected: format!("{} floats for {images} images", images * plan.input_len()),
+            found: x.len().to_string(),
+        });
+    }
+    Ok(images)
+}

@@ -1,0 +1,173 @@
+//! The format outlives its writer: golden files keep their bytes, and a reader that shares no code with the engine,
+//! written from `docs/model-format.md` alone, finds in them what the engine put there.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod model_format_reader;
+mod model_sample;
+
+use std::path::{Path, PathBuf};
+
+use model_format_reader::{File, Value, read};
+use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
+use ocelli_engine::model_file::{ModelFile, ModelMeta};
+
+/// Files of this very format version, and whether they hold training state.
+const GOLDEN: [(&str, bool); 2] = [("tiny.ocelli", false), ("tiny-training.ocelli", true)];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// A change of these bytes is a change of the format: raise its version, keep the old file, and keep reading it.
+#[test]
+fn golden_files_are_written_again_byte_for_byte() {
+    let now = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut changed = Vec::new();
+    for (name, training) in GOLDEN {
+        let bytes = model_sample::model_file(training).to_bytes().unwrap();
+        std::fs::write(now.join(name), &bytes).unwrap();
+        if std::fs::read(golden(name)).ok() != Some(bytes) {
+            changed.push(name);
+        }
+    }
+    assert!(changed.is_empty(), "{changed:?} are written differently now, see {}", now.display());
+}
+
+#[test]
+fn golden_files_are_read() {
+    for (name, training) in GOLDEN {
+        let found = ModelFile::load(&golden(name)).unwrap();
+        let expected = model_sample::model_file(training);
+        assert_eq!(found.model.graph(), expected.model.graph());
+        assert_eq!(found.model.params(), expected.model.params());
+        assert_eq!(found.meta, expected.meta);
+        assert_eq!(found.training, expected.training);
+    }
+}
+
+#[test]
+fn an_independent_reader_finds_everything_in_the_golden_files() {
+    for (name, training) in GOLDEN {
+        compare(&read(&std::fs::read(golden(name)).unwrap()), &model_sample::model_file(training));
+    }
+}
+
+#[test]
+fn an_independent_reader_finds_everything_in_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = model_sample::model_file(true);
+    file.meta.metrics = None;
+    file.meta.provenance.parent = None;
+    file.training.as_mut().unwrap().moments.truncate(1);
+    let path = folder.path().join("new.ocelli");
+    let hash = file.save(&path).unwrap();
+    let found = read(&std::fs::read(&path).unwrap());
+    compare(&found, &file);
+    assert_eq!(found.hash, hash);
+}
+
+#[test]
+fn the_document_quotes_the_golden_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/model-format.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let bytes = std::fs::read(golden("tiny-training.ocelli")).unwrap();
+    let mut lines = 0;
+    for line in document.lines() {
+        // `00000010: d406 0000 ..  text`, as xxd prints it.
+        let Some((Ok(at), rest)) =
+            line.split_once(": ").map(|(at, rest)| (usize::from_str_radix(at, 16), rest))
+        else {
+            continue;
+        };
+        let hex: String =
+            bytes[at..at + 16].chunks(2).map(|pair| format!("{:02x}{:02x} ", pair[0], pair[1])).collect();
+        assert_eq!(rest.split_once("  ").unwrap().0, hex.trim_end(), "at {at:#x}");
+        lines += 1;
+    }
+    assert!(lines > 10, "only {lines} lines of the document are excerpts");
+}
+
+fn compare(found: &File, expected: &ModelFile) {
+    let graph = expected.model.graph();
+    assert_eq!(found.input, [graph.input.h, graph.input.w, graph.input.c]);
+    assert_eq!(found.nodes.len(), graph.nodes.len());
+    for (found, expected) in found.nodes.iter().zip(&graph.nodes) {
+        assert_eq!((&found.name, &found.inputs), (&expected.name, &expected.inputs));
+        assert_eq!((found.op, found.settings.clone()), describe(&expected.op), "{}", expected.name);
+    }
+    assert_eq!(found.meta, describe_meta(&expected.meta));
+    let layout = expected.model.layout();
+    assert_eq!(found.tensors.len(), layout.entries().len());
+    for (found, entry) in found.tensors.iter().zip(layout.entries()) {
+        assert_eq!(found.name, entry.name);
+        assert_eq!(found.shape, entry.shape);
+        assert_eq!(found.values, expected.model.params()[entry.range()]);
+    }
+    assert_eq!(found.training.is_some(), expected.training.is_some());
+    if let (Some(found), Some(expected)) = (&found.training, &expected.training) {
+        assert_eq!(
+            (&found.optimizer, found.step, &found.extra),
+            (&expected.optimizer, expected.step, &expected.extra)
+        );
+        assert_eq!(found.moments.len(), expected.moments.len());
+        for (found, expected) in found.moments.iter().zip(&expected.moments) {
+            let trainable = layout.entries().iter().filter(|e| e.kind.is_trainable());
+            let expected: Vec<_> = trainable.map(|e| expected[e.range()].to_vec()).collect();
+            assert_eq!(found, &expected);
+        }
+    }
+}
+
+/// A layer's name in the document and its settings in the order of the document.
+fn describe(op: &Op) -> (&'static str, Vec<Value>) {
+    let pairs =
+        |pairs: &[[u32; 2]]| pairs.iter().flatten().map(|&v| Value::Int(v.into())).collect::<Vec<_>>();
+    let padding = |padding: &Padding| match padding {
+        Padding::Valid => vec![Value::Int(0)],
+        Padding::Same => vec![Value::Int(1)],
+        Padding::Explicit(sides) => [2].iter().chain(sides).map(|&v| Value::Int(v.into())).collect(),
+    };
+    let pool = |p: &Pool2d| [pairs(&[p.kernel, p.stride]), padding(&p.padding)].concat();
+    let conv = |c: &Conv2d| {
+        let last = vec![Value::Int(c.groups.into()), Value::Int(c.bias.into())];
+        let first = vec![Value::Int(c.filters.into())];
+        [first, pairs(&[c.kernel, c.stride, c.dilation]), padding(&c.padding), last].concat()
+    };
+    match op {
+        Op::Conv2d(c) => ("conv2d", conv(c)),
+        Op::MaxPool2d(p) => ("max-pool", pool(p)),
+        Op::AvgPool2d(p) => ("average-pool", pool(p)),
+        Op::GlobalAvgPool => ("global-average-pool", vec![]),
+        Op::GlobalMaxPool => ("global-max-pool", vec![]),
+        Op::Dense(d) => ("dense", vec![Value::Int(d.units.into()), Value::Int(d.bias.into())]),
+        Op::BatchNorm(b) => ("batch-norm", vec![Value::Float(b.momentum), Value::Float(b.eps)]),
+        Op::Activation(Activation::Relu) => ("activation", vec![Value::Int(0)]),
+        Op::Activation(Activation::Relu6) => ("activation", vec![Value::Int(1)]),
+        Op::Activation(Activation::Gelu) => ("activation", vec![Value::Int(2)]),
+        Op::Activation(Activation::Silu) => ("activation", vec![Value::Int(3)]),
+        Op::Dropout { rate } => ("dropout", vec![Value::Float(*rate)]),
+        Op::Flatten => ("flatten", vec![]),
+        Op::Add => ("add", vec![]),
+    }
+}
+
+fn describe_meta(meta: &ModelMeta) -> Vec<Value> {
+    let (p, v) = (&meta.preprocessing, &meta.provenance);
+    let text = |text: &String| Value::Text(text.clone());
+    let int = |v: u64| Value::Int(v);
+    let mut all = vec![text(&meta.name)];
+    all.extend(meta.classes.iter().map(text));
+    all.extend([p.width.into(), p.height.into(), p.channels.into(), p.fit as u64].map(int));
+    all.extend(p.mean.iter().chain(&p.std).map(|&v| Value::Float(v)));
+    all.push(int(meta.metrics.is_some().into()));
+    if let Some(m) = &meta.metrics {
+        all.extend([m.accuracy, m.top5, m.loss].map(Value::Float));
+        all.extend([text(&m.split), int(m.images)]);
+    }
+    all.extend([text(&v.version), int(v.seed), text(&v.data_name)]);
+    all.extend(v.data_hash.map(|byte| int(byte.into())));
+    all.extend([text(&v.recipe), int(v.created), int(v.epochs.into()), int(v.parent.is_some().into())]);
+    all.extend(v.parent.iter().map(text));
+    all
+}

@@ -1,0 +1,185 @@
+//! A reader of `.ocelli` files from `docs/model-format.md` alone: no bincode, no serde, nothing of the engine.
+//! It stops at the first surprise, and knows every byte of the file.
+
+use sha2::{Digest, Sha256};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Int(u64),
+    Float(f32),
+    Text(String),
+}
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) op: &'static str,
+    pub(crate) settings: Vec<Value>,
+    pub(crate) inputs: Vec<u32>,
+}
+
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+}
+
+pub(crate) struct Training {
+    pub(crate) optimizer: String,
+    pub(crate) step: u64,
+    pub(crate) extra: String,
+    /// Per moment, per trainable tensor.
+    pub(crate) moments: Vec<Vec<Vec<f32>>>,
+}
+
+pub(crate) struct File {
+    pub(crate) input: [u32; 3],
+    pub(crate) nodes: Vec<Node>,
+    /// All fields from the model's name to its parent, in order.
+    pub(crate) meta: Vec<Value>,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) training: Option<Training>,
+    pub(crate) hash: [u8; 32],
+}
+
+struct Bytes<'a> {
+    all: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, n: usize) -> &'a [u8] {
+        self.at += n;
+        &self.all[self.at - n..self.at]
+    }
+    fn int(&mut self, bytes: usize) -> u64 {
+        self.take(bytes).iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+    }
+    fn u32(&mut self) -> u32 {
+        self.int(4) as u32
+    }
+    fn f32(&mut self) -> f32 {
+        f32::from_bits(self.u32())
+    }
+    fn text(&mut self) -> String {
+        let len = self.int(8) as usize;
+        String::from_utf8(self.take(len).to_vec()).unwrap()
+    }
+    fn ints(&mut self, n: usize, bytes: usize) -> Vec<Value> {
+        (0..n).map(|_| Value::Int(self.int(bytes))).collect()
+    }
+    fn floats(&mut self, n: usize) -> Vec<Value> {
+        (0..n).map(|_| Value::Float(self.f32())).collect()
+    }
+    fn flag(&mut self) -> bool {
+        let byte = self.int(1);
+        assert!(byte < 2);
+        byte == 1
+    }
+    fn align(&mut self) {
+        while !self.at.is_multiple_of(64) {
+            assert_eq!(self.int(1), 0);
+        }
+    }
+    fn tensor(&mut self, shape: &[usize]) -> Vec<f32> {
+        self.align();
+        (0..shape.iter().product()).map(|_| self.f32()).collect()
+    }
+}
+
+fn padding(b: &mut Bytes) -> Vec<Value> {
+    let tag = b.u32();
+    let sides = if tag == 2 { b.ints(4, 4) } else { vec![] };
+    [vec![Value::Int(tag.into())], sides].concat()
+}
+
+fn op(b: &mut Bytes) -> (&'static str, Vec<Value>) {
+    match b.u32() {
+        0 => ("conv2d", [b.ints(7, 4), padding(b), b.ints(1, 4), b.ints(1, 1)].concat()),
+        1 => ("max-pool", [b.ints(4, 4), padding(b)].concat()),
+        2 => ("average-pool", [b.ints(4, 4), padding(b)].concat()),
+        3 => ("global-average-pool", vec![]),
+        4 => ("global-max-pool", vec![]),
+        5 => ("dense", [b.ints(1, 4), b.ints(1, 1)].concat()),
+        6 => ("batch-norm", b.floats(2)),
+        7 => ("activation", b.ints(1, 4)),
+        8 => ("dropout", b.floats(1)),
+        9 => ("flatten", vec![]),
+        10 => ("add", vec![]),
+        tag => panic!("layer kind {tag}"),
+    }
+}
+
+fn meta(b: &mut Bytes) -> Vec<Value> {
+    let mut all = vec![Value::Text(b.text())];
+    let classes = b.int(8);
+    all.extend((0..classes).map(|_| Value::Text(b.text())));
+    all.extend([b.ints(2, 4), b.ints(1, 1), b.ints(1, 4)].concat());
+    for _ in ["mean", "std"] {
+        let n = b.int(8) as usize;
+        all.extend(b.floats(n));
+    }
+    let metrics = b.flag();
+    all.push(Value::Int(metrics.into()));
+    if metrics {
+        all.extend(b.floats(3));
+        all.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
+    }
+    all.extend([Value::Text(b.text()), Value::Int(b.int(8)), Value::Text(b.text())]);
+    all.extend(b.ints(32, 1));
+    all.extend([Value::Text(b.text()), Value::Int(b.int(8)), Value::Int(b.int(4))]);
+    let parent = b.flag();
+    all.push(Value::Int(parent.into()));
+    all.extend(parent.then(|| Value::Text(b.text())));
+    all
+}
+
+/// Reads a file; panics where it is not what the document says.
+pub(crate) fn read(file: &[u8]) -> File {
+    let (body, hash) = file.split_at(file.len() - 32);
+    assert_eq!(Sha256::digest(body)[..], *hash);
+    let mut b = Bytes { all: body, at: 0 };
+    assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
+    assert_eq!(b.u32(), 1);
+    let flags = b.u32();
+    let header_end = 32 + b.int(8) as usize;
+    assert_eq!(b.int(8) as usize, file.len());
+
+    let input = [b.u32(), b.u32(), b.u32()];
+    let mut nodes = Vec::new();
+    for _ in 0..b.int(8) {
+        let name = b.text();
+        let (op, settings) = op(&mut b);
+        let inputs = (0..b.int(8)).map(|_| b.u32()).collect();
+        nodes.push(Node { name, op, settings, inputs });
+    }
+    let meta = meta(&mut b);
+    let mut table = Vec::new();
+    for _ in 0..b.int(8) {
+        let name = b.text();
+        let shape: Vec<usize> = (0..b.int(8)).map(|_| b.int(8) as usize).collect();
+        table.push((name, shape, b.int(8) as usize, b.int(8) as usize));
+    }
+    assert_eq!(b.at, header_end);
+
+    b.align();
+    let start = b.at;
+    let mut tensors = Vec::new();
+    for (name, shape, offset, bytes) in table {
+        let values = b.tensor(&shape);
+        assert_eq!((start + offset, start + offset + bytes), (b.at - 4 * values.len(), b.at));
+        tensors.push(Tensor { name, shape, values });
+    }
+    let training = (flags == 1).then(|| {
+        b.align();
+        let end = b.at + 8 + b.int(8) as usize;
+        let (optimizer, step, extra, moments) = (b.text(), b.int(8), b.text(), b.u32());
+        assert_eq!(b.at, end);
+        b.align();
+        let trainable = |t: &&Tensor| !t.name.ends_with(".running_mean") && !t.name.ends_with(".running_var");
+        let mut moment = || tensors.iter().filter(trainable).map(|t| b.tensor(&t.shape)).collect();
+        let moments = (0..moments).map(|_| moment()).collect();
+        Training { optimizer, step, extra, moments }
+    });
+    assert_eq!(b.at, body.len());
+    File { input, nodes, meta, tensors, training, hash: hash.try_into().unwrap() }
+}

@@ -1,0 +1,102 @@
+//! A small network that has every kind of layer, with contents that no random generator decides.
+
+use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
+use ocelli_engine::model_file::{
+    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Provenance, TrainingState,
+};
+use ocelli_engine::{Model, ParamKind, Shape};
+
+/// The network: a convolution, a depthwise residual block, two kinds of pool, a head.
+pub(crate) fn graph() -> Graph {
+    let mut g = Graph::new(Shape::new(6, 5, 2));
+    let conv = |filters, kernel, padding| Conv2d { padding, bias: false, ..Conv2d::new(filters, kernel) };
+    g.then("stem", Op::Conv2d(conv(3, 3, Padding::Same)));
+    g.then("stem.norm", Op::BatchNorm(BatchNorm { momentum: 0.25, eps: 0.001 }));
+    let skip = g.then("stem.act", Op::Activation(Activation::Relu));
+    let depthwise = Conv2d {
+        groups: 3,
+        kernel: [3, 1],
+        padding: Padding::Explicit([2, 2, 0, 0]),
+        dilation: [2, 1],
+        ..Conv2d::new(3, 1)
+    };
+    g.then("block.depthwise", Op::Conv2d(depthwise));
+    g.then("block.act", Op::Activation(Activation::Relu6));
+    let branch = g.then("block.point", Op::Conv2d(Conv2d::new(3, 1)));
+    g.push("block.add", Op::Add, &[skip, branch]);
+    g.then("pool", Op::MaxPool2d(Pool2d { kernel: [2, 2], stride: [2, 1], padding: Padding::Valid }));
+    let pooled = g.then(
+        "smooth",
+        Op::AvgPool2d(Pool2d { kernel: [3, 3], stride: [1, 2], padding: Padding::Explicit([1, 1, 1, 0]) }),
+    );
+    let mean = g.push("mean", Op::GlobalAvgPool, &[pooled]);
+    let peak = g.push("peak", Op::GlobalMaxPool, &[pooled]);
+    g.push("both", Op::Add, &[mean, peak]);
+    g.then("gelu", Op::Activation(Activation::Gelu));
+    g.then("silu", Op::Activation(Activation::Silu));
+    g.then("flat", Op::Flatten);
+    g.then("drop", Op::Dropout { rate: 0.125 });
+    g.then("head", Op::Dense(Dense { units: 4, bias: true }));
+    g
+}
+
+/// The value of element `i` of tensor `t`: exact in binary, different for neighbours.
+pub(crate) fn value(t: usize, i: usize) -> f32 {
+    ((t * 31 + i * 7) % 64) as f32 / 16.0 - 2.0
+}
+
+/// The network with weights and everything else; with training state when asked for.
+pub(crate) fn model_file(training: bool) -> ModelFile {
+    let mut model = Model::zeros(graph()).unwrap();
+    let entries = model.layout().entries().to_vec();
+    for (t, entry) in entries.iter().enumerate() {
+        for (i, slot) in model.params_mut()[entry.range()].iter_mut().enumerate() {
+            let v = value(t, i);
+            *slot = if entry.kind == ParamKind::RunningVar { v.abs() } else { v };
+        }
+    }
+    let moments = (0..2)
+        .map(|m| {
+            let mut moment = vec![0.0; model.layout().trainable()];
+            for (t, entry) in entries.iter().enumerate().filter(|(_, e)| e.kind.is_trainable()) {
+                let slots = moment[entry.range()].iter_mut().enumerate();
+                slots.for_each(|(i, slot)| *slot = value(t + 100 + m, i));
+            }
+            moment
+        })
+        .collect();
+    let state = TrainingState {
+        optimizer: "adamw".into(),
+        step: 1_234_567_890_123,
+        moments,
+        extra: "{\"epoch\":3}".into(),
+    };
+    ModelFile { model, meta: meta(), training: training.then_some(state) }
+}
+
+/// Names, preprocessing, metrics and provenance of the sample.
+pub(crate) fn meta() -> ModelMeta {
+    ModelMeta {
+        name: "tiny".into(),
+        classes: ["ant", "bee", "cicada", "dragonfly ≠ fly"].map(String::from).to_vec(),
+        preprocessing: Preprocessing {
+            width: 5,
+            height: 6,
+            channels: 2,
+            fit: Fit::Pad,
+            mean: vec![0.5, -0.25],
+            std: vec![0.125, 2.0],
+        },
+        metrics: Some(Metrics { accuracy: 0.75, top5: 1.0, loss: 0.625, split: "test".into(), images: 128 }),
+        provenance: Provenance {
+            version: "0.1.0".into(),
+            seed: 42,
+            data_name: "insects".into(),
+            data_hash: std::array::from_fn(|i| i as u8 * 3),
+            recipe: "epochs = 3\n".into(),
+            created: 1_767_225_600,
+            epochs: 3,
+            parent: Some("0123456789ab-1".into()),
+        },
+    }
+}

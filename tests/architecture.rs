@@ -1,0 +1,103 @@
+//! The invariants of ARCHITECTURE.md that a look at the sources can prove.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All Rust sources below a folder of the repository, with their text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there").map(|e| e.expect("readable").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&entry).expect("sources are text");
+                found.push((entry, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+/// The sources that contain a string, outside of comments.
+fn naming(folders: &[&str], word: &str) -> Vec<String> {
+    let code = |text: &str| text.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains(word)));
+    let all = folders.iter().flat_map(|folder| sources(folder));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let short = |path: PathBuf| path.strip_prefix(root).expect("below the root").display().to_string();
+    let mut files: Vec<_> = all.filter(|(_, text)| code(text)).map(|(path, _)| short(path)).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn crates_outside_of_the_engine_forbid_unsafe_code() {
+    for file in ["datasets/src/lib.rs", "pipeline/src/lib.rs", "server/src/lib.rs", "src/main.rs"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file is there");
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{file}");
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_its_rooms() {
+    let rooms = ["engine/src/simd/", "engine/src/kernels/", "engine/src/buffer.rs"];
+    for file in naming(&["engine/src"], "unsafe ") {
+        assert!(rooms.iter().any(|room| file.starts_with(room)), "{file} has unsafe code");
+    }
+}
+
+#[test]
+fn each_wrapped_dependency_is_named_in_one_file() {
+    assert_eq!(naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "rayon::"), [
+        "engine/src/parallel.rs"
+    ]);
+    assert_eq!(naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "bincode::"), [
+        "engine/src/model_file/codec.rs"
+    ]);
+    let zip = naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "zip::ZipArchive");
+    assert!(zip.len() <= 1, "{zip:?}");
+}
+
+#[test]
+fn feature_strings_stand_in_one_place() {
+    assert_eq!(naming(&["engine/src"], "target_feature(enable"), ["engine/src/simd/dispatch.rs"]);
+}
+
+#[test]
+fn floors_do_not_reach_upward() {
+    for (folder, above) in [
+        ("engine/src", &["ocelli_datasets", "ocelli_pipeline", "ocelli_server", "tokio", "hyper"][..]),
+        ("datasets/src", &["ocelli_engine", "ocelli_pipeline", "ocelli_server", "tokio", "hyper"]),
+        ("pipeline/src", &["ocelli_server", "tokio", "hyper"]),
+    ] {
+        for word in above {
+            assert_eq!(naming(&[folder], word), Vec::<String>::new(), "{folder} knows {word}");
+        }
+    }
+}
+
+#[test]
+fn kernels_and_layers_neither_read_the_environment_nor_print() {
+    for word in ["std::env", "println!", "eprintln!", "std::time"] {
+        let files = naming(&["engine/src/kernels", "engine/src/layers", "engine/src/plan"], word);
+        assert!(files.iter().all(|file| file.ends_with("testing.rs")), "{word}: {files:?}");
+    }
+}
+
+#[test]
+fn no_layer_names_an_instruction_set() {
+    for word in ["Avx", "Portable", "target_arch"] {
+        assert_eq!(naming(&["engine/src/layers", "engine/src/plan"], word), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn no_source_is_longer_than_800_lines() {
+    for folder in ["engine", "datasets", "pipeline", "server", "src", "tests", "benches"] {
+        for (path, text) in sources(folder) {
+            assert!(text.lines().count() <= 800, "{}", path.display());
+        }
+    }
+}
