@@ -178,3 +178,77 @@ fn pack_steps(
     let panels = packed.chunks_exact_mut((shape.depth * nr).max(1));
     panels.enumerate().for_each(|(index, panel)| pack_panel(panel, first + index, nr, &source));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{
+        Guarded, assert_exact, assert_same, for_each_isa, integers, normal, widen,
+    };
+
+    /// Rows, depth, columns around the seams of tiles (4, 6, 12 rows; 8, 16, 32 columns) and of [`KC`].
+    fn shapes() -> Vec<(usize, GemmShape)> {
+        let mut shapes = Vec::new();
+        for rows in [1, 2, 3, 5, 6, 7, 11, 12, 13, 25] {
+            for cols in [1, 7, 8, 9, 16, 17, 31, 33, 65] {
+                shapes.push((rows, GemmShape { depth: rows + cols, cols }));
+            }
+        }
+        for depth in [1, KC - 1, KC, KC + 1, 2 * KC + 3] {
+            shapes.push((7, GemmShape { depth, cols: 10 }));
+        }
+        shapes
+    }
+
+    for_each_isa! {
+        fn all_passes_are_exact_on_whole_numbers(isa: Isa) {
+            for (rows, shape) in shapes() {
+                let GemmShape { depth, cols } = shape;
+                let what = format!("{rows} x {depth} x {cols}");
+                let x = Guarded::of(&integers(1, rows * depth, 4));
+                let w = Guarded::of(&integers(2, depth * cols, 4));
+                let dy = Guarded::of(&integers(3, rows * cols, 4));
+                let bias = Guarded::of(&integers(4, cols, 50));
+                let mut packed = Guarded::nan(packed_len(isa, shape));
+                pack(isa, &mut packed, &w, shape, 0);
+                let mut y = Guarded::nan(rows * cols);
+                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), clamp: None });
+                let expected = reference::dense(&widen(&x), &widen(&w), &widen(&bias), depth);
+                assert_exact(&what, &y, &expected);
+                let clamp = Some((0.0, 6.0));
+                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), clamp });
+                assert_exact(&what, &y, &expected.iter().map(|y| y.clamp(0.0, 6.0)).collect::<Vec<_>>());
+
+                let (expected_dx, expected_dw, _) = reference::dense_backward(&widen(&x), &widen(&w), &widen(&dy), depth);
+                let transposed = GemmShape { depth: cols, cols: depth };
+                let mut packed = Guarded::nan(packed_len(isa, transposed));
+                pack_transposed(isa, &mut packed, &w, transposed, 0);
+                let mut dx = Guarded::nan(rows * depth);
+                gemm(isa, &mut dx, &dy, &packed, transposed, GemmEpilogue::default());
+                assert_exact(&what, &dx, &expected_dx);
+                let mut dw = Guarded::of(&vec![0.0; depth * cols]);
+                weight_gradient(isa, &mut dw, &x, &dy, shape, 0);
+                assert_exact(&what, &dw, &expected_dw);
+            }
+        }
+
+        fn a_row_has_the_same_bits_in_any_product(isa: Isa) {
+            let shape = GemmShape { depth: KC + 50, cols: 37 };
+            let (rows, nr) = (13, isa.nr());
+            let x = normal(1, rows * shape.depth);
+            let mut packed = vec![0.0; packed_len(isa, shape)];
+            pack(isa, &mut packed, &normal(2, shape.depth * shape.cols), shape, 0);
+            let mut all = vec![0.0; rows * shape.cols];
+            gemm(isa, &mut all, &x, &packed, shape, GemmEpilogue::default());
+            for (x, all) in x.chunks(shape.depth).zip(all.chunks(shape.cols)) {
+                let mut one = vec![0.0; shape.cols];
+                for first in (0..shape.cols).step_by(nr) {
+                    let range = ColumnRange { shape, first, stride: shape.cols, cols: nr.min(shape.cols - first) };
+                    gemm_columns(isa, &mut one[first..], x, &packed, range, GemmEpilogue::default());
+                }
+                assert_same("a row alone, by columns", &one, all);
+            }
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod micro;
 mod pack;
 pub mod pool;
 pub mod reduce;
+#[doc(hidden)]
+pub mod reference;
 pub mod softmax;
 pub mod update;
 

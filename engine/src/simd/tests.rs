@@ -1,1 +1,234 @@
+//! Every vector method against plain arithmetic, lane by lane, and the stated bounds of the elementary functions.
+
 use super::*;
+use crate::kernels::reference;
+use crate::kernels::testing::{Guarded, for_each_isa, normal};
+
+/// The lanes of a vector.
+fn lanes<S: Simd>(s: S, v: S::V) -> Vec<f32> {
+    let mut out = Guarded::nan(S::LANES);
+    // SAFETY: `out` holds `LANES` floats.
+    unsafe { s.store(out.as_mut_ptr(), v) }
+    out.to_vec()
+}
+
+/// A vector of the first `LANES` floats of `x`.
+fn vector<S: Simd>(s: S, x: &[f32]) -> S::V {
+    assert!(x.len() >= S::LANES);
+    // SAFETY: `x` holds `LANES` floats.
+    unsafe { s.load(x.as_ptr()) }
+}
+
+fn assert_bits(what: &str, actual: &[f32], expected: impl Iterator<Item = f32>) {
+    for (lane, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!(
+            a.to_bits() == e.to_bits() || (a.is_nan() && e.is_nan()),
+            "{what}, lane {lane}: {a:e}, not {e:e}"
+        );
+    }
+}
+
+struct Arithmetic {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    c: Vec<f32>,
+}
+
+impl Kernel for Arithmetic {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Arithmetic { a, b, c } = self;
+        let (va, vb, vc) = (vector(s, &a), vector(s, &b), vector(s, &c));
+        let pairs = || a.iter().copied().zip(b.iter().copied());
+        assert_bits("splat", &lanes(s, s.splat(a[0])), a.iter().map(|_| a[0]));
+        assert_bits("add", &lanes(s, s.add(va, vb)), pairs().map(|(a, b)| a + b));
+        assert_bits("sub", &lanes(s, s.sub(va, vb)), pairs().map(|(a, b)| a - b));
+        assert_bits("mul", &lanes(s, s.mul(va, vb)), pairs().map(|(a, b)| a * b));
+        assert_bits("div", &lanes(s, s.div(va, vb)), pairs().map(|(a, b)| a / b));
+        assert_bits("max", &lanes(s, s.max(va, vb)), pairs().map(|(a, b)| if a > b { a } else { b }));
+        assert_bits("min", &lanes(s, s.min(va, vb)), pairs().map(|(a, b)| if a < b { a } else { b }));
+        assert_bits("sqrt", &lanes(s, s.sqrt(va)), a.iter().map(|a| a.sqrt()));
+        let picked = lanes(s, s.select_gt(va, vb, vc, s.splat(7.0)));
+        let expected = pairs().zip(&c).map(|((a, b), &c)| if a > b { c } else { 7.0 });
+        assert_bits("select_gt", &picked, expected);
+        let fused = lanes(s, s.mul_add(va, vb, vc));
+        for (lane, &y) in fused.iter().enumerate() {
+            let (once, twice) = (a[lane].mul_add(b[lane], c[lane]), a[lane] * b[lane] + c[lane]);
+            let fits = y == once || y == twice || (y.is_nan() && once.is_nan());
+            assert!(fits, "mul_add, lane {lane}: {y:e}, not {once:e}");
+        }
+    }
+}
+
+for_each_isa! {
+    fn arithmetic(isa: Isa) {
+        for seed in 0..50 {
+            let [a, b, c] = [0, 1, 2].map(|i| normal(3 * seed + i, MAX_LANES));
+            dispatch(isa, Arithmetic { a, b, c });
+        }
+        // Every pair of the special values meets in some lane.
+        let special = [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE];
+        for shift in 0..special.len() {
+            let a: Vec<f32> = (0..MAX_LANES).map(|i| special[i % 8]).collect();
+            let b: Vec<f32> = (0..MAX_LANES).map(|i| special[(i + shift) % 8]).collect();
+            // Narrow vectors see only the first lanes, so these rotate too.
+            for turn in [0, 4] {
+                let [mut a, mut b] = [a.clone(), b.clone()];
+                a.rotate_left(turn);
+                b.rotate_left(turn);
+                dispatch(isa, Arithmetic { c: a.clone(), a, b });
+            }
+        }
+    }
+
+    fn rounding_and_powers(isa: Isa) {
+        dispatch(isa, Rounding);
+    }
+
+    fn reductions(isa: Isa) {
+        dispatch(isa, Reductions);
+    }
+
+    fn tails(isa: Isa) {
+        dispatch(isa, Tails);
+    }
+
+    fn exp_bound(isa: Isa) {
+        let error = worst(isa, Function::Exp, (-87.0, 88.0), |x| x.exp(), |_, e| e);
+        eprintln!("exp {error:e}");
+        let at_ends = dispatch(isa, Evaluate(Function::Exp, vec![-1e30, f32::NEG_INFINITY, 1e30, f32::INFINITY]));
+        assert!(at_ends.iter().all(|y| *y > 0.0 && y.is_finite()), "{at_ends:?}");
+    }
+
+    fn sigmoid_bound(isa: Isa) {
+        let error = worst(isa, Function::Sigmoid, (-100.0, 100.0), |x| 1.0 / (1.0 + (-x).exp()), |_, _| 1.0);
+        eprintln!("sigmoid {error:e}");
+    }
+
+    fn normal_bounds(isa: Isa) {
+        let error = worst(isa, Function::Cdf, (-15.0, 15.0), reference::normal_cdf, |_, _| 1.0);
+        eprintln!("cdf {error:e}");
+        let error = worst(isa, Function::Cdf, (-5.0, 0.0), reference::normal_cdf, |_, e| e);
+        eprintln!("cdf rel {error:e}");
+        let error = worst(isa, Function::Bell, (-12.0, 12.0), |x| (-0.5 * x * x).exp(), |_, _| 1.0);
+        eprintln!("bell {error:e}");
+    }
+}
+
+struct Rounding;
+
+impl Kernel for Rounding {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let check = |x: f32| {
+            let y = lanes(s, s.round(s.splat(x)))[S::LANES - 1];
+            assert_eq!(y, x.round_ties_even(), "round({x})");
+        };
+        for half in -4001..=4001 {
+            check(half as f32 * 0.5);
+            check(half as f32 * 0.501);
+            check(half as f32 * 1047.25);
+        }
+        for power in -126..=127 {
+            let y = lanes(s, s.exp2_int(s.splat(power as f32)));
+            assert!(y.iter().all(|&y| f64::from(y) == 2f64.powi(power)), "2^{power} is {y:?}");
+        }
+    }
+}
+
+struct Reductions;
+
+impl Kernel for Reductions {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Powers of two: the sum is exact and misses no lane.
+        let powers: Vec<f32> = (0..MAX_LANES).map(|i| (1u32 << i) as f32).collect();
+        assert_eq!(s.reduce_add(vector(s, &powers)), ((1u32 << S::LANES) - 1) as f32);
+        for lane in 0..S::LANES {
+            let mut x = vec![-3.0; MAX_LANES];
+            x[lane] = -2.0;
+            assert_eq!(s.reduce_max(vector(s, &x)), -2.0, "lane {lane}");
+        }
+    }
+}
+
+struct Tails;
+
+impl Kernel for Tails {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for n in 0..=S::LANES {
+            let x = Guarded::of(&normal(n as u64, n));
+            // SAFETY: `x` holds `n` floats.
+            let v = unsafe { s.load_tail(x.as_ptr(), n) };
+            let padding = std::iter::repeat_n(0.0, S::LANES - n);
+            assert_bits("load_tail", &lanes(s, v), x.iter().copied().chain(padding));
+            let mut y = Guarded::nan(n);
+            // SAFETY: `y` holds `n` floats.
+            unsafe { s.store_tail(y.as_mut_ptr(), v, n) }
+            assert_bits("store_tail", &y, x.iter().copied());
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Function {
+    Exp,
+    Sigmoid,
+    Cdf,
+    Bell,
+}
+
+/// Function values at many points.
+struct Evaluate(Function, Vec<f32>);
+
+impl Kernel for Evaluate {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        let Evaluate(function, mut x) = self;
+        let len = x.len();
+        x.resize(len.next_multiple_of(S::LANES), 0.0);
+        for chunk in x.chunks_exact_mut(S::LANES) {
+            let v = vector(s, chunk);
+            let y = match function {
+                Function::Exp => math::exp(s, v),
+                Function::Sigmoid => math::sigmoid(s, v),
+                Function::Cdf => math::normal(s, v).0,
+                Function::Bell => math::normal(s, v).1,
+            };
+            // SAFETY: a chunk holds `LANES` floats.
+            unsafe { s.store(chunk.as_mut_ptr(), y) }
+        }
+        x.truncate(len);
+        x
+    }
+}
+
+/// Largest `|f(x) - exact(x)| / unit(x, exact(x))` at 400,000 points from `low` to `high`.
+fn worst(
+    isa: Isa,
+    function: Function,
+    (low, high): (f32, f32),
+    exact: fn(f64) -> f64,
+    unit: fn(f64, f64) -> f64,
+) -> f64 {
+    const POINTS: usize = 400_000;
+    let at = |i: usize| low + (high - low) * (i as f32 / POINTS as f32);
+    let x: Vec<f32> = (0..=POINTS).map(at).collect();
+    let y = dispatch(isa, Evaluate(function, x.clone()));
+    let error = |(x, y): (&f32, &f32)| {
+        let (x, y) = (f64::from(*x), f64::from(*y));
+        (y - exact(x)).abs() / unit(x, exact(x))
+    };
+    x.iter().zip(&y).map(error).fold(0.0, f64::max)
+}

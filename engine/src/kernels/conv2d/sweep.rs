@@ -179,8 +179,7 @@ impl Sweep {
             1
         };
         let depth = self.depth;
-        // A tap of the weights is `[cin / groups][cout]` floats, whichever of the two is the reduction.
-        let tap_len = self.row_step.max(self.col_step) * if self.col_step == 1 { depth } else { self.cols };
+        let tap_len = depth * self.cols * self.groups;
         self.parts.push(Part {
             rows,
             first,

@@ -1,0 +1,140 @@
+//! Finite differences: every backward oracle is the gradient of its forward oracle.
+
+use super::*;
+use crate::Shape;
+use crate::graph::{Conv2d, Padding, Pool2d};
+use crate::kernels::testing::{normal, widen};
+
+/// Checks `gradient` of `loss(x) = sum of r y(x)` for the fixed random `r` that the caller used as `dy`.
+///
+/// Central differences with step h err by `h^2 / 6` of the third derivative and `eps / h` of the loss: at 1e-5 both
+/// are near 1e-10, so a relative 1e-6 leaves room for steep functions and none for a wrong term.
+fn check(what: &str, x: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
+    const H: f64 = 1e-5;
+    assert_eq!(x.len(), gradient.len(), "{what}: lengths differ");
+    let scale = gradient.iter().fold(1e-3, |m: f64, g| m.max(g.abs()));
+    let mut x = x.to_vec();
+    for i in 0..x.len() {
+        let at = x[i];
+        x[i] = at + H;
+        let above = loss(&x);
+        x[i] = at - H;
+        let below = loss(&x);
+        x[i] = at;
+        let slope = (above - below) / (2.0 * H);
+        assert!(
+            (slope - gradient[i]).abs() <= 1e-6 * scale,
+            "{what}: gradient [{i}] is {:e}, slope {slope:e}",
+            gradient[i]
+        );
+    }
+}
+
+fn random(seed: u64, len: usize) -> Vec<f64> {
+    widen(&normal(seed, len))
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn conv2d_gradients() {
+    let dense = Conv2d { filters: 4, ..Conv2d::new(4, 3) };
+    let cases = [
+        dense.clone(),
+        Conv2d { padding: Padding::Same, stride: [2, 1], ..dense.clone() },
+        Conv2d { groups: 2, dilation: [1, 2], padding: Padding::Explicit([0, 2, 3, 1]), ..dense.clone() },
+        Conv2d { groups: 4, kernel: [2, 3], stride: [2, 2], padding: Padding::Same, ..dense },
+    ];
+    for (case, conv) in cases.iter().enumerate() {
+        let g = Conv2dGeometry::new("conv", Shape::new(5, 6, 4), conv).unwrap();
+        let (x, w, b) = (random(1, g.x_len()), random(2, g.w_len()), random(3, g.cout));
+        let r = random(4, g.y_len());
+        let loss = |x: &[f64], w: &[f64], b: &[f64]| dot(&conv2d(x, w, Some(b), &g), &r);
+        let what = format!("case {case}");
+        check(&what, &x, &conv2d_backward_data(&r, &w, &g), |x| loss(x, &w, &b));
+        check(&what, &w, &conv2d_backward_weights(&x, &r, &g), |w| loss(&x, w, &b));
+    }
+}
+
+#[test]
+fn dense_gradients() {
+    let (x, w, b, r) = (random(1, 3 * 5), random(2, 5 * 4), random(3, 4), random(4, 3 * 4));
+    let (dx, dw, db) = dense_backward(&x, &w, &r, 5);
+    check("dx", &x, &dx, |x| dot(&dense(x, &w, &b, 5), &r));
+    check("dw", &w, &dw, |w| dot(&dense(&x, w, &b, 5), &r));
+    check("db", &b, &db, |b| dot(&dense(&x, &w, b, 5), &r));
+}
+
+#[test]
+fn pool_gradients() {
+    let pools = [
+        Pool2d::new(2),
+        Pool2d { kernel: [3, 3], stride: [2, 2], padding: Padding::Same },
+        Pool2d { kernel: [3, 2], stride: [1, 2], padding: Padding::Explicit([1, 2, 1, 0]) },
+    ];
+    for pool in pools {
+        let g = PoolGeometry::new("pool", Shape::new(5, 7, 2), &pool).unwrap();
+        let (x, r) = (random(1, g.x_len()), random(2, g.y_len()));
+        check("max", &x, &max_pool_backward(&x, &r, &g), |x| dot(&max_pool(x, &g), &r));
+        check("avg", &x, &avg_pool_backward(&r, &g), |x| dot(&avg_pool(x, &g), &r));
+    }
+    let (x, r) = (random(3, 7 * 3), random(4, 3));
+    check("global avg", &x, &global_avg_backward(&r, 7), |x| dot(&global_avg(x, 3), &r));
+    check("global max", &x, &global_max_backward(&x, &r), |x| dot(&global_max(x, 3), &r));
+}
+
+#[test]
+fn batch_norm_gradients() {
+    const EPS: f64 = 1e-3;
+    let (x, r, c) = (random(1, 8 * 3), random(2, 8 * 3), 3);
+    let (gamma, beta) = (random(3, c), random(4, c));
+    let train = |x: &[f64], gamma: &[f64], beta: &[f64]| {
+        let (mean, var) = batch_statistics(x, c);
+        dot(&batch_norm(x, (gamma, beta), (&mean, &var), EPS), &r)
+    };
+    let (dx, dgamma, dbeta) = batch_norm_backward(&x, &gamma, &r, EPS);
+    check("dx", &x, &dx, |x| train(x, &gamma, &beta));
+    check("dgamma", &gamma, &dgamma, |gamma| train(&x, gamma, &beta));
+    check("dbeta", &beta, &dbeta, |beta| train(&x, &gamma, beta));
+
+    let (mean, var) = (random(5, c), vec![0.5, 1.0, 2.0]);
+    let infer =
+        |x: &[f64], gamma: &[f64], beta: &[f64]| dot(&batch_norm(x, (gamma, beta), (&mean, &var), EPS), &r);
+    let (dx, dgamma, dbeta) = batch_norm_infer_backward(&x, &gamma, (&mean, &var), &r, EPS);
+    check("infer dx", &x, &dx, |x| infer(x, &gamma, &beta));
+    check("infer dgamma", &gamma, &dgamma, |gamma| infer(&x, gamma, &beta));
+    check("infer dbeta", &beta, &dbeta, |beta| infer(&x, &gamma, beta));
+}
+
+#[test]
+fn activation_gradients() {
+    // Wide enough to reach past 6, and never nearer to a corner than the step.
+    let x: Vec<f64> = (0..200).map(|i| (f64::from(i) - 99.63) * 0.08).collect();
+    let r = random(1, x.len());
+    for act in [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu] {
+        let name = format!("{act:?}");
+        check(&name, &x, &activation_backward(&x, &r, act), |x| dot(&activation(x, act), &r));
+    }
+}
+
+#[test]
+fn erf_at_known_points() {
+    // Abramowitz and Stegun, table 7.1.
+    for (x, y) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)] {
+        assert!((erf(x) - y).abs() < 1e-10 && (erf(-x) + y).abs() < 1e-10, "erf({x}) is {}", erf(x));
+    }
+    assert!((erf(3.5) - 0.999_999_256_901_628).abs() < 1e-14);
+}
+
+#[test]
+fn cross_entropy_gradients() {
+    let (labels, weights) = ([0, 3, 1], [1.0, 0.5, 2.0, 0.25]);
+    let logits = random(1, 12);
+    for smoothing in [0.0, 0.1, 1.0] {
+        let gradient = cross_entropy_backward(&logits, &labels, &weights, smoothing);
+        check("logits", &logits, &gradient, |x| cross_entropy(x, &labels, &weights, smoothing));
+    }
+}
