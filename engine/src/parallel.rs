@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::simd::Isa;
 
 /// Most threads that an [`Exec`] takes.
-pub const MAX_THREADS: usize = 256;
+pub(crate) const MAX_THREADS: usize = 256;
 
 /// Multiply-adds below which waking a second thread (5 to 50 us on a virtual machine) costs more than it saves.
 const SERIAL_WORK: usize = 400_000;
@@ -32,7 +32,7 @@ impl Exec {
     ///
     /// # Errors
     /// [`EngineError::Isa`] for a forced instruction set that is not there, [`EngineError::Config`] for more than
-    /// [`MAX_THREADS`] threads.
+    /// 256 threads.
     pub fn new(threads: usize) -> Result<Self, EngineError> {
         Exec::with_isa(Isa::best()?, threads)
     }
@@ -40,7 +40,7 @@ impl Exec {
     /// A given instruction set on `threads` threads; 0 takes all cores.
     ///
     /// # Errors
-    /// [`EngineError::Config`] for more than [`MAX_THREADS`] threads.
+    /// [`EngineError::Config`] for more than 256 threads.
     pub fn with_isa(isa: Isa, threads: usize) -> Result<Self, EngineError> {
         if threads > MAX_THREADS {
             return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));

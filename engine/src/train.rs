@@ -56,14 +56,15 @@ impl Trainer {
         if !(0.0..1.0).contains(&config.label_smoothing) {
             return err("label smoothing must be in 0..1");
         }
-        if config.clip_norm.is_some_and(|norm| !(norm > 0.0)) {
+        if config.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
             return err("the clipping norm must be positive");
         }
         let plan = Plan::compile(model.graph(), config.batch, Mode::Train, exec)?;
-        if let Some(weights) = &config.class_weights {
-            if weights.len() != plan.classes() || weights.iter().any(|w| !(w.is_finite() && *w >= 0.0)) {
-                return err("class weights must be one number for each class, none negative");
-            }
+        let sound = |weights: &Vec<f32>| {
+            weights.len() == plan.classes() && weights.iter().all(|w| w.is_finite() && *w >= 0.0)
+        };
+        if config.class_weights.as_ref().is_some_and(|weights| !sound(weights)) {
+            return err("class weights must be one number for each class, none negative");
         }
         let trainable = model.layout().trainable();
         let moments = (0..config.optimizer.moments()).map(|_| Buffer::zeros(trainable)).collect();

@@ -99,3 +99,68 @@ pub fn backward_in_place(isa: Isa, dy: &mut [f32], saved: &[f32], act: Activatio
     // SAFETY: both have `len` floats; an input may be the output.
     unsafe { sweep(isa, p, [saved.as_ptr(), p], len, Backward(act)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{Guarded, LENGTHS, assert_close, assert_same, for_each_isa, normal, widen};
+
+    const ALL: [Activation; 4] = [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu];
+
+    /// Normal numbers times 4, so that ReLU6 is cut at both ends.
+    fn input(len: usize) -> Vec<f32> {
+        normal(7, len).iter().map(|x| 4.0 * x).collect()
+    }
+
+    /// What `backward` is given besides `dy`.
+    fn saved<'a>(x: &'a [f32], y: &'a [f32], act: Activation) -> &'a [f32] {
+        if clamp_range(Some(act)).is_some() { y } else { x }
+    }
+
+    for_each_isa! {
+        fn forward_and_backward(isa: Isa) {
+            for (act, len) in ALL.into_iter().flat_map(|act| LENGTHS.map(|len| (act, len))) {
+                let (x, dy) = (Guarded::of(&input(len)), Guarded::of(&normal(8, len)));
+                let (mut y, mut dx) = (Guarded::nan(len), Guarded::nan(len));
+                forward(isa, &mut y, &x, act);
+                // The functions err by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in them,
+                // one of them times |x| < 6 where it is not flat; arithmetic adds a few roundings.
+                let expected = reference::activation(&widen(&x), act);
+                assert_close("y", &y, &expected, |i| 4e-7 * f64::from(x[i].abs()));
+                backward(isa, &mut dx, saved(&x, &y, act), &dy, act);
+                let expected = reference::activation_backward(&widen(&x), &widen(&dy), act);
+                assert_close("dx", &dx, &expected, |i| 1.5e-6 * f64::from(dy[i].abs()));
+
+                let mut in_place = Guarded::of(&x);
+                forward_in_place(isa, &mut in_place, act);
+                assert_same("y in place", &in_place, &y);
+                let mut in_place = Guarded::of(&dy);
+                backward_in_place(isa, &mut in_place, saved(&x, &y, act), act);
+                assert_same("dx in place", &in_place, &dx);
+            }
+        }
+
+        fn special_values(isa: Isa) {
+            for act in ALL {
+                let x = [f32::NAN, f32::INFINITY, -0.0, 0.0, 1e30, -1e4];
+                let mut y = Guarded::nan(x.len());
+                forward(isa, &mut y, &x, act);
+                assert!(y[0].is_nan(), "{act:?} hides a NaN");
+                assert_eq!(y[2..4], [0.0, 0.0], "{act:?}");
+                assert!(y[5].abs() <= 1e-30, "{act:?} of -1e4 is {}", y[5]);
+                let top = if act == Activation::Relu6 { [6.0, 6.0] } else { [f32::INFINITY, 1e30] };
+                assert_eq!([y[1], y[4]], top, "{act:?}");
+            }
+        }
+
+        fn corners_pass_no_gradient(isa: Isa) {
+            let (y, dy) = ([0.0, 6.0, 3.0, -0.0, 0.0, 6.0, 3.0, 0.0, 6.0], [1.0; 9]);
+            let mut dx = Guarded::nan(9);
+            backward(isa, &mut dx, &y, &dy, Activation::Relu);
+            assert_eq!(dx[..], [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
+            backward(isa, &mut dx, &y, &dy, Activation::Relu6);
+            assert_eq!(dx[..], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        }
+    }
+}

@@ -286,3 +286,141 @@ pub fn backward_dx(isa: Isa, dx: &mut [f32], x: &[f32], dy: &[f32], coef: BnCoef
     // SAFETY: all matrices are `rows x cols`, and there is a coefficient of each kind for every column.
     unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x, p, rows, cols, f: BackwardDx }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{
+        CHANNELS, Guarded, UNIT_ROUNDOFF, assert_close, assert_exact, assert_same, for_each_isa, integers,
+        normal, sum_bound, widen,
+    };
+
+    const EPS: f64 = 1e-5;
+    const ROWS: [usize; 6] = [1, 2, 7, 255, 257, 520];
+
+    /// Rows of normal numbers around a mean that differs from channel to channel.
+    fn rows(seed: u64, rows: usize, c: usize, mean: f32) -> Guarded {
+        let mut x = Guarded::of(&normal(seed, rows * c));
+        x.iter_mut().enumerate().for_each(|(i, x)| *x += mean * (i % c) as f32);
+        x
+    }
+
+    fn narrow(x: &[f64]) -> Vec<f32> {
+        x.iter().map(|&x| x as f32).collect()
+    }
+
+    for_each_isa! {
+        fn moments_of_rows(isa: Isa) {
+            for (n, c) in ROWS.into_iter().flat_map(|n| CHANNELS.map(|c| (n, c))) {
+                // Means of up to 1000 standard deviations.
+                for spread in [0.0, 1000.0 / c as f32] {
+                    let x = rows(1, n, c, spread);
+                    let (mut mean, mut m2) = (Guarded::nan(c), Guarded::nan(c));
+                    moments(isa, &mut mean, &mut m2, &x);
+                    let (mean_exact, var_exact) = reference::batch_statistics(&widen(&x), c);
+                    let largest = 6.0 + f64::from(spread) * c as f64;
+                    let off = sum_bound(n, largest) ;
+                    assert_close("mean", &mean, &mean_exact, |_| off);
+                    // A mean that is off by d adds n d^2; each deviation carries the rounding of x - mean.
+                    let bound = |i: usize| {
+                        let m2 = n as f64 * var_exact[i];
+                        sum_bound(n + 4, m2) + n as f64 * off * off + 2.0 * UNIT_ROUNDOFF * largest * (n as f64 * m2).sqrt()
+                    };
+                    let m2_exact: Vec<f64> = var_exact.iter().map(|var| var * n as f64).collect();
+                    assert_close("m2", &m2, &m2_exact, bound);
+                }
+            }
+        }
+
+        fn moments_of_no_rows(isa: Isa) {
+            let (mut mean, mut m2) = (Guarded::nan(9), Guarded::nan(9));
+            moments(isa, &mut mean, &mut m2, &[]);
+            assert!(mean.iter().chain(m2.iter()).all(|&x| x == 0.0));
+        }
+
+        fn merged_moments_are_those_of_all_rows(isa: Isa) {
+            let c = 9;
+            let x = rows(2, 600, c, 3.0);
+            let (mean_exact, var_exact) = reference::batch_statistics(&widen(&x), c);
+            for chunk in [1, 7, 100, 599, 600] {
+                let mut all = vec![Moments::default(); c];
+                for piece in x.chunks(chunk * c) {
+                    let (mut mean, mut m2) = (Guarded::nan(c), Guarded::nan(c));
+                    moments(isa, &mut mean, &mut m2, piece);
+                    for (i, all) in all.iter_mut().enumerate() {
+                        let count = (piece.len() / c) as f64;
+                        all.merge(Moments { count, mean: mean[i].into(), m2: m2[i].into() });
+                        all.merge(Moments::default());
+                    }
+                }
+                for (i, all) in all.iter().enumerate() {
+                    assert_eq!(all.count, 600.0);
+                    assert!((all.mean - mean_exact[i]).abs() < sum_bound(chunk, 30.0));
+                    assert!((all.m2 / 600.0 - var_exact[i]).abs() < sum_bound(chunk + 600, 4.0), "chunks of {chunk}");
+                }
+            }
+        }
+
+        fn affine_map(isa: Isa) {
+            for (n, c) in [0, 1, 5].into_iter().flat_map(|n| CHANNELS.map(|c| (n, c))) {
+                let x = Guarded::of(&integers(1, n * c, 9));
+                let (a, b) = (Guarded::of(&integers(2, c, 9)), Guarded::of(&integers(3, c, 9)));
+                let plain: Vec<f64> =
+                    (0..n * c).map(|i| f64::from(x[i]) * f64::from(a[i % c]) + f64::from(b[i % c])).collect();
+                let mut y = Guarded::nan(n * c);
+                affine(isa, &mut y, &x, &a, &b, None);
+                assert_exact("affine", &y, &plain);
+                for act in [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu] {
+                    affine(isa, &mut y, &x, &a, &b, Some(act));
+                    assert_close("act", &y, &reference::activation(&plain, act), |i| 4e-7 * plain[i].abs());
+                    let mut in_place = Guarded::of(&x);
+                    affine_in_place(isa, &mut in_place, &a, &b, Some(act));
+                    assert_same("in place", &in_place, &y);
+                }
+            }
+        }
+
+        /// The coefficients of this file's top, computed in f64, give the oracle's gradients.
+        fn backward_follows_the_definition(isa: Isa) {
+            for (n, c) in ROWS.into_iter().skip(1).flat_map(|n| CHANNELS.map(|c| (n, c))) {
+                let (x, dy) = (rows(1, n, c, 0.5), Guarded::of(&normal(2, n * c)));
+                let gamma = widen(&normal(3, c));
+                let (mean, var) = reference::batch_statistics(&widen(&x), c);
+                let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+                let (dx_exact, dgamma_exact, dbeta_exact) =
+                    reference::batch_norm_backward(&widen(&x), &gamma, &widen(&dy), EPS);
+
+                let (mut dbeta, mut dgamma) = (Guarded::nan(c), Guarded::nan(c));
+                let sums = BnSums { dbeta: &mut dbeta, dgamma: &mut dgamma };
+                backward_sums(isa, sums, &x, &dy, &narrow(&mean), &narrow(&inv_std));
+                let column = |i: usize| (i..n * c).step_by(c);
+                let dbeta_size = |i: usize| column(i).map(|j| f64::from(dy[j]).abs()).sum::<f64>();
+                // The rounded mean shifts every deviation by up to an ulp of the largest x.
+                let size = |i: usize| {
+                    let largest = mean[i].abs() + 6.0;
+                    column(i).map(|j| f64::from(dy[j]).abs() * (f64::from(x[j]) - mean[i]).abs()).sum::<f64>()
+                        + largest * dbeta_size(i) * 2.0 / n as f64
+                };
+                assert_close("dbeta", &dbeta, &dbeta_exact, |i| sum_bound(n, dbeta_size(i)));
+                let shift = |i: usize| UNIT_ROUNDOFF * (mean[i].abs() + 6.0) * 2.0 * dbeta_size(i);
+                assert_close("dgamma", &dgamma, &dgamma_exact, |i| {
+                    (sum_bound(n + 4, size(i)) + shift(i)) * inv_std[i]
+                });
+
+                let a: Vec<f64> = (0..c).map(|i| gamma[i] * inv_std[i]).collect();
+                let b: Vec<f64> = (0..c).map(|i| -a[i] * inv_std[i] * dgamma_exact[i] / n as f64).collect();
+                let offset: Vec<f64> =
+                    (0..c).map(|i| -a[i] * dbeta_exact[i] / n as f64 - b[i] * mean[i]).collect();
+                let mut dx = Guarded::nan(n * c);
+                let (a32, b32, c32) = (narrow(&a), narrow(&b), narrow(&offset));
+                backward_dx(isa, &mut dx, &x, &dy, BnCoef { a: &a32, b: &b32, c: &c32 });
+                assert_close("dx", &dx, &dx_exact, |i| {
+                    let k = i % c;
+                    let terms = (f64::from(dy[i]) * a[k]).abs() + (f64::from(x[i]) * b[k]).abs() + offset[k].abs();
+                    sum_bound(3, terms)
+                });
+            }
+        }
+    }
+}

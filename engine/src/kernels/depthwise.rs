@@ -557,3 +557,6 @@ pub fn backward_weights(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], g: &Con
     check(g, x.len(), dy.len(), dw.len());
     dispatch(isa, WeightGradient { dw: dw.as_mut_ptr(), x: x.as_ptr(), dy: dy.as_ptr(), g });
 }
+
+#[cfg(test)]
+mod tests;

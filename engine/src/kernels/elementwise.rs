@@ -231,3 +231,105 @@ pub fn dropout_forward(y: &mut [f32], x: &[f32], key: DropoutKey) {
 pub fn dropout_backward(dx: &mut [f32], dy: &[f32], key: DropoutKey) {
     dropout_forward(dx, dy, key);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{
+        Guarded, LENGTHS, UNIT_ROUNDOFF, assert_close, assert_same, for_each_isa, normal, widen,
+    };
+
+    for_each_isa! {
+        fn sums_and_scaling(isa: Isa) {
+            for len in LENGTHS {
+                let (a, b) = (Guarded::of(&normal(1, len)), Guarded::of(&normal(2, len)));
+                let sum: Vec<f32> = a.iter().zip(b.iter()).map(|(a, b)| a + b).collect();
+                let mut y = Guarded::nan(len);
+                add(isa, &mut y, &a, &b, None);
+                assert_same("add", &y, &sum);
+                add(isa, &mut y, &a, &b, Some(Activation::Relu));
+                assert_same("add and relu", &y, &sum.iter().map(|x| x.max(0.0)).collect::<Vec<_>>());
+                for act in [Activation::Relu6, Activation::Gelu, Activation::Silu] {
+                    add(isa, &mut y, &a, &b, Some(act));
+                    let expected = reference::activation(&widen(&sum), act);
+                    assert_close("add and act", &y, &expected, |i| 4e-7 * f64::from(sum[i].abs()));
+                }
+                let mut y = Guarded::of(&a);
+                accumulate(isa, &mut y, &b);
+                assert_same("accumulate", &y, &sum);
+                let mut y = Guarded::of(&a);
+                scale(isa, &mut y, -1.5);
+                assert_same("scale", &y, &a.iter().map(|x| x * -1.5).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    const KEY: DropoutKey = DropoutKey { rate: 0.3, seed: 5, step: 9, node: 2, offset: 0 };
+
+    #[test]
+    fn dropout_is_the_same_however_it_is_cut() {
+        let x = normal(3, 500);
+        let mut whole = Guarded::nan(x.len());
+        dropout_forward(&mut whole, &x, KEY);
+        for cut in 0..40 {
+            for len in LENGTHS {
+                let mut piece = Guarded::nan(len);
+                dropout_forward(&mut piece, &x[cut..cut + len], DropoutKey { offset: cut as u64, ..KEY });
+                assert_same("piece", &piece, &whole[cut..cut + len]);
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_backward_has_the_mask_of_forward() {
+        let ones = vec![1.0; 1000];
+        let (mut y, mut dx) = (Guarded::nan(1000), Guarded::nan(1000));
+        dropout_forward(&mut y, &ones, KEY);
+        dropout_backward(&mut dx, &ones, KEY);
+        assert_same("mask", &dx, &y);
+    }
+
+    /// Every bit pattern of four decisions is as frequent as chance wants it, and keys give unrelated masks.
+    #[test]
+    fn dropout_keeps_its_share() {
+        const COUNT: usize = 1 << 18;
+        let ones = vec![1.0; COUNT];
+        let mask = |key: DropoutKey| {
+            let mut y = vec![f32::NAN; COUNT];
+            dropout_forward(&mut y, &ones, key);
+            y.iter().map(|&y| y > 0.0).collect::<Vec<_>>()
+        };
+        for rate in [0.0, 0.1, 0.3, 0.5, 0.9, 0.999_999] {
+            let key = DropoutKey { rate, ..KEY };
+            let (_, threshold, factor) = key.resolve();
+            let dropped = f64::from(threshold) / 65536.0;
+            assert!((dropped - f64::from(rate)).abs() <= 1.0 / 65536.0, "{rate} became {dropped}");
+            // Kept elements times their factor have the mean 1.
+            assert!((f64::from(factor) * (1.0 - dropped) - 1.0).abs() <= 2.0 * UNIT_ROUNDOFF);
+            let kept = mask(key);
+            for lane in 0..4 {
+                let share = kept.iter().skip(lane).step_by(4).filter(|kept| !**kept).count() as f64;
+                let (n, deviation) = ((COUNT / 4) as f64, (dropped * (1.0 - dropped)).sqrt());
+                // Five standard deviations.
+                assert!(
+                    (share / n - dropped).abs() <= 5.0 * deviation / n.sqrt(),
+                    "lane {lane} drops {share}"
+                );
+            }
+        }
+        let kept = mask(DropoutKey { rate: 0.5, ..KEY });
+        let others = [
+            DropoutKey { rate: 0.5, seed: 6, ..KEY },
+            DropoutKey { rate: 0.5, step: 10, ..KEY },
+            DropoutKey { rate: 0.5, node: 3, ..KEY },
+            DropoutKey { rate: 0.5, step: 8, node: 3, ..KEY },
+            DropoutKey { rate: 0.5, offset: 4, ..KEY },
+        ];
+        for other in others {
+            let same = mask(other).iter().zip(&kept).filter(|(a, b)| a == b).count() as f64;
+            let n = COUNT as f64;
+            assert!((same / n - 0.5).abs() <= 2.5 / n.sqrt(), "{other:?} agrees in {same}");
+        }
+    }
+}

@@ -361,3 +361,6 @@ pub fn global_max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, c: usize)
     let geometry = global(saved.x.len(), c);
     max_backward(isa, dx, saved, &geometry);
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,58 @@ pub fn add_partials(isa: Isa, out: &mut [f32], partials: &[f32]) {
     let count = row_count(partials.len(), len);
     dispatch(isa, AddPartials { out: out.as_mut_ptr(), partials: partials.as_ptr(), len, count });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{
+        CHANNELS, Guarded, LENGTHS, assert_exact, assert_sums, for_each_isa, integers, magnitude, normal,
+        widen,
+    };
+
+    fn oracle(rows: &[f64], cols: usize) -> Vec<f64> {
+        (0..cols).map(|c| rows.iter().skip(c).step_by(cols).sum()).collect()
+    }
+
+    for_each_isa! {
+        fn sums_of_columns(isa: Isa) {
+            for (rows, cols) in [0, 1, 2, 3, 255, 256, 257, 600].into_iter().flat_map(|r| CHANNELS.map(|c| (r, c))) {
+                let x = Guarded::of(&normal(1, rows * cols));
+                let mut sums = Guarded::of(&vec![0.0; cols]);
+                column_sums(isa, &mut sums, &x);
+                assert_sums("sums", &sums, &oracle(&widen(&x), cols), (rows, &oracle(&magnitude(&x), cols)));
+                // Adds to what is there, exactly for whole numbers.
+                let x = Guarded::of(&integers(2, rows * cols, 9));
+                let mut sums = Guarded::of(&vec![5.0; cols]);
+                column_sums(isa, &mut sums, &x);
+                let expected: Vec<f64> = oracle(&widen(&x), cols).iter().map(|sum| sum + 5.0).collect();
+                assert_exact("sums added", &sums, &expected);
+            }
+        }
+
+        fn partials_in_order(isa: Isa) {
+            for (count, len) in [0, 1, 2, 5].into_iter().flat_map(|k| LENGTHS.map(|len| (k, len))) {
+                if count > 0 && len == 0 {
+                    continue;
+                }
+                let partials = Guarded::of(&normal(1, count * len));
+                let mut out = Guarded::nan(len);
+                add_partials(isa, &mut out, &partials);
+                let in_order = |i: usize| (0..count).fold(0.0, |sum, k| sum + partials[k * len + i]);
+                assert!((0..len).all(|i| out[i] == in_order(i)), "{count} partials of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn squares() {
+        for len in LENGTHS {
+            let x = normal(1, len);
+            let expected: f64 = widen(&x).iter().map(|x| x * x).sum();
+            let error = (sum_of_squares(&x) - expected).abs();
+            assert!(error <= len as f64 * f64::EPSILON * expected, "{len}: off by {error:e}");
+        }
+        // Squares beyond the range of f32.
+        assert_eq!(sum_of_squares(&[1e30, 1e-30]), f64::from(1e30f32).powi(2));
+    }
+}

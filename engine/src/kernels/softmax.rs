@@ -116,3 +116,93 @@ fn argmax(x: &[f32]) -> usize {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{Guarded, UNIT_ROUNDOFF, assert_close, normal, widen};
+
+    const ROWS: usize = 7;
+
+    fn labels(classes: usize) -> Vec<u32> {
+        (0..ROWS).map(|i| (i * 5 % classes) as u32).collect()
+    }
+
+    /// `e^x` of arguments down to -30 and its division: the argument's rounding counts 30 times.
+    const RELATIVE: f64 = 40.0 * UNIT_ROUNDOFF;
+
+    #[test]
+    fn rows_are_distributions() {
+        for (classes, scale) in
+            [1, 2, 3, 10, 17, 1000].into_iter().flat_map(|c| [0.0, 1.0, 5.0, 1e30].map(|s| (c, s)))
+        {
+            let x: Vec<f32> = normal(1, ROWS * classes).iter().map(|x| x * scale).collect();
+            let mut y = Guarded::nan(x.len());
+            softmax(&mut y, &x, classes);
+            for row in y.chunks_exact(classes) {
+                let sum: f64 = row.iter().map(|&p| f64::from(p)).sum();
+                assert!(
+                    (sum - 1.0).abs() < classes as f64 * UNIT_ROUNDOFF,
+                    "{classes} classes add up to {sum}"
+                );
+            }
+            let expected = reference::softmax(&widen(&x), classes);
+            assert_close("softmax", &y, &expected, |i| RELATIVE * expected[i] + 1e-30);
+        }
+    }
+
+    #[test]
+    fn loss_and_gradient() {
+        for (classes, smoothing) in [2, 3, 10, 101].into_iter().flat_map(|c| [0.0, 0.1, 1.0].map(|s| (c, s)))
+        {
+            let (logits, labels) = (normal(2, ROWS * classes), labels(classes));
+            let weights: Vec<f32> = (0..classes).map(|c| 0.25 + (c % 4) as f32).collect();
+            for weights in [None, Some(&weights[..])] {
+                let denominator = weight_sum(&labels, weights) as f32;
+                let config = LossConfig { classes, smoothing, class_weights: weights, denominator };
+                let mut gradient = Guarded::nan(logits.len());
+                let sums = cross_entropy(&mut gradient, &logits, &labels, config);
+                let weights = weights.map_or(vec![1.0; classes], widen);
+                let smoothing = f64::from(smoothing);
+                let loss = reference::cross_entropy(&widen(&logits), &labels, &weights, smoothing);
+                assert!((sums.loss - loss).abs() <= RELATIVE * loss, "{} is not {loss}", sums.loss);
+                assert_eq!(sums.weight, f64::from(denominator));
+                let exact = reference::cross_entropy_backward(&widen(&logits), &labels, &weights, smoothing);
+                let exact: Vec<f64> = exact.iter().map(|g| g / f64::from(denominator)).collect();
+                let largest = weights.iter().fold(0.0, |m: f64, w| m.max(*w)) / f64::from(denominator);
+                assert_close("gradient", &gradient, &exact, |_| RELATIVE * largest);
+            }
+        }
+    }
+
+    #[test]
+    fn correct_counts_the_first_largest() {
+        let config = LossConfig { classes: 3, smoothing: 0.0, class_weights: None, denominator: 1.0 };
+        let logits = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, -1.0, -2.0, -3.0];
+        let sums = cross_entropy(&mut [0.0; 9], &logits, &[1, 2, 0], config);
+        assert_eq!(sums.correct, 2);
+    }
+
+    #[test]
+    fn extreme_logits() {
+        let config = LossConfig { classes: 2, smoothing: 0.0, class_weights: None, denominator: 1.0 };
+        let mut gradient = [f32::NAN; 2];
+        // Certain and right, certain and wrong: no overflow on the way.
+        assert_eq!(cross_entropy(&mut gradient, &[3e38, -3e38], &[0], config).loss, 0.0);
+        assert_eq!(gradient, [0.0, 0.0]);
+        let wrong = cross_entropy(&mut gradient, &[1e4, -1e4], &[1], config).loss;
+        assert_eq!((wrong, gradient), (2e4, [1.0, -1.0]));
+        // A masked class costs nothing as long as it is not the label.
+        let masked = cross_entropy(&mut gradient, &[0.0, f32::NEG_INFINITY], &[0], config).loss;
+        assert_eq!((masked, gradient), (0.0, [0.0, 0.0]));
+        assert!(cross_entropy(&mut gradient, &[0.0, f32::NAN], &[0], config).loss.is_nan());
+    }
+
+    #[test]
+    #[should_panic(expected = "label 2 is not below 2 classes")]
+    fn labels_are_checked() {
+        let config = LossConfig { classes: 2, smoothing: 0.0, class_weights: None, denominator: 1.0 };
+        cross_entropy(&mut [0.0; 2], &[0.0; 2], &[2], config);
+    }
+}

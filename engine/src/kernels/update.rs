@@ -224,3 +224,85 @@ pub fn adam(isa: Isa, state: AdamState, g: &[f32], args: AdamArgs) {
     };
     dispatch(isa, step);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::reference;
+    use crate::kernels::testing::{
+        Guarded, LENGTHS, UNIT_ROUNDOFF, assert_close, for_each_isa, normal, widen,
+    };
+
+    const STEPS: usize = 10;
+
+    for_each_isa! {
+        /// Each step rounds a dozen numbers no larger than the parameters, velocities and gradients at hand.
+        fn sgd_follows_the_definition(isa: Isa) {
+            for (len, nesterov) in LENGTHS.into_iter().flat_map(|len| [(len, false), (len, true)]) {
+                let (mut w, mut v) = (Guarded::of(&normal(1, len)), Guarded::of(&vec![0.0; len]));
+                let (mut w_exact, mut v_exact) = (widen(&w), widen(&v));
+                for step in 0..STEPS {
+                    let g = Guarded::of(&normal(10 + step as u64, len));
+                    let args = SgdArgs { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 5e-4, grad_scale: 0.5 };
+                    sgd(isa, SgdState { w: &mut w, v: &mut v }, &g, args);
+                    let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
+                    reference::sgd(&mut w_exact, &mut v_exact, &g, [0.1, 0.9, 5e-4], nesterov);
+                }
+                // Velocities stay below 10 gradients of at most 5: magnitudes of 50, 12 roundings in each step.
+                let bound = (STEPS * 12) as f64 * UNIT_ROUNDOFF * 50.0;
+                assert_close("w", &w, &w_exact, |_| bound);
+                assert_close("v", &v, &v_exact, |_| bound);
+            }
+        }
+
+        fn adam_follows_the_definition(isa: Isa) {
+            for (len, decoupled) in LENGTHS.into_iter().flat_map(|len| [(len, false), (len, true)]) {
+                let mut w = Guarded::of(&normal(1, len));
+                let (mut m, mut v) = (Guarded::of(&vec![0.0; len]), Guarded::of(&vec![0.0; len]));
+                let (mut w_exact, mut m_exact, mut v_exact) = (widen(&w), widen(&m), widen(&v));
+                let settings =
+                    reference::Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled };
+                for step in 1..=STEPS {
+                    let g = Guarded::of(&normal(10 + step as u64, len));
+                    let args = AdamArgs {
+                        lr: settings.lr,
+                        beta1: settings.betas[0],
+                        beta2: settings.betas[1],
+                        eps: settings.eps,
+                        weight_decay: settings.weight_decay,
+                        decoupled,
+                        step: step as u64,
+                        grad_scale: 0.5,
+                    };
+                    adam(isa, AdamState { w: &mut w, m: &mut m, v: &mut v }, &g, args);
+                    let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
+                    reference::adam([&mut w_exact, &mut m_exact, &mut v_exact], &g, step as i32, settings);
+                }
+                // Moments of gradients below 2.5 and parameters below 5, a dozen roundings in each step. A step
+                // is lr times a ratio of moments near 1; while few gradients are in, m may be a small difference
+                // of large ones: its error is that of magnitude 2.5 over a root that is rarely below 0.1.
+                let bound = (STEPS * 12) as f64 * UNIT_ROUNDOFF;
+                assert_close("m", &m, &m_exact, |_| 2.5 * bound);
+                assert_close("v", &v, &v_exact, |_| 6.25 * bound);
+                assert_close("w", &w, &w_exact, |_| (5.0 + 25.0 * settings.lr) * bound);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "steps are counted from 1")]
+    fn adam_refuses_step_zero() {
+        let args = AdamArgs {
+            lr: 1.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            step: 0,
+            grad_scale: 1.0,
+        };
+        let isa = Isa::Portable(crate::simd::Portable);
+        adam(isa, AdamState { w: &mut [], m: &mut [], v: &mut [] }, &[], args);
+    }
+}

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{CHUNKS, Filters, GradOut, Layer, Run, clamp, piece};
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
-use crate::kernels::conv2d::{Fused, Sweep, WeightGradient};
+use crate::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
 use crate::kernels::{activation, reduce};
 use crate::parallel::Threads;
 use crate::plan::arena::{Arena, Slot};
@@ -51,35 +51,42 @@ pub(crate) fn weight_chunks(partial_len: usize) -> usize {
     (PARTIAL_FLOATS / partial_len.max(1)).clamp(2, CHUNKS)
 }
 
-impl Conv2dLayer {
-    fn run_sweep(
-        sweep: &Sweep,
-        run: &mut Run,
-        (y_slot, x_slot): (Slot, Slot),
-        packed: &[f32],
-        (bias, residual, clamp): (Option<&[f32]>, Option<Slot>, Option<(f32, f32)>),
-    ) {
+/// A sweep over a batch: where it reads and writes, and what is fused into it.
+struct BatchSweep<'a> {
+    sweep: &'a Sweep,
+    y: Slot,
+    x: Slot,
+    packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    residual: Option<Slot>,
+    clamp: Option<(f32, f32)>,
+}
+
+impl BatchSweep<'_> {
+    fn run(self, run: &mut Run) {
+        let BatchSweep { sweep, packed, bias, clamp, .. } = self;
         let Run { arena, threads, images, .. } = run;
-        let (y, x, residual) = split_residual(arena, *images, (y_slot, x_slot), residual);
+        let (y, x, residual) = split_residual(arena, *images, (self.y, self.x), self.residual);
         let (y_len, x_len) = (y.len() / *images, x.len() / *images);
         let work = sweep.macs() * *images;
         let rows = sweep.output_rows();
         // Enough images keep every thread busy; a few are cut into bands of rows besides.
         let bands = if sweep.splits_rows() { (2 * threads.count()).div_ceil(*images).min(rows) } else { 1 };
-        if *images >= 2 * threads.count() || bands == 1 {
+        let (band, row_len) = (rows.div_ceil(bands), y_len / rows);
+        if bands == 1 {
             threads.pieces(work, y, y_len, |image, y| {
-                let fused = Fused { bias, residual: residual.map(|r| piece(r, image, y_len)), clamp };
-                sweep.run(y, &mut threads.scratch(), piece(x, image, x_len), packed, fused, 0..rows);
+                let residual = residual.map(|r| piece(r, image, y_len));
+                let args = SweepArgs { x: piece(x, image, x_len), packed, bias, residual, clamp };
+                sweep.run(y, &mut threads.scratch(), args, 0..rows);
             });
             return;
         }
-        let (band, row_len) = (rows.div_ceil(bands), y_len / rows);
         for (image, y) in y.chunks_exact_mut(y_len).enumerate() {
-            let residual = residual.map(|r| piece(r, image, y_len));
+            let (x, residual) = (piece(x, image, x_len), residual.map(|r| piece(r, image, y_len)));
             threads.pieces(work, y, band * row_len, |i, y| {
-                let fused = Fused { bias, residual: residual.map(|r| piece(r, i, band * row_len)), clamp };
+                let residual = residual.map(|r| piece(r, i, band * row_len));
                 let own = i * band..i * band + y.len() / row_len;
-                sweep.run(y, &mut threads.scratch(), piece(x, image, x_len), packed, fused, own);
+                sweep.run(y, &mut threads.scratch(), SweepArgs { x, packed, bias, residual, clamp }, own);
             });
         }
     }
@@ -116,7 +123,8 @@ impl Layer for Conv2dLayer {
         let packed = run.packed;
         let (panels, bias) = packed[self.packed.clone()].split_at(self.sweep.packed_len());
         let bias = self.filters.has_bias().then_some(bias);
-        Self::run_sweep(&self.sweep, run, (self.y, self.x), panels, (bias, self.residual, clamp(self.act)));
+        let (sweep, y, x, residual) = (&self.sweep, self.y, self.x, self.residual);
+        BatchSweep { sweep, y, x, packed: panels, bias, residual, clamp: clamp(self.act) }.run(run);
     }
 
     fn backward(&self, run: &mut Run) {
@@ -145,7 +153,8 @@ impl Layer for Conv2dLayer {
         sum_partials(run, backward.partials, images.div_ceil(chunk), &self.filters);
         if let Some(dx) = &backward.dx {
             let packed = &run.packed[dx.packed.clone()];
-            Self::run_sweep(&dx.sweep, run, (dx.out.target(), backward.dy), packed, (None, None, None));
+            let (sweep, y, x) = (&dx.sweep, dx.out.target(), backward.dy);
+            BatchSweep { sweep, y, x, packed, bias: None, residual: None, clamp: None }.run(run);
             dx.out.finish(run);
         }
     }

@@ -139,15 +139,18 @@ impl Filters {
 
     /// Hands the effective weights to `pack` and writes the effective bias, `[cout]` or empty, to `bias`.
     pub(crate) fn resolve(&self, params: &[f32], bias: &mut [f32], pack: impl FnOnce(&[f32])) {
-        if let Some(b) = &self.b {
-            bias.copy_from_slice(&params[b.clone()]);
-        }
-        let Some(norm) = &self.norm else { return pack(&params[self.w.clone()]) };
+        let Some(norm) = &self.norm else {
+            if let Some(b) = &self.b {
+                bias.copy_from_slice(&params[b.clone()]);
+            }
+            return pack(&params[self.w.clone()]);
+        };
         let mut w = params[self.w.clone()].to_vec();
-        for c in 0..self.cout {
+        for (c, bias) in bias.iter_mut().enumerate() {
             let (factor, offset) = norm.factor_offset(params, c);
             w.iter_mut().skip(c).step_by(self.cout).for_each(|w| *w *= factor);
-            bias[c] = self.b.as_ref().map_or(0.0, |_| bias[c]) * factor + offset;
+            let own = self.b.as_ref().map_or(0.0, |b| params[b.start + c]);
+            *bias = own * factor + offset;
         }
         pack(&w);
     }

@@ -23,7 +23,7 @@ mod weight_gradient;
 #[cfg(test)]
 mod tests;
 
-pub use sweep::{Fused, Sweep};
+pub use sweep::{Sweep, SweepArgs};
 pub use weight_gradient::WeightGradient;
 
 /// A source image surrounded by zeros.

@@ -11,9 +11,13 @@ use std::ops::Range;
 /// second-level cache.
 const BAND: usize = 32 * 1024;
 
-/// What a convolution does to its sums before they are stored.
+/// What a sweep reads, and what it does to its sums before they are stored.
 #[derive(Clone, Copy, Default)]
-pub struct Fused<'a> {
+pub struct SweepArgs<'a> {
+    /// The whole source image.
+    pub x: &'a [f32],
+    /// The weights as [`Sweep::pack`] left them.
+    pub packed: &'a [f32],
     /// Added to every pixel `[cout]`.
     pub bias: Option<&'a [f32]>,
     /// Added to the rows that are computed, of the length of the output.
@@ -252,25 +256,18 @@ impl Sweep {
         self.parts.iter().map(part).sum::<usize>() * self.cols * self.groups
     }
 
-    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`, `x` is the whole source image.
+    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
     /// does not split (see [`Sweep::splits_rows`]).
-    pub fn run(
-        &self,
-        y: &mut [f32],
-        scratch: &mut [f32],
-        x: &[f32],
-        packed: &[f32],
-        fused: Fused,
-        rows: Range<usize>,
-    ) {
+    pub fn run(&self, y: &mut [f32], scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
+        let x = args.x;
         assert_eq!(y.len(), rows.len() * self.out[1] * self.out[2], "y holds the rows");
         assert_eq!(x.len(), self.halo.h * self.halo.w * self.halo.c, "x holds an image");
-        assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
-        assert!(fused.bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
-        assert!(fused.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
+        assert_eq!(args.packed.len(), self.packed_len, "the packed weights have their length");
+        assert!(args.bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
+        assert!(args.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
         assert!(
             rows.end <= self.out[0] && (self.splits_rows() || rows == (0..self.out[0])),
             "the rows exist"
@@ -290,7 +287,7 @@ impl Sweep {
                     self.halo.copy_rows(scratch, x, top, needed);
                     &scratch[..needed * line]
                 };
-                self.run_band(part, y, source, packed, fused, (start..end, rows.start));
+                self.run_band(part, y, SweepArgs { x: source, ..args }, start..end, rows.start);
                 start = end;
             }
         }
@@ -310,15 +307,9 @@ impl Sweep {
         (rows.saturating_sub(1) * step + part.span).min(self.halo.ph)
     }
 
-    fn run_band(
-        &self,
-        part: &Part,
-        y: &mut [f32],
-        source: &[f32],
-        packed: &[f32],
-        fused: Fused,
-        (rows, y_first): (Range<usize>, usize),
-    ) {
+    /// Computes a band of one part; `args.x` is its padded source, `y` begins with output row `y_first`.
+    fn run_band(&self, part: &Part, y: &mut [f32], args: SweepArgs, rows: Range<usize>, y_first: usize) {
+        let (source, packed) = (args.x, args.packed);
         let (mr, nr) = (self.isa.mr(), self.isa.nr());
         let width = part.rows[1];
         let pixels = rows.len() * width;
@@ -343,14 +334,14 @@ impl Sweep {
             "every pixel lies in the output"
         );
         let tiles = pixels.div_ceil(mr);
-        let clamp = fused.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-        let bias = fused.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let residual = fused.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let clamp = args.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let bias = args.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let y_ptr = y.as_mut_ptr();
         for group in 0..self.groups {
             for panel in 0..self.cols.div_ceil(nr) {
                 let column = group * self.cols + panel * nr;
-                let mut args = Product {
+                let mut tile_args = Product {
                     x: source.as_ptr().wrapping_add(group * self.depth),
                     rows: [0; MAX_MR],
                     taps: &part.taps,
@@ -371,8 +362,8 @@ impl Sweep {
                 for tile in 0..tiles {
                     let count = (tile + 1) * pixels / tiles - tile * pixels / tiles;
                     for r in 0..count {
-                        args.rows[r] = row * part.step[0] + col * part.step[1];
-                        args.out[r] = y_row(row) + y_col(col) + column;
+                        tile_args.rows[r] = row * part.step[0] + col * part.step[1];
+                        tile_args.out[r] = y_row(row) + y_col(col) + column;
                         col += 1;
                         if col == width {
                             (row, col) = (row + 1, 0);
@@ -381,7 +372,7 @@ impl Sweep {
                     // SAFETY: the asserts above bound every tap of every pixel by the source and every output by
                     // `y`; the panels were sized by `pack`'s own lengths; bias and residual were checked by `run`;
                     // `y` is borrowed mutably and overlaps nothing.
-                    unsafe { micro::product(self.isa, count, &args) }
+                    unsafe { micro::product(self.isa, count, &tile_args) }
                 }
             }
         }

@@ -84,17 +84,17 @@ fn exact(isa: Isa, case: &Case) {
     let image = &x[..g.x_len()];
     let expected = reference::conv2d(&widen(image), &widen(&w), Some(&widen(&bias)), &g);
     let mut y = Guarded::nan(g.y_len());
-    let fused = Fused { bias: Some(&bias), ..Fused::default() };
-    forward.run(&mut y, &mut scratch, image, &packed, fused, 0..g.oh);
+    let args = SweepArgs { x: image, packed: &packed, bias: Some(&bias), ..SweepArgs::default() };
+    forward.run(&mut y, &mut scratch, args, 0..g.oh);
     assert_exact(&format!("forward {g:?}"), &y, &expected);
 
     // The same rows one at a time, with everything fused.
-    let fused = |rows| Fused { bias: Some(&bias), residual: Some(rows), clamp: Some((0.0, 60.0)) };
     let row = g.ow * g.cout;
     let mut rows = Guarded::nan(g.y_len());
     for oh in 0..g.oh {
         let at = oh * row..(oh + 1) * row;
-        forward.run(&mut rows[at.clone()], &mut scratch, image, &packed, fused(&residual[at]), oh..oh + 1);
+        let fused = SweepArgs { residual: Some(&residual[at.clone()]), clamp: Some((0.0, 60.0)), ..args };
+        forward.run(&mut rows[at], &mut scratch, fused, oh..oh + 1);
     }
     let expected: Vec<f64> =
         expected.iter().zip(&residual).map(|(y, r)| (y + f64::from(*r)).clamp(0.0, 60.0)).collect();
@@ -106,7 +106,8 @@ fn exact(isa: Isa, case: &Case) {
     let mut scratch = Guarded::nan(backward.scratch_len());
     let expected = reference::conv2d_backward_data(&widen(&dy[..g.y_len()]), &widen(&w), &g);
     let mut dx = Guarded::nan(g.x_len());
-    backward.run(&mut dx, &mut scratch, &dy[..g.y_len()], &packed, Fused::default(), 0..g.h);
+    let args = SweepArgs { x: &dy[..g.y_len()], packed: &packed, ..SweepArgs::default() };
+    backward.run(&mut dx, &mut scratch, args, 0..g.h);
     assert_exact(&format!("backward data {g:?}"), &dx, &expected);
 
     let weights = WeightGradient::new(isa, &g);
@@ -131,12 +132,12 @@ for_each_isa! {
             let g = case.geometry();
             let (x, w, dy) = (normal(1, g.x_len()), normal(2, g.w_len()), normal(3, g.y_len()));
             let taps = g.kernel[0] * g.kernel[1];
-            let mut packed = Guarded::nan(0);
-            let mut sweep = |sweep: Sweep, source: &[f32], len: usize, rows: usize| {
-                packed = Guarded::nan(sweep.packed_len());
+            let sweep = |sweep: Sweep, x: &[f32], len: usize, rows: usize| {
+                let mut packed = Guarded::nan(sweep.packed_len());
                 sweep.pack(&mut packed, &w);
                 let (mut out, mut scratch) = (Guarded::nan(len), Guarded::nan(sweep.scratch_len()));
-                sweep.run(&mut out, &mut scratch, source, &packed, Fused::default(), 0..rows);
+                let args = SweepArgs { x, packed: &packed, ..SweepArgs::default() };
+                sweep.run(&mut out, &mut scratch, args, 0..rows);
                 out
             };
             let y = sweep(Sweep::forward(isa, &g), &x, g.y_len(), g.oh);
@@ -164,8 +165,8 @@ for_each_isa! {
         let mut x = normal(2, g.x_len());
         x[4] = f32::NAN;
         let mut y = Guarded::nan(g.y_len());
-        let fused = Fused { clamp: Some((0.0, f32::INFINITY)), ..Fused::default() };
-        forward.run(&mut y, &mut [], &x, &packed, fused, 0..g.oh);
+        let clamp = Some((0.0, f32::INFINITY));
+        forward.run(&mut y, &mut [], SweepArgs { x: &x, packed: &packed, clamp, ..SweepArgs::default() }, 0..g.oh);
         assert!(y[10..15].iter().all(|y| y.is_nan()), "the pixel that read a NaN is NaN");
         assert!(y[..10].iter().chain(&y[15..]).all(|y| *y >= 0.0), "the others are clamped");
     }

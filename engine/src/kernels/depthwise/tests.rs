@@ -1,0 +1,128 @@
+//! Both paths of the gather and the weight gradient against the oracle of grouped convolutions.
+
+use super::*;
+use crate::Shape;
+use crate::graph::{Conv2d, Padding};
+use crate::kernels::reference;
+use crate::kernels::testing::{
+    CHANNELS, Guarded, assert_close, assert_exact, assert_sums, for_each_isa, integers, magnitude, normal,
+    sum_bound, widen,
+};
+
+/// Tiled widths and steps, others, dilations, padding wider than the kernel and on one side only, rows shorter than
+/// a tile, images smaller than the kernel, steps longer than the kernel.
+fn geometries(c: usize) -> Vec<Conv2dGeometry> {
+    let case =
+        |h: usize, w: usize, kernel: [u32; 2], stride: [u32; 2], dilation: [u32; 2], padding: Padding| {
+            let conv = Conv2d { kernel, stride, dilation, padding, groups: c as u32, ..Conv2d::new(c, 1) };
+            Conv2dGeometry::new("conv", Shape::new(h, w, c), &conv).unwrap()
+        };
+    let same = Padding::Same;
+    vec![
+        case(5, 23, [3, 3], [1, 1], [1, 1], same),
+        case(4, 8, [3, 3], [1, 1], [1, 1], Padding::Valid),
+        case(7, 29, [3, 3], [2, 2], [1, 1], same),
+        case(6, 9, [3, 3], [2, 1], [1, 1], Padding::Explicit([0, 1, 2, 0])),
+        case(7, 17, [5, 5], [1, 1], [1, 1], same),
+        case(9, 30, [5, 5], [2, 2], [1, 1], same),
+        case(1, 1, [3, 3], [1, 1], [1, 1], same),
+        case(3, 2, [5, 5], [2, 2], [1, 1], same),
+        case(6, 7, [1, 1], [1, 1], [1, 1], Padding::Valid),
+        case(6, 7, [1, 1], [2, 3], [1, 1], Padding::Valid),
+        case(8, 9, [2, 4], [1, 1], [1, 1], same),
+        case(9, 11, [7, 7], [2, 3], [1, 1], same),
+        case(9, 11, [3, 3], [1, 1], [2, 3], same),
+        case(12, 13, [3, 3], [2, 2], [2, 2], same),
+        case(12, 17, [3, 5], [4, 6], [3, 4], Padding::Explicit([5, 3, 9, 2])),
+        case(4, 9, [3, 3], [1, 1], [1, 1], Padding::Explicit([4, 5, 6, 3])),
+        case(5, 6, [3, 3], [5, 4], [1, 1], Padding::Explicit([1, 1, 1, 1])),
+    ]
+}
+
+fn sweep(check: impl Fn(&Conv2dGeometry)) {
+    CHANNELS.into_iter().flat_map(geometries).for_each(|g| check(&g));
+}
+
+for_each_isa! {
+    /// Whole numbers: every sum is exact whatever its order.
+    fn exact_on_whole_numbers(isa: Isa) {
+        sweep(|g| {
+            let what = |pass: &str| format!("{pass} of {g:?}");
+            let (x, w) = (Guarded::of(&integers(1, g.x_len(), 9)), Guarded::of(&integers(2, g.w_len(), 9)));
+            let (dy, bias) = (Guarded::of(&integers(3, g.y_len(), 9)), Guarded::of(&integers(4, g.cout, 9)));
+            let mut y = Guarded::nan(g.y_len());
+            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: None, act: None }, g);
+            assert_exact(&what("y"), &y, &reference::conv2d(&widen(&x), &widen(&w), None, g));
+            let plain = reference::conv2d(&widen(&x), &widen(&w), Some(&widen(&bias)), g);
+            for act in [Activation::Relu, Activation::Relu6] {
+                forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(act) }, g);
+                assert_exact(&what("act(y)"), &y, &reference::activation(&plain, act));
+            }
+            let mut dx = Guarded::nan(g.x_len());
+            backward_data(isa, &mut dx, &dy, &w, g);
+            assert_exact(&what("dx"), &dx, &reference::conv2d_backward_data(&widen(&dy), &widen(&w), g));
+            let start = integers(5, g.w_len(), 9);
+            let mut dw = Guarded::of(&start);
+            backward_weights(isa, &mut dw, &x, &dy, g);
+            let added = reference::conv2d_backward_weights(&widen(&x), &widen(&dy), g);
+            let expected: Vec<f64> = added.iter().zip(&start).map(|(dw, &start)| dw + f64::from(start)).collect();
+            assert_exact(&what("dw"), &dw, &expected);
+        });
+    }
+
+    fn close_on_real_numbers(isa: Isa) {
+        sweep(|g| {
+            let taps = g.kernel[0] * g.kernel[1];
+            let (x, w) = (Guarded::of(&normal(1, g.x_len())), Guarded::of(&normal(2, g.w_len())));
+            let (dy, bias) = (Guarded::of(&normal(3, g.y_len())), Guarded::of(&normal(4, g.cout)));
+            let (xm, wm, dym) = (magnitude(&x), magnitude(&w), magnitude(&dy));
+            let plain = reference::conv2d(&widen(&x), &widen(&w), Some(&widen(&bias)), g);
+            let sizes = reference::conv2d(&xm, &wm, Some(&magnitude(&bias)), g);
+            let mut y = Guarded::nan(g.y_len());
+            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: None }, g);
+            assert_sums("y", &y, &plain, (taps, &sizes));
+            // SiLU is no clamp, and steeper than 1 by a tenth at most.
+            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(Activation::Silu) }, g);
+            let expected = reference::activation(&plain, Activation::Silu);
+            assert_close("silu(y)", &y, &expected, |i| 1.1 * sum_bound(taps, sizes[i]) + 4e-7 * plain[i].abs());
+            let mut dx = Guarded::nan(g.x_len());
+            backward_data(isa, &mut dx, &dy, &w, g);
+            let (exact, sizes) = (
+                reference::conv2d_backward_data(&widen(&dy), &widen(&w), g),
+                reference::conv2d_backward_data(&dym, &wm, g),
+            );
+            assert_sums("dx", &dx, &exact, (taps, &sizes));
+            let mut dw = Guarded::of(&vec![0.0; g.w_len()]);
+            backward_weights(isa, &mut dw, &x, &dy, g);
+            let (exact, sizes) = (
+                reference::conv2d_backward_weights(&widen(&x), &widen(&dy), g),
+                reference::conv2d_backward_weights(&xm, &dym, g),
+            );
+            assert_sums("dw", &dw, &exact, (g.oh * g.ow, &sizes));
+        });
+    }
+
+    /// Outputs that lie in padding alone are the bias, and pixels that no tap reads get no gradient.
+    fn padding_alone(isa: Isa) {
+        let conv = Conv2d {
+            padding: Padding::Explicit([4, 4, 4, 4]),
+            groups: 3,
+            ..Conv2d::new(3, 3)
+        };
+        let g = Conv2dGeometry::new("conv", Shape::new(2, 2, 3), &conv).unwrap();
+        let (x, w) = (vec![f32::MAX; g.x_len()], vec![0.5; g.w_len()]);
+        let mut y = Guarded::nan(g.y_len());
+        forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&[1.0, 2.0, 3.0]), act: None }, &g);
+        assert_eq!(y[..3], [1.0, 2.0, 3.0]);
+        assert_eq!(y[y.len() - 3..], [1.0, 2.0, 3.0]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "one filter for every channel")]
+fn grouped_convolutions_are_refused() {
+    let conv = Conv2d { groups: 2, ..Conv2d::new(4, 1) };
+    let g = Conv2dGeometry::new("conv", Shape::new(1, 1, 4), &conv).unwrap();
+    let isa = Isa::Portable(crate::simd::Portable);
+    backward_data(isa, &mut [0.0; 4], &[0.0; 4], &[0.0; 8], &g);
+}

@@ -1,0 +1,110 @@
+//! Every window shape against the oracle, winners included.
+
+use super::*;
+use crate::Shape;
+use crate::graph::{Padding, Pool2d};
+use crate::kernels::reference;
+use crate::kernels::testing::{
+    CHANNELS, Guarded, assert_close, assert_exact, for_each_isa, integers, normal, sum_bound, widen,
+};
+
+/// Tilings with and without uncovered rows and columns, overlaps, gaps, padding on any side, one big window.
+fn geometries(c: usize) -> Vec<PoolGeometry> {
+    let pool = |kernel, stride, padding| Pool2d { kernel, stride, padding };
+    let cases = [
+        (4, 6, Pool2d::new(2)),
+        (5, 7, Pool2d::new(2)),
+        (2, 2, Pool2d::new(2)),
+        (3, 3, Pool2d::new(1)),
+        (7, 8, Pool2d::new(3)),
+        (6, 9, pool([2, 3], [2, 3], Padding::Valid)),
+        (7, 7, pool([3, 3], [2, 2], Padding::Explicit([1, 1, 1, 1]))),
+        (8, 5, pool([3, 3], [2, 2], Padding::Same)),
+        (5, 5, pool([2, 2], [2, 2], Padding::Same)),
+        (5, 6, pool([3, 2], [1, 1], Padding::Explicit([0, 2, 1, 0]))),
+        (9, 9, pool([2, 2], [3, 4], Padding::Valid)),
+        (1, 5, pool([1, 5], [1, 1], Padding::Valid)),
+        (3, 2, pool([5, 5], [1, 3], Padding::Explicit([4, 1, 2, 4]))),
+    ];
+    let resolve =
+        |(h, w, pool): &(usize, usize, Pool2d)| PoolGeometry::new("pool", Shape::new(*h, *w, c), pool);
+    cases.iter().map(|case| resolve(case).unwrap()).collect()
+}
+
+fn sweep(mut check: impl FnMut(&PoolGeometry)) {
+    CHANNELS.into_iter().flat_map(geometries).for_each(|g| check(&g));
+}
+
+for_each_isa! {
+    /// Small whole numbers tie often: the first of equal elements must win.
+    fn max(isa: Isa) {
+        sweep(|g| {
+            let x = Guarded::of(&integers(1, g.x_len(), 3));
+            let dy = Guarded::of(&integers(2, g.y_len(), 9));
+            let mut y = Guarded::nan(g.y_len());
+            max_forward(isa, &mut y, &x, g);
+            let expected = reference::max_pool(&widen(&x), g);
+            assert_exact("y", &y, &expected);
+
+            let mut dx = Guarded::nan(g.x_len());
+            max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, g);
+            assert_exact("dx", &dx, &reference::max_pool_backward(&widen(&x), &widen(&dy), g));
+
+            let gated: Vec<f64> = (0..dy.len()).map(|i| if y[i] > 0.0 { dy[i].into() } else { 0.0 }).collect();
+            max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: true }, g);
+            assert_exact("gated dx", &dx, &reference::max_pool_backward(&widen(&x), &gated, g));
+        });
+    }
+
+    fn avg(isa: Isa) {
+        sweep(|g| {
+            let taps = g.kernel[0] * g.kernel[1];
+            let (x, dy) = (Guarded::of(&normal(1, g.x_len())), Guarded::of(&normal(2, g.y_len())));
+            let mut y = Guarded::nan(g.y_len());
+            avg_forward(isa, &mut y, &x, g);
+            // Normal numbers of these counts stay below 6.
+            assert_close("y", &y, &reference::avg_pool(&widen(&x), g), |_| sum_bound(taps, 6.0));
+            let mut dx = Guarded::nan(g.x_len());
+            avg_backward(isa, &mut dx, &dy, g);
+            let expected = reference::avg_pool_backward(&widen(&dy), g);
+            // A pixel is in at most as many windows as a window has pixels, and each gives it one of 6 at most.
+            assert_close("dx", &dx, &expected, |_| sum_bound(taps, 6.0 * taps as f64));
+        });
+    }
+
+    fn global(isa: Isa) {
+        for (pixels, c) in [1, 2, 49, 300].into_iter().flat_map(|p| CHANNELS.map(|c| (p, c))) {
+            let (x, dy) = (Guarded::of(&integers(1, pixels * c, 5)), Guarded::of(&integers(2, c, 9)));
+            let (mut y, mut dx) = (Guarded::nan(c), Guarded::nan(pixels * c));
+            global_max_forward(isa, &mut y, &x, c);
+            assert_exact("max", &y, &reference::global_max(&widen(&x), c));
+            global_max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, c);
+            assert_exact("max dx", &dx, &reference::global_max_backward(&widen(&x), &widen(&dy)));
+            global_avg_forward(isa, &mut y, &x, c);
+            assert_close("avg", &y, &reference::global_avg(&widen(&x), c), |_| sum_bound(0, 5.0));
+            global_avg_backward(isa, &mut dx, &dy, c);
+            let expected = reference::global_avg_backward(&widen(&dy), pixels);
+            assert_close("avg dx", &dx, &expected, |_| sum_bound(0, 9.0));
+        }
+    }
+
+    /// A window of NaN alone stays NaN, and so does one that starts with it; its gradient stays in the window.
+    fn nan_in_a_window(isa: Isa) {
+        let g = PoolGeometry::new("pool", Shape::new(2, 6, 1), &Pool2d::new(2)).unwrap();
+        let nan = f32::NAN;
+        let x = [nan, nan, nan, 1.0, 5.0, 4.0, nan, nan, 2.0, 3.0, nan, 6.0];
+        let (mut y, mut dx) = (Guarded::nan(3), Guarded::nan(12));
+        max_forward(isa, &mut y, &x, &g);
+        assert!(y[0].is_nan() && y[1].is_nan() && y[2] == 6.0, "{:?}", &y[..]);
+        max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &[1.0, 2.0, 4.0], gate: false }, &g);
+        assert_eq!(dx.iter().sum::<f32>(), 7.0);
+    }
+}
+
+#[test]
+#[should_panic(expected = "every window holds a pixel")]
+fn a_window_in_padding_is_refused() {
+    let mut g = PoolGeometry::new("pool", Shape::new(4, 4, 1), &Pool2d::new(2)).unwrap();
+    g.padding = [2, 0, 0, 0];
+    max_forward(Isa::Portable(crate::simd::Portable), &mut [0.0; 4], &[0.0; 16], &g);
+}
