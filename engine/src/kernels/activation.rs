@@ -7,8 +7,8 @@
 //! | GELU | `x Phi(x)` | `dy (Phi(x) + x phi(x))` | input |
 //! | SiLU | `x s(x)` | `dy s(x) (1 + x (1 - s(x)))` | input |
 //!
-//! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error function),
-//! `s` is the logistic function. A NaN input gives a NaN output.
+//! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error
+//! function), `s` is the logistic function. A NaN input gives a NaN output.
 
 use super::elementwise::{Lanewise, clamp, map, sweep};
 use crate::graph::Activation;
@@ -124,8 +124,8 @@ mod tests {
                 let (x, dy) = (Guarded::of(&input(len)), Guarded::of(&normal(8, len)));
                 let (mut y, mut dx) = (Guarded::nan(len), Guarded::nan(len));
                 forward(isa, &mut y, &x, act);
-                // The functions err by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in them,
-                // one of them times |x| < 6 where it is not flat; arithmetic adds a few roundings.
+                // The functions err by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in
+                // them, one of them times |x| < 6 where it is not flat; arithmetic adds a few roundings.
                 let expected = reference::activation(&widen(&x), act);
                 assert_close("y", &y, &expected, |i| 4e-7 * f64::from(x[i].abs()));
                 backward(isa, &mut dx, saved(&x, &y, act), &dy, act);

@@ -9,8 +9,8 @@
 //!        = dy a + x b + c,   a = gamma inv_std,   b = -a inv_std dgamma / N,   c = -a dbeta / N - b mean
 //! ```
 //! In inference `mean` and `var` are constants, so `dx = dy a`, which is [`affine`] without an activation.
-//! The caller cuts rows into chunks, calls [`moments`] or [`backward_sums`] for each and merges the results in the
-//! order of the chunks: [`Moments`].
+//! The caller cuts rows into chunks, calls [`moments`] or [`backward_sums`] for each and merges the results
+//! in the order of the chunks: [`Moments`].
 
 use super::activation;
 use super::elementwise::{clamp, load, store};
@@ -28,7 +28,8 @@ struct SquaredDeviations {
 impl ColumnTerms<1> for SquaredDeviations {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; 1] {
-        // SAFETY: the contract of this function; the pointers are those of the whole matrix and its column means.
+        // SAFETY: the contract of this function; the pointers are those of the whole matrix and its column
+        // means.
         let d = unsafe { s.sub(load(s, self.x.add(at), n), load(s, self.mean.add(col), n)) };
         [s.mul(d, d)]
     }
@@ -36,8 +37,8 @@ impl ColumnTerms<1> for SquaredDeviations {
 
 /// Mean and sum of squared deviations from it, `[c]` each (overwritten), of the rows of `x`.
 ///
-/// Two passes, so that a mean far from zero costs no digits; a chunk that stays in the second-level cache is read
-/// from memory once.
+/// Two passes, so that a mean far from zero costs no digits; a chunk that stays in the second-level cache is
+/// read from memory once.
 ///
 /// # Panics
 /// When `mean` and `m2` differ in length or `x` is not whole rows of it. No rows give zeros.
@@ -147,8 +148,8 @@ impl<const N: usize, const P: usize, F: PerChannel<N, P>> Kernel for RowSweep<N,
 /// Runs a [`RowSweep`].
 ///
 /// # Safety
-/// `y` is writable and every `x` readable for `rows * cols` floats, every `p` for `cols`; an `x` may be `y` but nothing
-/// else overlaps it.
+/// `y` is writable and every `x` readable for `rows * cols` floats, every `p` for `cols`; an `x` may be `y`
+/// but nothing else overlaps it.
 unsafe fn sweep_rows<const N: usize, const P: usize, F: PerChannel<N, P>>(isa: Isa, rows: RowSweep<N, P, F>) {
     dispatch(isa, rows);
 }
@@ -224,7 +225,8 @@ struct BackwardTerms {
 impl ColumnTerms<2> for BackwardTerms {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; 2] {
-        // SAFETY: the contract of this function; the pointers are those of whole matrices and the column means.
+        // SAFETY: the contract of this function; the pointers are those of whole matrices and the column
+        // means.
         unsafe {
             let dy = load(s, self.dy.add(at), n);
             let d = s.sub(load(s, self.x.add(at), n), load(s, self.mean.add(col), n));
@@ -320,12 +322,13 @@ mod tests {
                     moments(isa, &mut mean, &mut m2, &x);
                     let (mean_exact, var_exact) = reference::batch_statistics(&widen(&x), c);
                     let largest = 6.0 + f64::from(spread) * c as f64;
-                    let off = sum_bound(n, largest) ;
+                    let off = sum_bound(n, largest);
                     assert_close("mean", &mean, &mean_exact, |_| off);
                     // A mean that is off by d adds n d^2; each deviation carries the rounding of x - mean.
                     let bound = |i: usize| {
                         let m2 = n as f64 * var_exact[i];
-                        sum_bound(n + 4, m2) + n as f64 * off * off + 2.0 * UNIT_ROUNDOFF * largest * (n as f64 * m2).sqrt()
+                        let rounding = 2.0 * UNIT_ROUNDOFF * largest * (n as f64 * m2).sqrt();
+                        sum_bound(n + 4, m2) + n as f64 * off * off + rounding
                     };
                     let m2_exact: Vec<f64> = var_exact.iter().map(|var| var * n as f64).collect();
                     assert_close("m2", &m2, &m2_exact, bound);
@@ -357,7 +360,8 @@ mod tests {
                 for (i, all) in all.iter().enumerate() {
                     assert_eq!(all.count, 600.0);
                     assert!((all.mean - mean_exact[i]).abs() < sum_bound(chunk, 30.0));
-                    assert!((all.m2 / 600.0 - var_exact[i]).abs() < sum_bound(chunk + 600, 4.0), "chunks of {chunk}");
+                    let error = (all.m2 / 600.0 - var_exact[i]).abs();
+                    assert!(error < sum_bound(chunk + 600, 4.0), "chunks of {chunk}: off by {error:e}");
                 }
             }
         }
@@ -417,8 +421,8 @@ mod tests {
                 backward_dx(isa, &mut dx, &x, &dy, BnCoef { a: &a32, b: &b32, c: &c32 });
                 assert_close("dx", &dx, &dx_exact, |i| {
                     let k = i % c;
-                    let terms = (f64::from(dy[i]) * a[k]).abs() + (f64::from(x[i]) * b[k]).abs() + offset[k].abs();
-                    sum_bound(3, terms)
+                    let [dy, x] = [dy[i], x[i]].map(f64::from);
+                    sum_bound(3, (dy * a[k]).abs() + (x * b[k]).abs() + offset[k].abs())
                 });
             }
         }

@@ -1,20 +1,21 @@
 //! Depthwise convolution: every channel is convolved with a filter of its own, `w[kh][kw][c]`.
 //!
-//! Forward and backward-data are one loop, [`Gather`]: each output pixel is a sum over the taps that hit the other
-//! image, and along either axis these taps form an arithmetic progression ([`Taps`]), whatever the stride, dilation
-//! and padding:
+//! Forward and backward-data are one loop, `Gather`: each output pixel is a sum over the taps that hit the
+//! other image, and along either axis these taps form an arithmetic progression (`Taps`), whatever the
+//! stride, dilation and padding:
 //! ```text
-//! forward        y[oh, ow]  = sum over taps: x[oh stride + kh dilation - pad, ..] w[kh, kw]
-//! backward data  dx[ih, iw] = sum over taps: dy[(ih + pad - kh dilation) / stride, ..] w[kh, kw]   where it divides
+//! y[oh, ow]  = sum over taps: x[oh stride + kh dilation - pad, ..] w[kh, kw]
+//! dx[ih, iw] = sum over taps: dy[(ih + pad - kh dilation) / stride, ..] w[kh, kw]   where it divides
 //! ```
 //! Taps are added in the order of the pixels that they read. Two paths:
-//! 1. Rows of neighbouring outputs that all have the taps of a full kernel row, for kernel widths 3 and 5 and steps 1
-//!    and 2: a tile of up to [`TILE`] pixels shares the weights of a row and every input that two pixels overlap,
-//!    `(TILE step + 2 kw) / (TILE kw)` loads per multiply-add, 0.61 at width 3 and step 1 instead of 2.
+//! 1. Rows of neighbouring outputs that all have the taps of a full kernel row, for kernel widths 3 and 5 and
+//!    steps 1 and 2: a tile of up to `TILE` pixels shares the weights of a row and every input that two
+//!    pixels overlap, `((TILE - 1) step + 2 kw) / (TILE kw)` loads per multiply-add, 0.61 at width 3 and step
+//!    1 instead of 2.
 //! 2. Everything else, pixel by pixel, four vectors of channels side by side to hide the latency of the sums.
 //!
-//! Backward-weights keeps a row of filter taps of [`WIDE`] vectors of channels in registers while a row of pixels
-//! passes by.
+//! Backward-weights keeps a row of filter taps of a few vectors of channels in registers (3 taps of 4
+//! vectors, 5 of 2) while rows of pixels pass by.
 
 use super::activation;
 use super::elementwise::{clamp, load, store};
@@ -25,13 +26,14 @@ use crate::simd::{Isa, Kernel, Simd, dispatch};
 /// Output pixels of a register tile: 6 sums, 5 weights and an input fit the 16 registers of AVX2.
 const TILE: usize = 6;
 
-/// Vectors of channels whose filter gradients are summed side by side: 5 taps of 2 are 10 sums.
-const WIDE: usize = 2;
+/// Pixels over which filter gradients are summed in registers, in whole rows: many next to the loads and
+/// stores of the sums, few enough for their cache lines to stay in the first-level cache.
+const PIXELS: usize = 64;
 /// Vectors of channels of path 2.
 const BLOCK: usize = 4;
 
-/// The taps along one axis that contribute to one output: `len` of them; number `i` is tap `tap + i tap_step` and
-/// reads position `at + i at_step`.
+/// The taps along one axis that contribute to one output: `len` of them; number `i` is tap `tap + i tap_step`
+/// and reads position `at + i at_step`.
 #[derive(Clone, Copy, Default)]
 struct Taps {
     len: usize,
@@ -82,8 +84,8 @@ impl Axis {
         Taps { len: end - tap, tap, tap_step: 1, at, at_step: self.dilation }
     }
 
-    /// Taps with `target - tap * dilation = at * stride` for a position `at`. The last of them reads the first
-    /// position; the others follow in steps of `stride / gcd(stride, dilation)`.
+    /// Taps with `target - tap * dilation = at * stride` for a position `at`. The last of them reads the
+    /// first position; the others follow in steps of `stride / gcd(stride, dilation)`.
     #[inline(always)]
     fn transposed_taps(self, target: usize) -> Taps {
         let position = |tap: usize| {
@@ -99,7 +101,8 @@ impl Axis {
         Taps { len, tap, tap_step: -(tap_step as isize), at, at_step }
     }
 
-    /// How far neighbouring outputs with all taps are apart in what they read, if those taps are neighbours too.
+    /// How far neighbouring outputs with all taps are apart in what they read, if those taps are neighbours
+    /// too.
     fn tile_step(self) -> Option<usize> {
         match (self.transposed, self.stride, self.dilation) {
             (_, 1, 1) => Some(1),
@@ -215,7 +218,8 @@ impl Gather {
         }
     }
 
-    /// `n` channels from `col` on of `T` neighbouring pixels that have all `KW` taps of a row, `STEP` positions apart.
+    /// `n` channels from `col` on of `T` neighbouring pixels that have all `KW` taps of a row, `STEP`
+    /// positions apart.
     ///
     /// # Safety
     /// As [`Gather::pixel`] for the first of the pixels, and the others exist and are such pixels too.
@@ -398,13 +402,11 @@ struct WeightGradient<'a> {
     g: &'a Conv2dGeometry,
 }
 
-/// A row of pixels and a run of filter taps that meet.
-#[derive(Clone, Copy)]
-struct Meeting {
-    /// Row of the output.
-    oh: usize,
-    /// Row of the input.
-    ih: usize,
+/// Some rows of pixels and a run of taps of one filter row.
+#[derive(Clone)]
+struct Sweep {
+    /// Rows of the output.
+    rows: std::ops::Range<usize>,
     /// Row of the filter.
     kh: usize,
     /// First column of the filter.
@@ -412,6 +414,14 @@ struct Meeting {
 }
 
 impl WeightGradient<'_> {
+    /// Row of the input that filter row `kh` reads for output row `oh`, if it is not padding.
+    #[inline(always)]
+    fn input_row(&self, oh: usize, kh: usize) -> Option<usize> {
+        let g = self.g;
+        let ih = (oh * g.stride[0] + kh * g.dilation[0]).checked_sub(g.padding[0])?;
+        (ih < g.h).then_some(ih)
+    }
+
     /// Output columns at which filter column `kw` lies in the image.
     #[inline(always)]
     fn columns(&self, kw: usize) -> (usize, usize) {
@@ -421,52 +431,64 @@ impl WeightGradient<'_> {
         (begin.min(end), end)
     }
 
-    /// `dw += x dy` for `KW` neighbouring taps of `V` vectors of channels over one row of pixels.
+    /// `dw += x dy` for `KW` neighbouring taps of `V` vectors of channels over some rows of pixels.
     ///
     /// # Safety
     /// The rows, taps and channels exist; the last vector has `n <= LANES` channels, `LANES` unless `V` is 1.
     #[inline(always)]
-    unsafe fn block<S: Simd, const KW: usize, const V: usize>(&self, s: S, m: Meeting, col: usize, n: usize) {
+    unsafe fn block<S: Simd, const KW: usize, const V: usize>(
+        &self,
+        s: S,
+        sweep: &Sweep,
+        col: usize,
+        n: usize,
+    ) {
         let g = self.g;
         let mut acc = [[s.splat(0.0); V]; KW];
         let mut columns = [(0, 0); KW];
         for (k, range) in columns.iter_mut().enumerate() {
-            *range = self.columns(m.kw + k);
+            *range = self.columns(sweep.kw + k);
         }
         // Columns at which all taps lie in the image; none are the ones after the last.
         let begin = columns.iter().map(|range| range.0).fold(0, usize::max);
         let end = columns.iter().map(|range| range.1).fold(g.ow, usize::min);
         let (begin, end) = if begin < end { (begin, end) } else { (g.ow, g.ow) };
-        let x = |ow: usize, k: usize| {
-            let iw = ow * g.stride[1] + (m.kw + k) * g.dilation[1] - g.padding[2];
-            (m.ih * g.w + iw) * g.cin + col
-        };
-        let dy = |ow: usize| (m.oh * g.ow + ow) * g.cout + col;
-        // SAFETY: the contract of this function; `columns` keeps reads inside the row.
-        unsafe {
-            for k in 0..KW {
-                for ow in columns[k].0..columns[k].1.min(begin) {
-                    self.tap(s, &mut acc[k], (x(ow, k), dy(ow)), n);
+        for oh in sweep.rows.clone() {
+            let Some(ih) = self.input_row(oh, sweep.kh) else { continue };
+            let x = |ow: usize, k: usize| {
+                let iw = ow * g.stride[1] + (sweep.kw + k) * g.dilation[1] - g.padding[2];
+                (ih * g.w + iw) * g.cin + col
+            };
+            let dy = |ow: usize| (oh * g.ow + ow) * g.cout + col;
+            // SAFETY: the contract of this function; `columns` and `input_row` keep reads inside the image.
+            unsafe {
+                for k in 0..KW {
+                    for ow in columns[k].0..columns[k].1.min(begin) {
+                        self.tap(s, &mut acc[k], (x(ow, k), dy(ow)), n);
+                    }
                 }
-            }
-            for ow in begin..end {
-                let (first, step) = (x(ow, 0), g.dilation[1] * g.cin);
-                for v in 0..V {
-                    let gradient = load(s, self.dy.add(dy(ow) + v * S::LANES), n);
-                    for k in 0..KW {
-                        let value = load(s, self.x.add(first + k * step + v * S::LANES), n);
-                        acc[k][v] = s.mul_add(value, gradient, acc[k][v]);
+                for ow in begin..end {
+                    let (first, step) = (x(ow, 0), g.dilation[1] * g.cin);
+                    for v in 0..V {
+                        let gradient = load(s, self.dy.add(dy(ow) + v * S::LANES), n);
+                        for k in 0..KW {
+                            let value = load(s, self.x.add(first + k * step + v * S::LANES), n);
+                            acc[k][v] = s.mul_add(value, gradient, acc[k][v]);
+                        }
+                    }
+                }
+                for k in 0..KW {
+                    for ow in columns[k].0.max(end)..columns[k].1 {
+                        self.tap(s, &mut acc[k], (x(ow, k), dy(ow)), n);
                     }
                 }
             }
-            for k in 0..KW {
-                for ow in columns[k].0.max(end)..columns[k].1 {
-                    self.tap(s, &mut acc[k], (x(ow, k), dy(ow)), n);
-                }
-            }
-            for k in 0..KW {
-                for v in 0..V {
-                    let tap = m.kh * g.kernel[1] + m.kw + k;
+        }
+        for k in 0..KW {
+            for v in 0..V {
+                let tap = sweep.kh * g.kernel[1] + sweep.kw + k;
+                // SAFETY: the contract of this function.
+                unsafe {
                     let dw = self.dw.add(tap * g.cout + col + v * S::LANES);
                     store(s, dw, s.add(load(s, dw, n), acc[k][v]), n);
                 }
@@ -495,26 +517,26 @@ impl WeightGradient<'_> {
         }
     }
 
-    /// All channels of `KW` neighbouring taps over one row of pixels.
+    /// All channels of `KW` neighbouring taps over some rows of pixels, `V` vectors side by side.
     ///
     /// # Safety
     /// The rows and taps exist.
     #[inline(always)]
-    unsafe fn channels<S: Simd, const KW: usize>(&self, s: S, m: Meeting) {
+    unsafe fn channels<S: Simd, const KW: usize, const V: usize>(&self, s: S, sweep: &Sweep) {
         let c = self.g.cout;
         let mut col = 0;
         // SAFETY: every block ends at the last channel or before.
         unsafe {
-            while col + WIDE * S::LANES <= c {
-                self.block::<S, KW, WIDE>(s, m, col, S::LANES);
-                col += WIDE * S::LANES;
+            while col + V * S::LANES <= c {
+                self.block::<S, KW, V>(s, sweep, col, S::LANES);
+                col += V * S::LANES;
             }
             while col + S::LANES <= c {
-                self.block::<S, KW, 1>(s, m, col, S::LANES);
+                self.block::<S, KW, 1>(s, sweep, col, S::LANES);
                 col += S::LANES;
             }
             if col < c {
-                self.block::<S, KW, 1>(s, m, col, c - col);
+                self.block::<S, KW, 1>(s, sweep, col, c - col);
             }
         }
     }
@@ -525,19 +547,20 @@ impl Kernel for WeightGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let rows = Axis::new(self.g, 0, false);
-        for oh in 0..self.g.oh {
-            let taps = rows.taps(oh);
-            for r in 0..taps.len {
-                let m = Meeting { oh, ih: taps.at + r * taps.at_step, kh: taps.tap + r, kw: 0 };
-                // SAFETY: `Axis::taps` gives rows inside the image and the filter.
+        let g = self.g;
+        let block = (PIXELS / g.ow.max(1)).max(1);
+        for begin in (0..g.oh).step_by(block) {
+            let rows = begin..g.oh.min(begin + block);
+            for kh in 0..g.kernel[0] {
+                let sweep = Sweep { rows: rows.clone(), kh, kw: 0 };
+                // SAFETY: rows and taps are those of the geometry.
                 unsafe {
-                    match self.g.kernel[1] {
-                        3 => self.channels::<S, 3>(s, m),
-                        5 => self.channels::<S, 5>(s, m),
+                    match g.kernel[1] {
+                        3 => self.channels::<S, 3, 4>(s, &sweep),
+                        5 => self.channels::<S, 5, 2>(s, &sweep),
                         kernel => {
                             for kw in 0..kernel {
-                                self.channels::<S, 1>(s, Meeting { kw, ..m });
+                                self.channels::<S, 1, 4>(s, &Sweep { kw, ..sweep.clone() });
                             }
                         }
                     }
@@ -549,7 +572,7 @@ impl Kernel for WeightGradient<'_> {
 
 /// Gradient of the filters: `dw[kh][kw][c] += sum over pixels of x[..] dy[oh, ow, c]`, one image.
 ///
-/// Each row of pixels is summed by itself before it is added.
+/// Each block of rows is summed by itself before it is added.
 ///
 /// # Panics
 /// When lengths are not those of the geometry.

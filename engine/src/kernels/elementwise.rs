@@ -1,4 +1,5 @@
-//! Elementwise sums, scaling and dropout, and the sweep over slices that other lane-by-lane kernels are made of.
+//! Elementwise sums, scaling and dropout, and the sweep over slices that other lane-by-lane kernels are made
+//! of.
 
 use super::activation;
 use crate::graph::Activation;
@@ -26,7 +27,8 @@ pub(super) fn map<const N: usize>(isa: Isa, y: &mut [f32], x: [&[f32]; N], f: im
 /// [`map`] on pointers.
 ///
 /// # Safety
-/// `y` is writable and every `x` is readable for `len` floats; an `x` may be `y` itself but not overlap it otherwise.
+/// `y` is writable and every `x` is readable for `len` floats; an `x` may be `y` itself but not overlap it
+/// otherwise.
 pub(super) unsafe fn sweep<const N: usize>(
     isa: Isa,
     y: *mut f32,
@@ -172,7 +174,8 @@ pub struct DropoutKey {
 }
 
 impl DropoutKey {
-    /// The key of the mask, the 16-bit threshold below which an element is dropped, and the factor of the others.
+    /// The key of the mask, the 16-bit threshold below which an element is dropped, and the factor of the
+    /// others.
     fn resolve(self) -> (u64, u16, f32) {
         let key = mix(mix(mix(self.seed).wrapping_add(self.step)).wrapping_add(self.node));
         // At most 65535, so that some elements are kept and the factor is finite.
@@ -196,7 +199,8 @@ fn decide(y: &mut [f32], x: &[f32], bits: u64, (threshold, factor): (u16, f32)) 
     }
 }
 
-/// `y = x / (1 - rate)` where an element is kept and 0 where it is dropped (Srivastava et al., 2014, inverted).
+/// `y = x / (1 - rate)` where an element is kept and 0 where it is dropped (Srivastava et al., 2014,
+/// inverted).
 ///
 /// The decision depends on the key and on the element's index in the batch alone, so it is the same however a
 /// tensor is cut into slices and on every instruction set: the work is a hash of integers, and plain Rust.

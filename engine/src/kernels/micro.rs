@@ -73,6 +73,10 @@ impl<const R: usize, const V: usize> Kernel for ProductTile<'_, '_, R, V> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // Keeps the compiler from making tiles that an instruction set never asks for.
+        if const { R > S::MR } {
+            unreachable!("a tile has at most MR rows");
+        }
         let p = self.0;
         let mut acc = [[s.splat(0.0); V]; R];
         // SAFETY: the contract of `product`, whose caller vouches for every row, tap, weight and output.
@@ -188,6 +192,9 @@ impl<const R: usize, const V: usize> Kernel for OuterTile<'_, R, V> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if const { R > S::MR } {
+            unreachable!("a tile has at most MR rows");
+        }
         let o = self.0;
         let full = o.cols >= V * S::LANES;
         // SAFETY: the contract of `outer`, whose caller vouches for every pixel and gradient.

@@ -1,11 +1,11 @@
 //! Maximum and average over windows and over whole images.
 //!
-//! A maximum keeps no index of its winner. Backward compares the window with the stored maximum again and gives the
-//! gradient to the first element in row-major order that equals it, as PyTorch does: two comparisons per element
-//! instead of an index tensor to write, read and keep.
+//! A maximum keeps no index of its winner. Backward compares the window with the stored maximum again and
+//! gives the gradient to the first element in row-major order that equals it, as PyTorch does: two
+//! comparisons per element instead of an index tensor to write, read and keep.
 //!
-//! Padding never wins a maximum and is left out of an average. A NaN is not larger than anything: it is the maximum
-//! of a window where it comes first, and passed over elsewhere.
+//! Padding never wins a maximum and is left out of an average. A NaN is not larger than anything: it is the
+//! maximum of a window where it comes first, and passed over elsewhere.
 
 use super::elementwise::{self, load, store};
 use super::reduce::{Element, add_columns, row_count};
@@ -46,11 +46,12 @@ fn check(g: &PoolGeometry, x: usize, y: usize) {
 
 /// What is done with each window of an image.
 trait Windows {
-    /// Handles `n` channels of one window: `size` pixels whose first channel is at offset `x` of the input, and the
-    /// output pixel whose first channel is at offset `y`. Implementations are `#[inline(always)]`.
+    /// Handles `n` channels of one window: `size` pixels whose first channel is at offset `x` of the input,
+    /// and the output pixel whose first channel is at offset `y`. Implementations are `#[inline(always)]`.
     ///
     /// # Safety
-    /// `n <= LANES`; both sides of the window are positive, and all of its pixels have `n` channels from `x` on.
+    /// `n <= LANES`; both sides of the window are positive, and all of its pixels have `n` channels from `x`
+    /// on.
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2], n: usize);
 }
 
@@ -92,7 +93,8 @@ impl<W: Windows> Kernel for Scan<'_, W> {
                 let cols = Span::new(ow, g.w, g.kernel[1], g.stride[1], g.padding[2]);
                 let x = (rows.first * g.w + cols.first) * g.c;
                 let y = (oh * g.ow + ow) * g.c;
-                // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's edge.
+                // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's
+                // edge.
                 unsafe {
                     // Literals, so that the loops over the commonest windows are unrolled.
                     match [rows.len, cols.len] {
@@ -149,7 +151,8 @@ pub struct PoolSaved<'a> {
     pub y: &'a [f32],
     /// Gradient of the output.
     pub dy: &'a [f32],
-    /// Whether windows whose maximum is not positive pass no gradient: the derivative of a ReLU before the pool.
+    /// Whether windows whose maximum is not positive pass no gradient: the derivative of a ReLU before the
+    /// pool.
     pub gate: bool,
 }
 
@@ -205,7 +208,8 @@ fn clear_uncovered(dx: &mut [f32], g: &PoolGeometry) {
     }
 }
 
-/// Gradient of [`max_forward`], one image: `dx[h, w, c]` is overwritten; where windows overlap gradients add up.
+/// Gradient of [`max_forward`], one image: `dx[h, w, c]` is overwritten; where windows overlap gradients add
+/// up.
 ///
 /// # Panics
 /// When lengths are not those of the geometry.

@@ -12,7 +12,8 @@ const BLOCK: usize = 4;
 
 /// `A` quantities whose sums over the rows of a matrix are wanted, column by column.
 pub(super) trait ColumnTerms<const A: usize>: Copy {
-    /// The terms of `n` neighbouring elements at `at = row * cols + col`. Implementations are `#[inline(always)]`.
+    /// The terms of `n` neighbouring elements at `at = row * cols + col`. Implementations are
+    /// `#[inline(always)]`.
     ///
     /// # Safety
     /// `n <= LANES`, and the `n` elements lie within one row of the matrix.
@@ -202,8 +203,8 @@ impl Kernel for AddPartials {
     }
 }
 
-/// `out = partials[0] + partials[1] + ..` (overwritten), added in this order; `partials` holds `k` times as many
-/// floats as `out`. No partials give zeros.
+/// `out = partials[0] + partials[1] + ..` (overwritten), added in this order; `partials` holds `k` times as
+/// many floats as `out`. No partials give zeros.
 ///
 /// # Panics
 /// When `partials` does not hold a whole number of them.
@@ -227,7 +228,8 @@ mod tests {
 
     for_each_isa! {
         fn sums_of_columns(isa: Isa) {
-            for (rows, cols) in [0, 1, 2, 3, 255, 256, 257, 600].into_iter().flat_map(|r| CHANNELS.map(|c| (r, c))) {
+            let rows = [0, 1, 2, 3, 255, 256, 257, 600];
+            for (rows, cols) in rows.into_iter().flat_map(|r| CHANNELS.map(|c| (r, c))) {
                 let x = Guarded::of(&normal(1, rows * cols));
                 let mut sums = Guarded::of(&vec![0.0; cols]);
                 column_sums(isa, &mut sums, &x);

@@ -1,8 +1,9 @@
-//! The definitions of all layers as naive loops in f64: what kernels are tested against and benches verify with.
+//! The definitions of all layers as naive loops in f64: what kernels are tested against and benches verify
+//! with.
 //!
-//! Nothing here is shared with a kernel but the structs that describe shapes. Everything is one image or one matrix,
-//! NHWC, and returns new vectors. Backward functions are written from the derivatives' definitions and proved by
-//! finite differences in the tests of this file.
+//! Nothing here is shared with a kernel but the structs that describe shapes. Everything is one image or one
+//! matrix, NHWC, and returns new vectors. Backward functions are written from the derivatives' definitions
+//! and proved by finite differences in the tests of this file.
 
 use crate::geometry::{Conv2dGeometry, PoolGeometry};
 use crate::graph::Activation;
@@ -185,8 +186,8 @@ pub fn batch_statistics(x: &[f64], c: usize) -> (Vec<f64>, Vec<f64>) {
     (mean, global_avg(&squares, c))
 }
 
-/// `y [rows, c] = gamma (x - mean) / sqrt(var + eps) + beta` with given statistics; `affine` is `(gamma, beta)` and
-/// `statistics` is `(mean, variance)`, each `[c]`.
+/// `y [rows, c] = gamma (x - mean) / sqrt(var + eps) + beta` with given statistics; `affine` is `(gamma,
+/// beta)` and `statistics` is `(mean, variance)`, each `[c]`.
 pub fn batch_norm(x: &[f64], affine: (&[f64], &[f64]), statistics: (&[f64], &[f64]), eps: f64) -> Vec<f64> {
     let ((gamma, beta), (mean, var), c) = (affine, statistics, affine.0.len());
     let normalise =
@@ -293,7 +294,8 @@ pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
     logits.chunks_exact(classes).flat_map(row).collect()
 }
 
-/// Targets of the cross-entropy: `(1 - smoothing) w[label]` at the label plus `smoothing / C w[c]` everywhere.
+/// Targets of the cross-entropy: `(1 - smoothing) w[label]` at the label plus `smoothing / C w[c]`
+/// everywhere.
 fn targets(labels: &[u32], weights: &[f64], smoothing: f64) -> Vec<f64> {
     let classes = weights.len();
     let target = |label: u32, c: usize| {

@@ -1,6 +1,7 @@
 //! Softmax and the cross-entropy of integer labels, with label smoothing and class weights.
 //!
-//! Rows are few and short next to the layers before them (a batch of logits), so this is plain Rust; sums are f64.
+//! Rows are few and short next to the layers before them (a batch of logits), so this is plain Rust; sums are
+//! f64.
 
 /// `y[i] = e^(logits[i] - max) / sum`, row by row of `classes` numbers. A NaN makes its whole row NaN.
 ///
@@ -35,7 +36,8 @@ pub struct LossConfig<'a> {
     pub smoothing: f32,
     /// A weight for each class; all 1 when absent.
     pub class_weights: Option<&'a [f32]>,
-    /// The gradient is that of the summed loss divided by this: [`weight_sum`] of the whole batch for the mean.
+    /// The gradient is that of the summed loss divided by this: [`weight_sum`] of the whole batch for the
+    /// mean.
     pub denominator: f32,
 }
 

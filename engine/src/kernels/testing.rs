@@ -1,4 +1,5 @@
-//! What the tests of all kernels share: one test per instruction set, data, guarded buffers, derived tolerances.
+//! What the tests of all kernels share: one test per instruction set, data, guarded buffers, derived
+//! tolerances.
 
 use crate::rng::Rng;
 use crate::simd::Isa;
@@ -52,8 +53,8 @@ pub(crate) fn on_isa(name: &str, check: impl Fn(Isa)) {
 /// Half of the distance from 1 to the next float: the largest relative error of one rounding.
 pub(crate) const UNIT_ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// Sentinels on either side of a [`Guarded`]: odd, so that its floats lie on no vector's boundary, and wider than
-/// any vector.
+/// Sentinels on either side of a [`Guarded`]: odd, so that its floats lie on no vector's boundary, and wider
+/// than any vector.
 const GUARD: usize = 19;
 /// A quiet NaN that no arithmetic makes: reads beyond an end poison results, writes change its bits.
 const SENTINEL: u32 = 0x7FED_BEE5;
@@ -108,7 +109,8 @@ pub(crate) fn normal(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| rng.normal()).collect()
 }
 
-/// Whole numbers in `-limit..=limit`: while sums stay below `2^24` any order of additions gives the same bits.
+/// Whole numbers in `-limit..=limit`: while sums stay below `2^24` any order of additions gives the same
+/// bits.
 pub(crate) fn integers(seed: u64, len: usize, limit: i32) -> Vec<f32> {
     let mut rng = Rng::new(seed, 2);
     (0..len).map(|_| ((rng.next_u64() >> 33) as i64 % (2 * limit as i64 + 1) - limit as i64) as f32).collect()
@@ -125,8 +127,8 @@ pub(crate) fn magnitude(x: &[f32]) -> Vec<f64> {
 }
 
 /// Largest error of a sum of `k` products in f32, in any order, whose absolute values add up to `magnitude`
-/// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with two roundings to spare for a bias
-/// and the store.
+/// (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), with two roundings to spare for a
+/// bias and the store.
 pub(crate) fn sum_bound(k: usize, magnitude: f64) -> f64 {
     (k + 2) as f64 * UNIT_ROUNDOFF * magnitude * 1.01 + f64::from(f32::MIN_POSITIVE)
 }

@@ -1,6 +1,7 @@
 //! Optimiser steps: one pass over parameters, gradients and moments.
 //!
-//! Hyper-parameters are f64 and become f32 after the arithmetic on them (`1 - beta` and the like), as in PyTorch.
+//! Hyper-parameters are f64 and become f32 after the arithmetic on them (`1 - beta` and the like), as in
+//! PyTorch.
 
 use super::elementwise::{load, store};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
@@ -243,12 +244,14 @@ mod tests {
                 let (mut w_exact, mut v_exact) = (widen(&w), widen(&v));
                 for step in 0..STEPS {
                     let g = Guarded::of(&normal(10 + step as u64, len));
-                    let args = SgdArgs { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 5e-4, grad_scale: 0.5 };
+                    let args =
+                        SgdArgs { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 5e-4, grad_scale: 0.5 };
                     sgd(isa, SgdState { w: &mut w, v: &mut v }, &g, args);
                     let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
                     reference::sgd(&mut w_exact, &mut v_exact, &g, [0.1, 0.9, 5e-4], nesterov);
                 }
-                // Velocities stay below 10 gradients of at most 5: magnitudes of 50, 12 roundings in each step.
+                // Velocities stay below 10 gradients of at most 5: magnitudes of 50, 12 roundings in each
+                // step.
                 let bound = (STEPS * 12) as f64 * UNIT_ROUNDOFF * 50.0;
                 assert_close("w", &w, &w_exact, |_| bound);
                 assert_close("v", &v, &v_exact, |_| bound);
@@ -260,8 +263,8 @@ mod tests {
                 let mut w = Guarded::of(&normal(1, len));
                 let (mut m, mut v) = (Guarded::of(&vec![0.0; len]), Guarded::of(&vec![0.0; len]));
                 let (mut w_exact, mut m_exact, mut v_exact) = (widen(&w), widen(&m), widen(&v));
-                let settings =
-                    reference::Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled };
+                let betas = [0.9, 0.999];
+                let settings = reference::Adam { lr: 1e-3, betas, eps: 1e-8, weight_decay: 0.01, decoupled };
                 for step in 1..=STEPS {
                     let g = Guarded::of(&normal(10 + step as u64, len));
                     let args = AdamArgs {
@@ -278,9 +281,10 @@ mod tests {
                     let g: Vec<f64> = g.iter().map(|&g| 0.5 * f64::from(g)).collect();
                     reference::adam([&mut w_exact, &mut m_exact, &mut v_exact], &g, step as i32, settings);
                 }
-                // Moments of gradients below 2.5 and parameters below 5, a dozen roundings in each step. A step
-                // is lr times a ratio of moments near 1; while few gradients are in, m may be a small difference
-                // of large ones: its error is that of magnitude 2.5 over a root that is rarely below 0.1.
+                // Moments of gradients below 2.5 and parameters below 5, a dozen roundings in each step. A
+                // step is lr times a ratio of moments near 1; while few gradients are in, m may be a small
+                // difference of large ones: its error is that of magnitude 2.5 over a root that is rarely
+                // below 0.1.
                 let bound = (STEPS * 12) as f64 * UNIT_ROUNDOFF;
                 assert_close("m", &m, &m_exact, |_| 2.5 * bound);
                 assert_close("v", &v, &v_exact, |_| 6.25 * bound);

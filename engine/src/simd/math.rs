@@ -4,8 +4,9 @@ use super::Simd;
 
 /// `e^x`, relative error below 1.2e-7 on `-87..=88`; clamped there, so it is never zero or infinite.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, `ln 2` in two parts (Cody and Waite, 1980), `e^r = 1 + r + r^2 q(r)` with
-/// the `q` of degree 4 that minimises the largest relative error (Remez), 3.1e-9: the rest is rounding.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, `ln 2` in two parts (Cody and Waite, 1980), `e^r = 1 + r + r^2
+/// q(r)` with the `q` of degree 4 that minimises the largest relative error (Remez), 3.1e-9: the rest is
+/// rounding.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     const LN2_HI: f32 = 0.693_359_4; // 355/512: n * LN2_HI is exact for |n| < 2^15
@@ -28,11 +29,12 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
 }
 
-/// `(Phi(x), e^(-x^2 / 2))`: the standard normal's distribution function, absolute error below 3e-7, and its density
-/// without the constant `1 / sqrt(2 pi)`, absolute error below 1e-7.
+/// `(Phi(x), e^(-x^2 / 2))`: the standard normal's distribution function, absolute error below 3e-7, and its
+/// density without the constant `1 / sqrt(2 pi)`, absolute error below 1e-7.
 ///
-/// `Phi(x) = erfc(-x / sqrt(2)) / 2`, where `erfc(a) = (polynomial of degree 5 in t) e^(-a^2)`, `t = 1 / (1 + p a)`,
-/// for `a >= 0` (Abramowitz and Stegun 7.1.26). Left of zero there is no subtraction, so the tail keeps its digits.
+/// `Phi(x) = erfc(-x / sqrt(2)) / 2`, where `erfc(a) = (polynomial of degree 5 in t) e^(-a^2)`, `t = 1 / (1 +
+/// p a)`, for `a >= 0` (Abramowitz and Stegun 7.1.26). Left of zero there is no subtraction, so the tail
+/// keeps its digits.
 #[inline(always)]
 pub(crate) fn normal<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));

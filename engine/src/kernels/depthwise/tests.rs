@@ -9,8 +9,8 @@ use crate::kernels::testing::{
     sum_bound, widen,
 };
 
-/// Tiled widths and steps, others, dilations, padding wider than the kernel and on one side only, rows shorter than
-/// a tile, images smaller than the kernel, steps longer than the kernel.
+/// Tiled widths and steps, others, dilations, padding wider than the kernel and on one side only, rows
+/// shorter than a tile, images smaller than the kernel, steps longer than the kernel.
 fn geometries(c: usize) -> Vec<Conv2dGeometry> {
     let case =
         |h: usize, w: usize, kernel: [u32; 2], stride: [u32; 2], dilation: [u32; 2], padding: Padding| {
@@ -65,7 +65,7 @@ for_each_isa! {
             let mut dw = Guarded::of(&start);
             backward_weights(isa, &mut dw, &x, &dy, g);
             let added = reference::conv2d_backward_weights(&widen(&x), &widen(&dy), g);
-            let expected: Vec<f64> = added.iter().zip(&start).map(|(dw, &start)| dw + f64::from(start)).collect();
+            let expected: Vec<f64> = added.iter().zip(widen(&start)).map(|(dw, start)| dw + start).collect();
             assert_exact(&what("dw"), &dw, &expected);
         });
     }
@@ -79,12 +79,14 @@ for_each_isa! {
             let plain = reference::conv2d(&widen(&x), &widen(&w), Some(&widen(&bias)), g);
             let sizes = reference::conv2d(&xm, &wm, Some(&magnitude(&bias)), g);
             let mut y = Guarded::nan(g.y_len());
-            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: None }, g);
+            let args = DepthwiseArgs { w: &w, bias: Some(&bias), act: None };
+            forward(isa, &mut y, &x, args, g);
             assert_sums("y", &y, &plain, (taps, &sizes));
             // SiLU is no clamp, and steeper than 1 by a tenth at most.
-            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(Activation::Silu) }, g);
+            forward(isa, &mut y, &x, DepthwiseArgs { act: Some(Activation::Silu), ..args }, g);
             let expected = reference::activation(&plain, Activation::Silu);
-            assert_close("silu(y)", &y, &expected, |i| 1.1 * sum_bound(taps, sizes[i]) + 4e-7 * plain[i].abs());
+            let bound = |i: usize| 1.1 * sum_bound(taps, sizes[i]) + 4e-7 * plain[i].abs();
+            assert_close("silu(y)", &y, &expected, bound);
             let mut dx = Guarded::nan(g.x_len());
             backward_data(isa, &mut dx, &dy, &w, g);
             let (exact, sizes) = (

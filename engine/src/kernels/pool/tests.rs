@@ -50,7 +50,8 @@ for_each_isa! {
             max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, g);
             assert_exact("dx", &dx, &reference::max_pool_backward(&widen(&x), &widen(&dy), g));
 
-            let gated: Vec<f64> = (0..dy.len()).map(|i| if y[i] > 0.0 { dy[i].into() } else { 0.0 }).collect();
+            let gate = |i: usize| if y[i] > 0.0 { dy[i].into() } else { 0.0 };
+            let gated: Vec<f64> = (0..dy.len()).map(gate).collect();
             max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: true }, g);
             assert_exact("gated dx", &dx, &reference::max_pool_backward(&widen(&x), &gated, g));
         });
@@ -67,7 +68,8 @@ for_each_isa! {
             let mut dx = Guarded::nan(g.x_len());
             avg_backward(isa, &mut dx, &dy, g);
             let expected = reference::avg_pool_backward(&widen(&dy), g);
-            // A pixel is in at most as many windows as a window has pixels, and each gives it one of 6 at most.
+            // A pixel is in at most as many windows as a window has pixels, and each gives it one of 6 at
+            // most.
             assert_close("dx", &dx, &expected, |_| sum_bound(taps, 6.0 * taps as f64));
         });
     }
@@ -88,7 +90,8 @@ for_each_isa! {
         }
     }
 
-    /// A window of NaN alone stays NaN, and so does one that starts with it; its gradient stays in the window.
+    /// A window of NaN alone stays NaN, and so does one that starts with it; its gradient stays in the
+    /// window.
     fn nan_in_a_window(isa: Isa) {
         let g = PoolGeometry::new("pool", Shape::new(2, 6, 1), &Pool2d::new(2)).unwrap();
         let nan = f32::NAN;

@@ -7,8 +7,8 @@ use crate::kernels::testing::{normal, widen};
 
 /// Checks `gradient` of `loss(x) = sum of r y(x)` for the fixed random `r` that the caller used as `dy`.
 ///
-/// Central differences with step h err by `h^2 / 6` of the third derivative and `eps / h` of the loss: at 1e-5 both
-/// are near 1e-10, so a relative 1e-6 leaves room for steep functions and none for a wrong term.
+/// Central differences with step h err by `h^2 / 6` of the third derivative and `eps / h` of the loss: at
+/// 1e-5 both are near 1e-10, so a relative 1e-6 leaves room for steep functions and none for a wrong term.
 fn check(what: &str, x: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
     const H: f64 = 1e-5;
     assert_eq!(x.len(), gradient.len(), "{what}: lengths differ");
