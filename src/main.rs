@@ -1,1 +1,54 @@
-fn main() {}
+//! The command line of Ocelli: arguments, then a checked configuration, then the work, then one exit code.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cli;
+mod completions;
+mod demo;
+mod doctor;
+mod dry_run;
+mod evaluate;
+mod failure;
+mod interrupt;
+mod output;
+mod paths;
+mod predict;
+mod progress;
+mod report;
+mod serve;
+mod train;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+use failure::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let mut out = Output::new(cli.color, cli.quiet);
+    let result = run(cli, &mut out).and_then(|()| out.flush());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
+    match cli.command {
+        Command::Train(args) => train::run(*args, out),
+        Command::Evaluate(args) => evaluate::run(args, out),
+        Command::Predict(args) => predict::run(args, out),
+        Command::Serve(args) => serve::run(args, out),
+        Command::Bench(args) => bench::run(args, out),
+        Command::Demo(args) => demo::run(args, out),
+        Command::Doctor(args) => doctor::run(args, out),
+        Command::Completions(args) => completions::run(args, out),
+    }
+}

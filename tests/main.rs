@@ -1,1 +1,22 @@
-fn main() {}
+//! End to end: the real program on real files. One binary, so that it links once.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests too; clippy only sees the functions marked so"
+)]
+
+// What every test stands on: folders of its own, running the program, making pictures, speaking HTTP.
+mod http_client;
+mod shapes;
+mod support;
+
+// Photos to a trained model to predictions.
+mod photos;
+// Kill, interrupt, resume: the same bits.
+mod resume;
+// Bad input: one line that says what is wrong and what to do.
+mod bad_input;
+// What commands print, to whom, and with which exit code.
+mod habits;
+// The server, over TCP.
+mod serve;

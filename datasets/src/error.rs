@@ -169,7 +169,11 @@ impl fmt::Display for DatasetError {
                 write!(f, "; paths are relative to the folder of the CSV file")
             }
             Self::TooManyBad { bad, total, max_bad, first } => {
-                write!(f, "{bad} of {total} images are unreadable (at most {}% accepted): ", max_bad * 100.0)?;
+                write!(
+                    f,
+                    "{bad} of {total} images are unreadable (at most {}% accepted): ",
+                    max_bad * 100.0
+                )?;
                 for (i, skipped) in first.iter().enumerate() {
                     let separator = if i == 0 { "" } else { "; " };
                     write!(f, "{separator}{}: {}", skipped.name, skipped.reason)?;
@@ -303,10 +307,9 @@ impl fmt::Display for DecodeError {
             Self::TooManyBytes { limit } => {
                 write!(f, "file is larger than {} MiB", limit.div_ceil(1 << 20))
             }
-            Self::NotAnImage { looks_like } => write!(
-                f,
-                "not an image ({looks_like}); JPEG, PNG, WebP, BMP, GIF and TIFF are understood"
-            ),
+            Self::NotAnImage { looks_like } => {
+                write!(f, "not an image ({looks_like}); JPEG, PNG, WebP, BMP, GIF and TIFF are understood")
+            }
             Self::Undecoded { format } => {
                 write!(f, "{format} images are not decoded; convert it to JPEG or PNG first")
             }

@@ -1,1 +1,51 @@
-//! pipeline
+//! From a recipe to a model that answers: training runs, evaluation and prediction.
+//!
+//! This crate joins the two that know nothing of each other: `ocelli_datasets` turns files into pixels, `ocelli_engine`
+//! turns pixels into logits. Command line and server stand on it and see the same code paths:
+//!
+//! * [`train()`] takes a [`Recipe`] and [`Data`], makes a run folder `NAME-NNN` and fills it epoch by epoch. Every file in
+//!   it is replaced as a whole, so a run that is killed at any moment can go on by [`resume()`], to the same bits as if
+//!   nothing had happened.
+//! * [`evaluate()`] measures a model file on labelled images. Classes are matched by name.
+//! * [`Predictor`] answers for single images and batches. Its [`Decoder`] half can be cloned to other threads.
+//!
+//! Preprocessing lives in the model file. Training, evaluation and prediction decode, resize, normalise and rank through
+//! the same functions, and the engine gives an image the same logits in any batch: `evaluate` and `predict` agree image by
+//! image.
+//!
+//! Results depend on recipe, seed, data and instruction set, never on threads or time. Progress is told through
+//! [`Event`]s, to a closure and to the run's `events.jsonl`; nothing here prints.
+#![forbid(unsafe_code)]
+
+mod card;
+mod charts;
+mod csv;
+mod data;
+mod error;
+mod evaluate;
+mod event;
+mod feed;
+mod metrics;
+mod predict;
+mod progress;
+mod recipe;
+mod run_folder;
+mod schedule;
+mod session;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod train;
+
+pub use data::Data;
+pub use error::PipelineError;
+pub use evaluate::{EvaluateOptions, evaluate};
+pub use event::Event;
+pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImage};
+pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
+pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
+pub use run_folder::write_atomic;
+pub use train::{Outcome, TrainOptions, resume, train};
+
+pub use ocelli_datasets::{AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, Prepared, Split};
+pub use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Provenance, version_id};

@@ -1,0 +1,338 @@
+//! Everything between a decoded image and the network's input. It travels inside the model file.
+//!
+//! Order: RGB to gray where the network wants gray, crop, resample, gray to RGB where it wants RGB, pad. Resampling
+//! is the triangle filter widened by the scale (antialiased bilinear, what PIL calls BILINEAR), in integers, so the
+//! result is the same on every CPU. A region that already has the right size is copied.
+
+use crate::{DatasetError, DecodeError, Image, Pixels};
+use fast_image_resize::images::{Image as Buffer, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The largest width or height of a network's input.
+pub const MAX_INPUT_SIDE: u32 = 4096;
+
+/// The filter of training and serving alike; changing it changes every model's accuracy.
+const FILTER: ResizeAlg = ResizeAlg::Convolution(FilterType::Bilinear);
+
+/// Gray of the bars that [`Fit::Pad`] adds, as a fraction of white: mid-gray is near the mean of most photos.
+const PAD_U8: u8 = 128;
+const PAD_U16: u16 = PAD_U8 as u16 * 257;
+
+/// How an image of another shape is brought to the input's shape.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Scale both sides independently: nothing is lost, shapes are distorted.
+    #[default]
+    Stretch,
+    /// Cut the longer side evenly at both ends, then scale.
+    Crop,
+    /// Scale to fit inside and add mid-gray bars.
+    Pad,
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Stretch => "stretch",
+            Self::Crop => "crop",
+            Self::Pad => "pad",
+        })
+    }
+}
+
+impl FromStr for Fit {
+    type Err = DatasetError;
+
+    fn from_str(text: &str) -> Result<Self, DatasetError> {
+        match text.to_ascii_lowercase().as_str() {
+            "stretch" => Ok(Self::Stretch),
+            "crop" => Ok(Self::Crop),
+            "pad" => Ok(Self::Pad),
+            _ => Err(DatasetError::UnknownName {
+                what: "fit",
+                given: text.to_owned(),
+                allowed: "stretch, crop, pad",
+            }),
+        }
+    }
+}
+
+/// From decoded pixels to a network's input of `height x width x channels`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Input width in pixels.
+    pub width: u32,
+    /// Input height in pixels.
+    pub height: u32,
+    /// 1 (gray) or 3 (RGB).
+    pub channels: u8,
+    /// What happens to other shapes.
+    pub fit: Fit,
+    /// Per channel, on the 0..1 scale: subtracted.
+    pub mean: Vec<f32>,
+    /// Per channel, on the 0..1 scale: divided by.
+    pub std: Vec<f32>,
+}
+
+/// Pixels of the network's size, `height * width * channels` values, not normalised yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prepared {
+    /// The values, interleaved.
+    pub pixels: Pixels,
+}
+
+impl Preprocessing {
+    /// Preprocessing that does not shift or scale values (mean 0, standard deviation 1).
+    pub fn new(width: u32, height: u32, channels: u8, fit: Fit) -> Self {
+        let n = usize::from(channels);
+        Self { width, height, channels, fit, mean: vec![0.0; n], std: vec![1.0; n] }
+    }
+
+    /// Values of one input: `height * width * channels`.
+    pub fn len(&self) -> usize {
+        self.width as usize * self.height as usize * usize::from(self.channels)
+    }
+
+    /// True when an input has no values, which [`Self::validate`] refuses.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 or 3) and finite means and positive deviations for each.
+    ///
+    /// # Errors
+    /// [`DatasetError::BadPreprocessing`].
+    pub fn validate(&self) -> Result<(), DatasetError> {
+        self.check().map_err(|what| DatasetError::BadPreprocessing { what })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let sides = 1..=MAX_INPUT_SIDE;
+        if !sides.contains(&self.width) || !sides.contains(&self.height) {
+            return Err(format!(
+                "{}x{} pixels; sides go from 1 to {MAX_INPUT_SIDE}",
+                self.width, self.height
+            ));
+        }
+        if ![1, 3].contains(&self.channels) {
+            return Err(format!("{} channels; 1 (gray) or 3 (RGB) are possible", self.channels));
+        }
+        let n = usize::from(self.channels);
+        if self.mean.len() != n || self.std.len() != n {
+            let (means, stds) = (self.mean.len(), self.std.len());
+            return Err(format!("{means} means and {stds} standard deviations for {n} channels"));
+        }
+        if !self.mean.iter().all(|m| m.is_finite()) {
+            return Err(format!("means {:?} must be finite", self.mean));
+        }
+        if !self.std.iter().all(|s| s.is_normal() && *s > 0.0) {
+            return Err(format!("standard deviations {:?} must be finite and above 0", self.std));
+        }
+        Ok(())
+    }
+
+    /// Brings a decoded image to the input's size and channels; depth is kept.
+    /// Gray becomes RGB by repetition, RGB becomes gray by Rec. 601 luma (0.299 R + 0.587 G + 0.114 B).
+    ///
+    /// # Errors
+    /// [`DecodeError::BadPreprocessing`] when [`Self::validate`] would fail, [`DecodeError::BadShape`] when the image
+    /// contradicts itself.
+    pub fn resize(&self, image: &Image) -> Result<Prepared, DecodeError> {
+        self.check().map_err(|what| DecodeError::BadPreprocessing { what })?;
+        let Image { width, height, channels, ref pixels } = *image;
+        let values = u64::from(width) * u64::from(height) * u64::from(channels);
+        if values == 0 || ![1, 3].contains(&channels) || pixels.len() as u64 != values {
+            return Err(DecodeError::BadShape { width, height, channels, values: pixels.len() });
+        }
+        let pixels = match pixels {
+            Pixels::U8(values) => Pixels::U8(self.fit_to(values, image, PAD_U8)),
+            Pixels::U16(values) => Pixels::U16(self.fit_to(values, image, PAD_U16)),
+        };
+        Ok(Prepared { pixels })
+    }
+
+    /// Normalises: `(value / white - mean) / std`, white being 255 or 65,535; `out` has [`Self::len`] values, `h w c`.
+    ///
+    /// # Panics
+    /// When `out` or `prepared` has another length.
+    pub fn normalize(&self, prepared: &Prepared, out: &mut [f32]) {
+        assert_eq!(out.len(), self.len(), "out must hold height * width * channels values");
+        assert_eq!(prepared.pixels.len(), self.len(), "the image was prepared for another shape");
+        match &prepared.pixels {
+            Pixels::U8(values) => self.normalize_values(values, out),
+            Pixels::U16(values) => self.normalize_values(values, out),
+        }
+    }
+
+    fn normalize_values<T: Sample>(&self, values: &[T], out: &mut [f32]) {
+        let n = usize::from(self.channels);
+        for (out, pixel) in out.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
+            for (c, (out, &value)) in out.iter_mut().zip(pixel).enumerate() {
+                *out = self.normalize_one(value, c);
+            }
+        }
+    }
+
+    /// The one definition of normalisation; every path must give these bits.
+    pub(crate) fn normalize_one<T: Sample>(&self, value: T, channel: usize) -> f32 {
+        let unit = Into::<f32>::into(value) / T::WHITE;
+        (unit - self.mean[channel]) / self.std[channel]
+    }
+
+    fn fit_to<T: Sample>(&self, values: &[T], image: &Image, pad: T) -> Vec<T> {
+        let (width, height) = (self.width, self.height);
+        let wants_gray = self.channels == 1 && image.channels == 3;
+        let gray = wants_gray.then(|| luma(values));
+        let view = View {
+            values: gray.as_deref().unwrap_or(values),
+            size: (image.width, image.height),
+            channels: if wants_gray { 1 } else { image.channels },
+        };
+        let whole = Region { x: 0, y: 0, width: image.width, height: image.height };
+        let (region, inner) = match self.fit {
+            Fit::Stretch => (whole, (width, height)),
+            Fit::Crop => (centre_crop(view.size, (width, height)), (width, height)),
+            Fit::Pad => (whole, inside(view.size, (width, height))),
+        };
+        let mut resized = resample(&view, region, inner);
+        if self.channels == 3 && view.channels == 1 {
+            resized = resized.iter().flat_map(|&v| [v, v, v]).collect();
+        }
+        if inner == (width, height) { resized } else { self.centre_on(&resized, inner, pad) }
+    }
+
+    fn centre_on<T: Sample>(&self, values: &[T], inner: (u32, u32), pad: T) -> Vec<T> {
+        let n = usize::from(self.channels);
+        let (left, top) = ((self.width - inner.0) as usize / 2, (self.height - inner.1) as usize / 2);
+        let mut out = vec![pad; self.len()];
+        let rows = out.chunks_exact_mut(self.width as usize * n).skip(top);
+        for (out, row) in rows.zip(values.chunks_exact(inner.0 as usize * n)) {
+            out[left * n..][..row.len()].copy_from_slice(row);
+        }
+        out
+    }
+}
+
+/// A pixel value of 8 or 16 bits.
+pub(crate) trait Sample: Copy + Into<u32> + Into<f32> {
+    /// The value of white.
+    const WHITE: f32;
+    /// The number, which the caller knows to fit.
+    fn from_u32(value: u32) -> Self;
+    /// Scales a region to `size`.
+    fn scale(view: &View<Self>, region: Region, size: (u32, u32)) -> Vec<Self>;
+}
+
+impl Sample for u8 {
+    const WHITE: f32 = 255.0;
+
+    fn from_u32(value: u32) -> Self {
+        value as u8
+    }
+
+    fn scale(view: &View<u8>, region: Region, size: (u32, u32)) -> Vec<u8> {
+        let kind = if view.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+        let from = ImageRef::new(view.size.0, view.size.1, view.values, kind)
+            .expect("the view has as many values as its size says, and bytes are always aligned");
+        let mut to = Buffer::new(size.0, size.1, kind);
+        Resizer::new()
+            .resize(&from, &mut to, &region.options())
+            .expect("both images have the same pixel type and the region lies inside");
+        to.into_vec()
+    }
+}
+
+impl Sample for u16 {
+    const WHITE: f32 = 65_535.0;
+
+    fn from_u32(value: u32) -> Self {
+        value as u16
+    }
+
+    fn scale(view: &View<u16>, region: Region, size: (u32, u32)) -> Vec<u16> {
+        let kind = if view.channels == 1 { PixelType::U16 } else { PixelType::U16x3 };
+        let mut from = Buffer::new(view.size.0, view.size.1, kind);
+        for (bytes, value) in from.buffer_mut().chunks_exact_mut(2).zip(view.values) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+        let mut to = Buffer::new(size.0, size.1, kind);
+        Resizer::new()
+            .resize(&from, &mut to, &region.options())
+            .expect("both images have the same pixel type and the region lies inside");
+        to.buffer().chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect()
+    }
+}
+
+/// Borrowed interleaved pixels.
+pub(crate) struct View<'a, T> {
+    values: &'a [T],
+    size: (u32, u32),
+    channels: u8,
+}
+
+/// A rectangle of whole pixels.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+}
+
+impl Region {
+    fn options(&self) -> ResizeOptions {
+        let [x, y, width, height] = [self.x, self.y, self.width, self.height].map(f64::from);
+        ResizeOptions::new().resize_alg(FILTER).use_alpha(false).crop(x, y, width, height)
+    }
+}
+
+fn resample<T: Sample>(view: &View<T>, region: Region, size: (u32, u32)) -> Vec<T> {
+    if (region.width, region.height) != size {
+        return T::scale(view, region, size);
+    }
+    if view.size == size {
+        return view.values.to_vec();
+    }
+    let n = usize::from(view.channels);
+    let (left, row) = (region.x as usize * n, region.width as usize * n);
+    view.values
+        .chunks_exact(view.size.0 as usize * n)
+        .skip(region.y as usize)
+        .take(region.height as usize)
+        .flat_map(|line| &line[left..left + row])
+        .copied()
+        .collect()
+}
+
+/// The largest centred rectangle with the target's aspect, in whole pixels: a fractional offset would blur an image
+/// that needs no resampling.
+fn centre_crop(size: (u32, u32), target: (u32, u32)) -> Region {
+    let (width, height) = inside(target, size);
+    Region { x: (size.0 - width) / 2, y: (size.1 - height) / 2, width, height }
+}
+
+/// The largest size with the aspect of `shape` that fits inside `bounds`, rounded, at least one pixel a side.
+fn inside(shape: (u32, u32), bounds: (u32, u32)) -> (u32, u32) {
+    let [sw, sh, bw, bh] = [shape.0, shape.1, bounds.0, bounds.1].map(u64::from);
+    let scaled = |side: u64, by: u64, of: u64| ((side * by + of / 2) / of).max(1) as u32;
+    if sw * bh >= sh * bw {
+        (bounds.0, scaled(sh, bw, sw).min(bounds.1))
+    } else {
+        (scaled(sw, bh, sh).min(bounds.0), bounds.1)
+    }
+}
+
+/// Rec. 601 luma in 16-bit fixed point, the weights PIL uses for its mode L.
+fn luma<T: Sample>(rgb: &[T]) -> Vec<T> {
+    rgb.chunks_exact(3)
+        .map(|p| {
+            let [r, g, b]: [u32; 3] = [p[0].into(), p[1].into(), p[2].into()];
+            // The weights sum to 65,536, so 16-bit values stay within u32.
+            T::from_u32((r * 19_595 + g * 38_470 + b * 7_471 + 32_768) >> 16)
+        })
+        .collect()
+}

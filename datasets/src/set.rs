@@ -1,0 +1,499 @@
+//! All images of a source, decoded once, small and in memory.
+
+use crate::augment::Draw;
+use crate::preprocess::Sample;
+use crate::split::{Candidate, divide};
+use crate::{
+    Augment, ContentHash, DatasetError, DecodeLimits, Pixels, Prepared, Preprocessing, Source, Split,
+    SplitFractions,
+};
+use sha2::{Digest, Sha256};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Images that one thread takes at a time: enough to make taking them free, few enough to share the end evenly.
+const BLOCK: usize = 64;
+
+/// Below this many images a single unreadable one is accepted whatever the fraction.
+const SMALL_SET: usize = 20;
+
+/// How many unreadable images an error names.
+const SHOWN: usize = 5;
+
+/// Memory that pixels may take where the system does not tell what is free.
+const DEFAULT_MEMORY: u64 = 16 << 30;
+
+/// An image that could not be read, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Skipped {
+    /// The item's name.
+    pub name: String,
+    /// One line.
+    pub reason: String,
+}
+
+/// How [`ImageSet::load`] works.
+pub struct LoadOptions<'a> {
+    /// Threads that decode; 0 counts as 1. The result does not depend on it.
+    pub threads: usize,
+    /// Limits for every single image.
+    pub limits: DecodeLimits,
+    /// Fraction of unreadable images that is accepted, usually 0.05. With fewer than 20 images one is always accepted.
+    pub max_bad: f32,
+    /// Called from the decoding threads, one at a time, with images done and images in all.
+    pub progress: &'a (dyn Fn(usize, usize) + Sync),
+    /// When raised, loading ends soon with [`DatasetError::Stopped`].
+    pub stop: &'a AtomicBool,
+}
+
+/// Decoded and resized images with their classes, splits and content hashes, in the order of their source.
+pub struct ImageSet {
+    preprocessing: Preprocessing,
+    classes: Vec<String>,
+    entries: Vec<Entry>,
+    blocks: Vec<Block>,
+    skipped: Vec<Skipped>,
+    /// For each channel the normalised values of the 256 levels.
+    table: Vec<[f32; 256]>,
+}
+
+struct Entry {
+    name: String,
+    class: u32,
+    declared: Option<Split>,
+    split: Split,
+    hash: ContentHash,
+    source_index: usize,
+    block: u32,
+    place: Place,
+}
+
+/// Where in its block the pixels of an image begin.
+#[derive(Clone, Copy)]
+enum Place {
+    Narrow(usize),
+    Wide(usize),
+}
+
+/// Pixels of neighbouring images, 8-bit and 16-bit ones apart.
+#[derive(Default)]
+struct Block {
+    narrow: Vec<u8>,
+    wide: Vec<u16>,
+}
+
+/// The pixels of one image.
+enum Values<'a> {
+    Narrow(&'a [u8]),
+    Wide(&'a [u16]),
+}
+
+/// What became of one item: where its pixels are, or why there are none.
+type Outcome = Result<(Place, ContentHash), String>;
+
+impl ImageSet {
+    /// Decodes and resizes the items `indices` of a source, all of them for `None`. Unreadable images are left out and
+    /// listed by [`Self::skipped`].
+    ///
+    /// # Errors
+    /// [`DatasetError::TooManyBad`] over the accepted fraction, [`DatasetError::Memory`] when the pixels would not fit,
+    /// [`DatasetError::Stopped`], [`DatasetError::BadPreprocessing`].
+    ///
+    /// # Panics
+    /// When an index is not below the number of items.
+    pub fn load(
+        source: &Source,
+        indices: Option<&[usize]>,
+        preprocessing: &Preprocessing,
+        options: &LoadOptions,
+    ) -> Result<ImageSet, DatasetError> {
+        preprocessing.validate()?;
+        let all: Vec<usize>;
+        let indices = match indices {
+            Some(indices) => indices,
+            None => {
+                all = (0..source.items().len()).collect();
+                &all
+            }
+        };
+        let loader = Loader {
+            source,
+            indices,
+            preprocessing,
+            options,
+            memory: available_memory(),
+            next: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            progress: Mutex::new(Progress::default()),
+        };
+        let needed = indices.len() as u64 * preprocessing.len() as u64;
+        if needed > loader.memory {
+            return Err(DatasetError::Memory { needed, limit: loader.memory });
+        }
+        let results = loader.run()?;
+
+        let mut set = ImageSet {
+            table: Vec::new(),
+            preprocessing: preprocessing.clone(),
+            classes: source.classes().to_vec(),
+            entries: Vec::with_capacity(indices.len()),
+            blocks: Vec::with_capacity(results.len()),
+            skipped: Vec::new(),
+        };
+        let mut outcomes = Vec::with_capacity(indices.len());
+        for (block, of_block) in results {
+            set.blocks.push(block);
+            outcomes.extend(of_block);
+        }
+        for (i, (outcome, &source_index)) in outcomes.into_iter().zip(indices).enumerate() {
+            let item = &source.items()[source_index];
+            match outcome {
+                Ok((place, hash)) => set.entries.push(Entry {
+                    name: item.name.clone(),
+                    class: item.class,
+                    declared: item.split,
+                    split: item.split.unwrap_or(Split::Train),
+                    hash,
+                    source_index,
+                    block: (i / BLOCK) as u32,
+                    place,
+                }),
+                Err(reason) => set.skipped.push(Skipped { name: item.name.clone(), reason }),
+            }
+        }
+        set.check_bad(options.max_bad)?;
+        set.update_table();
+        Ok(set)
+    }
+
+    fn check_bad(&self, max_bad: f32) -> Result<(), DatasetError> {
+        let bad = self.skipped.len();
+        let total = bad + self.entries.len();
+        let excused = total < SMALL_SET && bad <= 1 && !self.entries.is_empty();
+        if bad == 0 || excused || bad as f64 <= f64::from(max_bad) * total as f64 {
+            return Ok(());
+        }
+        let first = self.skipped.iter().take(SHOWN).cloned().collect();
+        Err(DatasetError::TooManyBad { bad, total, max_bad, first })
+    }
+
+    /// Images that are there.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Class names, as in the source.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Items that could not be read, in the order of the source.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The class of an image, an index into [`Self::classes`].
+    ///
+    /// # Panics
+    /// Like all methods that take an index: when it is not below [`Self::len`].
+    pub fn class(&self, index: usize) -> u32 {
+        self.entries[index].class
+    }
+
+    /// The name of an image's item.
+    pub fn name(&self, index: usize) -> &str {
+        &self.entries[index].name
+    }
+
+    /// SHA-256 of an image's content.
+    pub fn hash(&self, index: usize) -> &ContentHash {
+        &self.entries[index].hash
+    }
+
+    /// Which item of the source an image is.
+    pub fn source_index(&self, index: usize) -> usize {
+        self.entries[index].source_index
+    }
+
+    /// The split of an image: declared by the layout, or drawn by [`Self::assign_splits`], training before that.
+    pub fn split(&self, index: usize) -> Split {
+        self.entries[index].split
+    }
+
+    /// The split that the layout declares.
+    pub fn declared_split(&self, index: usize) -> Option<Split> {
+        self.entries[index].declared
+    }
+
+    /// All images of a split, ascending.
+    pub fn indices(&self, split: Split) -> Vec<usize> {
+        (0..self.len()).filter(|&i| self.split(i) == split).collect()
+    }
+
+    /// Divides what the layout leaves undivided, by content hash.
+    ///
+    /// Declared splits are kept. Where the layout declares test but no val, val is taken out of train; where it
+    /// declares val but no test, no test is made. An image's place depends on its content and the seed alone, so adding
+    /// files moves none and copies of a file stay together, except that a class of three or more different images gets
+    /// at least one for training and one in each split whose fraction is above 0. See [`SplitFractions::validate`].
+    pub fn assign_splits(&mut self, fractions: SplitFractions, seed: u64) {
+        let candidates: Vec<Candidate> = self
+            .entries
+            .iter()
+            .map(|e| Candidate { class: e.class, declared: e.declared, hash: &e.hash })
+            .collect();
+        let splits = divide(&candidates, fractions, seed);
+        for (entry, split) in self.entries.iter_mut().zip(splits) {
+            entry.split = split;
+        }
+    }
+
+    /// Mean and standard deviation of each channel over some images, on the 0..1 scale. Sums are exact integers, so
+    /// order does not matter. Deviations are at least 0.001: dividing by less would only blow up noise. Without
+    /// images: mean 0 and deviation 1.
+    pub fn channel_stats(&self, indices: &[usize]) -> (Vec<f32>, Vec<f32>) {
+        let n = usize::from(self.preprocessing.channels);
+        if indices.is_empty() {
+            return (vec![0.0; n], vec![1.0; n]);
+        }
+        let mut sums = vec![(0u128, 0u128); n];
+        for &index in indices {
+            match self.values(index) {
+                // 8-bit white is 255, 16-bit white 65,535 = 257 * 255: on the wider scale both are whole numbers.
+                Values::Narrow(values) => add_moments(values, 257, &mut sums),
+                Values::Wide(values) => add_moments(values, 1, &mut sums),
+            }
+        }
+        let count = (indices.len() * self.preprocessing.len() / n) as f64;
+        sums.iter()
+            .map(|&(sum, squares)| {
+                let mean = sum as f64 / count;
+                let variance = (squares as f64 / count - mean * mean).max(0.0);
+                ((mean / 65_535.0) as f32, ((variance.sqrt() / 65_535.0) as f32).max(1e-3))
+            })
+            .unzip()
+    }
+
+    /// Replaces mean and standard deviation, usually by [`Self::channel_stats`] of the training images.
+    ///
+    /// # Errors
+    /// [`DatasetError::BadPreprocessing`]; nothing is changed then.
+    pub fn set_normalization(&mut self, mean: Vec<f32>, std: Vec<f32>) -> Result<(), DatasetError> {
+        let changed = Preprocessing { mean, std, ..self.preprocessing.clone() };
+        changed.validate()?;
+        self.preprocessing = changed;
+        self.update_table();
+        Ok(())
+    }
+
+    /// What was and is done to every image.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The resized pixels of an image.
+    pub fn prepared(&self, index: usize) -> Prepared {
+        let pixels = match self.values(index) {
+            Values::Narrow(values) => Pixels::U8(values.to_vec()),
+            Values::Wide(values) => Pixels::U16(values.to_vec()),
+        };
+        Prepared { pixels }
+    }
+
+    /// Writes an image normalised, `h w c`: the same bits as [`Preprocessing::normalize`].
+    ///
+    /// # Panics
+    /// When `out` does not have [`Preprocessing::len`] values.
+    pub fn fill(&self, index: usize, out: &mut [f32]) {
+        self.check_out(out);
+        match (self.values(index), self.preprocessing.channels) {
+            (Values::Narrow(values), 1) => self.fill_narrow::<1>(values, out),
+            (Values::Narrow(values), _) => self.fill_narrow::<3>(values, out),
+            (Values::Wide(values), channels) => {
+                for (i, (out, &value)) in out.iter_mut().zip(values).enumerate() {
+                    *out = self.preprocessing.normalize_one(value, i % usize::from(channels));
+                }
+            }
+        }
+    }
+
+    fn fill_narrow<const N: usize>(&self, values: &[u8], out: &mut [f32]) {
+        let table: &[[f32; 256]; N] = self.table.as_slice().try_into().expect("one table a channel");
+        for (out, pixel) in out.as_chunks_mut::<N>().0.iter_mut().zip(values.as_chunks::<N>().0) {
+            *out = std::array::from_fn(|c| table[c][usize::from(pixel[c])]);
+        }
+    }
+
+    /// Writes an image changed at random and normalised: a function of its pixels, `augment` and `rng_key` alone. Make
+    /// the key of seed, epoch and image, not of thread or batch.
+    ///
+    /// # Panics
+    /// When `out` does not have [`Preprocessing::len`] values.
+    pub fn fill_augmented(&self, index: usize, augment: &Augment, rng_key: u64, out: &mut [f32]) {
+        if augment.is_none() {
+            return self.fill(index, out);
+        }
+        self.check_out(out);
+        let pre = &self.preprocessing;
+        let draw: Draw = augment.draw(rng_key, pre.width, pre.height);
+        match self.values(index) {
+            Values::Narrow(values) => draw.apply(pre, values, |value, c| self.look_up(value, c), out),
+            Values::Wide(values) => draw.apply(pre, values, |value, c| pre.normalize_one(value, c), out),
+        }
+    }
+
+    /// SHA-256 over name, class name, split and content hash of every image, sorted by name: two sets with the same
+    /// digest train the same model.
+    pub fn digest(&self) -> ContentHash {
+        let mut order: Vec<&Entry> = self.entries.iter().collect();
+        order.sort_by(|a, b| (&a.name, a.source_index).cmp(&(&b.name, b.source_index)));
+        let mut hasher = Sha256::new();
+        for entry in order {
+            // Lengths in front keep "ab" + "c" and "a" + "bc" apart.
+            for text in [&entry.name, &self.classes[entry.class as usize], &entry.split.to_string()] {
+                hasher.update((text.len() as u64).to_le_bytes());
+                hasher.update(text);
+            }
+            hasher.update(entry.hash);
+        }
+        hasher.finalize().into()
+    }
+
+    fn values(&self, index: usize) -> Values<'_> {
+        let entry = &self.entries[index];
+        let block = &self.blocks[entry.block as usize];
+        let n = self.preprocessing.len();
+        match entry.place {
+            Place::Narrow(at) => Values::Narrow(&block.narrow[at..at + n]),
+            Place::Wide(at) => Values::Wide(&block.wide[at..at + n]),
+        }
+    }
+
+    fn check_out(&self, out: &[f32]) {
+        assert_eq!(out.len(), self.preprocessing.len(), "out must hold height * width * channels values");
+    }
+
+    fn look_up(&self, value: u8, channel: usize) -> f32 {
+        self.table[channel][usize::from(value)]
+    }
+
+    fn update_table(&mut self) {
+        let level = |c: usize| std::array::from_fn(|value| self.preprocessing.normalize_one(value as u8, c));
+        self.table = (0..usize::from(self.preprocessing.channels)).map(level).collect();
+    }
+}
+
+/// Adds sum and sum of squares of each channel, values scaled by `unit`.
+fn add_moments<T: Sample>(values: &[T], unit: u128, sums: &mut [(u128, u128)]) {
+    let channels = sums.len();
+    for (c, total) in sums.iter_mut().enumerate() {
+        let (mut sum, mut squares) = (0u64, 0u64);
+        // An image has at most 2^24 pixels of 2^16 levels: squares stay below 2^56.
+        for &value in values.iter().skip(c).step_by(channels) {
+            let value: u32 = value.into();
+            sum += u64::from(value);
+            squares += u64::from(value) * u64::from(value);
+        }
+        total.0 += u128::from(sum) * unit;
+        total.1 += u128::from(squares) * unit * unit;
+    }
+}
+
+/// The work of loading, shared by its threads.
+struct Loader<'a> {
+    source: &'a Source,
+    indices: &'a [usize],
+    preprocessing: &'a Preprocessing,
+    options: &'a LoadOptions<'a>,
+    memory: u64,
+    next: AtomicUsize,
+    over: AtomicBool,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    done: usize,
+    bytes: u64,
+    results: Vec<(usize, Block, Vec<Outcome>)>,
+}
+
+impl Loader<'_> {
+    /// Blocks with the outcomes of their items, in order.
+    fn run(self) -> Result<Vec<(Block, Vec<Outcome>)>, DatasetError> {
+        let blocks = self.indices.len().div_ceil(BLOCK);
+        let threads = self.options.threads.clamp(1, blocks.max(1));
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| self.work());
+            }
+            self.work();
+        });
+        let progress = self.progress.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.options.stop.load(Ordering::Relaxed) {
+            return Err(DatasetError::Stopped);
+        }
+        if self.over.load(Ordering::Relaxed) {
+            return Err(DatasetError::Memory { needed: progress.bytes, limit: self.memory });
+        }
+        let mut results = progress.results;
+        results.sort_by_key(|(number, ..)| *number);
+        Ok(results.into_iter().map(|(_, block, outcomes)| (block, outcomes)).collect())
+    }
+
+    fn work(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(indices) = self.indices.chunks(BLOCK).nth(number) else { return };
+            let mut block = Block::default();
+            let mut outcomes = Vec::with_capacity(indices.len());
+            for &index in indices {
+                if self.options.stop.load(Ordering::Relaxed) || self.over.load(Ordering::Relaxed) {
+                    return;
+                }
+                outcomes.push(self.load_one(index, &mut block));
+            }
+            block.narrow.shrink_to_fit();
+            block.wide.shrink_to_fit();
+            let mut progress = self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            progress.done += indices.len();
+            progress.bytes += (block.narrow.len() + 2 * block.wide.len()) as u64;
+            // 16-bit images take twice what was checked before loading.
+            if progress.bytes > self.memory {
+                self.over.store(true, Ordering::Relaxed);
+            }
+            progress.results.push((number, block, outcomes));
+            (self.options.progress)(progress.done, self.indices.len());
+        }
+    }
+
+    fn load_one(&self, index: usize, block: &mut Block) -> Outcome {
+        let (image, hash) = self.source.image(index, &self.options.limits).map_err(|e| e.to_string())?;
+        let prepared = self.preprocessing.resize(&image).map_err(|e| e.to_string())?;
+        let place = match prepared.pixels {
+            Pixels::U8(values) => {
+                block.narrow.extend_from_slice(&values);
+                Place::Narrow(block.narrow.len() - values.len())
+            }
+            Pixels::U16(values) => {
+                block.wide.extend_from_slice(&values);
+                Place::Wide(block.wide.len() - values.len())
+            }
+        };
+        Ok((place, hash))
+    }
+}
+
+/// Bytes that pixels may take: most of what Linux says is available, so that too large a set ends in a message and not
+/// in the kernel's out-of-memory killer.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.map_or(DEFAULT_MEMORY, |k| k * 1024 / 10 * 9)
+}

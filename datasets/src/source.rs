@@ -1,0 +1,388 @@
+//! An opened data set: class names and items, nothing decoded yet.
+
+use crate::cifar::{self, Records};
+use crate::decode::SNIFF_BYTES;
+use crate::folder::{self, io_error};
+use crate::idx::{self, IdxImages, IdxSet};
+use crate::layout::{self, Arranged};
+use crate::zip_folder::ZipFolder;
+use crate::{
+    ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, manifest,
+    probe,
+};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many images [`Source::native_shape`] looks at.
+const SHAPE_SAMPLE: usize = 64;
+
+/// Longest [`Source::name`].
+const MAX_NAME: usize = 64;
+
+/// One labelled image of a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// Path relative to the root, ZIP entry name, path as the CSV has it, or `FILE#INDEX`.
+    pub name: String,
+    /// Index into [`Source::classes`].
+    pub class: u32,
+    /// The split that the layout declares.
+    pub split: Option<Split>,
+}
+
+/// The size and colour of a source's images as they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NativeShape {
+    /// Width and height, if all images looked at agree.
+    pub size: Option<(u32, u32)>,
+    /// 1 when all images looked at are gray, else 3.
+    pub channels: u8,
+    /// Median width and median height; 0 when no image could be read.
+    pub median: (u32, u32),
+}
+
+/// A data set that has been opened: what is there, nothing decoded.
+pub struct Source {
+    kind: &'static str,
+    name: String,
+    classes: Vec<String>,
+    items: Vec<Item>,
+    notes: Vec<String>,
+    store: Store,
+}
+
+/// Where the bytes of the items lie, in their order.
+enum Store {
+    Files(Vec<PathBuf>),
+    Zip { archive: ZipFolder, entries: Vec<usize> },
+    Idx(Vec<IdxImages>),
+    Cifar(Records),
+}
+
+impl Source {
+    /// Opens whatever lies at `path`: a folder of class folders or of splits with class folders, a ZIP of either, a
+    /// folder with IDX or CIFAR binary files, one IDX images file, or a CSV or TSV manifest. Of a folder with images
+    /// and one manifest that are no class folders, the manifest is used.
+    ///
+    /// # Errors
+    /// [`DatasetError`], with [`DatasetError::OneClass`] for fewer than two classes.
+    pub fn open(path: &Path) -> Result<Source, DatasetError> {
+        let source = Self::open_any(path)?;
+        match source.classes.as_slice() {
+            [class] => Err(DatasetError::OneClass { path: path.to_owned(), class: class.clone() }),
+            _ => Ok(source),
+        }
+    }
+
+    /// As [`Source::open`], but one class is enough: for evaluating, where the classes come from the model.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub fn open_any(path: &Path) -> Result<Source, DatasetError> {
+        let meta = fs::metadata(path).map_err(|e| io_error(path, e))?;
+        let opened = if meta.is_dir() {
+            open_folder(path)?
+        } else if meta.is_file() {
+            open_file(path)?
+        } else {
+            return Err(unknown(path, "neither a file nor a folder"));
+        };
+        Ok(Source { name: short_name(path, meta.is_dir()), ..opened })
+    }
+
+    /// Fashion-MNIST from inside the binary, with training and test split.
+    pub fn bundled() -> Source {
+        let source = from_idx(bundled::fashion_mnist());
+        Source { kind: "bundled fashion-mnist", name: "fashion-mnist".to_owned(), ..source }
+    }
+
+    /// `class folders`, `split folders`, `zip`, `idx`, `cifar`, `csv` or `bundled fashion-mnist`.
+    pub fn kind(&self) -> &str {
+        self.kind
+    }
+
+    /// A short name for run folders: file or folder name, only `A-Z a-z 0-9 . _ -`, never empty.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Class names; the class of an item is an index into them. Natural order (`class2` before `class10`), except that
+    /// IDX and CIFAR keep the order of their labels.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// All items, in an order that depends only on their names.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// What a user should know: files ignored and why, classes missing from a split. One line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Reads and decodes one item, and gives the SHA-256 of its content: of the file's bytes, or of the pixels where
+    /// the format has no files. Threads may call this at once.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for this item; other items are not affected.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of items.
+    pub fn image(&self, index: usize, limits: &DecodeLimits) -> Result<(Image, ContentHash), DecodeError> {
+        assert!(index < self.items.len(), "item {index} of {}", self.items.len());
+        if let Some(bytes) = self.encoded(index, limits)? {
+            let image = decode(&bytes, limits)?;
+            return Ok((image, Sha256::digest(&bytes).into()));
+        }
+        let image = match &self.store {
+            Store::Cifar(records) => records.image(index)?,
+            Store::Idx(parts) => idx_image(parts, index),
+            Store::Files(_) | Store::Zip { .. } => unreachable!("these have encoded files"),
+        };
+        let hash = match &image.pixels {
+            Pixels::U8(values) => Sha256::digest(values).into(),
+            Pixels::U16(_) => unreachable!("IDX and CIFAR have 8 bits"),
+        };
+        Ok((image, hash))
+    }
+
+    /// The image file of an item as it is, or `None` for IDX and CIFAR, which have no files.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it cannot be read or is too long.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of items.
+    pub fn encoded(&self, index: usize, limits: &DecodeLimits) -> Result<Option<Vec<u8>>, DecodeError> {
+        match &self.store {
+            Store::Files(paths) => folder::read(&paths[index], limits).map(Some),
+            Store::Zip { archive, entries } => archive.read(entries[index], limits).map(Some),
+            Store::Idx(_) | Store::Cifar(_) => Ok(None),
+        }
+    }
+
+    /// Size and colour of the images: exact for IDX and CIFAR, else from the headers of up to 64 images spread evenly.
+    pub fn native_shape(&self) -> NativeShape {
+        match &self.store {
+            Store::Idx(parts) => shape_of(parts.iter().map(IdxImages::shape).collect()),
+            Store::Cifar(_) => shape_of(vec![(cifar::SIDE, cifar::SIDE, 3)]),
+            Store::Files(_) | Store::Zip { .. } => {
+                let limits = DecodeLimits::default();
+                let n = self.items.len();
+                let sample = SHAPE_SAMPLE.min(n);
+                let header = |i: usize| {
+                    let bytes = self.encoded(i * n / sample, &limits).ok()??;
+                    probe(&bytes, &limits).ok()
+                };
+                shape_of((0..sample).filter_map(header).map(|h| (h.width, h.height, h.channels)).collect())
+            }
+        }
+    }
+}
+
+fn idx_image(parts: &[IdxImages], mut index: usize) -> Image {
+    for part in parts {
+        if index < part.len() {
+            return part.image(index);
+        }
+        index -= part.len();
+    }
+    unreachable!("the items were counted from these parts")
+}
+
+fn shape_of(shapes: Vec<(u32, u32, u8)>) -> NativeShape {
+    let Some(&(width, height, _)) = shapes.first() else {
+        return NativeShape { size: None, channels: 3, median: (0, 0) };
+    };
+    let same = shapes.iter().all(|&(w, h, _)| (w, h) == (width, height));
+    let gray = shapes.iter().all(|&(_, _, channels)| channels == 1);
+    let median = |mut sides: Vec<u32>| {
+        sides.sort_unstable();
+        sides[sides.len() / 2]
+    };
+    NativeShape {
+        size: same.then_some((width, height)),
+        channels: if gray { 1 } else { 3 },
+        median: (median(shapes.iter().map(|s| s.0).collect()), median(shapes.iter().map(|s| s.1).collect())),
+    }
+}
+
+fn unknown(path: &Path, found: &str) -> DatasetError {
+    DatasetError::UnknownLayout { path: path.to_owned(), found: found.to_owned() }
+}
+
+/// Names of the plain files and of the folders directly inside a folder, sorted, without hidden ones.
+fn names_in(path: &Path) -> Result<(Vec<String>, Vec<PathBuf>), DatasetError> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(path).map_err(|e| io_error(path, e))?.take(layout::MAX_ENTRIES) {
+        let entry = entry.map_err(|e| io_error(path, e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if layout::is_junk(&name) {
+            continue;
+        }
+        if entry.path().is_dir() {
+            folders.push(entry.path());
+        } else {
+            files.push(name);
+        }
+    }
+    files.sort();
+    folders.sort();
+    Ok((files, folders))
+}
+
+fn open_folder(path: &Path) -> Result<Source, DatasetError> {
+    let (files, folders) = names_in(path)?;
+    if let Some(source) = open_arrays(path, &files)? {
+        return Ok(source);
+    }
+    // Archives of MNIST and CIFAR unpack to a folder in a folder.
+    if let ([inner], true) = (folders.as_slice(), files.is_empty())
+        && let Some(source) = open_arrays(inner, &names_in(inner)?.0)?
+    {
+        return Ok(source);
+    }
+    let listing = folder::list(path)?;
+    let arranged = layout::arrange(path, &listing.found);
+    let usable = arranged.as_ref().is_ok_and(|a| a.classes.len() > 1);
+    if !usable && let Some(table) = only_manifest(&files) {
+        return open_manifest(&path.join(table));
+    }
+    let arranged = arranged?;
+    let paths = arranged.files.iter().map(|&i| listing.paths[i].clone()).collect();
+    Ok(from_arranged(arranged, listing.notes, Store::Files(paths), None))
+}
+
+/// IDX or CIFAR files directly in a folder.
+fn open_arrays(path: &Path, files: &[String]) -> Result<Option<Source>, DatasetError> {
+    let images = idx::find(files);
+    if !images.is_empty() {
+        return idx::open_folder(path, &images).map(|set| Some(from_idx(set)));
+    }
+    let Some(found) = cifar::find(path, files)? else { return Ok(None) };
+    let set = cifar::open(path, found)?;
+    Ok(Some(Source {
+        kind: "cifar",
+        name: String::new(),
+        classes: set.classes,
+        items: set.items,
+        notes: set.notes,
+        store: Store::Cifar(set.records),
+    }))
+}
+
+fn open_file(path: &Path) -> Result<Source, DatasetError> {
+    let head = folder::head(path).map_err(|e| io_error(path, e))?;
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    match (head.as_slice(), extension.as_str()) {
+        ([b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..], _) => open_zip(path),
+        ([0, 0, 8, 1, ..], _) => {
+            Err(unknown(path, "these are IDX labels; give the images file or their folder"))
+        }
+        ([0, 0, _, 1..=4, ..], _) => idx::open_file(path).map(from_idx),
+        ([0x1f, 0x8b, ..], _) => open_gzip(path),
+        (_, "csv" | "tsv") => open_manifest(path),
+        (_, "zip") => Err(DatasetError::BadZip {
+            path: path.to_owned(),
+            what: "it does not begin like a ZIP archive; was it copied completely?".to_owned(),
+        }),
+        (_, "bin") => Err(unknown(path, "a single .bin file; give the folder that holds the CIFAR files")),
+        _ => Err(unknown(
+            path,
+            "not a data set; give a folder or ZIP of class folders, a CSV manifest, or IDX or CIFAR files",
+        )),
+    }
+}
+
+/// A gzip file is read as IDX; a packed folder is told apart by what is inside.
+fn open_gzip(path: &Path) -> Result<Source, DatasetError> {
+    use std::io::Read;
+    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    // What cannot be unpacked is reported by the IDX reader below.
+    let _ = idx::open(path)?.take(SNIFF_BYTES as u64).read_to_end(&mut head);
+    match head.as_slice() {
+        [0, 0, 8, 1, ..] => Err(unknown(path, "these are IDX labels; give the images file or their folder")),
+        [0, 0, ..] | [] => idx::open_file(path).map(from_idx),
+        _ => Err(unknown(path, "a packed file that is no IDX file; unpack it and give the folder")),
+    }
+}
+
+fn open_zip(path: &Path) -> Result<Source, DatasetError> {
+    let archive = ZipFolder::open(path)?;
+    let listing = archive.list();
+    let arranged = layout::arrange(path, &listing.found)?;
+    let entries = arranged.files.iter().map(|&i| listing.entries[i]).collect();
+    Ok(from_arranged(arranged, listing.notes, Store::Zip { archive, entries }, Some("zip")))
+}
+
+fn open_manifest(path: &Path) -> Result<Source, DatasetError> {
+    let manifest = manifest::open(path)?;
+    Ok(Source {
+        kind: "csv",
+        name: String::new(),
+        classes: manifest.classes,
+        items: manifest.items,
+        notes: manifest.notes,
+        store: Store::Files(manifest.paths),
+    })
+}
+
+/// The one CSV or TSV among the files of a folder.
+fn only_manifest(files: &[String]) -> Option<&String> {
+    let mut tables = files.iter().filter(|name| {
+        let lower = name.to_ascii_lowercase();
+        lower.ends_with(".csv") || lower.ends_with(".tsv")
+    });
+    tables.next().filter(|_| tables.next().is_none())
+}
+
+fn from_arranged(
+    arranged: Arranged,
+    mut notes: Vec<String>,
+    store: Store,
+    kind: Option<&'static str>,
+) -> Source {
+    notes.extend(arranged.notes);
+    let folders = if arranged.splits_declared { "split folders" } else { "class folders" };
+    Source {
+        kind: kind.unwrap_or(folders),
+        name: String::new(),
+        classes: arranged.classes,
+        items: arranged.items,
+        notes,
+        store,
+    }
+}
+
+fn from_idx(set: IdxSet) -> Source {
+    Source {
+        kind: "idx",
+        name: String::new(),
+        classes: set.classes,
+        items: set.items,
+        notes: set.notes,
+        store: Store::Idx(set.images),
+    }
+}
+
+fn short_name(path: &Path, is_dir: bool) -> String {
+    // "." and ".." have no name of their own.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = match path.file_name() {
+        Some(_) => path,
+        None => &real,
+    };
+    let name = if is_dir { name.file_name() } else { name.file_stem() };
+    let clean: String = name
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .take(MAX_NAME)
+        .collect();
+    let clean = clean.trim_matches(['.', '-']);
+    if clean.is_empty() { "data".to_owned() } else { clean.to_owned() }
+}

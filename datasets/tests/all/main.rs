@@ -1,0 +1,12 @@
+//! The crate through its public face, on real files. One binary, so that it links once.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod arrays;
+mod decoding;
+mod helpers;
+mod layouts;
+mod manifests;
+mod preprocessing;
+mod sets;
+mod zips;

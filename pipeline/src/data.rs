@@ -1,0 +1,285 @@
+//! From a data set on disk to images in memory, sized and split by a recipe.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use ocelli_datasets::{DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source, Split};
+use ocelli_engine::model_file;
+
+use crate::error::PipelineError;
+use crate::event::Event;
+use crate::metrics::{SkippedImage, check_classes};
+use crate::recipe::{Normalize, Origins, Recipe};
+
+/// Time between two reports of loading: fast enough for a bar, slow enough for a log.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Sides up to this are kept as they are: small images are usually meant for a small input.
+const LARGEST_NATIVE_SIDE: u32 = 96;
+
+/// Steps of an epoch below which the default batch is made smaller: with fewer, an epoch teaches little.
+const MIN_STEPS: usize = 30;
+
+/// Smallest batch that is chosen: below it, batch statistics are too noisy.
+const MIN_BATCH: u32 = 16;
+
+/// Steps of a run below which the default number of epochs is raised.
+const MIN_RUN: usize = 600;
+
+/// Most epochs that are chosen.
+const MAX_CHOSEN_EPOCHS: usize = 50;
+
+/// Where images come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Fashion-MNIST from inside the program.
+    Bundled,
+    /// A folder or file; see [`Source::open`].
+    Path(PathBuf),
+}
+
+impl Data {
+    /// Opens the data set for training: two classes at least.
+    ///
+    /// # Errors
+    /// Those of [`Source::open`].
+    pub fn open(&self) -> Result<Source, PipelineError> {
+        match self {
+            Data::Bundled => Ok(Source::bundled()),
+            Data::Path(path) => Ok(Source::open(path)?),
+        }
+    }
+
+    /// Opens the data set for evaluation, where one class is enough.
+    pub(crate) fn open_any(&self) -> Result<Source, PipelineError> {
+        match self {
+            Data::Bundled => Ok(Source::bundled()),
+            Data::Path(path) => Ok(Source::open_any(path)?),
+        }
+    }
+}
+
+/// Chooses what a recipe leaves open from what the data set looks like, and notes the reason as the origin.
+///
+/// # Errors
+/// [`PipelineError::TooManyClasses`].
+pub(crate) fn resolve(
+    recipe: &mut Recipe,
+    origins: &mut Origins,
+    source: &Source,
+) -> Result<Vec<String>, PipelineError> {
+    check_classes(source.classes().len())?;
+    let shape = source.native_shape();
+    if recipe.size.is_none() {
+        let (size, reason) = match shape.size {
+            Some((w, h)) if w.max(h) <= LARGEST_NATIVE_SIDE => ((w, h), "the images' own size".to_owned()),
+            _ => {
+                let side = side_for(&recipe.model, shape.median);
+                ((side, side), format!("chosen for images of about {}x{}", shape.median.0, shape.median.1))
+            }
+        };
+        recipe.size = Some(size);
+        origins.insert("size".to_owned(), reason);
+    }
+    if recipe.channels.is_none() {
+        recipe.channels = Some(shape.channels);
+        let colour = if shape.channels == 1 { "the images are gray" } else { "the images have colours" };
+        origins.insert("channels".to_owned(), colour.to_owned());
+    }
+    if recipe.hflip.is_none() {
+        let coloured = recipe.channels == Some(3);
+        recipe.hflip = Some(coloured);
+        let reason = if coloured { "photos may be mirrored" } else { "gray images may be digits or letters" };
+        origins.insert("hflip".to_owned(), reason.to_owned());
+    }
+    Ok(fit_to_few_images(recipe, origins, training_images(recipe, source)))
+}
+
+/// Small data sets get smaller batches and more epochs, where nobody chose them.
+fn fit_to_few_images(recipe: &mut Recipe, origins: &mut Origins, images: usize) -> Vec<String> {
+    let default = Recipe::default();
+    let free = |origins: &Origins, name: &str| origins.get(name).is_none_or(|origin| origin == "default");
+    let mut notes = Vec::new();
+    let mut chosen = |origins: &mut Origins, name: &str, value: u32| {
+        notes.push(format!("{name} {value} chosen for {images} training images"));
+        origins.insert(name.to_owned(), format!("chosen for {images} training images"));
+    };
+    if recipe.batch == default.batch && free(origins, "batch") {
+        let wanted = (images / MIN_STEPS).max(1).ilog2();
+        let batch = (1u32 << wanted.min(16)).clamp(MIN_BATCH, default.batch);
+        if batch != recipe.batch {
+            recipe.batch = batch;
+            chosen(origins, "batch", batch);
+        }
+    }
+    if recipe.epochs == default.epochs && free(origins, "epochs") {
+        let steps = images.div_ceil(recipe.batch as usize).max(1);
+        let epochs = MIN_RUN.div_ceil(steps).clamp(default.epochs as usize, MAX_CHOSEN_EPOCHS) as u32;
+        if epochs != recipe.epochs {
+            recipe.epochs = epochs;
+            chosen(origins, "epochs", epochs);
+        }
+    }
+    notes
+}
+
+/// About how many images there will be to train on.
+fn training_images(recipe: &Recipe, source: &Source) -> usize {
+    let count = |split| source.items().iter().filter(|item| item.split == Some(split)).count();
+    let (val, test) = (count(Split::Val), count(Split::Test));
+    let rest = source.items().len() - val - test;
+    let taken = match (val, test) {
+        (0, 0) => recipe.val_split + recipe.test_split,
+        (0, _) => recipe.val_split,
+        _ => 0.0,
+    };
+    (rest as f64 * f64::from(1.0 - taken)) as usize
+}
+
+/// Input side for images of mixed or large sizes: what each network can learn from in minutes on a few cores.
+fn side_for(model: &str, median: (u32, u32)) -> u32 {
+    let usual = if matches!(model, "keras-cnn" | "resnet9") { 64 } else { 96 };
+    // Scaling small images up only costs time.
+    let own = median.0.max(median.1).next_multiple_of(8);
+    if own == 0 { usual } else { own.clamp(32, usual) }
+}
+
+/// Reads images, telling the observer how far it is.
+pub(crate) fn load(
+    source: &Source,
+    indices: Option<&[usize]>,
+    preprocessing: &Preprocessing,
+    (threads, max_bad): (usize, f32),
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
+) -> Result<ImageSet, PipelineError> {
+    let total = indices.map_or(source.items().len(), <[usize]>::len);
+    let done = AtomicUsize::new(0);
+    // The observer lives on this thread, the images arrive on others.
+    std::thread::scope(|scope| {
+        let (finished, wait) = channel();
+        let done = &done;
+        let loader = scope.spawn(move || {
+            let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
+            let limits = DecodeLimits::default();
+            let options = LoadOptions { threads, limits, max_bad, progress: &progress, stop };
+            let set = ImageSet::load(source, indices, preprocessing, &options);
+            drop(finished);
+            set
+        });
+        let mut told = Ok(());
+        while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(REPORT_EVERY) {
+            let _: &std::sync::mpsc::Receiver<()> = &wait;
+            told = told.and_then(|()| observe(&Event::Loading { done: done.load(Ordering::Relaxed), total }));
+        }
+        let set = loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        told?;
+        observe(&Event::Loading { done: total, total })?;
+        Ok(set)
+    })
+}
+
+/// Images in memory with their splits.
+pub(crate) struct Loaded {
+    pub(crate) set: ImageSet,
+    pub(crate) train: Vec<usize>,
+    pub(crate) val: Vec<usize>,
+    pub(crate) test: Vec<usize>,
+}
+
+/// Reads, splits and normalises a whole data set by a resolved recipe.
+pub(crate) fn load_all(
+    source: &Source,
+    recipe: &Recipe,
+    threads: usize,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
+) -> Result<Loaded, PipelineError> {
+    let (width, height) = recipe.size.expect("the recipe is resolved");
+    let channels = recipe.channels.expect("the recipe is resolved");
+    let preprocessing = Preprocessing::new(width, height, channels, recipe.fit);
+    let mut set = load(source, None, &preprocessing, (threads, recipe.max_bad), stop, observe)?;
+    recipe.fractions().validate()?;
+    set.assign_splits(recipe.fractions(), recipe.seed);
+    let [train, val, test] = [Split::Train, Split::Val, Split::Test].map(|split| set.indices(split));
+    if train.is_empty() {
+        return Err(PipelineError::NoTrainingImages { data: source.name().to_owned() });
+    }
+    if recipe.normalize == Normalize::Dataset {
+        let (mean, std) = set.channel_stats(&train);
+        set.set_normalization(mean, std)?;
+    }
+    Ok(Loaded { set, train, val, test })
+}
+
+/// The unreadable images of a set.
+pub(crate) fn skipped(set: &ImageSet) -> Vec<SkippedImage> {
+    let copy = |s: &ocelli_datasets::Skipped| SkippedImage { name: s.name.clone(), reason: s.reason.clone() };
+    set.skipped().iter().map(copy).collect()
+}
+
+/// Preprocessing as a model file holds it.
+pub(crate) fn to_record(pre: &Preprocessing) -> model_file::Preprocessing {
+    let fit = match pre.fit {
+        ocelli_datasets::Fit::Stretch => model_file::Fit::Stretch,
+        ocelli_datasets::Fit::Crop => model_file::Fit::Crop,
+        ocelli_datasets::Fit::Pad => model_file::Fit::Pad,
+    };
+    let Preprocessing { width, height, channels, ref mean, ref std, .. } = *pre;
+    model_file::Preprocessing { width, height, channels, fit, mean: mean.clone(), std: std.clone() }
+}
+
+/// Preprocessing from a model file.
+pub(crate) fn from_record(record: &model_file::Preprocessing) -> Preprocessing {
+    let fit = match record.fit {
+        model_file::Fit::Stretch => ocelli_datasets::Fit::Stretch,
+        model_file::Fit::Crop => ocelli_datasets::Fit::Crop,
+        model_file::Fit::Pad => ocelli_datasets::Fit::Pad,
+    };
+    let model_file::Preprocessing { width, height, channels, ref mean, ref std, .. } = *record;
+    Preprocessing { width, height, channels, fit, mean: mean.clone(), std: std.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(images: usize, change: fn(&mut Recipe, &mut Origins)) -> (u32, u32) {
+        let (mut recipe, mut origins) = (Recipe::default(), Origins::new());
+        change(&mut recipe, &mut origins);
+        fit_to_few_images(&mut recipe, &mut origins, images);
+        recipe.validate().unwrap();
+        (recipe.batch, recipe.epochs)
+    }
+
+    #[test]
+    fn small_sets_get_small_batches_and_more_epochs_unless_chosen() {
+        let default = Recipe::default();
+        let nothing: fn(&mut Recipe, &mut Origins) = |_, _| {};
+        assert_eq!(chosen(60_000, nothing), (default.batch, default.epochs));
+        assert_eq!(chosen(0, nothing), (16, 50));
+        assert_eq!(chosen(144, nothing), (16, 50));
+        for images in 0..8000 {
+            let (batch, epochs) = chosen(images, nothing);
+            assert!((16..=default.batch).contains(&batch) && (default.epochs..=50).contains(&epochs));
+        }
+        let by_hand: fn(&mut Recipe, &mut Origins) = |_, origins| {
+            for name in ["batch", "epochs"] {
+                origins.insert(name.to_owned(), "command line".to_owned());
+            }
+        };
+        assert_eq!(chosen(100, by_hand), (default.batch, default.epochs));
+        assert_eq!(chosen(100, |r, _| (r.batch, r.epochs) = (8, 3)), (8, 3));
+    }
+
+    #[test]
+    fn side_follows_small_images_only() {
+        assert_eq!(side_for("keras-cnn", (4000, 3000)), 64);
+        assert_eq!(side_for("resnet18", (4000, 3000)), 96);
+        assert_eq!(side_for("keras-cnn", (41, 30)), 48);
+        assert_eq!(side_for("keras-cnn", (8, 8)), 32);
+        assert_eq!(side_for("keras-cnn", (0, 0)), 64);
+    }
+}

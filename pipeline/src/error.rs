@@ -1,0 +1,194 @@
+//! The one error type of the pipeline.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ocelli_datasets::{DatasetError, DecodeError, Split};
+use ocelli_engine::EngineError;
+
+/// What can go wrong between a recipe and a trained, evaluated or asked model.
+#[derive(Debug)]
+pub enum PipelineError {
+    /// A setting of a recipe is outside of its range.
+    Recipe {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A recipe file is not TOML or has unknown settings.
+    RecipeFile {
+        /// Line number from 1, where one line is to blame.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The data set cannot be read.
+    Dataset(DatasetError),
+    /// The engine refuses a network, a batch or a model file.
+    Engine(EngineError),
+    /// One image cannot be read.
+    Decode(DecodeError),
+    /// Reading or writing a file failed.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Nothing is left to train on.
+    NoTrainingImages {
+        /// The data set.
+        data: String,
+    },
+    /// More classes than a run can report on.
+    TooManyClasses {
+        /// Classes found.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// No class of the data is a class of the model.
+    NoCommonClass {
+        /// The first few classes of the data.
+        data: String,
+        /// The first few classes of the model.
+        model: String,
+    },
+    /// The split that was asked for holds no image.
+    EmptySplit {
+        /// The split.
+        split: Split,
+        /// The data set.
+        data: String,
+    },
+    /// The loss is no longer a number.
+    Diverged {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// The learning rate of the step.
+        lr: f32,
+        /// The run folder, which keeps the last good weights.
+        run_dir: PathBuf,
+    },
+    /// A folder is no run, or cannot be resumed.
+    Run {
+        /// The folder.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The run has done all its epochs.
+    Finished {
+        /// The run folder.
+        path: PathBuf,
+        /// Epochs that were run.
+        epochs: u32,
+    },
+    /// This build was made without a model.
+    NoShippedModel,
+    /// The caller raised the stop flag before there was anything to keep.
+    Stopped,
+}
+
+impl PipelineError {
+    pub(crate) fn recipe(field: &'static str, reason: impl Into<String>) -> Self {
+        PipelineError::Recipe { field, reason: reason.into() }
+    }
+
+    pub(crate) fn run(path: &Path, reason: impl Into<String>) -> Self {
+        PipelineError::Run { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| PipelineError::Io { path, source }
+    }
+
+    /// Whether the caller asked for something that cannot be, as opposed to something that failed.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. })
+    }
+}
+
+impl fmt::Display for PipelineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PipelineError::Recipe { field, reason } => write!(f, "{field}: {reason}"),
+            PipelineError::RecipeFile { line: Some(line), reason } => {
+                write!(f, "recipe line {line}: {reason}")
+            }
+            PipelineError::RecipeFile { line: None, reason } => write!(f, "recipe: {reason}"),
+            PipelineError::Dataset(error) => error.fmt(f),
+            PipelineError::Engine(error) => error.fmt(f),
+            PipelineError::Decode(error) => error.fmt(f),
+            PipelineError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            PipelineError::NoTrainingImages { data } => {
+                write!(f, "{data}: no images to train on; add some, or lower the val and test fractions")
+            }
+            PipelineError::TooManyClasses { found, limit } => write!(
+                f,
+                "{found} classes found, at most {limit} are possible; is the label column or folder level right?"
+            ),
+            PipelineError::NoCommonClass { data, model } => write!(
+                f,
+                "no class of the data ({data}) is a class of the model ({model}); classes are matched by name, so rename the folders or labels"
+            ),
+            PipelineError::EmptySplit { split, data } => {
+                write!(f, "{data}: no images in the {split} split; choose another split")
+            }
+            PipelineError::Diverged { epoch, lr, run_dir } => write!(
+                f,
+                "the loss is not a number any more in epoch {epoch} at learning rate {lr}; try a lower one, e.g. {}; earlier weights are kept in {}",
+                lr / 10.0,
+                run_dir.display()
+            ),
+            PipelineError::Run { path, reason } => write!(f, "{}: {reason}", path.display()),
+            PipelineError::Finished { path, epochs } => write!(
+                f,
+                "{}: this run has finished after {epochs} epochs; ask for more to extend it, e.g. --epochs {}",
+                path.display(),
+                epochs.saturating_mul(2)
+            ),
+            PipelineError::NoShippedModel => {
+                f.write_str("this build carries no model: train one with `ocelli train`")
+            }
+            PipelineError::Stopped => f.write_str("stopped before there was anything to keep"),
+        }
+    }
+}
+
+impl std::error::Error for PipelineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PipelineError::Io { source, .. } => Some(source),
+            // These three print as their cause does, so the chain goes on below it.
+            PipelineError::Dataset(error) => error.source(),
+            PipelineError::Engine(error) => error.source(),
+            PipelineError::Decode(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<DatasetError> for PipelineError {
+    fn from(error: DatasetError) -> Self {
+        match error {
+            DatasetError::Stopped => PipelineError::Stopped,
+            error => PipelineError::Dataset(error),
+        }
+    }
+}
+
+impl From<EngineError> for PipelineError {
+    fn from(error: EngineError) -> Self {
+        PipelineError::Engine(error)
+    }
+}
+
+impl From<DecodeError> for PipelineError {
+    fn from(error: DecodeError) -> Self {
+        PipelineError::Decode(error)
+    }
+}

@@ -1,0 +1,165 @@
+//! What a run tells its observer, one JSON object a line in `events.jsonl`.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form; raised when a field changes its meaning or goes away.
+const SCHEMA: u32 = 1;
+
+/// One thing that happened. Times are seconds, accuracies and rates fractions of one, epochs and steps count from 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// Images are being read and decoded.
+    Loading {
+        /// Images done.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
+    /// The data set is in memory and split.
+    Dataset {
+        /// Layout that was found, e.g. `class folders`.
+        kind: String,
+        /// Short name.
+        name: String,
+        /// Class names, by index.
+        classes: Vec<String>,
+        /// Images to train on.
+        train: usize,
+        /// Images that choose the best epoch.
+        val: usize,
+        /// Images for the final result.
+        test: usize,
+        /// Unreadable images that were left out.
+        skipped: usize,
+        /// What the reader noticed.
+        notes: Vec<String>,
+        /// Width of the network's input in pixels.
+        width: u32,
+        /// Height of the network's input in pixels.
+        height: u32,
+        /// Channels of the network's input.
+        channels: u8,
+    },
+    /// The network is built.
+    Model {
+        /// Its name.
+        name: String,
+        /// Learnable numbers.
+        parameters: usize,
+        /// Where the run's files are.
+        run_dir: String,
+    },
+    /// A step was done; at most ten a second are reported.
+    Step {
+        /// The epoch.
+        epoch: u32,
+        /// The step within the epoch.
+        step: usize,
+        /// Steps of an epoch.
+        steps: usize,
+        /// Mean training loss of the epoch so far.
+        loss: f32,
+        /// Training images a second over this epoch so far.
+        images_per_second: f32,
+        /// Seconds until the last epoch ends, validation included, from the times so far.
+        eta_s: f32,
+    },
+    /// An epoch was done and its weights saved.
+    Epoch {
+        /// The epoch.
+        epoch: u32,
+        /// Epochs of the run.
+        epochs: u32,
+        /// Learning rate of the last step.
+        lr: f32,
+        /// Mean training loss, on augmented images while the weights moved.
+        train_loss: f32,
+        /// Training accuracy, on the same.
+        train_accuracy: f32,
+        /// Mean validation loss, where there are validation images.
+        val_loss: Option<f32>,
+        /// Validation accuracy, where there are validation images.
+        val_accuracy: Option<f32>,
+        /// Time of the epoch, validation included.
+        seconds: f32,
+        /// Training images a second, validation left out.
+        images_per_second: f32,
+        /// Whether these are the best weights so far.
+        best: bool,
+    },
+    /// Training was stopped from outside; the state after `epoch` is saved.
+    Interrupted {
+        /// The last finished epoch, 0 for none.
+        epoch: u32,
+    },
+    /// A model was evaluated.
+    Evaluated {
+        /// `train`, `val`, `test` or `all`.
+        split: String,
+        /// Images evaluated.
+        images: usize,
+        /// Part of them whose most likely class is right.
+        accuracy: f32,
+        /// Part of them whose class is among the five most likely.
+        top5: f32,
+        /// Mean cross-entropy.
+        loss: f32,
+    },
+    /// A run has finished and its reports are written.
+    Done {
+        /// Where the run's files are.
+        run_dir: String,
+        /// The split of `accuracy`.
+        split: String,
+        /// Accuracy of the best weights on that split.
+        accuracy: f32,
+        /// The epoch of the best weights.
+        best_epoch: u32,
+        /// Epochs that were run.
+        epochs: u32,
+        /// Training time over all sessions of the run.
+        seconds: f32,
+    },
+    /// Something a person should know.
+    Note {
+        /// One line.
+        text: String,
+    },
+}
+
+impl Event {
+    /// The event as one line of JSON without a line break: `{"schema":1,"type":"epoch",...}`.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            schema: u32,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        serde_json::to_string(&Line { schema: SCHEMA, event: self }).expect("events hold plain values only")
+    }
+
+    pub(crate) fn note(text: impl Into<String>) -> Event {
+        Event::Note { text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_line_with_schema_and_type_and_reads_back() {
+        let events = [
+            Event::note("two\nlines \"quoted\""),
+            Event::Step { epoch: 1, step: 2, steps: 3, loss: 0.1, images_per_second: 5.5, eta_s: 0.0 },
+            Event::Interrupted { epoch: 0 },
+        ];
+        for event in events {
+            let line = event.to_json();
+            assert!(line.starts_with("{\"schema\":1,\"type\":\"") && !line.contains('\n'), "{line}");
+            assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
+    }
+}

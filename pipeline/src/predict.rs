@@ -1,0 +1,243 @@
+//! A model that answers: image bytes in, class names and probabilities out.
+
+use std::path::Path;
+
+use ocelli_datasets::{DecodeError, DecodeLimits, Prepared, Preprocessing, decode};
+use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
+use ocelli_engine::{Exec, Inference, softmax};
+use serde::{Deserialize, Serialize};
+
+use crate::data;
+use crate::error::PipelineError;
+use crate::metrics::ranking;
+
+/// Largest batch of a predictor; see [`batch_for`].
+const MAX_BATCH: usize = 256;
+/// Floats of input in a batch (4 MiB): larger batches are no faster and cost memory.
+const BATCH_FLOATS: usize = 1 << 20;
+/// Smallest largest batch, for the sake of large images on many cores.
+const MIN_BATCH: usize = 8;
+
+/// The model that ships with the program; empty in a build that was made before it.
+const SHIPPED: &[u8] = include_bytes!("../../weights/fashion-mnist-keras-cnn.ocelli");
+
+/// One class with its probability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Class name.
+    pub label: String,
+    /// Index of the class in the model.
+    pub index: usize,
+    /// Probability in 0..=1.
+    pub probability: f32,
+}
+
+/// What a model says about one image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Name of the most likely class.
+    pub label: String,
+    /// Its index in the model.
+    pub index: usize,
+    /// Its probability in 0..=1.
+    pub probability: f32,
+    /// The most likely classes, most likely first; as many as were asked for, at least one.
+    pub top: Vec<Ranked>,
+}
+
+/// The half of prediction that needs no model: from the bytes of an image file to the network's pixels. Cheap to
+/// clone, so that every thread of a server can have one.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    preprocessing: Preprocessing,
+    limits: DecodeLimits,
+}
+
+impl Decoder {
+    /// The decoder of a model, with the default limits.
+    pub fn new(meta: &ModelMeta) -> Self {
+        Decoder { preprocessing: data::from_record(&meta.preprocessing), limits: DecodeLimits::default() }
+    }
+
+    /// The same decoder with other limits on what it takes.
+    pub fn with_limits(self, limits: DecodeLimits) -> Self {
+        Decoder { limits, ..self }
+    }
+
+    /// Decodes and resizes one image file, exactly as training and evaluation do.
+    ///
+    /// # Errors
+    /// [`DecodeError`] says what is wrong with the image.
+    pub fn prepare(&self, bytes: &[u8]) -> Result<Prepared, DecodeError> {
+        self.preprocessing.resize(&decode(bytes, &self.limits)?)
+    }
+}
+
+/// A model ready to answer. An image gets the same bits alone or in any batch.
+pub struct Predictor {
+    inference: Inference,
+    decoder: Decoder,
+    meta: ModelMeta,
+    version: String,
+    exec: Exec,
+    parameters: usize,
+    /// Input of a batch, `[batch][h][w][c]`.
+    images: Vec<f32>,
+    /// Logits of a batch, `[batch][classes]`.
+    logits: Vec<f32>,
+}
+
+impl Predictor {
+    /// Opens a model file, or the best weights of a run folder, for `threads` threads (0 for all cores).
+    ///
+    /// # Errors
+    /// Those of [`open_model`] and [`Predictor::from_model_file`].
+    pub fn open(path: &Path, threads: usize) -> Result<Self, PipelineError> {
+        Predictor::from_model_file(open_model(path)?, threads)
+    }
+
+    /// The model that ships with the program.
+    ///
+    /// # Errors
+    /// [`PipelineError::NoShippedModel`] in a build without one.
+    pub fn shipped(threads: usize) -> Result<Self, PipelineError> {
+        Predictor::from_model_file(shipped_model()?, threads)
+    }
+
+    /// A predictor from a model in memory.
+    ///
+    /// # Errors
+    /// [`PipelineError::Engine`] for a network or a number of threads that the engine refuses,
+    /// [`PipelineError::Dataset`] for preprocessing that makes no sense.
+    pub fn from_model_file(file: ModelFile, threads: usize) -> Result<Self, PipelineError> {
+        let exec = Exec::new(threads)?;
+        let decoder = Decoder::new(&file.meta);
+        decoder.preprocessing.validate()?;
+        let batch = batch_for(decoder.preprocessing.len());
+        let inference = Inference::new(&file.model, batch, &exec)?;
+        // What only a resumed run needs is no part of the model's identity.
+        let file = ModelFile { training: None, ..file };
+        let version = version_id(&file.content_hash()?);
+        let images = vec![0.0; batch * inference.input_len()];
+        let logits = vec![0.0; batch * inference.classes()];
+        let parameters = file.model.layout().count();
+        Ok(Predictor { inference, decoder, meta: file.meta, version, exec, parameters, images, logits })
+    }
+
+    /// Decodes one image file and says what it shows; `top_k` is held to 1 and the number of classes.
+    ///
+    /// # Errors
+    /// [`PipelineError::Decode`] says what is wrong with the image.
+    pub fn predict_bytes(&mut self, bytes: &[u8], top_k: usize) -> Result<Prediction, PipelineError> {
+        let prepared = self.decoder.prepare(bytes)?;
+        let mut answers = self.predict_prepared(std::slice::from_ref(&prepared), top_k)?;
+        Ok(answers.pop().expect("one image has one answer"))
+    }
+
+    /// Says what any number of images show, in their order; `top_k` is held to 1 and the number of classes.
+    ///
+    /// # Errors
+    /// [`PipelineError::Decode`] for an image that another model's decoder prepared.
+    pub fn predict_prepared(
+        &mut self,
+        images: &[Prepared],
+        top_k: usize,
+    ) -> Result<Vec<Prediction>, PipelineError> {
+        let (len, classes) = (self.inference.input_len(), self.inference.classes());
+        let top_k = top_k.clamp(1, classes);
+        let pre = &self.decoder.preprocessing;
+        if let Some(other) = images.iter().find(|image| image.pixels.len() != len) {
+            let Preprocessing { width, height, channels, .. } = *pre;
+            let values = other.pixels.len();
+            return Err(DecodeError::BadShape { width, height, channels, values }.into());
+        }
+        let mut answers = Vec::with_capacity(images.len());
+        let mut probabilities = vec![0.0; classes];
+        for batch in images.chunks(self.inference.batch()) {
+            for (image, x) in batch.iter().zip(self.images.chunks_exact_mut(len)) {
+                pre.normalize(image, x);
+            }
+            let n = batch.len();
+            let logits = &mut self.logits[..n * classes];
+            self.inference.run(&self.images[..n * len], n, logits)?;
+            for row in logits.chunks_exact(classes) {
+                softmax(row, &mut probabilities);
+                answers.push(prediction(row, &probabilities, &self.meta.classes, top_k));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The decoder of this model, to prepare images on other threads.
+    pub fn decoder(&self) -> Decoder {
+        self.decoder.clone()
+    }
+
+    /// What the model file says about the model.
+    pub fn meta(&self) -> &ModelMeta {
+        &self.meta
+    }
+
+    /// The first 12 hexadecimal digits of the model's SHA-256.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where it runs: instruction set and threads.
+    pub fn exec(&self) -> Exec {
+        self.exec
+    }
+
+    /// Learnable numbers of the network.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Most images that go through the network at once; more are split.
+    pub fn batch(&self) -> usize {
+        self.inference.batch()
+    }
+}
+
+/// The answer for one image from its logits and probabilities.
+fn prediction(logits: &[f32], probabilities: &[f32], classes: &[String], top_k: usize) -> Prediction {
+    let ranked =
+        |index: usize| Ranked { label: classes[index].clone(), index, probability: probabilities[index] };
+    let top: Vec<Ranked> = ranking(logits, top_k).into_iter().map(ranked).collect();
+    let Ranked { label, index, probability } = top[0].clone();
+    Prediction { label, index, probability, top }
+}
+
+/// A batch for images of `input_len` floats that keeps all cores busy without taking gigabytes.
+pub(crate) fn batch_for(input_len: usize) -> usize {
+    (BATCH_FLOATS / input_len.max(1)).clamp(MIN_BATCH, MAX_BATCH)
+}
+
+/// Reads a model file, or `weights/best.ocelli` of a run folder.
+///
+/// # Errors
+/// [`PipelineError::Engine`] for anything that is no model file of this version; [`PipelineError::Run`] for a folder
+/// without a model.
+pub fn open_model(path: &Path) -> Result<ModelFile, PipelineError> {
+    if !path.is_dir() {
+        return Ok(ModelFile::load(path)?);
+    }
+    let best = path.join("weights").join("best.ocelli");
+    if !best.is_file() {
+        let reason =
+            "no weights/best.ocelli in this folder; give a model file, or a run that finished an epoch";
+        return Err(PipelineError::run(path, reason));
+    }
+    Ok(ModelFile::load(&best)?)
+}
+
+/// The model that ships with the program.
+///
+/// # Errors
+/// [`PipelineError::NoShippedModel`] in a build without one.
+pub fn shipped_model() -> Result<ModelFile, PipelineError> {
+    if SHIPPED.is_empty() {
+        return Err(PipelineError::NoShippedModel);
+    }
+    Ok(ModelFile::from_bytes(SHIPPED)?)
+}

@@ -1,0 +1,428 @@
+//! The epochs of a run: train, validate, save; then the final evaluation and its reports.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ocelli_datasets::rng::{shuffle, split_mix64};
+use ocelli_datasets::{Augment, Source};
+use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, TrainingState};
+use ocelli_engine::{Exec, Inference, Trainer};
+
+use crate::card::Card;
+use crate::charts;
+use crate::data::Loaded;
+use crate::error::PipelineError;
+use crate::evaluate::{Job, evaluated};
+use crate::event::Event;
+use crate::feed::{Flow, feed};
+use crate::metrics::Evaluation;
+use crate::predict::batch_for;
+use crate::progress::{EpochRow, Progress};
+use crate::recipe::Recipe;
+use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
+use crate::schedule;
+use crate::train::Outcome;
+
+/// Time between two reports of steps.
+const STEP_EVERY: Duration = Duration::from_millis(100);
+
+/// What random numbers are drawn for: one seed serves several purposes that must not share numbers.
+const ORDER: u64 = 1;
+const AUGMENT: u64 = 2;
+
+/// A run in work. Order and augmentation are functions of seed, epoch and image, dropout of seed and step: between two
+/// epochs weights, moments, step and [`Progress`] are all there is to know.
+pub(crate) struct Session<'a> {
+    pub(crate) folder: RunFolder,
+    pub(crate) recipe: Recipe,
+    pub(crate) dataset: DatasetRecord,
+    pub(crate) loaded: Loaded,
+    pub(crate) meta: ModelMeta,
+    pub(crate) trainer: Trainer,
+    pub(crate) exec: Exec,
+    pub(crate) progress: Progress,
+    pub(crate) reporter: Reporter<'a>,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// What the steps of one epoch gave.
+struct EpochStats {
+    lr: f32,
+    loss: f32,
+    accuracy: f32,
+    images_per_second: f32,
+}
+
+/// Sums over the steps of an epoch so far.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    correct: usize,
+    images: usize,
+    steps: usize,
+    lr: f32,
+}
+
+impl Session<'_> {
+    /// Says what is trained on what.
+    pub(crate) fn introduce(&mut self, source: &Source) -> Result<(), PipelineError> {
+        let pre = self.loaded.set.preprocessing();
+        let dataset = Event::Dataset {
+            kind: source.kind().to_owned(),
+            name: source.name().to_owned(),
+            classes: source.classes().to_vec(),
+            train: self.loaded.train.len(),
+            val: self.loaded.val.len(),
+            test: self.loaded.test.len(),
+            skipped: self.loaded.set.skipped().len(),
+            notes: source.notes().to_vec(),
+            width: pre.width,
+            height: pre.height,
+            channels: pre.channels,
+        };
+        let model = Event::Model {
+            name: self.recipe.model.clone(),
+            parameters: self.trainer.model().layout().count(),
+            run_dir: self.folder.path().display().to_string(),
+        };
+        self.reporter.report(&dataset)?;
+        for skipped in self.loaded.set.skipped() {
+            self.reporter.note(format!("left out {}: {}", skipped.name, skipped.reason))?;
+        }
+        self.reporter.report(&model)?;
+        if self.loaded.val.is_empty() {
+            self.reporter
+                .note("no validation images: the best epoch is the one with the lowest training loss")?;
+        }
+        Ok(())
+    }
+
+    /// Runs the epochs that are left, then evaluates the best weights.
+    pub(crate) fn fit(mut self) -> Result<Outcome, PipelineError> {
+        let patience = self.recipe.patience;
+        let patient = |progress: &Progress| patience == 0 || progress.since_best < patience;
+        while self.progress.epochs_done() < self.recipe.epochs && patient(&self.progress) {
+            if !self.epoch()? {
+                return self.interrupted();
+            }
+            if !patient(&self.progress) && self.progress.epochs_done() < self.recipe.epochs {
+                let text = format!("stopped early: no better epoch in the last {patience}");
+                self.reporter.note(text)?;
+            }
+        }
+        match self.finish() {
+            Err(PipelineError::Stopped) => self.interrupted(),
+            other => other,
+        }
+    }
+
+    /// One epoch, from the order of the images to the files; false when the stop flag broke it off.
+    fn epoch(&mut self) -> Result<bool, PipelineError> {
+        let epoch = self.progress.epochs_done() + 1;
+        let start = Instant::now();
+        let Some(stats) = self.steps(epoch)? else { return Ok(false) };
+        let diverged = |lr| PipelineError::Diverged { epoch, lr, run_dir: self.folder.path().to_owned() };
+        if !self.trainer.model().params().iter().all(|w| w.is_finite()) {
+            return Err(diverged(stats.lr));
+        }
+        let val = match self.validate() {
+            Err(PipelineError::Stopped) => return Ok(false),
+            val => val?,
+        };
+        if val.as_ref().is_some_and(|val| !val.loss.is_finite()) {
+            return Err(diverged(stats.lr));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let best = self.progress.add(EpochRow {
+            epoch,
+            seconds: self.progress.seconds() + seconds,
+            lr: stats.lr.into(),
+            train_loss: stats.loss.into(),
+            train_accuracy: stats.accuracy.into(),
+            val_loss: val.as_ref().map(|val| val.loss.into()),
+            val_accuracy: val.as_ref().map(|val| val.accuracy.into()),
+        });
+        self.meta.provenance.epochs = epoch;
+        if best {
+            self.save_best(val.clone())?;
+        }
+        // After best.ocelli: killed in between, the epoch is done again and finds the same best weights.
+        self.save_last()?;
+        self.folder.write("results.csv", &self.progress.to_csv())?;
+        let curves = charts::curves(&self.meta.name, &self.progress.history, self.progress.best_epoch);
+        self.folder.write("curves.svg", &curves)?;
+        self.reporter.report(&Event::Epoch {
+            epoch,
+            epochs: self.recipe.epochs,
+            lr: stats.lr,
+            train_loss: stats.loss,
+            train_accuracy: stats.accuracy,
+            val_loss: val.as_ref().map(|val| val.loss),
+            val_accuracy: val.as_ref().map(|val| val.accuracy),
+            seconds: seconds as f32,
+            images_per_second: stats.images_per_second,
+            best,
+        })?;
+        Ok(true)
+    }
+
+    /// The steps of an epoch; `None` when the stop flag broke it off.
+    fn steps(&mut self, epoch: u32) -> Result<Option<EpochStats>, PipelineError> {
+        let batch = (self.recipe.batch as usize).min(self.loaded.train.len());
+        let order = epoch_order(&self.loaded.train, self.recipe.seed, epoch, batch);
+        let steps = order.len().div_ceil(batch);
+        let first_step = u64::from(epoch - 1) * steps as u64;
+        let all_steps = u64::from(self.recipe.epochs) * steps as u64;
+        let augment = Augment {
+            hflip: self.recipe.hflip.expect("the recipe is resolved")
+                && Augment::new(self.recipe.augment).hflip,
+            ..Augment::new(self.recipe.augment)
+        };
+        let Session { recipe, loaded, trainer, reporter, progress, stop, folder, .. } = self;
+        let set = &loaded.set;
+        let fill = |index: usize, x: &mut [f32]| {
+            let key = key(&[recipe.seed, AUGMENT, u64::from(epoch), set.source_index(index) as u64]);
+            set.fill_augmented(index, &augment, key, x);
+        };
+        // Epochs that are over say how long an epoch takes with its validation.
+        let epochs_left = f64::from(recipe.epochs - epoch);
+        let past_epoch = progress.seconds() / f64::from(progress.epochs_done().max(1));
+        let start = Instant::now();
+        let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
+        let mut labels: Vec<u32> = Vec::with_capacity(batch);
+        let mut stopped = false;
+        feed(&order, batch, set.preprocessing().len(), fill, |indices, x| {
+            if stop.load(Ordering::Relaxed) {
+                stopped = true;
+                return Ok(Flow::Stop);
+            }
+            labels.clear();
+            labels.extend(indices.iter().map(|&i| set.class(i)));
+            let lr = schedule::lr(recipe, first_step + sums.steps as u64, all_steps);
+            let stats = trainer.step(x, &labels, lr)?;
+            if !stats.loss.is_finite() {
+                return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
+            }
+            sums.add(stats.loss, stats.correct, indices.len(), lr);
+            let now = Instant::now();
+            if sums.steps == steps || reported.is_none_or(|last| now - last >= STEP_EVERY) {
+                reported = Some(now);
+                let seconds = (now - start).as_secs_f64();
+                let whole = (seconds / sums.steps as f64 * steps as f64).max(past_epoch);
+                reporter.report(&Event::Step {
+                    epoch,
+                    step: sums.steps,
+                    steps,
+                    loss: sums.mean_loss(),
+                    images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
+                    eta_s: (whole * (1.0 + epochs_left) - seconds).max(0.0) as f32,
+                })?;
+            }
+            Ok(Flow::Go)
+        })?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok((!stopped).then(|| EpochStats {
+            lr: sums.lr,
+            loss: sums.mean_loss(),
+            accuracy: (sums.correct as f64 / sums.images.max(1) as f64) as f32,
+            images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
+        }))
+    }
+
+    /// Quality on the validation images, where there are any.
+    fn validate(&self) -> Result<Option<Metrics>, PipelineError> {
+        if self.loaded.val.is_empty() {
+            return Ok(None);
+        }
+        let mut inference = self.inference(self.trainer.model())?;
+        let map = self.identity();
+        let tally = self.job(&self.loaded.val, "val", &map).tally(&mut inference, self.stop)?;
+        Ok(Some(tally.metrics("val")))
+    }
+
+    fn inference(&self, model: &ocelli_engine::Model) -> Result<Inference, PipelineError> {
+        let batch = batch_for(self.loaded.set.preprocessing().len());
+        Ok(Inference::new(model, batch, &self.exec)?)
+    }
+
+    /// In a run, classes of the data are classes of the model.
+    fn identity(&self) -> Vec<Option<usize>> {
+        (0..self.meta.classes.len()).map(Some).collect()
+    }
+
+    fn job<'s>(&'s self, indices: &'s [usize], split: &'s str, map: &'s [Option<usize>]) -> Job<'s> {
+        Job { set: &self.loaded.set, indices, map, classes: &self.meta.classes, split }
+    }
+
+    pub(crate) fn write_dataset(&self) -> Result<(), PipelineError> {
+        self.folder.write("dataset.json", &pretty(&self.dataset))
+    }
+
+    /// Writes `weights/last.ocelli`: everything that [`crate::resume`] goes on from.
+    pub(crate) fn save_last(&self) -> Result<(), PipelineError> {
+        let training = TrainingState {
+            optimizer: self.recipe.optimizer.to_string(),
+            step: self.trainer.steps(),
+            moments: self.trainer.moments().into_iter().map(<[f32]>::to_vec).collect(),
+            extra: self.progress.to_json(),
+        };
+        let (model, meta) = (self.trainer.model().clone(), self.meta.clone());
+        ModelFile { model, meta, training: Some(training) }.save(&self.folder.last())?;
+        Ok(())
+    }
+
+    fn save_best(&self, metrics: Option<Metrics>) -> Result<(), PipelineError> {
+        let meta = ModelMeta { metrics, ..self.meta.clone() };
+        ModelFile { model: self.trainer.model().clone(), meta, training: None }.save(&self.folder.best())?;
+        Ok(())
+    }
+
+    fn interrupted(mut self) -> Result<Outcome, PipelineError> {
+        let epoch = self.progress.epochs_done();
+        self.reporter.report(&Event::Interrupted { epoch })?;
+        Ok(self.outcome(None))
+    }
+
+    fn outcome(&self, evaluation: Option<Evaluation>) -> Outcome {
+        Outcome {
+            run_dir: self.folder.path().to_owned(),
+            best: self.folder.best(),
+            interrupted: evaluation.is_none(),
+            evaluation,
+            epochs_done: self.progress.epochs_done(),
+            best_epoch: self.progress.best_epoch,
+        }
+    }
+
+    /// Evaluates `weights/best.ocelli` as it is on the disk and writes the reports.
+    fn finish(&mut self) -> Result<Outcome, PipelineError> {
+        let mut file = ModelFile::load(&self.folder.best())?;
+        let Loaded { train, val, test, .. } = &self.loaded;
+        let (indices, split) = match (test.is_empty(), val.is_empty()) {
+            (false, _) => (test, "test"),
+            (true, false) => (val, "val"),
+            (true, true) => (train, "train"),
+        };
+        let map = self.identity();
+        let mut inference = self.inference(&file.model)?;
+        let mut evaluation = self.job(indices, split, &map).run(&mut inference, self.stop)?;
+        match split {
+            "test" => {}
+            "val" => evaluation.notes.push("no test images: the same images chose the best epoch".to_owned()),
+            _ => evaluation.notes.push("no held-out images: expect less on new ones".to_owned()),
+        }
+        for text in evaluation.notes.clone() {
+            self.reporter.note(text)?;
+        }
+        file.meta.metrics = (split != "train").then(|| Metrics {
+            accuracy: evaluation.accuracy,
+            top5: evaluation.top5,
+            loss: evaluation.loss,
+            split: split.to_owned(),
+            images: evaluation.images as u64,
+        });
+        let hash = file.save(&self.folder.best())?;
+        self.write_reports(&file, hash, &evaluation)?;
+        self.reporter.report(&evaluated(&evaluation))?;
+        self.reporter.report(&Event::Done {
+            run_dir: self.folder.path().display().to_string(),
+            split: split.to_owned(),
+            accuracy: evaluation.accuracy,
+            best_epoch: self.progress.best_epoch.unwrap_or(0),
+            epochs: self.progress.epochs_done(),
+            seconds: self.progress.seconds() as f32,
+        })?;
+        Ok(self.outcome(Some(evaluation)))
+    }
+
+    fn write_reports(
+        &self,
+        file: &ModelFile,
+        hash: [u8; 32],
+        evaluation: &Evaluation,
+    ) -> Result<(), PipelineError> {
+        let name = &self.meta.name;
+        self.folder.write("confusion_matrix.csv", &evaluation.confusion_csv())?;
+        self.folder.write("confusion_matrix.svg", &charts::confusion_matrix(name, evaluation))?;
+        self.folder.write("predictions.csv", &evaluation.predictions_csv())?;
+        let card = Card {
+            meta: &file.meta,
+            hash,
+            parameters: file.model.layout().count(),
+            dataset: &self.dataset,
+            progress: &self.progress,
+            evaluation,
+        };
+        self.folder.write("README.md", &card.to_markdown())?;
+        // Last: its presence says that the run is finished.
+        self.folder.write("evaluation.json", &pretty(evaluation))
+    }
+}
+
+impl Sums {
+    fn add(&mut self, loss: f32, correct: usize, images: usize, lr: f32) {
+        self.loss += f64::from(loss) * images as f64;
+        self.correct += correct;
+        self.images += images;
+        self.steps += 1;
+        self.lr = lr;
+    }
+
+    fn mean_loss(&self) -> f32 {
+        (self.loss / self.images.max(1) as f64) as f32
+    }
+}
+
+/// The training images in the order of an epoch. A single image left over for the last batch is dropped, another one in
+/// every epoch: batch statistics of one image are those of no population.
+fn epoch_order(train: &[usize], seed: u64, epoch: u32, batch: usize) -> Vec<usize> {
+    let mut order = train.to_vec();
+    shuffle(&mut order, key(&[seed, ORDER, u64::from(epoch)]));
+    if batch > 1 && order.len() > batch && order.len() % batch == 1 {
+        order.pop();
+    }
+    order
+}
+
+/// A number that depends on every part and on their order.
+fn key(parts: &[u64]) -> u64 {
+    parts.iter().fold(0, |state, part| split_mix64(&mut (state ^ part)))
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain values with text keys") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_use_every_image_once_but_for_a_lone_last_one() {
+        for n in [1usize, 2, 3, 15, 16, 17, 33, 100] {
+            for batch in [1usize, 2, 16, 40] {
+                let train: Vec<usize> = (100..100 + n).collect();
+                let order = epoch_order(&train, 1, 1, batch);
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                assert_eq!(sorted.len(), order.len());
+                let lone = batch > 1 && n > batch && n % batch == 1;
+                assert_eq!(order.len(), n - usize::from(lone));
+                let last = order.len() - (order.len() - 1) / batch * batch;
+                assert!(last > 1 || batch == 1 || n == 1);
+            }
+        }
+        let train: Vec<usize> = (0..50).collect();
+        assert_eq!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 1, 1, 8));
+        assert_ne!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 1, 2, 8));
+        assert_ne!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 2, 1, 8));
+    }
+
+    #[test]
+    fn keys_differ_in_every_part() {
+        let keys: std::collections::BTreeSet<u64> =
+            (0..20).flat_map(|a| (0..20).flat_map(move |b| (0..20).map(move |c| key(&[a, b, c])))).collect();
+        assert_eq!(keys.len(), 8000);
+    }
+}

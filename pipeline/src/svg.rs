@@ -1,0 +1,187 @@
+//! A little SVG: an element writer, colours for light and dark pages, and escaping.
+
+use std::fmt::Write as _;
+
+/// Text and line colours follow the page; blue and vermilion (Okabe and Ito, 2008) are told apart by colour-blind
+/// people, and the validation line is dashed too.
+const STYLE: &str = "\
+svg{background:#fff;color:#1b1f24;font:12px system-ui,sans-serif}\
+text{fill:currentColor}.title{font-size:15px;font-weight:600}.small{font-size:10px}\
+.axis{stroke:currentColor;stroke-width:1;fill:none}.grid{stroke:currentColor;stroke-opacity:.15}\
+.train{stroke:#0072b2;fill:none;stroke-width:2}.val{stroke:#d55e00;fill:none;stroke-width:2;stroke-dasharray:6 3}\
+.dot-train{fill:#0072b2}.dot-val{fill:#d55e00}.best{stroke:currentColor;stroke-dasharray:2 3}\
+.empty{fill:currentColor;fill-opacity:.05}\
+@media(prefers-color-scheme:dark){svg{background:#15181c;color:#e6e8eb}\
+.train{stroke:#56b4e9}.dot-train{fill:#56b4e9}.val{stroke:#e69f00}.dot-val{fill:#e69f00}}";
+
+/// Where a text hangs on its point.
+#[derive(Clone, Copy)]
+pub(crate) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A drawing in the making.
+pub(crate) struct Svg {
+    text: String,
+}
+
+impl Svg {
+    /// A drawing of some pixels with a title that screen readers say.
+    pub(crate) fn new(width: f64, height: f64, title: &str) -> Self {
+        let mut svg = Svg { text: String::new() };
+        svg.push(format_args!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" role=\"img\">\n<title>{2}</title>\n<style>{STYLE}</style>\n",
+            round(width),
+            round(height),
+            escape(title),
+        ));
+        svg
+    }
+
+    pub(crate) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+        let [x1, y1, x2, y2] = [from.0, from.1, to.0, to.1].map(round);
+        self.push(format_args!(
+            "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>\n"
+        ));
+    }
+
+    pub(crate) fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
+        let points: Vec<String> = points.iter().map(|&(x, y)| format!("{},{}", round(x), round(y))).collect();
+        self.push(format_args!("<polyline class=\"{class}\" points=\"{}\"/>\n", points.join(" ")));
+    }
+
+    pub(crate) fn circle(&mut self, class: &str, centre: (f64, f64), radius: f64) {
+        let [x, y, r] = [centre.0, centre.1, radius].map(round);
+        self.push(format_args!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{r}\"/>\n"));
+    }
+
+    /// A rectangle with a style or class attribute and what a pointer resting on it shows.
+    pub(crate) fn rect(&mut self, paint: &str, corner: (f64, f64), size: (f64, f64), hover: &str) {
+        let [x, y, w, h] = [corner.0, corner.1, size.0, size.1].map(round);
+        self.push(format_args!(
+            "<rect {paint} x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\"><title>{}</title></rect>\n",
+            escape(hover)
+        ));
+    }
+
+    pub(crate) fn label(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
+        self.styled_label(&format!("class=\"{class}\""), at, anchor, text);
+    }
+
+    /// A text with attributes of its own.
+    pub(crate) fn styled_label(&mut self, attributes: &str, at: (f64, f64), anchor: Anchor, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let [x, y] = [at.0, at.1].map(round);
+        self.push(format_args!(
+            "<text {attributes} x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>\n",
+            escape(text)
+        ));
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.text.push_str("</svg>\n");
+        self.text
+    }
+
+    fn push(&mut self, piece: std::fmt::Arguments) {
+        self.text.write_fmt(piece).expect("writing to a string cannot fail");
+    }
+}
+
+/// Tenths of a pixel are enough, and keep files small.
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Text for elements and attributes; characters that XML 1.0 forbids become U+FFFD.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            c if c.is_control() && !"\t\n\r".contains(c) => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A text of at most `limit` characters.
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Checks that a text is one well-formed XML element tree of the small kind that this module writes, and gives
+    /// the names of its elements.
+    pub(crate) fn elements(xml: &str) -> Vec<String> {
+        let (mut open, mut all, mut rest) = (Vec::new(), Vec::new(), xml);
+        while let Some(at) = rest.find('<') {
+            check_text(&rest[..at]);
+            let end = at + rest[at..].find('>').expect("an unclosed tag");
+            let tag = &rest[at + 1..end];
+            rest = &rest[end + 1..];
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(open.pop().as_deref(), Some(name));
+                continue;
+            }
+            let (tag, empty) = tag.strip_suffix('/').map_or((tag, false), |tag| (tag, true));
+            let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase()), "{name}");
+            // Quotes pair up, and every odd piece is a value.
+            let pieces: Vec<&str> = attributes.split('"').collect();
+            assert!(pieces.len() % 2 == 1, "{attributes}");
+            for pair in pieces.chunks_exact(2) {
+                assert!(pair[0].ends_with('='), "{attributes}");
+                check_text(pair[1]);
+            }
+            all.push(name.to_owned());
+            if !empty {
+                open.push(name.to_owned());
+            }
+        }
+        assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} {rest}");
+        assert!(!xml.contains("NaN") && !xml.contains("inf\""), "a number is missing");
+        all
+    }
+
+    fn check_text(text: &str) {
+        for (at, _) in text.match_indices('&') {
+            let known = ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;"];
+            assert!(known.iter().any(|k| text[at..].starts_with(k)), "{text}");
+        }
+        assert!(text.chars().all(|c| !c.is_control() || "\t\n\r".contains(c)));
+    }
+
+    #[test]
+    fn hostile_texts_stay_texts() {
+        let hostile = "</text><script>alert(\"1\")</script>&'\u{0}\u{ffff}";
+        let mut svg = Svg::new(10.0, 10.0, hostile);
+        svg.label("small", (1.0, 2.0), Anchor::Middle, hostile);
+        svg.rect("class=\"empty\"", (0.0, 0.0), (1.0, 1.0), hostile);
+        assert_eq!(elements(&svg.finish()), ["svg", "title", "style", "text", "rect", "title"]);
+    }
+
+    #[test]
+    fn shorten_counts_characters() {
+        assert_eq!(shorten("äöü", 3), "äöü");
+        assert_eq!(shorten("äöüß", 3), "äö…");
+    }
+}

@@ -1,0 +1,316 @@
+//! Starting and resuming runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ocelli_datasets::{ImageSet, Source, Split};
+use ocelli_engine::model_file::{ModelFile, ModelMeta, Provenance};
+use ocelli_engine::{AdamConfig, Exec, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
+
+use crate::data::{self, Data, Loaded};
+use crate::error::PipelineError;
+use crate::event::Event;
+use crate::metrics::Evaluation;
+use crate::progress::Progress;
+use crate::recipe::{ClassWeights, OptimizerKind, Origins, Recipe};
+use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
+use crate::session::Session;
+
+/// What to train, on what, and where the run goes.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// The images.
+    pub data: Data,
+    /// The recipe; what it leaves open is chosen from the data.
+    pub recipe: Recipe,
+    /// Where each setting came from.
+    pub origins: Origins,
+    /// Folder in which the run's folder is made.
+    pub runs_dir: PathBuf,
+    /// Name of the run; the data set's where there is none.
+    pub name: Option<String>,
+}
+
+/// What a run has come to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Everything that the run left behind.
+    pub run_dir: PathBuf,
+    /// The best weights. Not there when training was interrupted in its first epoch.
+    pub best: PathBuf,
+    /// How well the best weights do on the test split, or on val or train where there is none before; its `split` says
+    /// which. `None` when training was interrupted.
+    pub evaluation: Option<Evaluation>,
+    /// Whether the stop flag ended training; [`resume`] goes on after the last finished epoch.
+    pub interrupted: bool,
+    /// Finished epochs.
+    pub epochs_done: u32,
+    /// The epoch of the best weights.
+    pub best_epoch: Option<u32>,
+}
+
+/// Trains a model in a new run folder.
+///
+/// After every epoch the folder holds all that [`resume`] needs. When `stop` is raised, the current batch is finished
+/// and the state after the last finished epoch is what is kept; the steps of the broken epoch are done again.
+///
+/// # Errors
+/// Those of the recipe, the data set, the engine and the file system; [`PipelineError::Diverged`] when the loss is no
+/// longer a number; [`PipelineError::Stopped`] when `stop` was raised before training began, and no folder is left then.
+pub fn train(
+    options: &TrainOptions,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<Outcome, PipelineError> {
+    options.recipe.validate()?;
+    let exec = Exec::new(options.recipe.threads as usize)?;
+    let mut reporter = Reporter::new(observe);
+    let (mut recipe, mut origins) = (options.recipe.clone(), options.origins.clone());
+    let source = options.data.open()?;
+    for text in data::resolve(&mut recipe, &mut origins, &source)? {
+        reporter.note(text)?;
+    }
+    recipe.validate()?;
+    // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
+    let model = Model::init(network(&recipe, source.classes().len())?, recipe.seed)?;
+    let path = recorded_path(&options.data)?;
+    let name = options.name.as_deref().unwrap_or(source.name());
+    let folder = RunFolder::create(&options.runs_dir, name)?;
+
+    let loaded = data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event));
+    let loaded = loaded.inspect_err(|_| folder.clone().discard())?;
+    let dataset = record(&source, &loaded, path);
+    let text = recipe.to_toml(&origins);
+    let meta = ModelMeta {
+        name: folder_name(&folder),
+        classes: source.classes().to_vec(),
+        preprocessing: data::to_record(loaded.set.preprocessing()),
+        metrics: None,
+        provenance: Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: recipe.seed,
+            data_name: source.name().to_owned(),
+            data_hash: loaded.set.digest(),
+            recipe: text.clone(),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            epochs: 0,
+            parent: None,
+        },
+    };
+    let trainer = Trainer::new(model, train_config(&recipe, &loaded), &exec);
+    let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
+    folder.write("recipe.toml", &text)?;
+    folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
+    reporter.open(&folder)?;
+    let progress = Progress::default();
+    let mut session =
+        Session { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    session.write_dataset()?;
+    session.save_last()?;
+    session.introduce(&source)?;
+    session.fit()
+}
+
+/// Goes on with a run that was interrupted or killed, to the same bits as if it had not been; with `epochs` above those
+/// of the run, extends it.
+///
+/// A finished run that is extended begins a new count of patience. Its schedule is stretched to the new number of
+/// epochs, so the learning rate goes up again to where the longer schedule has it.
+///
+/// # Errors
+/// [`PipelineError::Finished`] for a finished run without more `epochs`; [`PipelineError::Run`] for a folder that is no
+/// run, whose data set has changed, or in which another process is training; and those of [`train`].
+pub fn resume(
+    run_dir: &Path,
+    epochs: Option<u32>,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<Outcome, PipelineError> {
+    let folder = RunFolder::open(run_dir)?;
+    let mut text = folder.read("recipe.toml")?;
+    let mut recipe = Recipe::from_toml(&text)?;
+    recipe.validate()?;
+    if !folder.last().is_file() {
+        let reason = "stopped before training began, nothing to resume; start it again with `ocelli train`";
+        return Err(PipelineError::run(run_dir, reason));
+    }
+    let mut reporter = Reporter::new(observe);
+    reporter.open(&folder)?;
+    let dataset: DatasetRecord = parse(&folder, "dataset.json", &folder.read("dataset.json")?)?;
+    let file = ModelFile::load(&folder.last())?;
+    let Some(training) = file.training else {
+        return Err(PipelineError::run(
+            &folder.last(),
+            "holds no training state; it was not written by a run",
+        ));
+    };
+    let mut progress: Progress = parse(&folder, "weights/last.ocelli", &training.extra)?;
+
+    let done = progress.epochs_done();
+    let stopped_early = recipe.patience > 0 && progress.since_best >= recipe.patience;
+    let finished = done >= recipe.epochs || stopped_early;
+    let extended = epochs.filter(|&epochs| epochs != recipe.epochs || finished);
+    if let Some(epochs) = extended {
+        if epochs <= done {
+            let reason = format!("{epochs} is not above the {done} epochs that are done; ask for more");
+            return Err(PipelineError::recipe("epochs", reason));
+        }
+        recipe = Recipe { epochs, ..recipe };
+        recipe.validate()?;
+        if finished {
+            progress.since_best = 0;
+            // The report is of the shorter run.
+            remove(&folder.file("evaluation.json"))?;
+        }
+        text = with_epochs(&text, epochs);
+        folder.write("recipe.toml", &text)?;
+        let note = format!(
+            "{done} epochs done, going on to {epochs}: the {} schedule is stretched to that",
+            recipe.schedule
+        );
+        reporter.note(note)?;
+    } else if finished && folder.file("evaluation.json").is_file() {
+        return Err(PipelineError::Finished { path: run_dir.to_owned(), epochs: done });
+    }
+    if recipe.size.is_none() || recipe.channels.is_none() || recipe.hflip.is_none() {
+        let reason = "size, channels or hflip is missing; it was changed after the run began";
+        return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
+    }
+
+    let exec = Exec::new(recipe.threads as usize)?;
+    let source = dataset.data().open()?;
+    let mut loaded =
+        data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event))?;
+    if loaded.set.digest() != file.meta.provenance.data_hash || source.classes() != file.meta.classes {
+        let reason = format!(
+            "the data set {} has changed since the run began; train a new model on it",
+            source.name()
+        );
+        return Err(PipelineError::run(run_dir, reason));
+    }
+    let pre = data::from_record(&file.meta.preprocessing);
+    loaded.set.set_normalization(pre.mean, pre.std)?;
+    let config = train_config(&recipe, &loaded);
+    if config.optimizer.name() != training.optimizer {
+        let reason = format!("the run used {}; the optimizer cannot be changed half-way", training.optimizer);
+        return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
+    }
+    let mut meta = file.meta;
+    meta.provenance.recipe = text;
+    let mut trainer = Trainer::new(file.model, config, &exec)?;
+    trainer.restore(training.step, &training.moments)?;
+    let mut session =
+        Session { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    session.introduce(&source)?;
+    session.fit()
+}
+
+/// The network of a resolved recipe.
+fn network(recipe: &Recipe, classes: usize) -> Result<ocelli_engine::Graph, PipelineError> {
+    let (width, height) = recipe.size.expect("the recipe is resolved");
+    let channels = recipe.channels.expect("the recipe is resolved");
+    let input = Shape::new(height as usize, width as usize, usize::from(channels));
+    Ok(zoo::build(&recipe.model, input, classes)?)
+}
+
+fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
+    let [momentum, weight_decay] = [recipe.momentum, recipe.weight_decay].map(f64::from);
+    let adam = AdamConfig { weight_decay, ..AdamConfig::default() };
+    TrainConfig {
+        batch: (recipe.batch as usize).min(loaded.train.len()),
+        optimizer: match recipe.optimizer {
+            OptimizerKind::Sgd => {
+                // Nesterov looks ahead along the momentum: without one there is nowhere to look.
+                Optimizer::Sgd { momentum, nesterov: momentum > 0.0, weight_decay }
+            }
+            OptimizerKind::Adam => Optimizer::Adam(adam),
+            OptimizerKind::AdamW => Optimizer::AdamW(adam),
+        },
+        clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm),
+        label_smoothing: recipe.label_smoothing,
+        class_weights: match recipe.class_weights {
+            ClassWeights::None => None,
+            ClassWeights::Balanced => Some(balanced_weights(&loaded.set, &loaded.train)),
+        },
+        seed: recipe.seed,
+    }
+}
+
+/// `images / (classes with images * images of the class)`: the mean over the images is one.
+fn balanced_weights(set: &ImageSet, train: &[usize]) -> Vec<f32> {
+    let mut counts = vec![0u64; set.classes().len()];
+    train.iter().for_each(|&i| counts[set.class(i) as usize] += 1);
+    let present = counts.iter().filter(|&&n| n > 0).count() as f64;
+    let weight = |&n: &u64| if n == 0 { 1.0 } else { (train.len() as f64 / (present * n as f64)) as f32 };
+    counts.iter().map(weight).collect()
+}
+
+/// The data set's path as it must be written down to find it again from another folder.
+fn recorded_path(data: &Data) -> Result<Option<String>, PipelineError> {
+    let Data::Path(path) = data else { return Ok(None) };
+    let full = std::fs::canonicalize(path).map_err(PipelineError::io(path))?;
+    match full.into_os_string().into_string() {
+        Ok(full) => Ok(Some(full)),
+        Err(_) => {
+            Err(PipelineError::run(path, "the path is not UTF-8 and could not be found again; rename it"))
+        }
+    }
+}
+
+fn record(source: &Source, loaded: &Loaded, path: Option<String>) -> DatasetRecord {
+    let mut classes: Vec<ClassCount> = source
+        .classes()
+        .iter()
+        .map(|name| ClassCount { name: name.clone(), train: 0, val: 0, test: 0 })
+        .collect();
+    for i in 0..loaded.set.len() {
+        let class = &mut classes[loaded.set.class(i) as usize];
+        match loaded.set.split(i) {
+            Split::Train => class.train += 1,
+            Split::Val => class.val += 1,
+            Split::Test => class.test += 1,
+        }
+    }
+    DatasetRecord {
+        schema: 1,
+        path,
+        kind: source.kind().to_owned(),
+        name: source.name().to_owned(),
+        digest: hex(&loaded.set.digest()),
+        classes,
+        notes: source.notes().to_vec(),
+        skipped: data::skipped(&loaded.set),
+    }
+}
+
+fn folder_name(folder: &RunFolder) -> String {
+    folder.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    folder: &RunFolder,
+    name: &str,
+    text: &str,
+) -> Result<T, PipelineError> {
+    serde_json::from_str(text).map_err(|error| {
+        PipelineError::run(&folder.file(name), format!("damaged ({error}); the run cannot be resumed"))
+    })
+}
+
+/// The recipe text with another number of epochs; every other line keeps its comment.
+fn with_epochs(text: &str, epochs: u32) -> String {
+    let setting = format!("epochs = {epochs}");
+    let changed = format!("{setting:<28} # extended by resume\n");
+    let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
+    let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
+    let text: String = lines.collect();
+    if text.contains(&changed) { text } else { text + &changed }
+}
+
+fn remove(path: &Path) -> Result<(), PipelineError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PipelineError::io(path)(error)),
+        _ => Ok(()),
+    }
+}

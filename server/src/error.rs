@@ -1,0 +1,72 @@
+//! Errors of the service as a whole. What a single request can get wrong is in `problem.rs`.
+
+use std::fmt;
+use std::io;
+
+use ocelli_pipeline::PipelineError;
+
+/// Why the service cannot start, or did not end cleanly.
+#[derive(Debug)]
+pub enum ServerError {
+    /// A setting is outside its range.
+    Setting {
+        /// Field of [`crate::Config`].
+        setting: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// Largest value that is allowed; the smallest is 1.
+        most: usize,
+    },
+    /// The memory for all bodies is smaller than one body may be.
+    BodyMemory {
+        /// Bytes for all bodies.
+        body_memory: usize,
+        /// Bytes for one body.
+        max_body: usize,
+    },
+    /// The model does not answer a blank image.
+    WarmUp(PipelineError),
+    /// The operating system gave no thread for the classifier.
+    Thread(io::Error),
+    /// Shutdown had to cut off clients that did not finish in time.
+    Unfinished {
+        /// Connections that were cut off.
+        connections: usize,
+        /// Seconds they were given.
+        seconds: u64,
+    },
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Setting { setting, value, most } => {
+                write!(f, "setting {setting} is {value}: choose a value from 1 to {most}")
+            }
+            ServerError::BodyMemory { body_memory, max_body } => write!(
+                f,
+                "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
+            ),
+            ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
+            ServerError::Thread(_) => write!(f, "no thread could be started for the classifier"),
+            ServerError::Unfinished { connections, seconds } => {
+                write!(
+                    f,
+                    "{connections} connections did not finish within {seconds} s of shutdown and were cut off"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServerError::WarmUp(source) => Some(source),
+            ServerError::Thread(source) => Some(source),
+            ServerError::Setting { .. } | ServerError::BodyMemory { .. } | ServerError::Unfinished { .. } => {
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `POST /predict`: labels of one or several images.
+//!
+//! The body is an image (`image/*`, `application/octet-stream`), a form with one or several `file` fields, or
+//! JSON with `image` or `images` in base64; `?top_k=` asks for more or fewer of the best classes. Either
+//! every image gets its prediction, in order, or the request fails as a whole and says which image is at
+//! fault.
+
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue};
+use ocelli_pipeline::Prediction;
+use serde::Serialize;
+
+use crate::batcher::Answer;
+use crate::body::{Buffered, RequestBody};
+use crate::payload::{self, Encoding};
+use crate::problem::Problem;
+use crate::query;
+use crate::router::Context;
+use crate::routes::{ResponseBody, json};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+#[derive(Serialize)]
+struct Predictions<'a> {
+    /// Label, index and probability at the top level when the request held one image.
+    #[serde(flatten)]
+    single: Option<Single<'a>>,
+    predictions: Vec<&'a Prediction>,
+    model: Model<'a>,
+    timing_ms: Timing,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Single<'a> {
+    label: &'a str,
+    index: usize,
+    probability: f32,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    version: &'a str,
+}
+
+/// Milliseconds; of several images the slowest one counts, step by step.
+#[derive(Serialize)]
+struct Timing {
+    decode: f64,
+    queue: f64,
+    compute: f64,
+    /// From the end of the header to the answer: the body's way is in here, and in none of the others.
+    total: f64,
+}
+
+/// See the module.
+pub(crate) async fn post(
+    context: &Context<'_>,
+    body: &mut RequestBody,
+) -> Result<Response<ResponseBody>, Problem> {
+    let state = context.state;
+    let config = &state.config;
+    let top_k = query::top_k(context.parts.uri.query(), config)?;
+    let encoding = Encoding::of(&context.parts.headers)?;
+    let Buffered { bytes, share } = body.read(config, &state.body_memory).await?;
+    let limit = config.images_per_request;
+    let images = match encoding {
+        _ if bytes.is_empty() => Vec::new(),
+        Encoding::Raw => vec![bytes],
+        Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
+        Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit)).await?,
+    };
+    if images.is_empty() {
+        return Err(Problem::NoImage);
+    }
+    let answers = state.classifier.classify(images, share, top_k).await?;
+    Ok(response(context, &answers))
+}
+
+fn response(context: &Context<'_>, answers: &[Answer]) -> Response<ResponseBody> {
+    let slowest = |part: fn(&Answer) -> Duration| answers.iter().map(part).max().map_or(0.0, ms);
+    let timing = Timing {
+        decode: slowest(|answer| answer.decode),
+        queue: slowest(|answer| answer.queue),
+        compute: slowest(|answer| answer.compute),
+        total: ms(context.started.elapsed()),
+    };
+    let header = format!(
+        "decode;dur={}, queue;dur={}, compute;dur={}, total;dur={}",
+        timing.decode, timing.queue, timing.compute, timing.total
+    );
+    let single = match answers {
+        [Answer { prediction, .. }] => {
+            let Prediction { label, index, probability, .. } = prediction;
+            Some(Single { label, index: *index, probability: *probability })
+        }
+        _ => None,
+    };
+    let model = &context.state.model;
+    let mut response = json(&Predictions {
+        single,
+        predictions: answers.iter().map(|answer| &answer.prediction).collect(),
+        model: Model { name: &model.name, version: &model.version },
+        timing_ms: timing,
+        request_id: context.request_id,
+    });
+    let header = HeaderValue::from_str(&header).expect("words and numbers are a valid header");
+    response.headers_mut().insert(SERVER_TIMING, header);
+    response
+}
+
+/// Milliseconds to the microsecond: finer digits are noise.
+fn ms(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}

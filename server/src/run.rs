@@ -1,0 +1,133 @@
+//! Accepting connections, and stopping without losing one.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::error::ServerError;
+use crate::router;
+use crate::state::State;
+use crate::stream::{Exchange, Stream};
+
+/// Largest header in bytes; past it 431, as for more than hyper's 100 fields. Bodies are read in such steps.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// After a failed accept: time for another connection to close and give its file descriptor back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a cut-off connection may take to notice.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
+/// What connections are told.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Serve,
+    /// Answer what has been asked, then close.
+    Drain,
+    /// Close now.
+    CutOff,
+}
+
+/// Serves until `shutdown` is ready, then stops accepting and lets the requests in flight finish.
+///
+/// The caller owns the socket and the signals. Needs a runtime with timer and I/O.
+///
+/// # Errors
+/// [`ServerError::Unfinished`] if clients had to be cut off. A connection that fails ends alone.
+pub async fn run(
+    listener: TcpListener,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let (mode, _) = watch::channel(Mode::Serve);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let (tcp, permit) = select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &state) => accepted,
+        };
+        tokio::spawn(connection(tcp, permit, state.clone(), mode.subscribe()));
+    }
+    drop(listener);
+    state.set_not_ready();
+    mode.send_replace(Mode::Drain);
+    let limit = state.config.drain_timeout;
+    if timeout(limit, all_closed(&state)).await.is_ok() {
+        return Ok(());
+    }
+    let connections = state.open_connections();
+    mode.send_replace(Mode::CutOff);
+    // Connections end at their next step, which only a task that blocks its thread could delay.
+    let _ = timeout(CUT_OFF, all_closed(&state)).await;
+    Err(ServerError::Unfinished { connections, seconds: limit.as_secs() })
+}
+
+/// The next connection, once there is room for one.
+async fn accept(listener: &TcpListener, state: &State) -> (TcpStream, OwnedSemaphorePermit) {
+    // Waiting for room takes none of it: nobody but this function fills it up again.
+    drop(state.connections.acquire().await.expect("this semaphore is never closed"));
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => {
+                let permit = state.connections.clone().try_acquire_owned();
+                return (tcp, permit.expect("there was room, and nobody else takes it"));
+            }
+            // Out of descriptors, or the client has left already: neither is a reason to stop.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn all_closed(state: &State) {
+    let all = u32::try_from(state.config.max_connections).expect("checked by Config::validate");
+    let _ = state.connections.acquire_many(all).await.expect("this semaphore is never closed");
+}
+
+async fn connection(
+    tcp: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    state: Arc<State>,
+    mut mode: watch::Receiver<Mode>,
+) {
+    // Answers are small and written in one piece: waiting to fill a packet only delays them. Not worth
+    // failing for.
+    let _ = tcp.set_nodelay(true);
+    let exchange = Arc::new(Exchange::new());
+    let stream = Stream::new(tcp, exchange.clone(), &state.config);
+    // hyper's own timer is the second line: it also sees a header that began inside the previous read.
+    let header_timeout = state.config.keep_alive.max(state.config.header_timeout);
+    let service = service_fn(|request| {
+        let (state, exchange) = (state.clone(), exchange.clone());
+        async move { Ok::<_, Infallible>(router::answer(&state, &exchange, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_header_size(MAX_HEADER_BYTES)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    loop {
+        select! {
+            // An error is a client that left or broke the protocol; hyper has answered the latter.
+            _ = connection.as_mut() => return,
+            changed = mode.changed() => match *mode.borrow_and_update() {
+                _ if changed.is_err() => return,
+                Mode::Serve => {}
+                Mode::Drain => connection.as_mut().graceful_shutdown(),
+                Mode::CutOff => return,
+            },
+        }
+    }
+}

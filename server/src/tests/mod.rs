@@ -1,0 +1,10 @@
+//! The service from outside: real sockets, bytes written by hand, and a reader of answers that shares no code
+//! with the service. The model is trained on noise: what it says does not matter, only that every client
+//! hears it.
+
+mod connections; // keep-alive, pipelining, slow clients, limits on connections
+mod load; // many clients at once, departed clients, overload, faults inside the model
+mod predict; // every way to send an image
+mod refusals; // one table of everything that is refused, and hostile bytes
+mod shutdown; // what is in flight finishes
+mod support;

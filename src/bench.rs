@@ -1,0 +1,176 @@
+//! `ocelli bench`: median time of one whole training step or forward pass.
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use ocelli_engine::rng::Rng;
+use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Optimizer, TrainConfig, Trainer, zoo};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Calls that are not counted: the first ones touch memory for the first time.
+const WARM_UP: usize = 3;
+/// Fewest calls that are counted, whatever the time.
+const MIN_STEPS: usize = 5;
+/// Most calls that are counted: the median has settled long before.
+const MAX_STEPS: usize = 100_000;
+/// Largest batch; its images are resident.
+const MAX_BATCH: usize = 4096;
+/// Learning rate of the timed steps: Adam's usual one.
+const LR: f32 = 1e-3;
+
+/// Time one network on random images
+///
+/// A training step is forward pass, loss, backward pass and Adam's update on a resident batch; an inference step is
+/// one forward pass.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Network with the size of its images, e.g. keras-cnn-28; an unknown name lists the known ones
+    #[arg(short, long, default_value = "keras-cnn-28", value_name = "NAME")]
+    model: String,
+    /// What is timed
+    #[arg(long, value_enum, default_value_t = Mode::Train)]
+    mode: Mode,
+    /// Images in a step; the network's usual number if left out
+    #[arg(short, long, value_name = "N")]
+    batch: Option<usize>,
+    /// Threads, 0 for all cores
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// About how long to measure
+    #[arg(short, long, default_value_t = 3.0, value_parser = parse_seconds)]
+    seconds: f64,
+    /// One JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.0..=86_400.0).contains(s));
+    seconds.ok_or_else(|| "write seconds from 0 to 86400".to_owned())
+}
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    /// Forward, loss, backward, update
+    Train,
+    /// Forward
+    Infer,
+}
+
+#[derive(Serialize)]
+struct Record {
+    schema: u32,
+    r#type: &'static str,
+    version: &'static str,
+    model: String,
+    mode: Mode,
+    batch: usize,
+    threads: usize,
+    isa: &'static str,
+    parameters: usize,
+    steps: usize,
+    median_ms: f64,
+    p10_ms: f64,
+    p90_ms: f64,
+    images_per_second: f64,
+    debug_build: bool,
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    let exec = Exec::new(args.threads)?;
+    let (graph, usual) = zoo::bench_net(&args.model)
+        .map_err(|error| Failure::usage(error.to_string(), "`ocelli bench --help` lists what it takes"))?;
+    let batch = args.batch.unwrap_or(usual);
+    if !(1..=MAX_BATCH).contains(&batch) {
+        return Err(Failure::usage(format!("--batch {batch} is not in 1..={MAX_BATCH}"), "try --batch 32"));
+    }
+    let model = Model::init(graph, 1)?;
+    let parameters = model.layout().count();
+    let times = match args.mode {
+        Mode::Train => time_training(model, batch, &exec, args.seconds)?,
+        Mode::Infer => time_inference(&model, batch, &exec, args.seconds)?,
+    };
+    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64();
+    let record = Record {
+        schema: 1,
+        r#type: "bench",
+        version: env!("CARGO_PKG_VERSION"),
+        model: args.model,
+        mode: args.mode,
+        batch,
+        threads: exec.threads,
+        isa: exec.isa.name(),
+        parameters,
+        steps: times.len(),
+        median_ms: 1e3 * at(0.5),
+        p10_ms: 1e3 * at(0.1),
+        p90_ms: 1e3 * at(0.9),
+        images_per_second: batch as f64 / at(0.5),
+        debug_build: cfg!(debug_assertions),
+    };
+    if record.debug_build {
+        out.warn("this is a debug build: its times mean nothing");
+    }
+    if args.json {
+        return out.json(&record);
+    }
+    let Record { threads, isa, steps, .. } = record;
+    out.line(format_args!("{} {:?}, batch {batch}, {threads} threads, {isa}", record.model, record.mode))?;
+    out.line(format_args!(
+        "median {:.3} ms a step (10 %: {:.3}, 90 %: {:.3}, {steps} steps), {:.0} images/s",
+        record.median_ms, record.p10_ms, record.p90_ms, record.images_per_second
+    ))
+}
+
+fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Vec<Duration>, Failure> {
+    let images = random_images(model.graph(), batch);
+    let classes = model.graph().classes()?;
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    let config = TrainConfig {
+        batch,
+        optimizer: Optimizer::Adam(AdamConfig::default()),
+        clip_norm: None,
+        label_smoothing: 0.0,
+        class_weights: None,
+        seed: 1,
+    };
+    let mut trainer = Trainer::new(model, config, exec)?;
+    timed(seconds, || {
+        trainer.step(&images, &labels, LR)?;
+        Ok(())
+    })
+}
+
+fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Vec<Duration>, Failure> {
+    let images = random_images(model.graph(), batch);
+    let mut inference = Inference::new(model, batch, exec)?;
+    let mut logits = vec![0.0; batch * inference.classes()];
+    timed(seconds, || Ok(inference.run(&images, batch, &mut logits)?))
+}
+
+/// Standard normal values, as after normalisation.
+fn random_images(graph: &Graph, batch: usize) -> Vec<f32> {
+    let mut rng = Rng::new(1, 0);
+    (0..batch * graph.input.len()).map(|_| rng.normal()).collect()
+}
+
+/// The times of single calls, sorted.
+fn timed(seconds: f64, mut step: impl FnMut() -> Result<(), Failure>) -> Result<Vec<Duration>, Failure> {
+    for _ in 0..WARM_UP {
+        step()?;
+    }
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < MIN_STEPS || (start.elapsed().as_secs_f64() < seconds && times.len() < MAX_STEPS) {
+        let before = Instant::now();
+        step()?;
+        times.push(before.elapsed());
+    }
+    times.sort();
+    Ok(times)
+}

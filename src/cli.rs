@@ -1,0 +1,127 @@
+//! The command line as clap sees it, and clap's errors in our form.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::output::{self, ColorChoice};
+use crate::{bench, completions, demo, doctor, evaluate, predict, serve, train};
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy),
+130 interrupted. Results go to standard output, everything else to standard error.
+
+Start here:
+  ocelli demo                       train on the built-in images, then open a server
+  ocelli train photos/              photos/cats/*.jpg, photos/dogs/*.jpg, ...
+  ocelli predict -m runs/photos-001 new.jpg";
+
+/// Image classification on CPUs: train, evaluate, predict and serve from one binary.
+#[derive(Debug, Parser)]
+#[command(name = "ocelli", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Colours on the terminal
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+    /// Say less: results, warnings and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(Box<train::Args>),
+    Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    Serve(serve::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+}
+
+/// The parsed command line, or the exit code where there is nothing more to do.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that closed the pipe has seen enough.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            let (message, mut hints) = one_line(&error.render().to_string());
+            hints.push(help_hint(std::env::args_os().skip(1)));
+            output::print_error(&message, &hints);
+            ExitCode::from(2)
+        }
+    })
+}
+
+/// Clap's paragraph as our one line of what is wrong, and its tips of what to do.
+fn one_line(rendered: &str) -> (String, Vec<String>) {
+    let (mut message, mut hints) = (Vec::new(), Vec::new());
+    for line in rendered.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            hints.push(tip.to_owned());
+        } else if !line.starts_with("Usage: ") && !line.starts_with("For more information") {
+            message.push(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    (message.join(" "), hints)
+}
+
+/// Where the help for these arguments is.
+fn help_hint(mut args: impl Iterator<Item = OsString>) -> String {
+    let program = Cli::command();
+    match args.find_map(|arg| program.find_subcommand(arg)) {
+        Some(command) => format!("`ocelli {} --help` lists what it takes", command.get_name()),
+        None => "`ocelli --help` lists the commands".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(args: &[&str]) -> (String, Vec<String>) {
+        one_line(&Cli::try_parse_from(args).unwrap_err().render().to_string())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_are_one_line_with_hints() {
+        let (message, hints) = error_of(&["ocelli", "train", "--epoch", "3"]);
+        assert_eq!(message, "unexpected argument '--epoch' found");
+        assert!(hints[0].contains("'--epochs'"), "{hints:?}");
+
+        let (message, hints) = error_of(&["ocelli", "evalute"]);
+        assert_eq!(message, "unrecognized subcommand 'evalute'");
+        assert!(hints[0].contains("'evaluate'"), "{hints:?}");
+
+        let (message, hints) = error_of(&["ocelli", "train", "--optimizer", "adamq"]);
+        assert!(message.contains("[possible values: sgd, adam, adamw]"), "{message}");
+        assert!(hints[0].contains("'adamw'") || hints[0].contains("'adam'"), "{hints:?}");
+
+        let (message, _) = error_of(&["ocelli", "evaluate"]);
+        assert!(message.contains("<MODEL>") && !message.contains('\n'), "{message}");
+    }
+    #[test]
+    fn the_help_that_is_named_fits_the_command() {
+        let hint = |args: &[&str]| help_hint(args.iter().map(OsString::from));
+        assert_eq!(hint(&["-q", "train", "--x"]), "`ocelli train --help` lists what it takes");
+        assert_eq!(hint(&["trian"]), "`ocelli --help` lists the commands");
+    }
+}

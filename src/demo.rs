@@ -1,0 +1,42 @@
+//! `ocelli demo`: everything once, with nothing but this program.
+
+use std::path::PathBuf;
+
+use ocelli_pipeline::{Data, Origins, Recipe, TrainOptions};
+
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::{serve, train};
+
+/// Train on the built-in images, show the result, then serve it
+///
+/// Trains keras-cnn on Fashion-MNIST (70,000 images of clothes, inside this program) with the default recipe.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stop after training
+    #[arg(long)]
+    no_serve: bool,
+    /// Passes over the training images
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Threads, 0 for all cores
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Folder that receives the run folder
+    #[arg(short, long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    let (mut recipe, mut origins) = (Recipe::default(), Origins::new());
+    train::Settings::with_threads(args.threads).apply(args.epochs, &mut recipe, &mut origins);
+    recipe.validate()?;
+    let name = Some("demo".to_owned());
+    let options = TrainOptions { data: Data::Bundled, recipe, origins, runs_dir: args.out, name };
+    let interrupt = Interrupt::listen()?;
+    let outcome = train::train(&options, &interrupt, false, out)?;
+    train::finish(&outcome, false, out)?;
+    out.flush()?;
+    if args.no_serve { Ok(()) } else { serve::demo(&outcome.best, &interrupt, out) }
+}

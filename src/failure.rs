@@ -1,0 +1,167 @@
+//! Why a command ended early: what to print and which exit code.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+
+use ocelli_datasets::DatasetError;
+use ocelli_engine::EngineError;
+use ocelli_pipeline::PipelineError;
+use ocelli_server::ServerError;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The arguments cannot be meant: exit code 2.
+    Usage(Message),
+    /// Something did not work: exit code 1.
+    Failed(Message),
+    /// It worked, and the result is below what was asked for: exit code 3.
+    Gate(Message),
+    /// A signal ended it, after what was there had been saved: exit code 128 + signal.
+    Interrupted {
+        /// Number of the signal.
+        signal: u8,
+        /// What was kept and how to go on.
+        message: Message,
+    },
+    /// Whoever reads our standard output has seen enough: exit code 0, nothing to say.
+    Closed,
+}
+
+/// What is printed about a failure.
+#[derive(Debug, Default)]
+pub(crate) struct Message {
+    /// What went wrong and where, in one line; empty where it was printed already.
+    pub(crate) text: String,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn usage(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Failure::Usage(Message { text: text.into(), hint: Some(hint.into()) })
+    }
+
+    pub(crate) fn failed(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Failure::Failed(Message { text: text.into(), hint: Some(hint.into()) })
+    }
+
+    /// A file or folder that the system does not let us read or write.
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "check the spelling of the path",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "choose a place that you may use, or change its permissions"
+            }
+            io::ErrorKind::StorageFull => "free some space, or choose another disk",
+            _ => "check the path",
+        };
+        Failure::failed(format!("{}: {error}", path.display()), hint)
+    }
+
+    /// Standard output cannot be written.
+    pub(crate) fn stdout(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::Closed;
+        }
+        Failure::failed(format!("standard output: {error}"), "check where the output goes")
+    }
+
+    pub(crate) fn message(&self) -> Option<&Message> {
+        match self {
+            Failure::Usage(message) | Failure::Failed(message) | Failure::Gate(message) => Some(message),
+            Failure::Interrupted { message, .. } => Some(message),
+            Failure::Closed => None,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Gate(_) => 3,
+            Failure::Interrupted { signal, .. } => 128 + signal,
+            Failure::Closed => 0,
+        }
+    }
+}
+
+/// An error and its causes as one line. A cause that its error prints already is not printed twice.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Self {
+        let hint = match &error {
+            PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } => {
+                "`ocelli train --help` lists every setting with its default"
+            }
+            PipelineError::Dataset(error) => dataset_hint(error),
+            PipelineError::Engine(error) => engine_hint(error),
+            PipelineError::Decode(_) => "JPEG, PNG, WebP, BMP, GIF and TIFF files are understood",
+            PipelineError::Io { path, source } => return Failure::io(path, source),
+            PipelineError::NoShippedModel => "or name one, e.g. --model runs/NAME-001",
+            PipelineError::EmptySplit { .. } => "`--split all` takes every image",
+            PipelineError::NoCommonClass { .. } => {
+                "a model names its classes when it is loaded: `ocelli predict --json`"
+            }
+            PipelineError::Diverged { .. } => {
+                "`--lr` sets the learning rate, `--clip-norm 1` tames single steps"
+            }
+            PipelineError::Run { .. } => {
+                "run folders are made by `ocelli train`, in `runs` unless -o names another place"
+            }
+            PipelineError::Finished { .. } => "or evaluate what is there: `ocelli evaluate RUN_FOLDER DATA`",
+            _ => "`ocelli train --help` describes data and settings",
+        };
+        let message = Message { text: chain(&error), hint: Some(hint.to_owned()) };
+        if error.is_usage() { Failure::Usage(message) } else { Failure::Failed(message) }
+    }
+}
+
+fn dataset_hint(error: &DatasetError) -> &'static str {
+    match error {
+        DatasetError::TooManyBad { .. } => "remove or convert those files, or accept more with --max-bad 0.5",
+        DatasetError::Memory { .. } => "`--size 64` makes every image 64x64 pixels",
+        DatasetError::Io { .. } => "check the permissions of the path",
+        DatasetError::BadFractions { .. } | DatasetError::UnknownName { .. } => {
+            "`ocelli train --help` lists every setting with its default"
+        }
+        _ => "`ocelli train --help` shows every layout of data that is understood",
+    }
+}
+
+fn engine_hint(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::ModelFile { .. } => {
+            "a model is a .ocelli file or a run folder; `ocelli train DATA` makes one"
+        }
+        EngineError::Io { .. } => "check the path and its permissions",
+        EngineError::Isa(_) => "unset OCELLI_ISA to take the best one",
+        EngineError::Config(_) => "`ocelli doctor` shows what this machine has",
+        _ => "another --size or --model may fit",
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        PipelineError::from(error).into()
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        Failure::failed(chain(&error), "`ocelli serve --help` lists the settings")
+    }
+}

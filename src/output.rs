@@ -1,0 +1,180 @@
+//! The two streams: data on standard output, talk on standard error.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, StderrLock, Stdout, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+impl ColorChoice {
+    /// Whether a stream gets colours; <https://no-color.org> and CLICOLOR_FORCE decide where the user did not.
+    fn resolve(self, terminal: bool) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        match self {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) => false,
+            ColorChoice::Auto => set("CLICOLOR_FORCE") || terminal && !dumb_terminal(),
+        }
+    }
+}
+
+fn dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// A way to stand out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Style {
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+}
+
+impl Style {
+    fn code(self) -> u8 {
+        match self {
+            Style::Bold => 1,
+            Style::Dim => 2,
+            Style::Red => 31,
+            Style::Green => 32,
+            Style::Yellow => 33,
+            Style::Cyan => 36,
+        }
+    }
+}
+
+/// Colours on or off for one stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// `text` in `style`, or as it is where there are no colours.
+    pub(crate) fn apply(self, style: Style, text: impl Display) -> String {
+        if self.0 { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_string() }
+    }
+}
+
+/// Where a command writes.
+pub(crate) struct Output {
+    stdout: BufWriter<Stdout>,
+    /// Colours of standard output.
+    pub(crate) paint: Paint,
+    /// Colours of standard error.
+    pub(crate) talk_paint: Paint,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(color: ColorChoice, quiet: bool) -> Self {
+        let stdout = io::stdout();
+        let paint = Paint(color.resolve(stdout.is_terminal()));
+        let talk_paint = Paint(color.resolve(io::stderr().is_terminal()));
+        Output { stdout: BufWriter::new(stdout), paint, talk_paint, quiet }
+    }
+
+    /// Whether progress and remarks are to be left out.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// One line of results.
+    pub(crate) fn line(&mut self, line: impl Display) -> Result<(), Failure> {
+        writeln!(self.stdout, "{line}").map_err(Failure::stdout)
+    }
+
+    /// One JSON object on a line of its own, sent at once: somebody may be waiting for it.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(|error| Failure::stdout(error.into()))?;
+        self.line(line)?;
+        self.flush()
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.stdout.write_all(bytes).map_err(Failure::stdout)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.stdout.flush().map_err(Failure::stdout)
+    }
+
+    /// One line of talk, left out by `--quiet`.
+    pub(crate) fn say(&self, line: impl Display) {
+        if !self.quiet {
+            talk(line);
+        }
+    }
+
+    /// One line that nobody should miss.
+    pub(crate) fn warn(&self, line: impl Display) {
+        talk(format_args!("{} {line}", self.talk_paint.apply(Style::Yellow, "warning:")));
+    }
+
+    /// What went wrong and what to do next.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        // Results before the error that ended them; a failure to write them is what we are reporting, or less.
+        let _ = self.stdout.flush();
+        if let Some(message) = failure.message() {
+            let word = match failure {
+                Failure::Interrupted { .. } => self.talk_paint.apply(Style::Yellow, "interrupted:"),
+                Failure::Gate(_) => self.talk_paint.apply(Style::Yellow, "gate missed:"),
+                _ => self.talk_paint.apply(Style::Red, "error:"),
+            };
+            talk(format_args!("{word} {}", printable(&message.text)));
+            if let Some(hint) = &message.hint {
+                talk(format_args!("{} {}", self.talk_paint.apply(Style::Cyan, "hint:"), printable(hint)));
+            }
+        }
+    }
+}
+
+/// An error before the arguments are known.
+pub(crate) fn print_error(message: &str, hints: &[String]) {
+    let paint = Paint(ColorChoice::Auto.resolve(io::stderr().is_terminal()));
+    talk(format_args!("{} {}", paint.apply(Style::Red, "error:"), printable(message)));
+    for hint in hints {
+        talk(format_args!("{} {}", paint.apply(Style::Cyan, "hint:"), printable(hint)));
+    }
+}
+
+/// One line on standard error. Where nobody listens there is nobody to tell about it.
+pub(crate) fn talk(line: impl Display) {
+    let mut stderr: StderrLock = io::stderr().lock();
+    let _ = writeln!(stderr, "{line}");
+}
+
+/// Text from outside, safe for a terminal: control characters are escaped, so that a file or class name can
+/// neither break a line nor move the cursor.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(printable("caf\u{e9} \u{732b}.jpg"), "caf\u{e9} \u{732b}.jpg");
+        assert_eq!(printable("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+    }
+}

@@ -1,0 +1,274 @@
+//! `ocelli predict`: labels of image files.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ocelli_datasets::{DecodeLimits, Prepared};
+use ocelli_pipeline::{Decoder, Prediction, Predictor};
+use serde::Serialize;
+
+use crate::failure::{Failure, Message};
+use crate::output::{Output, Style, printable, talk};
+use crate::{paths, serve};
+
+/// Images decoded at a time, then computed as one batch.
+const CHUNK: usize = 64;
+/// On a terminal, classes that are less likely than this are left out; the first one never is.
+const LEAST_SHOWN: f32 = 0.0005;
+
+/// Label images
+///
+/// One line an image: its path and the likeliest classes. A file that cannot be read is named on standard error and
+/// the others go on; the exit code is 1 then.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Image files, folders with images, or - for one image from standard input; a model may come first
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// A .ocelli file or a run folder; the built-in model if left out
+    #[arg(short, long)]
+    model: Option<PathBuf>,
+    /// How many classes to name for each image
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 5, value_parser = parse_top_k)]
+    top_k: usize,
+    /// Search folders within folders too
+    #[arg(short, long)]
+    recursive: bool,
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Comma-separated values with a header
+    #[arg(long)]
+    csv: bool,
+    /// Threads, 0 for all cores
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+fn parse_top_k(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&k| k > 0).ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
+/// How to write the answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+#[derive(Serialize)]
+struct Labelled<'a> {
+    schema: u32,
+    r#type: &'static str,
+    path: String,
+    #[serde(flatten)]
+    prediction: &'a Prediction,
+}
+
+#[derive(Serialize)]
+struct Unreadable<'a> {
+    schema: u32,
+    r#type: &'static str,
+    path: String,
+    error: &'a str,
+}
+
+pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
+    let mut model = args.model.take();
+    if model.is_none() && paths::is_model(&args.paths[0]) {
+        model = Some(args.paths.remove(0));
+    }
+    if args.paths.is_empty() {
+        return Err(Failure::usage(
+            "a model is given, but no image",
+            "`ocelli predict MODEL IMAGE...`, or - for standard input",
+        ));
+    }
+    let format = match (args.json, args.csv) {
+        (true, _) => Format::Json,
+        (_, true) => Format::Csv,
+        _ => Format::Text,
+    };
+    let mut predictor = serve::open(model.as_deref(), args.threads)?;
+    let top_k = args.top_k.min(predictor.meta().classes.len());
+    let mut job = Job { format, top_k, failed: 0, out };
+    if format == Format::Csv {
+        job.csv_header()?;
+    }
+    let files = job.expand(&args.paths, args.recursive)?;
+    let decoder = predictor.decoder();
+    for chunk in files.chunks(CHUNK) {
+        job.label(chunk, &decoder, &mut predictor)?;
+    }
+    match job.failed {
+        0 => Ok(()),
+        n => {
+            let files = if n == 1 { "1 file was".to_owned() } else { format!("{n} files were") };
+            let hint = "JPEG, PNG, WebP, BMP, GIF and TIFF images are understood".to_owned();
+            Err(Failure::Failed(Message { text: format!("{files} not labelled"), hint: Some(hint) }))
+        }
+    }
+}
+
+struct Job<'a> {
+    format: Format,
+    top_k: usize,
+    failed: usize,
+    out: &'a mut Output,
+}
+
+impl Job<'_> {
+    /// All files to label: folders are replaced by the images in them.
+    fn expand(&mut self, paths: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
+        let mut files = Vec::new();
+        for path in paths {
+            if !path.is_dir() {
+                files.push(path.clone());
+                continue;
+            }
+            match paths::images_in(path, recursive) {
+                Ok(found) if found.is_empty() && !recursive => {
+                    self.refuse(
+                        path,
+                        "no images directly in this folder; -r searches the folders in it too",
+                    )?;
+                }
+                Ok(found) if found.is_empty() => self.refuse(path, "no images in this folder")?,
+                Ok(found) => files.extend(found),
+                Err(error) => self.refuse(path, &error.to_string())?,
+            }
+        }
+        Ok(files)
+    }
+
+    fn label(
+        &mut self,
+        files: &[PathBuf],
+        decoder: &Decoder,
+        predictor: &mut Predictor,
+    ) -> Result<(), Failure> {
+        let decoded = decode_all(files, decoder);
+        let mut images = Vec::with_capacity(files.len());
+        let mut errors = Vec::with_capacity(files.len());
+        for result in decoded {
+            errors.push(result.map(|image| images.push(image)).err());
+        }
+        let mut predictions = predictor.predict_prepared(&images, self.top_k)?.into_iter();
+        for (path, error) in files.iter().zip(errors) {
+            match error {
+                Some(reason) => self.refuse(path, &reason)?,
+                None => {
+                    let prediction = predictions.next().expect("every prepared image has its prediction");
+                    self.tell(path, &prediction)?;
+                }
+            }
+        }
+        // Somebody may be reading along.
+        self.out.flush()
+    }
+
+    fn refuse(&mut self, path: &Path, reason: &str) -> Result<(), Failure> {
+        self.failed += 1;
+        let name = path.display().to_string();
+        let word = self.out.talk_paint.apply(Style::Red, "error:");
+        talk(format_args!("{word} {}: {}", printable(&name), printable(reason)));
+        match self.format {
+            Format::Json => {
+                self.out.json(&Unreadable { schema: 1, r#type: "error", path: name, error: reason })
+            }
+            Format::Text | Format::Csv => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, path: &Path, prediction: &Prediction) -> Result<(), Failure> {
+        let name = path.display().to_string();
+        match self.format {
+            Format::Json => {
+                let record = Labelled { schema: 1, r#type: "prediction", path: name, prediction };
+                let line = serde_json::to_string(&record).map_err(|error| Failure::stdout(error.into()))?;
+                self.out.line(line)
+            }
+            Format::Csv => {
+                let mut line = csv_field(&name);
+                for ranked in &prediction.top {
+                    line += &format!(",{},{}", csv_field(&ranked.label), ranked.probability);
+                }
+                self.out.line(line)
+            }
+            Format::Text => {
+                let mut line = printable(&name);
+                let shown = prediction.top.iter().enumerate();
+                for (rank, ranked) in shown.filter(|(rank, r)| *rank == 0 || r.probability >= LEAST_SHOWN) {
+                    let text = format!("{} {:.1}%", printable(&ranked.label), 100.0 * ranked.probability);
+                    let style = if rank == 0 { Style::Bold } else { Style::Dim };
+                    line += &format!("  {}", self.out.paint.apply(style, text));
+                }
+                self.out.line(line)
+            }
+        }
+    }
+
+    fn csv_header(&mut self) -> Result<(), Failure> {
+        let mut header = "path,label,probability".to_owned();
+        for rank in 2..=self.top_k {
+            header += &format!(",label_{rank},probability_{rank}");
+        }
+        self.out.line(header)
+    }
+}
+
+/// Quoted where it holds a comma, a quote or a line break (RFC 4180).
+fn csv_field(value: &str) -> String {
+    if value.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", value.replace('"', "\"\""));
+    }
+    value.to_owned()
+}
+
+/// Reads and decodes on all cores; the order stays.
+fn decode_all(files: &[PathBuf], decoder: &Decoder) -> Vec<Result<Prepared, String>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = files.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts = files.chunks(share);
+        let workers: Vec<_> = parts
+            .map(|part| {
+                scope.spawn(move || part.iter().map(|path| decode(path, decoder)).collect::<Vec<_>>())
+            })
+            .collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().flat_map(join).collect()
+    })
+}
+
+fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
+    let bytes = read(path).map_err(|error| error.to_string())?;
+    decoder.prepare(&bytes).map_err(|error| error.to_string())
+}
+
+/// The bytes of a file, or of standard input for `-`; one more than the decoder takes is enough to be refused.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = DecodeLimits::default().max_bytes + 1;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    } else {
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_fields_survive_commas_and_quotes() {
+        assert_eq!(csv_field("a b.jpg"), "a b.jpg");
+        assert_eq!(csv_field("a,\"b\".jpg"), "\"a,\"\"b\"\".jpg\"");
+    }
+}

@@ -1,0 +1,214 @@
+//! What a run reports while it works: a bar on a terminal, lines in a pipe, or JSON.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_pipeline::Event;
+
+use crate::output::{self, Output, Paint, Style, printable};
+
+/// Without a terminal, how often a long epoch shows that it is alive.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Shows events as they come.
+pub(crate) struct Progress {
+    mode: Mode,
+    paint: Paint,
+    last_plain: Instant,
+    epochs: u32,
+    seen: Option<String>,
+}
+
+enum Mode {
+    Bar(ProgressBar),
+    Plain,
+    Json,
+    Quiet,
+}
+
+impl Progress {
+    /// `json` sends every event to standard output as one line.
+    pub(crate) fn new(out: &Output, json: bool) -> Self {
+        let mode = match (json, out.quiet()) {
+            (true, _) => Mode::Json,
+            (_, true) => Mode::Quiet,
+            _ if std::io::stderr().is_terminal() => Mode::Bar(ProgressBar::no_length()),
+            _ => Mode::Plain,
+        };
+        Progress { mode, paint: out.talk_paint, last_plain: Instant::now(), epochs: 0, seen: None }
+    }
+
+    /// Shows one event.
+    pub(crate) fn show(&mut self, event: &Event, out: &mut Output) {
+        match self.mode {
+            // A reader that went away must not cost a training run: the run folder keeps every event.
+            Mode::Json => drop(out.line(event.to_json()).and_then(|()| out.flush())),
+            Mode::Quiet => {}
+            Mode::Bar(_) | Mode::Plain => self.tell(event),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        if let Mode::Bar(bar) = &self.mode {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Loading { done, total } => self.loading(*done, *total),
+            Event::Step { epoch, step, steps, loss, images_per_second, eta_s } => {
+                let rest = format!(
+                    "loss {loss:.4}, {} images/s, {} left",
+                    thousands(*images_per_second as u64),
+                    duration(*eta_s)
+                );
+                self.advance(&format!("epoch {epoch}"), (*step, *steps), &rest);
+            }
+            Event::Dataset {
+                kind,
+                name,
+                classes,
+                train,
+                val,
+                test,
+                skipped,
+                notes,
+                width,
+                height,
+                channels,
+            } => {
+                let images = thousands((train + val + test) as u64);
+                self.line(
+                    "data",
+                    &format!(
+                        "{} ({kind}): {images} images in {} classes, read as {width}x{height}x{channels}",
+                        printable(name),
+                        classes.len()
+                    ),
+                );
+                let parts = [train, val, test].map(|&n| thousands(n as u64));
+                self.line("", &format!("train {}, validation {}, test {}", parts[0], parts[1], parts[2]));
+                if *skipped > 0 {
+                    self.note(&format!("{skipped} unreadable images were left out"));
+                }
+                for note in notes {
+                    self.note(note);
+                }
+            }
+            Event::Model { name, parameters, run_dir } => {
+                self.line("model", &format!("{name}, {} parameters", thousands(*parameters as u64)));
+                self.line("run", &printable(run_dir));
+            }
+            Event::Epoch { .. } => self.epoch(event),
+            Event::Note { text } => self.note(text),
+            Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Done { .. } => {}
+        }
+    }
+
+    fn epoch(&mut self, event: &Event) {
+        let Event::Epoch { epoch, epochs, train_loss, train_accuracy, .. } = event else { return };
+        let Event::Epoch { val_accuracy, val_loss, seconds, images_per_second, best, .. } = event else {
+            return;
+        };
+        self.epochs = *epochs;
+        let width = epochs.to_string().len();
+        let mut line = format!(
+            "epoch {epoch:>width$}/{epochs}  loss {train_loss:.4}  accuracy {:5.2}%",
+            100.0 * train_accuracy
+        );
+        if let (Some(accuracy), Some(loss)) = (val_accuracy, val_loss) {
+            line += &format!("  val loss {loss:.4}  val accuracy {:5.2}%", 100.0 * accuracy);
+        }
+        line += &format!("  {}  {} images/s", duration(*seconds), thousands(*images_per_second as u64));
+        if *best {
+            line += &self.paint.apply(Style::Green, "  best");
+        }
+        self.print(&line);
+    }
+
+    fn loading(&mut self, done: usize, total: usize) {
+        self.advance("reading images", (done, total), "");
+    }
+
+    /// Moves the bar, or says something where there is none and it has been quiet for long.
+    fn advance(&mut self, what: &str, (done, total): (usize, usize), rest: &str) {
+        match &self.mode {
+            Mode::Bar(bar) => {
+                if self.seen.as_deref() != Some(what) {
+                    let style =
+                        ProgressStyle::with_template("{prefix} [{bar:30}] {human_pos}/{human_len}  {msg}")
+                            .expect("the template is constant and the tests draw it");
+                    bar.set_style(style.progress_chars("=> "));
+                    bar.set_prefix(what.to_owned());
+                    self.seen = Some(what.to_owned());
+                }
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message(rest.to_owned());
+            }
+            _ if self.last_plain.elapsed() >= PLAIN_INTERVAL => {
+                self.last_plain = Instant::now();
+                let comma = if rest.is_empty() { "" } else { ", " };
+                output::talk(format_args!("{what}, {done} of {total}{comma}{rest}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.print(&format!("{} {}", self.paint.apply(Style::Yellow, "note:"), printable(text)));
+    }
+
+    fn line(&self, label: &str, text: &str) {
+        let label = format!("{label:<6}");
+        self.print(&format!("{} {text}", self.paint.apply(Style::Bold, label)));
+    }
+
+    /// One line on standard error, above the bar.
+    fn print(&self, line: &str) {
+        match &self.mode {
+            Mode::Bar(bar) => bar.suspend(|| output::talk(line)),
+            _ => output::talk(line),
+        }
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Seconds as people say them: `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`.
+pub(crate) fn duration(seconds: f32) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.2} s"),
+        10..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        let written = [0, 12, 999, 1000, 60_000, 1_234_567].map(thousands);
+        assert_eq!(written, ["0", "12", "999", "1,000", "60,000", "1,234,567"]);
+        let written = [0.421, 12.34, 59.6, 245.0, 7800.0].map(duration);
+        assert_eq!(written, ["0.42 s", "12.3 s", "1 min 00 s", "4 min 05 s", "2 h 10 min"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! `ocelli train`: arguments over recipe file over defaults, then a run.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ocelli_datasets::{AugmentLevel, Fit};
+use ocelli_engine::zoo;
+use ocelli_pipeline::{
+    ClassWeights, Event, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
+    TrainOptions,
+};
+
+use crate::failure::{Failure, Message};
+use crate::interrupt::Interrupt;
+use crate::output::{Output, Style, printable};
+use crate::progress::Progress;
+use crate::{dry_run, paths, report};
+
+/// A recipe file is a page of text; more than this is some other file.
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+const DATA_HELP: &str = "\
+DATA may be
+  a folder of class folders      photos/cats/1.jpg, photos/dogs/2.png, ...
+  a folder of split folders      photos/train/cats/1.jpg, photos/val/..., photos/test/...
+  a ZIP of either                read in place
+  a CSV or TSV                   path,label or path,label,split; paths relative to the file
+  IDX files                      MNIST and its relatives, plain or .gz: their folder, or the images file
+  CIFAR-10 or CIFAR-100          the folder of the binary version
+Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named.";
+
+/// Train a model on a folder of photos
+#[derive(Debug, clap::Args)]
+#[command(after_help = DATA_HELP)]
+pub(crate) struct Args {
+    /// Images in class folders, a ZIP, a CSV, IDX or CIFAR files; the built-in Fashion-MNIST if left out
+    data: Option<PathBuf>,
+    /// Passes over the training images; with --resume, how many in all
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Recipe file in TOML; options on the command line override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder that receives the run folder
+    #[arg(short, long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// Name of the run folder, before its number; the name of the data if left out
+    #[arg(long)]
+    name: Option<String>,
+    /// Continue the run in this folder; with a larger --epochs, extend it
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "Settings"])]
+    resume: Option<PathBuf>,
+    /// Events as JSON, one object a line, on standard output
+    #[arg(long)]
+    json: bool,
+    /// Show what would be trained on which data, then stop
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The settings of a recipe; what is left out comes from the recipe file or the defaults.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct Settings {
+    /// Network
+    #[arg(short, long, value_parser = PossibleValuesParser::new(zoo::NAMES))]
+    model: Option<String>,
+    /// Size of the network's input, e.g. 64 or 96x64 (width x height)
+    #[arg(long, value_parser = parse_size, value_name = "N|WxH")]
+    size: Option<(u32, u32)>,
+    /// Channels of the network's input: 1 gray, 3 RGB
+    #[arg(long, value_name = "1|3")]
+    channels: Option<u8>,
+    /// How images of another shape are brought to the size
+    #[arg(long, value_parser = words::<Fit>(&["stretch", "crop", "pad"]))]
+    fit: Option<Fit>,
+    /// Images in a step
+    #[arg(short, long, value_name = "N")]
+    batch: Option<u32>,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f32>,
+    /// Rule that turns gradients into steps
+    #[arg(long, value_parser = words::<OptimizerKind>(OptimizerKind::WORDS))]
+    optimizer: Option<OptimizerKind>,
+    /// Momentum of sgd
+    #[arg(long, value_name = "X")]
+    momentum: Option<f32>,
+    /// Weight decay
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f32>,
+    /// How the learning rate moves over the run
+    #[arg(long, value_parser = words::<Schedule>(Schedule::WORDS))]
+    schedule: Option<Schedule>,
+    /// Part of the run in which the learning rate rises
+    #[arg(long, value_name = "PART")]
+    warmup: Option<f32>,
+    /// Part of the target that is spread over all classes
+    #[arg(long, value_name = "PART")]
+    label_smoothing: Option<f32>,
+    /// Longest gradient, 0 for no limit
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f32>,
+    /// How strongly training images are varied
+    #[arg(long, value_parser = words::<AugmentLevel>(&["none", "light", "medium"]))]
+    augment: Option<AugmentLevel>,
+    /// Whether images may be mirrored; wrong for letters and digits
+    #[arg(long, value_name = "true|false")]
+    hflip: Option<bool>,
+    /// How much the images of each class count
+    #[arg(long, value_parser = words::<ClassWeights>(ClassWeights::WORDS))]
+    class_weights: Option<ClassWeights>,
+    /// Epochs without a better validation result after which training stops, 0 for never
+    #[arg(long, value_name = "N")]
+    patience: Option<u32>,
+    /// Part of the images for validation, where the data declares none
+    #[arg(long, value_name = "PART")]
+    val_split: Option<f32>,
+    /// Part of the images for the test, where the data declares none
+    #[arg(long, value_name = "PART")]
+    test_split: Option<f32>,
+    /// Seed of weights, order, augmentation and split
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Threads, 0 for all cores; changes the time, not the result
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Part of the images that may be unreadable
+    #[arg(long, value_name = "PART")]
+    max_bad: Option<f32>,
+    /// What is done to the pixel values
+    #[arg(long, value_parser = words::<Normalize>(Normalize::WORDS))]
+    normalize: Option<Normalize>,
+}
+
+/// One of some words, with all of them in the help and the nearest one in the error.
+fn words<T>(known: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr + Clone + Send + Sync + 'static,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(known).try_map(|word| word.parse::<T>())
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let side =
+        |text: &str| text.trim().parse::<u32>().map_err(|_| "write 64 or 96x64 (width x height)".to_owned());
+    match text.split_once(['x', 'X']) {
+        Some((width, height)) => Ok((side(width)?, side(height)?)),
+        None => side(text).map(|side| (side, side)),
+    }
+}
+
+/// What is to be done, checked.
+enum Plan {
+    Train(TrainOptions),
+    Resume { run_dir: PathBuf, epochs: Option<u32> },
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    let (json, dry_run) = (args.json, args.dry_run);
+    match args.plan()? {
+        Plan::Train(options) if dry_run => dry_run::describe(&options, json, out),
+        Plan::Train(options) => {
+            let outcome = train(&options, &*Interrupt::listen()?, json, out)?;
+            finish(&outcome, json, out)
+        }
+        Plan::Resume { run_dir, epochs } => {
+            let interrupt = Interrupt::listen()?;
+            let outcome = watched(&interrupt, json, out, |observe| {
+                ocelli_pipeline::resume(&run_dir, epochs, &interrupt.stop, observe)
+            })?;
+            finish(&outcome, json, out)
+        }
+    }
+}
+
+impl Args {
+    /// Reads the recipe file and checks every setting.
+    fn plan(self) -> Result<Plan, Failure> {
+        if let Some(run_dir) = self.resume {
+            return Ok(Plan::Resume { run_dir, epochs: self.epochs });
+        }
+        let (mut recipe, mut origins) = match &self.config {
+            Some(path) => read_recipe(path)?,
+            None => (Recipe::default(), Origins::new()),
+        };
+        self.settings.apply(self.epochs, &mut recipe, &mut origins);
+        recipe.validate()?;
+        let data = paths::data(self.data);
+        Ok(Plan::Train(TrainOptions { data, recipe, origins, runs_dir: self.out, name: self.name }))
+    }
+}
+
+impl Settings {
+    /// Nothing but a number of threads.
+    pub(crate) fn with_threads(threads: Option<u32>) -> Self {
+        Settings { threads, ..Settings::default() }
+    }
+
+    /// Lays what was given over a recipe, and notes where it came from.
+    pub(crate) fn apply(self, epochs: Option<u32>, recipe: &mut Recipe, origins: &mut Origins) {
+        macro_rules! set {
+            ($from:expr, $field:ident) => {
+                if let Some(value) = $from {
+                    recipe.$field = value.into();
+                    origins.insert(stringify!($field).to_owned(), "command line".to_owned());
+                }
+            };
+            ($($field:ident),+) => { $(set!(self.$field, $field);)+ };
+        }
+        set!(epochs, epochs);
+        set!(
+            model,
+            size,
+            channels,
+            fit,
+            batch,
+            lr,
+            optimizer,
+            momentum,
+            weight_decay,
+            schedule,
+            warmup,
+            label_smoothing,
+            clip_norm,
+            augment,
+            hflip,
+            class_weights,
+            patience,
+            val_split,
+            test_split,
+            seed,
+            threads,
+            max_bad,
+            normalize
+        );
+    }
+}
+
+fn read_recipe(path: &Path) -> Result<(Recipe, Origins), Failure> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_RECIPE_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| Failure::io(path, &error))?;
+    let located = |error: PipelineError| {
+        Failure::usage(
+            format!("{}: {error}", path.display()),
+            "recipe.toml of any run folder shows every setting",
+        )
+    };
+    let recipe = Recipe::from_toml(&text).map_err(located)?;
+    let named = Recipe::named_in(&text).map_err(located)?;
+    let origin = path.display().to_string();
+    Ok((recipe, named.into_iter().map(|name| (name, origin.clone())).collect()))
+}
+
+/// Trains with progress on the terminal, until it is done or a signal comes.
+pub(crate) fn train(
+    options: &TrainOptions,
+    interrupt: &Interrupt,
+    json: bool,
+    out: &mut Output,
+) -> Result<Outcome, Failure> {
+    watched(interrupt, json, out, |observe| ocelli_pipeline::train(options, &interrupt.stop, observe))
+}
+
+fn watched(
+    interrupt: &Interrupt,
+    json: bool,
+    out: &mut Output,
+    work: impl FnOnce(&mut dyn FnMut(&Event)) -> Result<Outcome, PipelineError>,
+) -> Result<Outcome, Failure> {
+    if cfg!(debug_assertions) {
+        out.warn("this is a debug build, which is slower: build with --release");
+    }
+    interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
+    let mut progress = Progress::new(out, json);
+    let result = work(&mut |event| progress.show(event, out));
+    progress.finish();
+    match result {
+        Ok(outcome) if outcome.interrupted => {
+            let text = match outcome.epochs_done {
+                1 => "1 epoch is done and saved".to_owned(),
+                n => format!("{n} epochs are done and saved"),
+            };
+            let hint = format!("go on with: ocelli train --resume {}", paths::shell_word(&outcome.run_dir));
+            Err(Failure::Interrupted {
+                signal: interrupt.signal(),
+                message: Message { text, hint: Some(hint) },
+            })
+        }
+        Err(PipelineError::Stopped) => {
+            let message = Message { text: PipelineError::Stopped.to_string(), hint: None };
+            Err(Failure::Interrupted { signal: interrupt.signal(), message })
+        }
+        result => result.map_err(Failure::from),
+    }
+}
+
+/// The results of a run that has ended well. With `--json` the last event has told them.
+pub(crate) fn finish(outcome: &Outcome, json: bool, out: &mut Output) -> Result<(), Failure> {
+    if json {
+        return Ok(());
+    }
+    if let Some(evaluation) = &outcome.evaluation {
+        if !out.quiet() {
+            out.line("")?;
+            report::print(evaluation, out)?;
+        }
+        out.line(report::accuracy_line(&evaluation.split, evaluation.accuracy))?;
+    }
+    let run_dir = printable(&outcome.run_dir.display().to_string());
+    out.line(format_args!("run folder {run_dir}"))?;
+    let word = paths::shell_word(&outcome.run_dir);
+    let try_it =
+        out.talk_paint.apply(Style::Dim, format_args!("try it: ocelli predict --model {word} IMAGE..."));
+    out.say(try_it);
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What every command has in common: streams, colours, JSON, help, exit codes.
+
+use std::process::Stdio;
+
+use crate::shapes::{self, Rng, TRAINED, photo};
+use crate::support::{Sandbox, finish, json_lines, wait};
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.ok("--help");
+    for command in ["train", "evaluate", "predict", "serve", "bench", "demo", "doctor", "completions"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+        assert!(sandbox.ok(&format!("{command} --help")).contains("Usage: ocelli"));
+    }
+    assert_eq!(sandbox.ok("--version").trim(), format!("ocelli {}", env!("CARGO_PKG_VERSION")));
+    let run = sandbox.run("");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    assert!(run.stderr.contains("Usage: ocelli"), "{run:#?}");
+}
+
+#[test]
+fn pipes_get_no_colours_unless_asked_for() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.png", shapes::png(&photo("circle", &mut Rng(1))));
+    let line = format!("predict {} a.png no.png", TRAINED.run_dir.display());
+    let coloured = |name: &str, value: &str, extra: &str| {
+        let mut command = sandbox.command(&format!("{line}{extra}"));
+        command.env(name, value);
+        let run = finish(command, &[]);
+        assert_eq!(run.stdout.contains('\x1b'), run.stderr.contains('\x1b'), "{run:#?}");
+        run.stdout.contains('\x1b')
+    };
+    assert!(!coloured("NO_COLOR", "1", ""));
+    assert!(!coloured("NO_COLOR", "", ""));
+    assert!(coloured("CLICOLOR_FORCE", "1", ""));
+    assert!(coloured("NO_COLOR", "1", " --color always"));
+    assert!(!coloured("CLICOLOR_FORCE", "1", " --color never"));
+    let train = &TRAINED.run;
+    assert!(!train.stdout.contains('\x1b') && !train.stderr.contains('\x1b'), "{train:#?}");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let sandbox = Sandbox::new();
+    for line in ["completions bash", "--help", "doctor"] {
+        let mut child = sandbox.command(line).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let run = wait(child);
+        assert_eq!(run.code, Some(0), "{line}: {run:#?}");
+        assert!(!run.stderr.contains("error"), "{line}: {run:#?}");
+    }
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = sandbox.ok(&format!("completions {shell}"));
+        assert!(script.contains("ocelli") && script.contains("evaluate"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn doctor_looks_at_everything() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run("doctor --json");
+    let report = &run.json_lines()[0];
+    assert_eq!((run.code, &report["ok"], &report["type"]), (Some(0), &true.into(), &"doctor".into()));
+    let names: Vec<_> =
+        report["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let expected =
+        ["program", "processor", "instructions", "threads", "memory", "run folder", "built-in model"];
+    assert_eq!(names, expected);
+    assert!(sandbox.ok("doctor").contains("instructions"));
+    assert_eq!(std::fs::read_dir(sandbox.path()).unwrap().count(), 0, "doctor leaves files behind");
+
+    let mut command = sandbox.command("doctor");
+    command.env("OCELLI_ISA", "sse9");
+    let run = finish(command, &[]);
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    assert!(run.stdout.contains("sse9"), "{run:#?}");
+}
+
+#[test]
+fn training_tells_its_events_as_json() {
+    let sandbox = Sandbox::new();
+    shapes::write_data_set(&sandbox.path().join("shapes"), 12);
+    let run = sandbox.run("train shapes --epochs 2 --size 24 --json");
+    let events = run.json_lines();
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    for expected in ["dataset", "model", "epoch", "evaluated", "done"] {
+        assert!(types.contains(&expected), "{types:?}");
+    }
+    let last = events.last().unwrap();
+    assert_eq!(last["type"], "done");
+    assert_eq!(last["run_dir"], "runs/shapes-001");
+    assert!(last["accuracy"].is_f64() && last["split"] == "test", "{last}");
+    run.ok();
+    // A second run gets a folder of its own, and its recipe gives the same bits.
+    std::fs::copy(sandbox.path().join("runs/shapes-001/recipe.toml"), sandbox.path().join("again.toml"))
+        .unwrap();
+    let stdout = sandbox.ok("train shapes --config again.toml --json");
+    let again = json_lines(&stdout);
+    assert_eq!(again.last().unwrap()["run_dir"], "runs/shapes-002");
+    assert_eq!(again.last().unwrap()["accuracy"], last["accuracy"]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let sandbox = Sandbox::new();
+    shapes::write_data_set(&sandbox.path().join("shapes"), 3);
+    let stdout = sandbox.ok("train shapes --dry-run --lr 0.01");
+    assert!(stdout.contains("10 images in 3 classes") && stdout.contains("lr = 0.01"), "{stdout}");
+    let run = sandbox.run("train shapes --dry-run --json");
+    assert_eq!(run.json_lines()[0]["classes"]["circle"], 4);
+    assert!(!sandbox.path().join("runs").exists());
+}
+
+#[test]
+fn bench_gives_the_numbers_that_comparisons_read() {
+    let sandbox = Sandbox::new();
+    for mode in ["train", "infer"] {
+        let line =
+            format!("bench --model keras-cnn-28 --mode {mode} --batch 2 --threads 1 --seconds 0.05 --json");
+        let record = &sandbox.run(&line).json_lines()[0];
+        let number = |name: &str| record[name].as_f64().unwrap();
+        assert!(0.0 < number("p10_ms") && number("p10_ms") <= number("median_ms"), "{record}");
+        assert!(number("median_ms") <= number("p90_ms") && number("steps") >= 5.0, "{record}");
+        assert_eq!(
+            (&record["mode"], &record["threads"], &record["batch"]),
+            (&mode.into(), &1.into(), &2.into())
+        );
+    }
+}
