@@ -62,7 +62,7 @@ pub enum Event {
         loss: f32,
         /// Training images a second over this epoch so far.
         images_per_second: f32,
-        /// Seconds until the last epoch ends, validation included, from the times so far.
+        /// Seconds until the last epoch ends: steps at the speed of this epoch, later epochs as long as past ones.
         eta_s: f32,
     },
     /// An epoch was done and its weights saved.

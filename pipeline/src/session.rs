@@ -208,14 +208,15 @@ impl Session<'_> {
             if sums.steps == steps || reported.is_none_or(|last| now - last >= STEP_EVERY) {
                 reported = Some(now);
                 let seconds = (now - start).as_secs_f64();
-                let whole = (seconds / sums.steps as f64 * steps as f64).max(past_epoch);
+                let a_step = seconds / sums.steps as f64;
+                let an_epoch = if past_epoch > 0.0 { past_epoch } else { a_step * steps as f64 };
                 reporter.report(&Event::Step {
                     epoch,
                     step: sums.steps,
                     steps,
                     loss: sums.mean_loss(),
                     images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
-                    eta_s: (whole * (1.0 + epochs_left) - seconds).max(0.0) as f32,
+                    eta_s: (a_step * (steps - sums.steps) as f64 + an_epoch * epochs_left) as f32,
                 })?;
             }
             Ok(Flow::Go)

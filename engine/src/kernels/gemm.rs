@@ -1,7 +1,7 @@
 //! Dense layers: `y = x w + b` and its two gradients on packed weights.
 //!
 //! A dense layer is a convolution of one tap. Rows are images, so all three passes are cut over rows or, for a
-//! single image, over columns. The reduction is cut into slices of [`KC`] whose weights stay in the first-level
+//! single image, over columns. The reduction is cut into slices of `KC` whose weights stay in the first-level
 //! cache while the rows pass by; sums wait in `y` between slices, which rounds nothing: the order of additions is
 //! the same as in one pass.
 

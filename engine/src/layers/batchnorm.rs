@@ -3,7 +3,7 @@
 use super::{CHUNKS, GradOut, Layer, NormParams, PIECE, Run, chunk_images, piece};
 use crate::graph::Activation;
 use crate::kernels::activation;
-use crate::kernels::batchnorm::{self, BnCoef, BnSums};
+use crate::kernels::batchnorm::{self, BnCoef, BnSums, Moments};
 use crate::plan::arena::Slot;
 
 /// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
@@ -32,25 +32,6 @@ pub(crate) struct BatchNormTraining {
 pub(crate) const SAVED: usize = 5;
 /// Floats of `partials`, per channel.
 pub(crate) const PARTIALS: usize = 2 * CHUNKS;
-
-/// Count, mean and sum of squared deviations of one channel.
-#[derive(Clone, Copy, Default)]
-struct Moments {
-    count: f64,
-    mean: f64,
-    m2: f64,
-}
-
-impl Moments {
-    /// Adds the moments of further rows (Chan, Golub and LeVeque, 1979); not associative, so in a fixed order.
-    fn merge(&mut self, other: Moments) {
-        let count = self.count + other.count;
-        let delta = other.mean - self.mean;
-        self.mean += delta * other.count / count;
-        self.m2 += other.m2 + delta * delta * self.count * other.count / count;
-        self.count = count;
-    }
-}
 
 impl BatchNormLayer {
     fn apply(&self, run: &mut Run) {
