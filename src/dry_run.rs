@@ -87,5 +87,7 @@ pub(crate) fn describe(options: &TrainOptions, json: bool, out: &mut Output) -> 
     }
     out.line("")?;
     out.line(recipe.trim_end())?;
-    out.line("# size, channels, hflip, batch and epochs are chosen from the data where nobody sets them")
+    out.line(
+        "# size, channels, hflip, batch, epochs and augment are chosen from the data where nobody sets them",
+    )
 }

@@ -54,6 +54,9 @@ impl Failure {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "choose a place that you may use, or change its permissions"
             }
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                "a file is where a folder should be: choose another place"
+            }
             io::ErrorKind::StorageFull => "free some space, or choose another disk",
             _ => "check the path",
         };

@@ -106,7 +106,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
         0 => Ok(()),
         n => {
             let files = if n == 1 { "1 file was".to_owned() } else { format!("{n} files were") };
-            let hint = "JPEG, PNG, WebP, BMP, GIF and TIFF images are understood".to_owned();
+            let hint = "convert or leave out the files named above".to_owned();
             Err(Failure::Failed(Message { text: format!("{files} not labelled"), hint: Some(hint) }))
         }
     }

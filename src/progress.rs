@@ -41,6 +41,11 @@ impl Progress {
 
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Event, out: &mut Output) {
+        // Said when the work begins, not when it is refused.
+        if cfg!(debug_assertions) && matches!(event, Event::Model { .. }) {
+            let word = self.paint.apply(Style::Yellow, "warning:");
+            self.print(&format!("{word} this is a debug build, which is slower: build with --release"));
+        }
         match self.mode {
             // A reader that went away must not cost a training run: the run folder keeps every event.
             Mode::Json => drop(out.line(event.to_json()).and_then(|()| out.flush())),
@@ -91,8 +96,10 @@ impl Progress {
                 );
                 let parts = [train, val, test].map(|&n| thousands(n as u64));
                 self.line("", &format!("train {}, validation {}, test {}", parts[0], parts[1], parts[2]));
-                if *skipped > 0 {
-                    self.note(&format!("{skipped} unreadable images were left out"));
+                match skipped {
+                    0 => {}
+                    1 => self.note("1 unreadable image was left out"),
+                    n => self.note(&format!("{n} unreadable images were left out")),
                 }
                 for note in notes {
                     self.note(note);

@@ -34,7 +34,7 @@ Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named."
 
 /// Train a model on a folder of photos
 #[derive(Debug, clap::Args)]
-#[command(after_help = DATA_HELP)]
+#[command(after_help = DATA_HELP, allow_negative_numbers = true)]
 pub(crate) struct Args {
     /// Images in class folders, a ZIP, a CSV, IDX or CIFAR files; the built-in Fashion-MNIST if left out
     data: Option<PathBuf>,
@@ -276,9 +276,6 @@ fn watched(
     out: &mut Output,
     work: impl FnOnce(&mut dyn FnMut(&Event)) -> Result<Outcome, PipelineError>,
 ) -> Result<Outcome, Failure> {
-    if cfg!(debug_assertions) {
-        out.warn("this is a debug build, which is slower: build with --release");
-    }
     interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
     let mut progress = Progress::new(out, json);
     let result = work(&mut |event| progress.show(event, out));

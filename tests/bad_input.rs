@@ -11,8 +11,9 @@ use crate::support::{Run, Sandbox};
 fn assert_refused(run: &Run, code: i32, words: &[&str]) {
     assert_eq!(run.code, Some(code), "{run:#?}");
     assert!(run.stdout.is_empty(), "{run:#?}");
-    let talk: Vec<&str> =
-        run.stderr.lines().filter(|line| !line.starts_with("warning: this is a debug")).collect();
+    // What was noticed before it came to the error.
+    let notes = |line: &&str| line.starts_with("note: ");
+    let talk: Vec<&str> = run.stderr.lines().skip_while(notes).collect();
     assert!(talk.len() >= 2, "no hint: {run:#?}");
     assert!(talk[0].starts_with("error: ") && talk[1..].iter().all(|l| l.starts_with("hint: ")), "{run:#?}");
     for word in words {

@@ -105,10 +105,13 @@ impl Card<'_> {
         for note in &dataset.notes {
             writeln!(out, "- {}", inline(note))?;
         }
+        if !dataset.notes.is_empty() {
+            writeln!(out)?;
+        }
 
         writeln!(
             out,
-            "\n## Training\n\n{} epochs in {:.0} s; these weights are from epoch {}. `recipe.toml`:\n\n```toml\n{}```\n",
+            "## Training\n\n{} epochs in {:.0} s; these weights are from epoch {}. `recipe.toml`:\n\n```toml\n{}```\n",
             progress.epochs_done(),
             progress.seconds(),
             progress.best_epoch.unwrap_or(0),

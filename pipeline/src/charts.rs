@@ -21,15 +21,12 @@ const MAX_NUMBERED: usize = 30;
 /// Characters of a class name on an axis.
 const MAX_LABEL: usize = 18;
 
-/// Sequential colours from few to many: five points of cividis (Nuñez, Anderton and Renslow, 2018), which looks alike
-/// to people with and without colour blindness and darkens evenly.
-const CIVIDIS: [(f64, f64, f64); 5] = [
-    (255.0, 234.0, 70.0),
-    (188.0, 175.0, 111.0),
-    (124.0, 123.0, 120.0),
-    (65.0, 77.0, 107.0),
-    (0.0, 34.0, 78.0),
-];
+/// Right answers are blue, wrong ones vermilion: colour-blind people tell them apart, and tints of them go with light and
+/// dark pages.
+const RIGHT: &str = "#005a9c";
+const WRONG: &str = "#d55e00";
+/// Opacity above which white text reads better than the page's.
+const WHITE_FROM: f64 = 0.75;
 
 /// Loss and accuracy over the epochs, training and validation, the best epoch marked.
 pub(crate) fn curves(name: &str, rows: &[EpochRow], best_epoch: Option<u32>) -> String {
@@ -134,7 +131,7 @@ fn number(value: f64, span: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// The confusion matrix as a heat map: colour by the part of a class's images, numbers where there is room. Of more than
+/// The confusion matrix as a heat map: tint by the part of a class's images, numbers where there is room. Of more than
 /// 100 classes the ones with most mistakes are drawn.
 pub(crate) fn confusion_matrix(name: &str, evaluation: &Evaluation) -> String {
     let classes = worst_classes(evaluation);
@@ -146,7 +143,7 @@ pub(crate) fn confusion_matrix(name: &str, evaluation: &Evaluation) -> String {
     let room = (longest.min(MAX_LABEL) as f64 * font * 0.62 + 34.0).max(60.0);
     let top = 64.0;
     let side = cell * n as f64;
-    let (width, height) = ((room + side + 24.0).max(420.0), top + side + room + 8.0);
+    let (width, height) = ((room + side + 24.0).max(460.0), top + side + room + 8.0);
     let mut svg = Svg::new(width, height, &format!("Confusion matrix of {name}"));
     svg.label("title", (16.0, 24.0), Anchor::Start, &shorten(name, 60));
     let percent = 100.0 * evaluation.accuracy;
@@ -156,7 +153,12 @@ pub(crate) fn confusion_matrix(name: &str, evaluation: &Evaluation) -> String {
         about += &format!("; the {n} of {of_all} classes with most mistakes");
     }
     svg.label("small", (16.0, 42.0), Anchor::Start, &about);
-    svg.label("small", (room, 58.0), Anchor::Start, "row: class of the image, column: what the model says");
+    svg.label(
+        "small",
+        (16.0, 57.0),
+        Anchor::Start,
+        "row: class of the image, column: what the model says; darker: a larger part of the row",
+    );
 
     for (row, &label) in classes.iter().enumerate() {
         let y = top + row as f64 * cell;
@@ -183,12 +185,13 @@ pub(crate) fn confusion_matrix(name: &str, evaluation: &Evaluation) -> String {
                 svg.rect("class=\"empty\"", corner, size, &hover);
                 continue;
             }
-            let (colour, light) = shade(part);
-            svg.rect(&format!("fill=\"{colour}\""), corner, size, &hover);
+            let colour = if label == predicted { RIGHT } else { WRONG };
+            let opacity = tint(part);
+            svg.rect(&format!("fill=\"{colour}\" fill-opacity=\"{opacity:.2}\""), corner, size, &hover);
             if n <= MAX_NUMBERED {
                 let digits = count.to_string();
                 let font = font.min((cell - 3.0) / (digits.len() as f64 * 0.6));
-                let ink = if light { "#1b1f24" } else { "#ffffff" };
+                let ink = if opacity > WHITE_FROM { "#fff" } else { "currentColor" };
                 let at = (corner.0 + (cell - 1.0) / 2.0, y + cell / 2.0 + font * 0.35);
                 svg.styled_label(
                     &format!("style=\"fill:{ink}\" font-size=\"{font:.1}\""),
@@ -215,15 +218,9 @@ fn worst_classes(evaluation: &Evaluation) -> Vec<usize> {
     classes
 }
 
-/// The colour of a part in 0..=1, and whether it is light enough for dark text.
-fn shade(part: f64) -> (String, bool) {
-    let at = part.clamp(0.0, 1.0) * (CIVIDIS.len() - 1) as f64;
-    let index = (at as usize).min(CIVIDIS.len() - 2);
-    let (a, b, t) = (CIVIDIS[index], CIVIDIS[index + 1], at - index as f64);
-    let mix = |a: f64, b: f64| (a + (b - a) * t).round() as u8;
-    let [r, g, b] = [mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2)];
-    let luma = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b);
-    (format!("#{r:02x}{g:02x}{b:02x}"), luma > 128.0)
+/// Opacity for a part in 0..=1: by the square root, so that one mistake in a hundred shows.
+fn tint(part: f64) -> f64 {
+    part.clamp(0.0, 1.0).sqrt().max(0.06)
 }
 
 #[cfg(test)]
@@ -303,17 +300,5 @@ mod tests {
             }
             assert!(text.len() < 400_000, "{n}: {}", text.len());
         }
-    }
-
-    #[test]
-    fn shades_darken_evenly() {
-        let luma = |part: f64| {
-            let (colour, _) = shade(part);
-            let channel = |at: usize| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap());
-            0.299 * channel(1) + 0.587 * channel(3) + 0.114 * channel(5)
-        };
-        let lumas: Vec<f64> = (0..=20).map(|i| luma(f64::from(i) / 20.0)).collect();
-        assert!(lumas.is_sorted_by(|a, b| a > b), "{lumas:?}");
-        assert!(shade(0.0).1 && !shade(1.0).1);
     }
 }

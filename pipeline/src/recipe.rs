@@ -103,8 +103,8 @@ fn unknown(given: &str, known: &[&str]) -> String {
 
 /// Everything that decides what a training run does, apart from the data.
 ///
-/// `size`, `channels` and `hflip` are chosen from the data where they are `None`. `batch` and `epochs` are adapted to
-/// small data sets where they hold the default and no origin says that somebody chose it.
+/// `size`, `channels` and `hflip` are chosen from the data where they are `None`. `batch`, `epochs` and `augment` are
+/// adapted to the number of images where they hold the default and no origin says that somebody chose it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {

@@ -6,18 +6,18 @@ use super::support::*;
 use crate::Config;
 use crate::batcher::Predict;
 
-/// The model behind a gate, and the number of images that went through it.
+/// The model behind a gate, and the number of images that have come to the gate.
 fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {
-    let (gate, computed) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
-    let (held, count) = (gate.clone(), computed.clone());
+    let (gate, arrived) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+    let (held, count) = (gate.clone(), arrived.clone());
     let service = Service::wrapped(config, |mut model: Predict| {
         Box::new(move |images, top_k| {
-            held.pass();
             count.fetch_add(images.len(), Ordering::Relaxed);
+            held.pass();
             model(images, top_k)
         })
     });
-    (service, gate, computed)
+    (service, gate, arrived)
 }
 
 #[test]
@@ -89,10 +89,10 @@ fn past_the_queue_there_is_429_at_once() {
 
 #[test]
 fn departed_clients_cost_no_computation() {
-    let (service, gate, computed) = gated(Config::default());
+    let (service, gate, arrived) = gated(Config::default());
     let mut first = service.connect();
     first.write(&post("/predict", "", &bmp(0)));
-    service.wait_for_load(1);
+    wait_until("the first image at the gate", || arrived.load(Ordering::Relaxed) == 1);
     let departing: Vec<Client> = (1..=20)
         .map(|seed| {
             let mut client = service.connect();
@@ -106,7 +106,7 @@ fn departed_clients_cost_no_computation() {
     gate.open();
     assert_eq!(first.read().status, 200);
     service.wait_for_load(0);
-    assert_eq!(computed.load(Ordering::Relaxed), 1);
+    assert_eq!(arrived.load(Ordering::Relaxed), 1);
 }
 
 #[test]
