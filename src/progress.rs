@@ -16,8 +16,8 @@ pub(crate) struct Progress {
     mode: Mode,
     paint: Paint,
     last_plain: Instant,
-    epochs: u32,
-    seen: Option<String>,
+    /// What the bar counts.
+    counted: String,
 }
 
 enum Mode {
@@ -36,7 +36,7 @@ impl Progress {
             _ if std::io::stderr().is_terminal() => Mode::Bar(ProgressBar::no_length()),
             _ => Mode::Plain,
         };
-        Progress { mode, paint: out.talk_paint, last_plain: Instant::now(), epochs: 0, seen: None }
+        Progress { mode, paint: out.talk_paint, last_plain: Instant::now(), counted: String::new() }
     }
 
     /// Shows one event.
@@ -63,48 +63,13 @@ impl Progress {
 
     fn tell(&mut self, event: &Event) {
         match event {
-            Event::Loading { done, total } => self.loading(*done, *total),
+            Event::Loading { done, total } => self.advance("reading images", (*done, *total), ""),
             Event::Step { epoch, step, steps, loss, images_per_second, eta_s } => {
-                let rest = format!(
-                    "loss {loss:.4}, {} images/s, {} left",
-                    thousands(*images_per_second as u64),
-                    duration(*eta_s)
-                );
+                let speed = thousands(*images_per_second as u64);
+                let rest = format!("loss {loss:.4}, {speed} images/s, {} left", duration(*eta_s));
                 self.advance(&format!("epoch {epoch}"), (*step, *steps), &rest);
             }
-            Event::Dataset {
-                kind,
-                name,
-                classes,
-                train,
-                val,
-                test,
-                skipped,
-                notes,
-                width,
-                height,
-                channels,
-            } => {
-                let images = thousands((train + val + test) as u64);
-                self.line(
-                    "data",
-                    &format!(
-                        "{} ({kind}): {images} images in {} classes, read as {width}x{height}x{channels}",
-                        printable(name),
-                        classes.len()
-                    ),
-                );
-                let parts = [train, val, test].map(|&n| thousands(n as u64));
-                self.line("", &format!("train {}, validation {}, test {}", parts[0], parts[1], parts[2]));
-                match skipped {
-                    0 => {}
-                    1 => self.note("1 unreadable image was left out"),
-                    n => self.note(&format!("{n} unreadable images were left out")),
-                }
-                for note in notes {
-                    self.note(note);
-                }
-            }
+            Event::Dataset { .. } => self.dataset(event),
             Event::Model { name, parameters, run_dir } => {
                 self.line("model", &format!("{name}, {} parameters", thousands(*parameters as u64)));
                 self.line("run", &printable(run_dir));
@@ -115,18 +80,49 @@ impl Progress {
         }
     }
 
-    fn epoch(&mut self, event: &Event) {
-        let Event::Epoch { epoch, epochs, train_loss, train_accuracy, .. } = event else { return };
-        let Event::Epoch { val_accuracy, val_loss, seconds, images_per_second, best, .. } = event else {
+    fn dataset(&self, event: &Event) {
+        let Event::Dataset { kind, name, classes, train, val, test, skipped, notes, width, height, channels } =
+            event
+        else {
             return;
         };
-        self.epochs = *epochs;
+        let (name, images, classes) =
+            (printable(name), thousands((train + val + test) as u64), classes.len());
+        let size = format!("{width}x{height}x{channels}");
+        self.line("data", &format!("{name} ({kind}): {images} images in {classes} classes, read as {size}"));
+        let [train, val, test] = [train, val, test].map(|&n| thousands(n as u64));
+        self.line("", &format!("train {train}, validation {val}, test {test}"));
+        match skipped {
+            0 => {}
+            1 => self.note("1 unreadable image was left out"),
+            n => self.note(&format!("{n} unreadable images were left out")),
+        }
+        for note in notes {
+            self.note(note);
+        }
+    }
+
+    fn epoch(&self, event: &Event) {
+        let Event::Epoch {
+            epoch,
+            epochs,
+            lr: _,
+            train_loss,
+            train_accuracy,
+            val_loss,
+            val_accuracy,
+            seconds,
+            images_per_second,
+            best,
+        } = event
+        else {
+            return;
+        };
         let width = epochs.to_string().len();
-        let mut line = format!(
-            "epoch {epoch:>width$}/{epochs}  loss {train_loss:.4}  accuracy {:5.2}%",
-            100.0 * train_accuracy
-        );
-        if let (Some(accuracy), Some(loss)) = (val_accuracy, val_loss) {
+        let accuracy = 100.0 * train_accuracy;
+        let mut line =
+            format!("epoch {epoch:>width$}/{epochs}  loss {train_loss:.4}  accuracy {accuracy:5.2}%");
+        if let (Some(loss), Some(accuracy)) = (val_loss, val_accuracy) {
             line += &format!("  val loss {loss:.4}  val accuracy {:5.2}%", 100.0 * accuracy);
         }
         line += &format!("  {}  {} images/s", duration(*seconds), thousands(*images_per_second as u64));
@@ -136,21 +132,14 @@ impl Progress {
         self.print(&line);
     }
 
-    fn loading(&mut self, done: usize, total: usize) {
-        self.advance("reading images", (done, total), "");
-    }
-
     /// Moves the bar, or says something where there is none and it has been quiet for long.
     fn advance(&mut self, what: &str, (done, total): (usize, usize), rest: &str) {
         match &self.mode {
             Mode::Bar(bar) => {
-                if self.seen.as_deref() != Some(what) {
-                    let style =
-                        ProgressStyle::with_template("{prefix} [{bar:30}] {human_pos}/{human_len}  {msg}")
-                            .expect("the template is constant and the tests draw it");
-                    bar.set_style(style.progress_chars("=> "));
+                if self.counted != what {
+                    bar.set_style(bar_style());
                     bar.set_prefix(what.to_owned());
-                    self.seen = Some(what.to_owned());
+                    self.counted = what.to_owned();
                 }
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
@@ -183,6 +172,11 @@ impl Progress {
     }
 }
 
+fn bar_style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {human_pos}/{human_len}  {msg}");
+    style.expect("the template is constant, and a test parses it").progress_chars("=> ")
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -210,6 +204,13 @@ pub(crate) fn duration(seconds: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        let bar = ProgressBar::hidden();
+        bar.set_style(bar_style());
+        bar.tick();
+    }
 
     #[test]
     fn numbers_are_readable() {

@@ -314,6 +314,7 @@ pub(crate) fn finish(outcome: &Outcome, json: bool, out: &mut Output) -> Result<
     }
     let run_dir = printable(&outcome.run_dir.display().to_string());
     out.line(format_args!("run folder {run_dir}"))?;
+    out.flush()?;
     let word = paths::shell_word(&outcome.run_dir);
     let try_it =
         out.talk_paint.apply(Style::Dim, format_args!("try it: ocelli predict --model {word} IMAGE..."));

@@ -8,7 +8,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the folder is there").map(|e| e.expect("readable").path()) {
+        for entry in fs::read_dir(&folder).expect("the folder is there").map(|e| e.expect("readable").path())
+        {
             if entry.is_dir() {
                 folders.push(entry);
             } else if entry.extension().is_some_and(|e| e == "rs") {
@@ -23,7 +24,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 
 /// The sources that contain a string, outside of comments.
 fn naming(folders: &[&str], word: &str) -> Vec<String> {
-    let code = |text: &str| text.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains(word)));
+    let code =
+        |text: &str| text.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains(word)));
     let all = folders.iter().flat_map(|folder| sources(folder));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let short = |path: PathBuf| path.strip_prefix(root).expect("below the root").display().to_string();
@@ -35,7 +37,8 @@ fn naming(folders: &[&str], word: &str) -> Vec<String> {
 #[test]
 fn crates_outside_of_the_engine_forbid_unsafe_code() {
     for file in ["datasets/src/lib.rs", "pipeline/src/lib.rs", "server/src/lib.rs", "src/main.rs"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file is there");
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file is there");
         assert!(text.contains("#![forbid(unsafe_code)]"), "{file}");
     }
 }
@@ -50,12 +53,14 @@ fn unsafe_code_stays_in_its_rooms() {
 
 #[test]
 fn each_wrapped_dependency_is_named_in_one_file() {
-    assert_eq!(naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "rayon::"), [
-        "engine/src/parallel.rs"
-    ]);
-    assert_eq!(naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "bincode::"), [
-        "engine/src/model_file/codec.rs"
-    ]);
+    assert_eq!(
+        naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "rayon::"),
+        ["engine/src/parallel.rs"]
+    );
+    assert_eq!(
+        naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "bincode::"),
+        ["engine/src/model_file/codec.rs"]
+    );
     let zip = naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "zip::ZipArchive");
     assert!(zip.len() <= 1, "{zip:?}");
 }

@@ -37,7 +37,10 @@ fn training_has_the_same_bits_on_any_number_of_threads() {
             }
             let one = trained(name, side, isa, 1);
             for threads in [2, 3, 7] {
-                assert!(trained(name, side, isa, threads) == one, "{name} on {isa:?}: {threads} threads differ from 1");
+                assert!(
+                    trained(name, side, isa, threads) == one,
+                    "{name} on {isa:?}: {threads} threads differ from 1"
+                );
             }
         }
     }

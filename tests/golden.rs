@@ -2,8 +2,8 @@
 
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
 use ocelli_engine::{
-    Activation, AdamConfig, Exec, Graph, Inference, Isa, Model, Op, Optimizer, ParamKind, Shape, TrainConfig, Trainer,
-    zoo,
+    Activation, AdamConfig, Exec, Graph, Inference, Isa, Model, Op, Optimizer, ParamKind, Shape, TrainConfig,
+    Trainer, zoo,
 };
 
 /// The script's generator: the upper 24 bits of a linear congruential one, in -1..1.
@@ -37,7 +37,10 @@ fn filled(graph: Graph) -> Model {
 /// The script's `Mixed`.
 fn mixed() -> Graph {
     let mut g = Graph::new(Shape::new(13, 11, 3));
-    let padded = |filters, kernel, pad| Conv2d { padding: Padding::Explicit([pad; 4]), ..Conv2d::new(filters, kernel) };
+    let padded = |filters, kernel, pad| Conv2d {
+        padding: Padding::Explicit([pad; 4]),
+        ..Conv2d::new(filters, kernel)
+    };
     let norm = || Op::BatchNorm(BatchNorm::default());
     g.then("conv1", Op::Conv2d(Conv2d { bias: false, ..padded(16, 3, 1) }));
     g.then("norm1", norm());
@@ -48,7 +51,10 @@ fn mixed() -> Graph {
     let b = g.then("point", Op::Conv2d(Conv2d::new(16, 1)));
     g.push("add", Op::Add, &[a, b]);
     g.then("relu3", Op::Activation(Activation::Relu));
-    g.then("pool", Op::MaxPool2d(Pool2d { kernel: [3; 2], stride: [2; 2], padding: Padding::Explicit([1; 4]) }));
+    g.then(
+        "pool",
+        Op::MaxPool2d(Pool2d { kernel: [3; 2], stride: [2; 2], padding: Padding::Explicit([1; 4]) }),
+    );
     g.then("grouped", Op::Conv2d(Conv2d { stride: [2; 2], groups: 2, ..padded(24, 3, 1) }));
     g.then("silu", Op::Activation(Activation::Silu));
     g.then("dilated", Op::Conv2d(Conv2d { dilation: [2; 2], ..padded(20, 3, 2) }));
@@ -85,14 +91,18 @@ fn check(case: &str, graph: &Graph, config: &TrainConfig, lr: f32, bound: f64) {
     let classes = graph.classes().expect("the graph is sound");
     for isa in Isa::available() {
         let exec = Exec::with_isa(isa, 2).expect("two threads");
-        let mut trainer = Trainer::new(filled(graph.clone()), config.clone(), &exec).expect("a sound configuration");
+        let mut trainer =
+            Trainer::new(filled(graph.clone()), config.clone(), &exec).expect("a sound configuration");
         let mut x = Vec::new();
         for (step, &expected) in losses.iter().enumerate() {
             x = stream(1000 + step as u64, config.batch * graph.input.len());
             let labels: Vec<u32> = (0..config.batch).map(|i| ((7 * i + 3 * step) % classes) as u32).collect();
             let loss = f64::from(trainer.step(&x, &labels, lr).expect("a sound batch").loss);
             let error = (loss - expected).abs();
-            assert!(error <= bound * expected, "{case} on {isa:?}, step {step}: loss {loss}, PyTorch {expected}");
+            assert!(
+                error <= bound * expected,
+                "{case} on {isa:?}, step {step}: loss {loss}, PyTorch {expected}"
+            );
         }
         let mut inference = Inference::new(trainer.model(), 2, &exec).expect("the model compiles");
         let mut found = vec![0.0; 2 * classes];

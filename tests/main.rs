@@ -20,3 +20,9 @@ mod bad_input;
 mod habits;
 // The server, over TCP.
 mod serve;
+// The rules of ARCHITECTURE.md that a look at the sources can prove.
+mod architecture;
+// The same bits with any number of threads.
+mod determinism;
+// Training trajectories against PyTorch.
+mod golden;

@@ -20,17 +20,26 @@ fn sandbox() -> Sandbox {
 }
 
 /// Everything in a model file that decides what it computes and how its training goes on.
-fn bits(path: &Path) -> (Vec<u32>, Option<(u64, Vec<Vec<u32>>)>) {
-    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    let file = ModelFile::load(path).unwrap();
-    let training = file.training.map(|t| (t.step, t.moments.iter().map(|m| bits(m)).collect()));
-    (bits(file.model.params()), training)
+#[derive(PartialEq)]
+struct Bits {
+    parameters: Vec<u32>,
+    steps: Option<u64>,
+    moments: Vec<Vec<u32>>,
+}
+
+impl Bits {
+    fn of(path: &Path) -> Self {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let file = ModelFile::load(path).unwrap();
+        let moments = file.training.iter().flat_map(|t| &t.moments).map(|m| bits(m)).collect();
+        Bits { parameters: bits(file.model.params()), steps: file.training.map(|t| t.step), moments }
+    }
 }
 
 #[track_caller]
 fn assert_same_run(a: &Path, b: &Path) {
     for name in ["weights/best.ocelli", "weights/last.ocelli"] {
-        assert!(bits(&a.join(name)) == bits(&b.join(name)), "{name} differs");
+        assert!(Bits::of(&a.join(name)) == Bits::of(&b.join(name)), "{name} differs");
     }
     // All columns but the time.
     let rows = |run: &Path| -> Vec<String> {

@@ -67,7 +67,7 @@ pub(crate) fn photo(class: &str, rng: &mut Rng) -> RgbImage {
         colours[0][channel] = rng.between(10.0, 90.0);
         colours[1][channel] = rng.between(160.0, 245.0);
     }
-    if rng.next() % 2 == 0 {
+    if rng.next().is_multiple_of(2) {
         colours.swap(0, 1);
     }
     RgbImage::from_fn(width, height, |px, py| {
@@ -83,7 +83,7 @@ fn inside(class: &str, x: f32, y: f32) -> bool {
     match class {
         "circle" => x * x + y * y <= 0.8,
         "square" => x.abs().max(y.abs()) <= 0.8,
-        _ => y <= 0.8 && y >= -0.9 && x.abs() <= (y + 0.9) * 0.55,
+        _ => (-0.9..=0.8).contains(&y) && x.abs() <= (y + 0.9) * 0.55,
     }
 }
 

@@ -118,7 +118,7 @@ pub enum Event {
         best_epoch: u32,
         /// Epochs that were run.
         epochs: u32,
-        /// Training time over all sessions of the run.
+        /// Training time of the run, interruptions left out.
         seconds: f32,
     },
     /// Something a person should know.

@@ -29,9 +29,9 @@ mod metrics;
 mod predict;
 mod progress;
 mod recipe;
+mod run;
 mod run_folder;
 mod schedule;
-mod session;
 mod svg;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochRow {
     pub(crate) epoch: u32,
-    /// Training time since the start of the run, over all sessions.
+    /// Training time since the start of the run, interruptions left out.
     pub(crate) seconds: f64,
     pub(crate) lr: f64,
     pub(crate) train_loss: f64,

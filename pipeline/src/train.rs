@@ -14,8 +14,8 @@ use crate::event::Event;
 use crate::metrics::Evaluation;
 use crate::progress::Progress;
 use crate::recipe::{ClassWeights, OptimizerKind, Origins, Recipe};
+use crate::run::Run;
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
-use crate::session::Session;
 
 /// What to train, on what, and where the run goes.
 #[derive(Clone, Debug)]
@@ -104,12 +104,11 @@ pub fn train(
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
     reporter.open(&folder)?;
     let progress = Progress::default();
-    let mut session =
-        Session { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
-    session.write_dataset()?;
-    session.save_last()?;
-    session.introduce(&source)?;
-    session.fit()
+    let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    run.write_dataset()?;
+    run.save_last()?;
+    run.introduce(&source)?;
+    run.fit()
 }
 
 /// Goes on with a run that was interrupted or killed, to the same bits as if it had not been; with `epochs` above those
@@ -200,10 +199,9 @@ pub fn resume(
     meta.provenance.recipe = text;
     let mut trainer = Trainer::new(file.model, config, &exec)?;
     trainer.restore(training.step, &training.moments)?;
-    let mut session =
-        Session { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
-    session.introduce(&source)?;
-    session.fit()
+    let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    run.introduce(&source)?;
+    run.fit()
 }
 
 /// The network of a resolved recipe.

@@ -32,7 +32,7 @@ const AUGMENT: u64 = 2;
 
 /// A run in work. Order and augmentation are functions of seed, epoch and image, dropout of seed and step: between two
 /// epochs weights, moments, step and [`Progress`] are all there is to know.
-pub(crate) struct Session<'a> {
+pub(crate) struct Run<'a> {
     pub(crate) folder: RunFolder,
     pub(crate) recipe: Recipe,
     pub(crate) dataset: DatasetRecord,
@@ -63,7 +63,7 @@ struct Sums {
     lr: f32,
 }
 
-impl Session<'_> {
+impl Run<'_> {
     /// Says what is trained on what.
     pub(crate) fn introduce(&mut self, source: &Source) -> Result<(), PipelineError> {
         let pre = self.loaded.set.preprocessing();
@@ -178,7 +178,7 @@ impl Session<'_> {
                 && Augment::new(self.recipe.augment).hflip,
             ..Augment::new(self.recipe.augment)
         };
-        let Session { recipe, loaded, trainer, reporter, progress, stop, folder, .. } = self;
+        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, .. } = self;
         let set = &loaded.set;
         let fill = |index: usize, x: &mut [f32]| {
             let key = key(&[recipe.seed, AUGMENT, u64::from(epoch), set.source_index(index) as u64]);
