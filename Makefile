@@ -1,12 +1,12 @@
 # The one list of checks: CI and people run the same targets.
 CARGO ?= cargo
 
-.PHONY: help test format lint unit isa docs bench-once bench deny
+.PHONY: help test format lint unit test-isa docs bench-once bench deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once isa unit ## Everything CI checks (the tests come last, so that their count is the last line)
+test: format lint docs bench-once unit ## Everything CI checks; tests come last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -17,16 +17,13 @@ lint: ## No warning from the compiler or clippy
 docs: ## Documentation builds without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
-unit: ## All tests, on the best instruction set of this machine
+unit: ## All tests; those of kernels on every instruction set of this machine
 	$(CARGO) test --workspace --locked
 
-# The kernel tests run on every instruction set in any case; this runs the rest of the engine on each one below the best.
-isa: ## The engine and the golden trajectories on every instruction set of this machine
-	set -e; for isa in $$($(CARGO) run --quiet --locked -- doctor --isas); do \
-		echo "== OCELLI_ISA=$$isa"; \
-		OCELLI_ISA=$$isa OCELLI_REQUIRE_ISA=1 $(CARGO) test --quiet --locked -p ocelli-engine --lib; \
-		OCELLI_ISA=$$isa $(CARGO) test --quiet --locked --test e2e -- golden determinism; \
-	done
+# Kernel, golden and determinism tests run on every instruction set of the machine by themselves; this forces one everywhere.
+ISA ?= avx2
+test-isa: ## All tests with one instruction set forced: make test-isa ISA=portable
+	OCELLI_ISA=$(ISA) OCELLI_REQUIRE_ISA=1 $(CARGO) test --workspace --locked
 
 bench-once: ## Every benchmark compiled, verified against its oracle and run once
 	$(CARGO) test --benches --locked -p ocelli

@@ -120,14 +120,16 @@ async fn connection(
     let mut connection = pin!(connection);
     loop {
         select! {
-            // An error is a client that left or broke the protocol; hyper has answered the latter.
-            _ = connection.as_mut() => return,
+            // In this order, an answer that becomes ready with the change still says that it is the last.
+            biased;
             changed = mode.changed() => match *mode.borrow_and_update() {
                 _ if changed.is_err() => return,
                 Mode::Serve => {}
                 Mode::Drain => connection.as_mut().graceful_shutdown(),
                 Mode::CutOff => return,
             },
+            // An error is a client that left or broke the protocol; hyper has answered the latter.
+            _ = connection.as_mut() => return,
         }
     }
 }
