@@ -27,9 +27,6 @@ pub(crate) struct Args {
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
-    /// Only the names of the instruction sets that OCELLI_ISA may name here, fastest first
-    #[arg(long, conflicts_with = "json")]
-    isas: bool,
 }
 
 /// How a check came out.
@@ -64,9 +61,6 @@ struct Record<'a> {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    if args.isas {
-        return Isa::available().iter().try_for_each(|isa| out.line(isa.name()));
-    }
     let checks =
         [build(), processor(), instructions(), threads(), memory(), run_folder(&args.out), built_in_model()];
     let failed = checks.iter().filter(|check| check.verdict == Verdict::Failed).count();

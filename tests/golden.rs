@@ -35,7 +35,7 @@ fn filled(graph: Graph) -> Model {
 }
 
 /// The script's `Mixed`.
-fn mixed() -> Graph {
+pub(crate) fn mixed() -> Graph {
     let mut g = Graph::new(Shape::new(13, 11, 3));
     let padded = |filters, kernel, pad| Conv2d {
         padding: Padding::Explicit([pad; 4]),

@@ -26,3 +26,5 @@ mod architecture;
 mod determinism;
 // Training trajectories against PyTorch.
 mod golden;
+// Gradients of whole networks against finite differences.
+mod gradients;

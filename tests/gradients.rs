@@ -1,0 +1,178 @@
+//! Gradients of whole networks: what the engine finds in f32 against finite differences of the f64 oracle.
+
+use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
+use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding};
+use ocelli_engine::kernels::reference;
+use ocelli_engine::rng::Rng;
+use ocelli_engine::{
+    Activation, AdamConfig, Exec, Graph, Isa, Model, Op, Optimizer, Shape, TrainConfig, Trainer,
+};
+
+const SMOOTHING: f32 = 0.1;
+
+/// A network as the oracle computes it: every layer from its definition, in f64.
+struct Oracle<'a> {
+    model: &'a Model,
+    shapes: Vec<Shape>,
+    x: Vec<f64>,
+    labels: Vec<u32>,
+}
+
+impl Oracle<'_> {
+    /// The training loss with these parameters.
+    fn loss(&self, params: &[f64]) -> f64 {
+        let graph = self.model.graph();
+        let tensor = |name: String| {
+            let entry = self.model.layout().entries().iter().find(|e| e.name == name)?;
+            Some(&params[entry.range()])
+        };
+        let mut values = vec![self.x.clone()];
+        for node in &graph.nodes {
+            let x = &values[node.inputs[0] as usize];
+            let shape = self.shapes[node.inputs[0] as usize];
+            let own = |what: &str| tensor(format!("{}.{what}", node.name));
+            let images =
+                |f: &dyn Fn(&[f64]) -> Vec<f64>| x.chunks(shape.len()).flat_map(f).collect::<Vec<f64>>();
+            let channels = shape.c as usize;
+            let y = match &node.op {
+                Op::Conv2d(conv) => {
+                    let g = Conv2dGeometry::new(&node.name, shape, conv).unwrap();
+                    images(&|x| reference::conv2d(x, own("weight").unwrap(), own("bias"), &g))
+                }
+                Op::Dense(_) => reference::dense(x, own("weight").unwrap(), own("bias").unwrap(), channels),
+                Op::BatchNorm(norm) => {
+                    let (mean, variance) = reference::batch_statistics(x, channels);
+                    let affine = (own("scale").unwrap(), own("shift").unwrap());
+                    reference::batch_norm(x, affine, (&mean, &variance), norm.eps.into())
+                }
+                Op::MaxPool2d(pool) => {
+                    let g = PoolGeometry::new(&node.name, shape, pool).unwrap();
+                    images(&|x| reference::max_pool(x, &g))
+                }
+                Op::AvgPool2d(pool) => {
+                    let g = PoolGeometry::new(&node.name, shape, pool).unwrap();
+                    images(&|x| reference::avg_pool(x, &g))
+                }
+                Op::GlobalAvgPool => images(&|x| reference::global_avg(x, channels)),
+                Op::GlobalMaxPool => images(&|x| reference::global_max(x, channels)),
+                Op::Activation(act) => reference::activation(x, *act),
+                Op::Dropout { .. } | Op::Flatten => x.clone(),
+                Op::Add => x.iter().zip(&values[node.inputs[1] as usize]).map(|(a, b)| a + b).collect(),
+            };
+            values.push(y);
+        }
+        let weights = vec![1.0; graph.classes().unwrap()];
+        let sum =
+            reference::cross_entropy(&values[values.len() - 1], &self.labels, &weights, SMOOTHING.into());
+        sum / self.labels.len() as f64
+    }
+}
+
+/// Compares some elements of every gradient tensor, among them its largest, on every instruction set.
+fn check(name: &str, mut graph: Graph, images: usize) {
+    for node in &mut graph.nodes {
+        if let Op::Dropout { rate } = &mut node.op {
+            *rate = 0.0;
+        }
+    }
+    let mut model = Model::init(graph.clone(), 4).unwrap();
+    let mut rng = Rng::new(6, 0);
+    // Biases and norms away from their initial zeros and ones, where mistakes hide.
+    model.params_mut().iter_mut().for_each(|p| *p += 0.05 * rng.normal());
+    let x: Vec<f32> = (0..images * graph.input.len()).map(|_| rng.normal()).collect();
+    let labels: Vec<u32> = (0..images).map(|i| (i % graph.classes().unwrap()) as u32).collect();
+    let oracle = Oracle {
+        model: &model,
+        shapes: graph.shapes().unwrap(),
+        x: x.iter().map(|&x| x.into()).collect(),
+        labels: labels.clone(),
+    };
+    let mut params: Vec<f64> = model.params().iter().map(|&p| p.into()).collect();
+    let config = TrainConfig {
+        batch: images,
+        optimizer: Optimizer::Adam(AdamConfig::default()),
+        clip_norm: None,
+        label_smoothing: SMOOTHING,
+        class_weights: None,
+        seed: 0,
+    };
+    let found: Vec<(Isa, f32, Vec<f32>)> = Isa::available()
+        .into_iter()
+        .map(|isa| {
+            let exec = Exec::with_isa(isa, 2).unwrap();
+            let mut trainer = Trainer::new(model.clone(), config.clone(), &exec).unwrap();
+            let loss = trainer.gradients(&x, &labels).unwrap().loss;
+            (isa, loss, trainer.grads().to_vec())
+        })
+        .collect();
+    let loss = oracle.loss(&params);
+    for (isa, found, _) in &found {
+        assert!(
+            (f64::from(*found) - loss).abs() < 1e-5 * loss,
+            "{name} on {isa:?}: loss {found}, oracle {loss}"
+        );
+    }
+    for entry in model.layout().entries().iter().filter(|e| e.kind.is_trainable()) {
+        let gradient = &found[0].2[entry.range()];
+        let size = gradient.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        let largest = gradient.iter().position(|g| g.abs() == size).unwrap();
+        let others = (0..2).map(|_| rng.next_u64() as usize % entry.len());
+        for index in others.chain([largest]) {
+            let at = entry.offset + index;
+            // Small enough that almost no ReLU or maximum changes its mind, large enough for f64.
+            let step = 1e-6;
+            let here = params[at];
+            params[at] = here + step;
+            let above = oracle.loss(&params);
+            params[at] = here - step;
+            let expected = (above - oracle.loss(&params)) / (2.0 * step);
+            params[at] = here;
+            for (isa, _, grads) in &found {
+                let error = (f64::from(grads[at]) - expected).abs();
+                let bound = 2e-4 * f64::from(size) + 1e-7;
+                assert!(
+                    error <= bound,
+                    "{name} on {isa:?}: gradient of {}[{index}] is {}, finite differences say {expected}",
+                    entry.name,
+                    grads[at]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_layer_and_branch() {
+    check("mixed", crate::golden::mixed(), 3);
+}
+
+/// `act(norm(conv(from)))`, padded by half the kernel.
+fn unit(g: &mut Graph, from: u32, conv: Conv2d, act: Option<Activation>) -> u32 {
+    let name = format!("unit{}", g.nodes.len());
+    let pad = conv.kernel[0] / 2;
+    let conv = Conv2d { padding: Padding::Explicit([pad; 4]), bias: false, ..conv };
+    let conv = g.push(format!("{name}.conv"), Op::Conv2d(conv), &[from]);
+    let norm = g.push(format!("{name}.norm"), Op::BatchNorm(BatchNorm::default()), &[conv]);
+    act.map_or(norm, |act| g.push(format!("{name}.act"), Op::Activation(act), &[norm]))
+}
+
+#[test]
+fn residual_blocks_with_batch_norm_and_depthwise_convolutions() {
+    let (relu, relu6) = (Some(Activation::Relu), Some(Activation::Relu6));
+    let mut g = Graph::new(Shape::new(9, 8, 3));
+    let x = unit(&mut g, 0, Conv2d::new(8, 3), relu6);
+    // An inverted residual, then a strided block whose shortcut is a convolution, as in MobileNetV2 and ResNet-18.
+    let y = unit(&mut g, x, Conv2d::new(24, 1), relu6);
+    let y = unit(&mut g, y, Conv2d { groups: 24, ..Conv2d::new(24, 3) }, relu6);
+    let y = unit(&mut g, y, Conv2d::new(8, 1), None);
+    let x = g.push("add1", Op::Add, &[x, y]);
+    let y = unit(&mut g, x, Conv2d { stride: [2; 2], ..Conv2d::new(12, 3) }, relu);
+    let y = unit(&mut g, y, Conv2d::new(12, 3), None);
+    let down = unit(&mut g, x, Conv2d { stride: [2; 2], ..Conv2d::new(12, 1) }, None);
+    let x = g.push("add2", Op::Add, &[y, down]);
+    let x = g.push("relu", Op::Activation(Activation::Relu), &[x]);
+    unit(&mut g, x, Conv2d { groups: 12, stride: [2; 2], ..Conv2d::new(12, 5) }, relu6);
+    g.then("pool", Op::GlobalMaxPool);
+    g.then("dense", Op::Dense(Dense { units: 4, bias: true }));
+    check("residual", g, 3);
+}
