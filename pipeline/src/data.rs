@@ -296,10 +296,11 @@ mod tests {
             fit_to_image_count(&mut recipe, &mut origins, images, 10);
             recipe.augment
         };
-        assert_eq!(level(10 * PLENTY, 10, "default"), AugmentLevel::None);
-        assert_eq!(level(10 * PLENTY - 1, 10, "default"), AugmentLevel::Light);
-        assert_eq!(level(10 * PLENTY, 11, "default"), AugmentLevel::Light);
-        assert_eq!(level(10 * PLENTY, 10, "command line"), AugmentLevel::Light);
+        let epochs = Recipe::default().epochs;
+        assert_eq!(level(10 * PLENTY, epochs, "default"), AugmentLevel::None);
+        assert_eq!(level(10 * PLENTY - 1, epochs, "default"), AugmentLevel::Light);
+        assert_eq!(level(10 * PLENTY, epochs + 1, "default"), AugmentLevel::Light);
+        assert_eq!(level(10 * PLENTY, epochs, "command line"), AugmentLevel::Light);
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn copy_folder(from: &Path, to: &Path) {
 fn a_run_leaves_every_file_and_learns() {
     let dir = tempfile::tempdir().unwrap();
     let mut events = Vec::new();
-    let options = options(&dir, idx_data(dir.path()), Recipe { epochs: 8, ..recipe() });
+    let options = options(&dir, idx_data(dir.path()), Recipe { epochs: 9, ..recipe() });
     let outcome = train(&options, &NEVER, &mut |event| events.push(event.clone())).unwrap();
     let run = &outcome.run_dir;
     assert_eq!(run.file_name().unwrap(), "bars-001");
@@ -180,13 +180,13 @@ fn a_run_leaves_every_file_and_learns() {
     );
     assert!(evaluation.accuracy > 0.9, "{}", evaluation.accuracy);
     assert_eq!(evaluation.top5, 1.0);
-    assert_eq!(fs::read_to_string(run.join("results.csv")).unwrap().lines().count(), 9);
+    assert_eq!(fs::read_to_string(run.join("results.csv")).unwrap().lines().count(), 10);
     assert_eq!(fs::read_to_string(run.join("predictions.csv")).unwrap().lines().count(), 32);
     let logged = fs::read_to_string(run.join("events.jsonl")).unwrap();
     assert!(logged.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()));
     assert!(matches!(events.last(), Some(Event::Done { accuracy, .. }) if *accuracy == evaluation.accuracy));
     let epochs = events.iter().filter(|event| matches!(event, Event::Epoch { .. })).count();
-    assert_eq!(epochs, 8);
+    assert_eq!(epochs, 9);
     // Of 97 images 10 % or so are for validation, and no test image is trained on.
     let Some(Event::Dataset { train, val, test, .. }) =
         events.iter().find(|e| matches!(e, Event::Dataset { .. }))
@@ -201,7 +201,7 @@ fn a_run_leaves_every_file_and_learns() {
     let written = fs::read_to_string(run.join("recipe.toml")).unwrap();
     assert_eq!(written, file.meta.provenance.recipe);
     let resolved = Recipe::from_toml(&written).unwrap();
-    assert_eq!((resolved.size, resolved.channels, resolved.epochs), (Some((12, 12)), Some(1), 8));
+    assert_eq!((resolved.size, resolved.channels, resolved.epochs), (Some((12, 12)), Some(1), 9));
     let card = fs::read_to_string(run.join("README.md")).unwrap();
     let version = Predictor::open(run, 1).unwrap().version().to_owned();
     assert!(card.contains(&version) && card.contains("**test accuracy"), "{card}");

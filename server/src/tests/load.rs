@@ -22,7 +22,7 @@ fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {
 
 #[test]
 fn every_one_of_many_clients_gets_its_own_answer() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     std::thread::scope(|scope| {
         for number in 0..32 {
             let service = &service;
@@ -58,7 +58,7 @@ fn every_one_of_many_clients_gets_its_own_answer() {
 
 #[test]
 fn past_the_queue_there_is_429_at_once() {
-    let (service, gate, _) = gated(Config { queue: 4, images_per_request: 3, ..Config::default() });
+    let (service, gate, _) = gated(Config { queue: 4, images_per_request: 3, ..patient() });
     let mut waiting: Vec<Client> = (0..3).map(|_| service.connect()).collect();
     for (seed, client) in waiting.iter_mut().enumerate() {
         client.write(&post("/predict", "", &bmp(seed as u64)));
@@ -89,7 +89,7 @@ fn past_the_queue_there_is_429_at_once() {
 
 #[test]
 fn departed_clients_cost_no_computation() {
-    let (service, gate, arrived) = gated(Config::default());
+    let (service, gate, arrived) = gated(patient());
     let mut first = service.connect();
     first.write(&post("/predict", "", &bmp(0)));
     wait_until("the first image at the gate", || arrived.load(Ordering::Relaxed) == 1);
@@ -119,7 +119,7 @@ fn a_fault_of_the_model_hits_only_the_image_that_causes_it() {
             let mut model = predictor();
             offline(&mut model, &bmp(666), 1).probability
         };
-        let service = Service::wrapped(Config::default(), |mut model: Predict| {
+        let service = Service::wrapped(patient(), |mut model: Predict| {
             Box::new(move |images, top_k| {
                 held.pass();
                 let predictions = model(images, top_k)?;
@@ -158,7 +158,7 @@ fn a_fault_of_the_model_hits_only_the_image_that_causes_it() {
 
 #[test]
 fn bodies_share_a_bounded_memory() {
-    let service = Service::start(Config { max_body: 1000, body_memory: 1000, ..Config::default() });
+    let service = Service::start(Config { max_body: 1000, body_memory: 1000, ..patient() });
     let request = post("/predict", "image/bmp", &bmp(1));
     let mut stalled = service.connect();
     stalled.write(b"POST /predict HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n");

@@ -3,7 +3,7 @@ use crate::Config;
 
 #[test]
 fn every_encoding_of_an_image_gets_the_models_answer() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     let mut model = predictor();
     let image = bmp(1);
     let expected = offline(&mut model, &image, 5);
@@ -56,7 +56,7 @@ fn base64_of_every_length_is_read() {
 #[test]
 fn several_images_are_answered_in_their_order() {
     // A batch smaller than the request: one request spans several forward passes.
-    let service = Service::start(Config { max_batch: 3, ..Config::default() });
+    let service = Service::start(Config { max_batch: 3, ..patient() });
     let mut model = predictor();
     let images: Vec<_> = (0..20).map(bmp).collect();
     let texts: Vec<_> = images.iter().map(|image| base64(image)).collect();
@@ -79,7 +79,7 @@ fn several_images_are_answered_in_their_order() {
 
 #[test]
 fn top_k_is_held_to_the_number_of_classes() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     let mut model = predictor();
     let classes = model.meta().classes.len();
     for k in 1..=classes + 3 {
@@ -90,7 +90,7 @@ fn top_k_is_held_to_the_number_of_classes() {
 
 #[test]
 fn a_request_id_comes_back_if_it_is_harmless() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     let ask = |id: &str| {
         let request = format!("GET /status HTTP/1.1\r\nhost: t\r\nx-request-id: {id}\r\n\r\n");
         service.send(request.as_bytes()).headers["x-request-id"].clone()
@@ -106,7 +106,7 @@ fn a_request_id_comes_back_if_it_is_harmless() {
 
 #[test]
 fn status_and_health_say_what_runs() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     let model = predictor();
     service.send(&post("/predict", "", &bmp(1)));
     service.send(&post("/predict", "", b"text"));

@@ -2,7 +2,7 @@ use super::support::*;
 use crate::Config;
 
 fn small() -> Config {
-    Config { max_body: 4000, images_per_request: 3, max_top_k: 9, ..Config::default() }
+    Config { max_body: 4000, images_per_request: 3, max_top_k: 9, ..patient() }
 }
 
 /// Every refusal that our own code makes: status, code, and the one shape of the answer.
@@ -135,7 +135,7 @@ fn a_chunked_body_is_read_and_limited_like_any_other() {
 
 #[test]
 fn framing_that_could_be_read_in_two_ways_ends_the_connection() {
-    let service = Service::start(Config::default());
+    let service = Service::start(patient());
     let image = bmp(1);
     let with = |headers: &str| {
         [format!("POST /predict HTTP/1.1\r\nhost: t\r\n{headers}\r\n").as_bytes(), &image].concat()

@@ -18,7 +18,7 @@ fn gated(config: Config) -> (Service, Gate) {
 
 #[test]
 fn requests_in_flight_finish_and_idle_connections_close() {
-    let (mut service, gate) = gated(Config::default());
+    let (mut service, gate) = gated(patient());
     let mut idle = service.connect();
     idle.write(&get("/health/ready"));
     assert_eq!(idle.read().status, 200);
@@ -55,8 +55,7 @@ fn requests_in_flight_finish_and_idle_connections_close() {
 
 #[test]
 fn a_request_that_never_ends_is_cut_off_and_reported() {
-    let (mut service, gate) =
-        gated(Config { drain_timeout: Duration::from_millis(100), ..Config::default() });
+    let (mut service, gate) = gated(Config { drain_timeout: Duration::from_millis(100), ..patient() });
     let mut stuck = service.connect();
     stuck.write(&post("/predict", "", &bmp(1)));
     service.wait_for_load(1);

@@ -17,8 +17,20 @@ use crate::batcher::Predict;
 use crate::state::ModelInfo;
 use crate::{Config, ServerError, State, run};
 
-/// Longer than anything here takes: reaching it means that something hangs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than anything here takes, on a machine with much else to do: reaching it means that something hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Limits in time that no test runs into, unless it sets one of its own.
+pub(super) fn patient() -> Config {
+    Config {
+        header_timeout: 2 * PATIENCE,
+        body_timeout: 2 * PATIENCE,
+        keep_alive: 2 * PATIENCE,
+        write_timeout: 2 * PATIENCE,
+        drain_timeout: 2 * PATIENCE,
+        ..Config::default()
+    }
+}
 
 /// Names that a page or a log must not take for its own syntax.
 const CLASSES: [&str; 3] = ["<b>bold", "back\\slash", "quote\"d"];
