@@ -14,8 +14,12 @@ use crate::simd::Isa;
 /// Most threads that an [`Exec`] takes.
 pub(crate) const MAX_THREADS: usize = 256;
 
-/// Multiply-adds below which waking a second thread (5 to 50 us on a virtual machine) costs more than it saves.
+/// Multiply-adds of a region below which handing a part to a second thread costs more than it saves.
 const SERIAL_WORK: usize = 400_000;
+
+/// Multiply-adds of a whole pass below which waking the pool does: the tutorial CNN's 2.4 million take one thread
+/// 74 us, two 105 us.
+const SERIAL_PASS: usize = 4_000_000;
 
 /// Where to run: an instruction set and a number of threads.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,7 @@ impl Threads {
     /// when `work` multiply-adds are too few to share.
     pub(crate) fn enter<R: Send>(&self, work: usize, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
-            Some(pool) if work >= SERIAL_WORK => pool.install(f),
+            Some(pool) if work >= SERIAL_PASS => pool.install(f),
             _ => f(),
         }
     }
