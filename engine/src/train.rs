@@ -8,6 +8,9 @@ use crate::parallel::Exec;
 use crate::params::Model;
 use crate::plan::{Mode, Plan, StepState};
 
+/// Multiply-adds that take as long as the update of one parameter, which waits for memory.
+const UPDATE_WORK: usize = 32;
+
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
@@ -83,8 +86,9 @@ impl Trainer {
         let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
         let (isa, threads) = (plan.exec().isa, plan.threads());
         let params = &mut model.params_mut()[..trainable];
-        threads
-            .enter(trainable * 8, || config.optimizer.update((isa, &threads), params, moments, grads, step));
+        threads.enter(trainable * UPDATE_WORK, || {
+            config.optimizer.update((isa, &threads), params, moments, grads, step)
+        });
         (*steps, *packed) = (*steps + 1, false);
         Ok(stats)
     }
