@@ -18,7 +18,8 @@ docs: ## Documentation builds without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 unit: ## All tests; those of kernels on every instruction set of this machine
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --doc
+	$(CARGO) test --workspace --locked --tests
 
 # Kernel, golden and determinism tests run on every instruction set of the machine by themselves; this forces one everywhere.
 ISA ?= avx2
