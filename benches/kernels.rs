@@ -68,7 +68,7 @@ fn yardstick(c: &mut Criterion, isa: Isa) {
     for [rows, depth, cols] in GEMMS {
         let (x, w) = (normal(1, rows * depth), normal(2, depth * cols));
         let mut y = vec![0.0; rows * cols];
-        let mut run = || {
+        let run = |y: &mut [f32]| {
             let (d, n) = (depth as isize, cols as isize);
             // SAFETY: the slices hold the matrices that sizes and strides describe.
             unsafe {
@@ -90,15 +90,11 @@ fn yardstick(c: &mut Criterion, isa: Isa) {
                 );
             }
         };
-        measure(
-            c,
-            isa,
-            &format!("gemm/{rows}x{depth}x{cols}/matrixmultiply"),
-            2 * rows * depth * cols,
-            &mut run,
-        );
+        run(&mut y);
         let expected = reference::dense(&widen(&x), &widen(&w), &vec![0.0; cols], depth);
         verify("matrixmultiply", &y, &expected, depth);
+        let id = format!("gemm/{rows}x{depth}x{cols}/matrixmultiply");
+        measure(c, isa, &id, 2 * rows * depth * cols, || run(&mut y));
     }
 }
 
@@ -122,10 +118,9 @@ fn convolutions(c: &mut Criterion, isa: Isa) {
                 let (mut out, mut scratch) = (vec![0.0; len], vec![0.0; sweep.scratch_len()]);
                 let args = SweepArgs { x: source, packed: &packed, ..SweepArgs::default() };
                 let rows = sweep.output_rows();
-                let mut run = || sweep.run(&mut out, &mut scratch, args, 0..rows);
-                run();
-                measure(c, isa, &id(pass), flops, &mut run);
+                sweep.run(&mut out, &mut scratch, args, 0..rows);
                 verify(&id(pass), &out, expected, kernel * kernel * cin.max(cout));
+                measure(c, isa, &id(pass), flops, || sweep.run(&mut out, &mut scratch, args, 0..rows));
             };
         let expected = reference::conv2d(&widen(&x), &widen(&w), None, &g);
         sweep(c, "forward", Sweep::forward(isa, &g), &x, g.y_len(), &expected);
