@@ -5,9 +5,9 @@
 //! cache while the rows pass by; sums wait in `y` between slices, which rounds nothing: the order of additions is
 //! the same as in one pass.
 
-use super::micro::{self, Epilogue, Outer, Product};
+use super::micro::{self, Epilogue, Outer, Panel};
 use super::pack::{Source, pack_panel, panels_len};
-use crate::simd::{Isa, MAX_MR};
+use crate::simd::Isa;
 
 /// Reduction slice: 256 x 16 floats of AVX2 weights are 16 KiB, half of the first-level cache; AVX-512's panels are
 /// twice as wide and its caches half as large again.
@@ -78,7 +78,6 @@ pub(crate) fn gemm_columns(
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), shape.cols, "a bias for every column");
     }
-    let tiles = rows.div_ceil(isa.mr());
     for start in (0..shape.depth.max(1)).step_by(KC) {
         let run = KC.min(shape.depth - start);
         let last = start + run == shape.depth;
@@ -90,27 +89,20 @@ pub(crate) fn gemm_columns(
                 tail.bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first + column..].as_ptr());
                 (tail.low, tail.high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
             }
-            for tile in 0..tiles {
-                let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
-                let mut args = Product {
-                    x: x.as_ptr(),
-                    rows: [0; MAX_MR],
-                    taps: &[start],
-                    run,
-                    w: w[((first / nr + panel) * shape.depth + start) * nr..].as_ptr(),
-                    y: y.as_mut_ptr(),
-                    out: [0; MAX_MR],
-                    cols: width,
-                    epilogue: tail,
-                };
-                for (r, row) in (begin..end).enumerate() {
-                    args.rows[r] = row * shape.depth;
-                    args.out[r] = row * stride + column;
-                }
-                // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it
-                // overlaps nothing; an even split makes no tile larger than MR.
-                unsafe { micro::product(isa, end - begin, &args) }
-            }
+            let args = Panel {
+                x: x[start..].as_ptr(),
+                x_step: shape.depth,
+                w: w[((first / nr + panel) * shape.depth + start) * nr..].as_ptr(),
+                y: y[column..].as_mut_ptr(),
+                y_step: stride,
+                rows,
+                depth: run,
+                cols: width,
+                epilogue: tail,
+            };
+            // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it overlaps
+            // nothing.
+            unsafe { micro::panel(isa, &args) }
         }
     }
 }

@@ -44,31 +44,72 @@ impl Epilogue {
     };
 }
 
+/// Where the rows of a tile begin: offsets in the input and in the output.
+pub(crate) trait Rows {
+    /// Of row `r` in the input.
+    fn x(&self, r: usize) -> usize;
+    /// Of row `r` in the output.
+    fn y(&self, r: usize) -> usize;
+}
+
+/// Rows at any places: the pixels of a convolution.
+pub(crate) struct Table {
+    pub(crate) x: [usize; MAX_MR],
+    pub(crate) y: [usize; MAX_MR],
+}
+
+impl Rows for Table {
+    #[inline(always)]
+    fn x(&self, r: usize) -> usize {
+        self.x[r]
+    }
+    #[inline(always)]
+    fn y(&self, r: usize) -> usize {
+        self.y[r]
+    }
+}
+
+/// Rows at equal distances: a matrix. Nothing to fill in for a tile, which counts when reductions are short.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided {
+    pub(crate) x: usize,
+    pub(crate) y: usize,
+}
+
+impl Rows for Strided {
+    #[inline(always)]
+    fn x(&self, r: usize) -> usize {
+        r * self.x
+    }
+    #[inline(always)]
+    fn y(&self, r: usize) -> usize {
+        r * self.y
+    }
+}
+
 /// Arguments of [`product`].
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, A> {
     /// The input; rows, taps and runs are offsets from here.
     pub(crate) x: *const f32,
-    /// Where each row of the tile begins in `x`.
-    pub(crate) rows: [usize; MAX_MR],
+    /// Where the rows of the tile begin in `x` and `y`.
+    pub(crate) rows: A,
     /// Where each run of the reduction begins, relative to its row.
     pub(crate) taps: &'a [usize],
     /// Contiguous floats of a run.
     pub(crate) run: usize,
     /// Packed weights `[taps.len() * run][NR]`.
     pub(crate) w: *const f32,
-    /// The output; `out` are offsets from here.
+    /// The output.
     pub(crate) y: *mut f32,
-    /// Where each row of the tile is stored in `y`.
-    pub(crate) out: [usize; MAX_MR],
     /// Columns to store, at most `NR`.
     pub(crate) cols: usize,
     /// What happens before the store.
     pub(crate) epilogue: Epilogue,
 }
 
-struct ProductTile<'a, 'b, const R: usize, const V: usize>(&'a Product<'b>);
+struct ProductTile<'a, 'b, A, const R: usize, const V: usize>(&'a Product<'b, A>);
 
-impl<const R: usize, const V: usize> Kernel for ProductTile<'_, '_, R, V> {
+impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, R, V> {
     type Output = ();
 
     #[inline(always)]
@@ -84,7 +125,7 @@ impl<const R: usize, const V: usize> Kernel for ProductTile<'_, '_, R, V> {
             if p.epilogue.accumulate {
                 for r in 0..R {
                     for v in 0..V {
-                        acc[r][v] = load_cols(s, p.y.add(p.out[r]), v, p.cols);
+                        acc[r][v] = load_cols(s, p.y.add(p.rows.y(r)), v, p.cols);
                     }
                 }
             }
@@ -92,7 +133,7 @@ impl<const R: usize, const V: usize> Kernel for ProductTile<'_, '_, R, V> {
             for &tap in p.taps {
                 let mut row = [p.x; R];
                 for r in 0..R {
-                    row[r] = p.x.add(p.rows[r] + tap);
+                    row[r] = p.x.add(p.rows.x(r) + tap);
                 }
                 for k in 0..p.run {
                     let mut b = [s.splat(0.0); V];
@@ -121,10 +162,10 @@ impl<const R: usize, const V: usize> Kernel for ProductTile<'_, '_, R, V> {
             for r in 0..R {
                 for v in 0..V {
                     if !e.residual.is_null() {
-                        acc[r][v] = s.add(acc[r][v], load_cols(s, e.residual.add(p.out[r]), v, p.cols));
+                        acc[r][v] = s.add(acc[r][v], load_cols(s, e.residual.add(p.rows.y(r)), v, p.cols));
                     }
                     let y = s.min(high, s.max(low, acc[r][v]));
-                    store_cols(s, p.y.add(p.out[r]), v, p.cols, y);
+                    store_cols(s, p.y.add(p.rows.y(r)), v, p.cols, y);
                 }
             }
         }
@@ -242,12 +283,20 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const FULL: bool>(s: S,
     }
 }
 
+fn product_tile<const R: usize, const V: usize>(isa: Isa, args: &Product<impl Rows>) {
+    dispatch(isa, ProductTile::<_, R, V>(args));
+}
+
+fn outer_tile<const R: usize, const V: usize>(isa: Isa, args: &Outer) {
+    dispatch(isa, OuterTile::<R, V>(args));
+}
+
 /// Calls `$tile::<R, V>` for a number of rows that is known at run time; `V` is 1 when one vector holds the columns.
 macro_rules! by_rows {
     ($isa:expr, $rows:expr, $wide:expr, $tile:ident, $args:expr, [$($r:literal)+]) => {
         match ($rows, $wide) {
-            $(($r, true) => dispatch($isa, $tile::<$r, 2>($args)),
-              ($r, false) => dispatch($isa, $tile::<$r, 1>($args)),)+
+            $(($r, true) => $tile::<$r, 2>($isa, $args),
+              ($r, false) => $tile::<$r, 1>($isa, $args),)+
             _ => unreachable!("a tile has 1 to 12 rows"),
         }
     };
@@ -259,9 +308,56 @@ macro_rules! by_rows {
 /// `1 <= rows <= MR` and `1 <= cols <= NR` of `isa`. For each of the first `rows` rows and each tap, `x` is readable
 /// for `run` floats; `w` for `taps * run * NR`; `y` is writable (and a residual readable) for `cols` floats at each
 /// `out`; a bias is readable for `cols`. No output overlaps an input.
-pub(crate) unsafe fn product(isa: Isa, rows: usize, args: &Product) {
+pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>) {
     let wide = args.cols > isa.nr() / 2;
-    by_rows!(isa, rows, wide, ProductTile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    by_rows!(isa, rows, wide, product_tile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
+}
+
+/// Arguments of [`panel`].
+#[derive(Clone, Copy)]
+pub(crate) struct Panel {
+    /// The first row of the input and the distance between rows.
+    pub(crate) x: *const f32,
+    pub(crate) x_step: usize,
+    /// Packed weights `[depth][NR]`.
+    pub(crate) w: *const f32,
+    /// The first row of the output and the distance between rows.
+    pub(crate) y: *mut f32,
+    pub(crate) y_step: usize,
+    /// Rows, length of the reduction and columns, at most `NR`.
+    pub(crate) rows: usize,
+    pub(crate) depth: usize,
+    pub(crate) cols: usize,
+    /// What happens before the store; a residual lies as the output does.
+    pub(crate) epilogue: Epilogue,
+}
+
+/// One panel of a matrix product, `y[rows][cols] = epilogue(x[rows][depth] w[depth][cols])`, in even tiles.
+///
+/// # Safety
+/// `1 <= cols <= NR` of `isa`; rows of `x` are readable for `depth` floats, `w` for `depth * NR`, rows of `y` are
+/// writable (and of a residual readable) for `cols`, a bias is readable for `cols`. No output overlaps an input.
+pub(crate) unsafe fn panel(isa: Isa, p: &Panel) {
+    let tiles = p.rows.div_ceil(isa.mr());
+    for tile in 0..tiles {
+        let (begin, end) = (tile * p.rows / tiles, (tile + 1) * p.rows / tiles);
+        let mut epilogue = p.epilogue;
+        if !epilogue.residual.is_null() {
+            epilogue.residual = epilogue.residual.wrapping_add(begin * p.y_step);
+        }
+        let args = Product {
+            x: p.x.wrapping_add(begin * p.x_step),
+            rows: Strided { x: p.x_step, y: p.y_step },
+            taps: &[0],
+            run: p.depth,
+            w: p.w,
+            y: p.y.wrapping_add(begin * p.y_step),
+            cols: p.cols,
+            epilogue,
+        };
+        // SAFETY: the contract of this function; an even split makes no tile larger than MR.
+        unsafe { product(isa, end - begin, &args) }
+    }
 }
 
 /// Adds the outer products of many pixels to a tile of weight gradients; see the top of this file.
@@ -271,5 +367,5 @@ pub(crate) unsafe fn product(isa: Isa, rows: usize, args: &Product) {
 /// `cols`; `dw` is writable for `cols` floats at each row. `dw` overlaps neither.
 pub(crate) unsafe fn outer(isa: Isa, rows: usize, args: &Outer) {
     let wide = args.cols > isa.nr() / 2;
-    by_rows!(isa, rows, wide, OuterTile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    by_rows!(isa, rows, wide, outer_tile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
 }

@@ -14,6 +14,7 @@ pub mod reduce;
 pub mod reference;
 pub mod softmax;
 pub mod update;
+pub mod winograd;
 
 #[cfg(test)]
 pub(crate) mod testing;

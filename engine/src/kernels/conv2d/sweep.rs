@@ -2,7 +2,7 @@
 
 use super::Halo;
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::micro::{self, Epilogue, Product};
+use crate::kernels::micro::{self, Epilogue, Product, Table};
 use crate::kernels::pack::{Source, pack_panel, panels_len};
 use crate::simd::{Isa, MAX_MR};
 use std::ops::Range;
@@ -343,12 +343,11 @@ impl Sweep {
                 let column = group * self.cols + panel * nr;
                 let mut tile_args = Product {
                     x: source.as_ptr().wrapping_add(group * self.depth),
-                    rows: [0; MAX_MR],
+                    rows: Table { x: [0; MAX_MR], y: [0; MAX_MR] },
                     taps: &part.taps,
                     run: part.run,
                     w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
                     y: y_ptr,
-                    out: [0; MAX_MR],
                     cols: nr.min(self.cols - panel * nr),
                     epilogue: Epilogue {
                         bias: if bias.is_null() { bias } else { bias.wrapping_add(column) },
@@ -362,8 +361,8 @@ impl Sweep {
                 for tile in 0..tiles {
                     let count = (tile + 1) * pixels / tiles - tile * pixels / tiles;
                     for r in 0..count {
-                        tile_args.rows[r] = row * part.step[0] + col * part.step[1];
-                        tile_args.out[r] = y_row(row) + y_col(col) + column;
+                        tile_args.rows.x[r] = row * part.step[0] + col * part.step[1];
+                        tile_args.rows.y[r] = y_row(row) + y_col(col) + column;
                         col += 1;
                         if col == width {
                             (row, col) = (row + 1, 0);
