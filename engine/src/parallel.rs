@@ -28,6 +28,8 @@ pub struct Exec {
     pub isa: Isa,
     /// The number of threads, at least one.
     pub threads: usize,
+    /// Whether every convolution is the plain sum of its products: no algorithm with another rounding error.
+    pub exact: bool,
 }
 
 impl Exec {
@@ -50,7 +52,14 @@ impl Exec {
             return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));
         }
         let all = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads } })
+        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads }, exact: false })
+    }
+}
+
+impl Exec {
+    /// The same place, with or without algorithms that trade rounding for speed.
+    pub fn exact(self, exact: bool) -> Self {
+        Exec { exact, ..self }
     }
 }
 

@@ -77,7 +77,11 @@ impl Layer for DepthwiseLayer {
                 reduce::column_sums(isa, db, dy);
             }
         });
-        sum_partials(run, backward.partials, images.div_ceil(chunk), &self.filters);
+        let partials = (images.div_ceil(chunk), partial_len);
+        sum_partials(run, backward.partials, partials, (0, &self.filters.w));
+        if let Some(b) = &self.filters.b {
+            sum_partials(run, backward.partials, partials, (w_len, b));
+        }
         if let Some(dx) = backward.dx {
             let w = &run.packed[self.packed.start..self.packed.start + w_len];
             let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);

@@ -1,18 +1,18 @@
 //! From stages to layers: places in memory, packed weights, work space.
 
 use super::arena::{ArenaBuilder, Slot};
+use super::choice::Choice;
 use super::fuse::{Fused, Stage, fuse};
 use super::{Mode, Plan};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
-use crate::kernels::conv2d::{Sweep, WeightGradient};
 use crate::kernels::gemm::{self, GemmShape};
 use crate::layers::activation::ActivationLayer;
 use crate::layers::add::AddLayer;
 use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED};
-use crate::layers::conv2d::{Conv2dBackward, Conv2dLayer, DataGradient, weight_chunks};
+use crate::layers::conv2d::{Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, weight_chunks};
 use crate::layers::dense::{DenseBackward, DenseLayer};
 use crate::layers::depthwise::{DepthwiseBackward, DepthwiseLayer};
 use crate::layers::dropout::DropoutLayer;
@@ -306,31 +306,54 @@ impl<'a> Builder<'a> {
     fn conv2d(&mut self, time: usize, stage: &Stage, geometry: Conv2dGeometry) -> Box<dyn Layer> {
         let isa = self.exec.isa;
         let filters = self.filters(stage, geometry.cout);
-        let sweep = Sweep::forward(isa, &geometry);
-        let packed =
-            self.take_packed(sweep.packed_len() + if filters.has_bias() { geometry.cout } else { 0 });
-        self.scratch = self.scratch.max(sweep.scratch_len());
+        let choice = Choice::new(&geometry, self.mode, &self.exec);
+        let method = choice.forward(isa, &geometry);
+        let bias = if filters.has_bias() { geometry.cout } else { 0 };
+        let packed = self.take_packed(method.packed_len() + bias);
+        self.scratch = self.scratch.max(method.scratch_len());
         let residual = stage.residual.map(|value| self.value(value));
         let mut backward = None;
         if self.is_training() {
-            let weights = WeightGradient::new(isa, &geometry);
-            self.scratch = self.scratch.max(weights.scratch_len());
-            let partial_len = filters.w.len() + if filters.b.is_some() { geometry.cout } else { 0 };
             let now = self.backward_time(time);
-            let partials = self.arena.add(0, weight_chunks(partial_len) * partial_len, now);
+            let gradient = self.filter_gradient(now, &choice, &geometry, &filters);
             self.keep(stage.inputs[0], time);
             self.keep(stage.output, time);
             let dy = self.grad_in(time, stage);
             let dx = self.grad_out(time, stage.inputs[0]).map(|out| {
-                let sweep = Sweep::backward_data(isa, &geometry);
-                self.scratch = self.scratch.max(sweep.scratch_len());
-                let packed = self.take_packed(sweep.packed_len());
-                DataGradient { out, sweep, packed }
+                let method = choice.backward_data(isa, &geometry);
+                self.scratch = self.scratch.max(method.scratch_len());
+                let packed = self.take_packed(method.packed_len());
+                DataGradient { out, method, packed }
             });
-            backward = Some(Conv2dBackward { dy, mask: !self.is_gated(stage), dx, weights, partials });
+            backward = Some(Conv2dBackward { dy, mask: !self.is_gated(stage), dx, gradient });
         }
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
-        Box::new(Conv2dLayer { geometry, x, y, residual, act: stage.act, filters, sweep, packed, backward })
+        Box::new(Conv2dLayer { geometry, x, y, residual, act: stage.act, filters, method, packed, backward })
+    }
+
+    /// The gradient of a convolution's filters and bias, which is computed at time `now`.
+    fn filter_gradient(
+        &mut self,
+        now: usize,
+        choice: &Choice,
+        geometry: &Conv2dGeometry,
+        filters: &Filters,
+    ) -> Gradient {
+        let bias = if filters.b.is_some() { geometry.cout } else { 0 };
+        let method = match choice.filter_gradient(self.exec.isa, geometry) {
+            Ok(gradient) => {
+                let chunks = self.arena.add(0, gradient.block_chunks() * gradient.chunk_len(), now);
+                let sums = self.arena.add(0, gradient.sums_len(), now);
+                FilterMethod::Winograd(gradient, chunks, sums)
+            }
+            Err(direct) => {
+                self.scratch = self.scratch.max(direct.scratch_len());
+                FilterMethod::Direct(direct)
+            }
+        };
+        let weights = if matches!(method, FilterMethod::Direct(_)) { filters.w.len() } else { 0 };
+        let partials = self.arena.add(0, weight_chunks(weights + bias) * (weights + bias), now);
+        Gradient { method, partials }
     }
 
     fn depthwise(&mut self, time: usize, stage: &Stage, geometry: Conv2dGeometry) -> Box<dyn Layer> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod arena;
 mod build;
+mod choice;
 mod fuse;
 
 use crate::buffer::Buffer;

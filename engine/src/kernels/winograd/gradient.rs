@@ -76,6 +76,16 @@ impl FilterGradient {
         self.tile.values() * self.x.tiles[0] * self.x.tiles[1] * self.x.c * self.dy.c
     }
 
+    /// Rows of a value's sums: input channels.
+    pub fn rows(&self) -> usize {
+        self.x.c
+    }
+
+    /// Rows that make a piece of work: half of them where they are many, so that there are more pieces than threads.
+    pub fn piece_rows(&self) -> usize {
+        if self.x.c >= 128 && self.x.c.is_multiple_of(2) { self.x.c / 2 } else { self.x.c }
+    }
+
     /// Values of a transformed tile.
     pub fn values(&self) -> usize {
         self.tile.values()

@@ -165,6 +165,11 @@ impl Winograd {
         self.tile.outputs()
     }
 
+    /// Floats of a row of the output.
+    pub fn row_len(&self) -> usize {
+        self.out.w * self.out.c
+    }
+
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
         self.tile.values() * self.out.tiles[0] * self.out.tiles[1] * self.depth * self.cols

@@ -1,0 +1,152 @@
+//! How the gradients of filters and bias are summed over a batch.
+
+use std::ops::Range;
+
+use crate::geometry::Conv2dGeometry;
+use crate::graph::Activation;
+use crate::kernels::conv2d::WeightGradient;
+use crate::kernels::winograd::FilterGradient;
+use crate::kernels::{activation, reduce};
+use crate::layers::{CHUNKS, Filters, PIECE, Run, piece};
+use crate::plan::arena::Slot;
+
+/// Floats of partial weight gradients (16 MiB) that a layer may take: large filters are summed in fewer, larger chunks.
+const PARTIAL_FLOATS: usize = 4 << 20;
+
+/// Chunks of images whose weight gradients are summed apart: as many as fit [`PARTIAL_FLOATS`].
+pub(crate) fn weight_chunks(partial_len: usize) -> usize {
+    (PARTIAL_FLOATS / partial_len.max(1)).clamp(2, CHUNKS)
+}
+
+/// A prepared gradient of filters, with its memory.
+pub(crate) enum FilterMethod {
+    /// Sums over pixels.
+    Direct(WeightGradient),
+    /// Sums over transformed tiles: the chunks in flight, and the sums of all values.
+    Winograd(FilterGradient, Slot, Slot),
+}
+
+/// Where the gradients of a convolution come from.
+pub(crate) struct Gradient {
+    pub(crate) method: FilterMethod,
+    /// Partial gradients of chunks of images: `[weights, bias]`, or the bias alone where tiles are summed.
+    pub(crate) partials: Slot,
+}
+
+/// The saved tensors and the derivative that is taken on the way.
+pub(super) struct Saved {
+    pub(super) x: Slot,
+    pub(super) y: Slot,
+    pub(super) dy: Slot,
+    /// The activation whose derivative is applied to `dy` first.
+    pub(super) act: Option<Activation>,
+}
+
+impl Gradient {
+    /// Overwrites the gradients of filters and bias; `dy` becomes that before the activation.
+    pub(super) fn run(&self, run: &mut Run, saved: Saved, g: &Conv2dGeometry, filters: &Filters) {
+        let w_len = match &self.method {
+            FilterMethod::Direct(_) => filters.w.len(),
+            FilterMethod::Winograd(..) => 0,
+        };
+        let partial_len = w_len + filters.b.as_ref().map_or(0, ExactSizeIterator::len);
+        let (isa, images, threads) = (run.isa, run.images, run.threads);
+        let chunk = images.div_ceil(weight_chunks(partial_len));
+        let count = images.div_ceil(chunk);
+        let (x_len, y_len) = (g.x_len(), g.y_len());
+        let ([partials, dy], [x, y]) = run.arena.split(images, [self.partials, saved.dy], [saved.x, saved.y]);
+        let direct = matches!(self.method, FilterMethod::Direct(_));
+        let work = if direct { g.macs() * images } else { dy.len() * 8 };
+        let prepare = |i: usize, partial: &mut [f32], dy: &mut [f32]| {
+            partial.fill(0.0);
+            if let Some(act) = saved.act {
+                activation::backward_in_place(isa, dy, piece(y, i, chunk * y_len), act);
+            }
+            let (dw, db) = partial.split_at_mut(w_len);
+            if let FilterMethod::Direct(weights) = &self.method {
+                weights.accumulate(dw, &mut threads.scratch(), piece(x, i, chunk * x_len), dy);
+            }
+            if !db.is_empty() {
+                reduce::column_sums(isa, db, dy);
+            }
+        };
+        if partial_len > 0 {
+            let partials = &mut partials[..count * partial_len];
+            threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), prepare);
+        } else if saved.act.is_some() {
+            threads.pieces(work, dy, chunk * y_len, |i, dy| prepare(i, &mut [], dy));
+        }
+        match &self.method {
+            FilterMethod::Direct(_) => {
+                sum_partials(run, self.partials, (count, partial_len), (0, &filters.w));
+            }
+            &FilterMethod::Winograd(ref gradient, chunks, sums) => {
+                sum_tiles(run, gradient, (chunks, sums), &saved, &filters.w);
+            }
+        }
+        if let Some(b) = &filters.b {
+            sum_partials(run, self.partials, (count, partial_len), (w_len, b));
+        }
+    }
+}
+
+/// Sums transformed tiles, some chunks at a time, and turns the sums into the gradient `range`.
+fn sum_tiles(
+    run: &mut Run,
+    gradient: &FilterGradient,
+    (chunks, sums): (Slot, Slot),
+    saved: &Saved,
+    range: &Range<usize>,
+) {
+    let (images, threads) = (run.images, run.threads);
+    let ([chunks, sums], [x, dy]) = run.arena.split(images, [chunks, sums], [saved.x, saved.dy]);
+    let lines = gradient.line_count(images);
+    let (chunk_len, chunk_lines) = (gradient.chunk_len(), gradient.chunk_lines());
+    let value_len = sums.len() / gradient.values();
+    let rows = gradient.piece_rows();
+    let row_len = value_len / gradient.rows();
+    let block_lines = gradient.block_chunks() * chunk_lines;
+    for first in (0..lines).step_by(block_lines) {
+        let count = (lines - first).min(block_lines).div_ceil(chunk_lines);
+        let chunks = &mut chunks[..count * chunk_len];
+        threads.pieces(chunks.len() * 16, chunks, chunk_len, |i, chunk| {
+            let begin = first + i * chunk_lines;
+            gradient.transform(chunk, x, dy, begin..lines.min(begin + chunk_lines));
+        });
+        let work = value_len * gradient.values() * count * chunk_lines;
+        let chunks = &*chunks;
+        threads.pieces(work, sums, rows * row_len, |i, sums| {
+            let pieces = gradient.rows() / rows;
+            let (value, begin) = (i / pieces, i % pieces * rows);
+            if first == 0 {
+                sums.fill(0.0);
+            }
+            gradient.accumulate(sums, chunks, value, begin..begin + rows);
+        });
+    }
+    let sums = &*sums;
+    let dw = &mut run.grads[range.clone()];
+    let row = dw.len() / 3;
+    threads.pieces(sums.len() * 4, dw, row, |kh, dw| gradient.finish(dw, sums, kh));
+}
+
+/// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
+/// parameters `range`.
+pub(in crate::layers) fn sum_partials(
+    run: &mut Run,
+    partials: Slot,
+    (count, len): (usize, usize),
+    (first, range): (usize, &Range<usize>),
+) {
+    let partials = &run.arena.read(partials, run.images)[..count * len];
+    let (isa, threads) = (run.isa, run.threads);
+    let out = &mut run.grads[range.clone()];
+    threads.pieces(out.len() * count, out, PIECE, |i, out| {
+        let start = first + i * PIECE;
+        out.copy_from_slice(&partials[start..start + out.len()]);
+        for k in 1..count {
+            let from = k * len + start;
+            crate::kernels::elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
+        }
+    });
+}

@@ -1,0 +1,79 @@
+//! 2-d convolution with fused bias, residual and clamp.
+
+mod gradient;
+mod method;
+
+use std::ops::Range;
+
+use super::{Filters, GradOut, Layer, Run, clamp};
+use crate::geometry::Conv2dGeometry;
+use crate::graph::Activation;
+use crate::parallel::Threads;
+use crate::plan::arena::Slot;
+use crate::simd::Isa;
+use gradient::Saved;
+pub(super) use gradient::sum_partials;
+pub(crate) use gradient::{FilterMethod, Gradient, weight_chunks};
+use method::Call;
+pub(crate) use method::Method;
+
+/// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`
+pub(crate) struct Conv2dLayer {
+    pub(crate) geometry: Conv2dGeometry,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) residual: Option<Slot>,
+    pub(crate) act: Option<Activation>,
+    pub(crate) filters: Filters,
+    pub(crate) method: Method,
+    /// Panels of the forward pass, then the bias.
+    pub(crate) packed: Range<usize>,
+    pub(crate) backward: Option<Conv2dBackward>,
+}
+
+/// What the backward pass of a [`Conv2dLayer`] needs.
+pub(crate) struct Conv2dBackward {
+    pub(crate) dy: Slot,
+    /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
+    pub(crate) mask: bool,
+    pub(crate) dx: Option<DataGradient>,
+    pub(crate) gradient: Gradient,
+}
+
+/// The input gradient of a [`Conv2dLayer`].
+pub(crate) struct DataGradient {
+    pub(crate) out: GradOut,
+    pub(crate) method: Method,
+    pub(crate) packed: Range<usize>,
+}
+
+impl Layer for Conv2dLayer {
+    fn pack(&self, params: &[f32], packed: &mut [f32], _isa: Isa, threads: &Threads) {
+        let (panels, bias) = packed[self.packed.clone()].split_at_mut(self.method.packed_len());
+        self.filters.resolve(params, bias, |w| self.method.pack(panels, w, threads));
+        if let Some(dx) = self.backward.as_ref().and_then(|b| b.dx.as_ref()) {
+            dx.method.pack(&mut packed[dx.packed.clone()], &params[self.filters.w.clone()], threads);
+        }
+    }
+
+    fn forward(&self, run: &mut Run) {
+        let packed = run.packed;
+        let (panels, bias) = packed[self.packed.clone()].split_at(self.method.packed_len());
+        let bias = self.filters.has_bias().then_some(bias);
+        let (y, x, residual, clamp) = (self.y, self.x, self.residual, clamp(self.act));
+        self.method.run(run, Call { y, x, packed: panels, bias, residual, clamp });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some(backward) = &self.backward else { return };
+        let act = self.act.filter(|_| backward.mask);
+        let saved = Saved { x: self.x, y: self.y, dy: backward.dy, act };
+        backward.gradient.run(run, saved, &self.geometry, &self.filters);
+        if let Some(dx) = &backward.dx {
+            let packed = &run.packed[dx.packed.clone()];
+            let (y, x) = (dx.out.target(), backward.dy);
+            dx.method.run(run, Call { y, x, packed, bias: None, residual: None, clamp: None });
+            dx.out.finish(run);
+        }
+    }
+}

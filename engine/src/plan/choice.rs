@@ -1,0 +1,80 @@
+//! Which algorithm computes a convolution: a matter of its geometry and the mode alone, so that an image's logits do not
+//! depend on the batch it comes in.
+
+use super::Mode;
+use crate::geometry::Conv2dGeometry;
+use crate::kernels::conv2d::{Sweep, WeightGradient};
+use crate::kernels::winograd::{FilterGradient, Tile, Winograd, fits};
+use crate::layers::conv2d::Method;
+use crate::parallel::Exec;
+use crate::simd::Isa;
+
+/// Fewest channels on either side for which transforms pay: below, they cost as much as they save.
+const MIN_CHANNELS: usize = 16;
+
+/// The algorithms of one convolution's passes; `None` is the direct form.
+pub(super) struct Choice {
+    forward: Option<Tile>,
+    backward_data: Option<Tile>,
+    filters: Option<Tile>,
+}
+
+impl Choice {
+    pub(super) fn new(g: &Conv2dGeometry, mode: Mode, exec: &Exec) -> Self {
+        if exec.exact || !fits(g) || g.cin.min(g.cout) < MIN_CHANNELS {
+            return Choice { forward: None, backward_data: None, filters: None };
+        }
+        Choice {
+            forward: tile([g.oh, g.ow], g, mode),
+            backward_data: tile([g.h, g.w], g, mode).filter(|_| g.padding.iter().all(|&p| p <= 2)),
+            filters: tile([g.oh, g.ow], g, mode),
+        }
+    }
+
+    pub(super) fn forward(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
+        match self.forward {
+            Some(tile) => Method::Winograd(Winograd::forward(isa, g, tile)),
+            None => Method::Direct(Sweep::forward(isa, g)),
+        }
+    }
+
+    pub(super) fn backward_data(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
+        match self.backward_data {
+            Some(tile) => Method::Winograd(Winograd::backward_data(isa, g, tile)),
+            None => Method::Direct(Sweep::backward_data(isa, g)),
+        }
+    }
+
+    /// The transformed gradient, or else the direct one.
+    pub(super) fn filter_gradient(&self, isa: Isa, g: &Conv2dGeometry) -> Result<FilterGradient, WeightGradient> {
+        match self.filters {
+            Some(tile) => Ok(FilterGradient::new(isa, g, tile)),
+            None => Err(WeightGradient::new(isa, g)),
+        }
+    }
+}
+
+/// The tile that takes the least time for outputs of `size`, if it takes less than the direct form.
+fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
+    let weights = (g.cin * g.cout) as f64;
+    // Every value of the filters is read once, for as many images as a batch is taken to have: one at inference.
+    let images = if mode == Mode::Train { TRAINING_IMAGES } else { 1.0 };
+    let direct = 9.0 * weights * (h * w) as f64 + 9.0 * weights * WEIGHT / images;
+    let cost = |tile: Tile| {
+        let tiles = (h.div_ceil(tile.outputs()) * w.div_ceil(tile.outputs())) as f64;
+        let values = tile.values() as f64;
+        let transforms = tiles * values * (g.cin + g.cout) as f64 * TRANSFORM;
+        values * weights * (tiles / EFFICIENCY + WEIGHT / images) + transforms
+    };
+    let best = [Tile::Four, Tile::Two].into_iter().min_by(|&a, &b| cost(a).total_cmp(&cost(b)))?;
+    (cost(best) < direct).then_some(best)
+}
+
+/// Images over which a training step spreads the reading of filters: a small batch.
+const TRAINING_IMAGES: f64 = 16.0;
+/// Multiply-adds that take as long as reading one transformed filter value from memory.
+const WEIGHT: f64 = 8.0;
+/// Multiply-adds that take as long as transforming one value of one channel of a tile.
+const TRANSFORM: f64 = 5.0;
+/// Speed of the products of a block next to that of the direct form.
+const EFFICIENCY: f64 = 0.9;
