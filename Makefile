@@ -1,12 +1,13 @@
 # The one list of checks: CI and people run the same targets.
 CARGO ?= cargo
+PYTHON ?= python3
 
-.PHONY: help test format lint unit test-isa docs bench-once bench deny
+.PHONY: help test format lint unit test-isa docs bench-once bench bench-peers peers-check deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once unit ## Everything CI checks; tests come last, so that their count is the last line
+test: format lint docs bench-once peers-check unit ## Everything CI checks; tests come last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -31,6 +32,16 @@ bench-once: ## Every benchmark compiled, verified against its oracle and run onc
 
 bench: ## Measure (quiet machine; minutes)
 	$(CARGO) bench --locked -p ocelli
+
+bench-peers: ## Measure beside PyTorch, ONNX Runtime and OpenVINO (quiet machine; most of an hour; needs python3)
+	benches/peers/run
+
+peers-check: ## The comparison's statistics and reports; installs and measures nothing
+	@if command -v $(PYTHON) >/dev/null 2>&1; then \
+		$(PYTHON) -B -m unittest discover -s benches/peers -q; \
+	else \
+		echo "peers-check: SKIPPED: there is no $(PYTHON)" >&2; \
+	fi
 
 deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
 	$(CARGO) deny check
