@@ -1,17 +1,11 @@
 //! Dense layers: `y = x w + b` and its two gradients on packed weights.
 //!
 //! A dense layer is a convolution of one tap. Rows are images, so all three passes are cut over rows or, for a
-//! single image, over columns. The reduction is cut into slices of `KC` whose weights stay in the first-level
-//! cache while the rows pass by; sums wait in `y` between slices, which rounds nothing: the order of additions is
-//! the same as in one pass.
+//! single image, over columns.
 
-use super::micro::{self, Epilogue, Outer, Panel};
+use super::micro::{self, Epilogue, Matrix, Outer};
 use super::pack::{Source, pack_panel, panels_len};
 use crate::simd::Isa;
-
-/// Reduction slice: 256 x 16 floats of AVX2 weights are 16 KiB, half of the first-level cache; AVX-512's panels are
-/// twice as wide and its caches half as large again.
-const KC: usize = 256;
 
 /// Shape of a dense layer's product: `y[rows][cols] = x[rows][depth] w[depth][cols]`.
 #[derive(Clone, Copy, Debug)]
@@ -78,33 +72,22 @@ pub(crate) fn gemm_columns(
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), shape.cols, "a bias for every column");
     }
-    for start in (0..shape.depth.max(1)).step_by(KC) {
-        let run = KC.min(shape.depth - start);
-        let last = start + run == shape.depth;
-        for panel in 0..cols.div_ceil(nr) {
-            let column = panel * nr;
-            let width = nr.min(cols - column);
-            let mut tail = Epilogue { accumulate: start > 0, ..Epilogue::NONE };
-            if last {
-                tail.bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first + column..].as_ptr());
-                (tail.low, tail.high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-            }
-            let args = Panel {
-                x: x[start..].as_ptr(),
-                x_step: shape.depth,
-                w: w[((first / nr + panel) * shape.depth + start) * nr..].as_ptr(),
-                y: y[column..].as_mut_ptr(),
-                y_step: stride,
-                rows,
-                depth: run,
-                cols: width,
-                epilogue: tail,
-            };
-            // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it overlaps
-            // nothing.
-            unsafe { micro::panel(isa, &args) }
-        }
-    }
+    let (low, high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first..].as_ptr());
+    let args = Matrix {
+        x: x.as_ptr(),
+        x_step: shape.depth,
+        w: w[first / nr * shape.depth * nr..].as_ptr(),
+        panel_step: shape.depth * nr,
+        y: y.as_mut_ptr(),
+        y_step: stride,
+        rows,
+        depth: shape.depth,
+        cols,
+        epilogue: Epilogue { bias, low, high, ..Epilogue::NONE },
+    };
+    // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it overlaps nothing.
+    unsafe { micro::matrix(isa, &args) }
 }
 
 /// `dw[first..][cols] += x^T dy` for the rows of `dw` that are given: `x` is `[batch][depth]`, `dy` is
@@ -174,12 +157,13 @@ fn pack_steps(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::micro::KC;
     use crate::kernels::reference;
     use crate::kernels::testing::{
         Guarded, assert_exact, assert_same, for_each_isa, integers, normal, widen,
     };
 
-    /// Rows, depth, columns around the seams of tiles (4, 6, 12 rows; 8, 16, 32 columns) and of [`KC`].
+    /// Rows, depth, columns around the seams of tiles (4, 6, 12 rows; 8, 16, 32 columns) and of slices of the reduction.
     fn shapes() -> Vec<(usize, GemmShape)> {
         let mut shapes = Vec::new();
         for rows in [1, 2, 3, 5, 6, 7, 11, 12, 13, 25] {

@@ -18,6 +18,20 @@
 
 use crate::simd::{Isa, Kernel, MAX_MR, Simd, dispatch};
 
+/// `$body` for each `$r` below the constant `$n`, written out: accumulators stay in registers only if every index is
+/// a constant, and a loop is unrolled only as long as the compiler finds it small.
+macro_rules! unrolled {
+    ($r:ident < $n:ident $body:block) => {
+        unrolled!(@ $r < $n $body [0 1 2 3 4 5 6 7 8 9 10 11])
+    };
+    (@ $r:ident < $n:ident $body:block [$($index:literal)+]) => {
+        $(if $index < $n {
+            let $r: usize = $index;
+            $body
+        })+
+    };
+}
+
 /// What happens to a tile of outputs before it is stored.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue {
@@ -87,11 +101,11 @@ impl Rows for Strided {
     }
 }
 
-/// Arguments of [`product`].
+/// Arguments of [`product`] that many tiles share.
 pub(crate) struct Product<'a, A> {
     /// The input; rows, taps and runs are offsets from here.
     pub(crate) x: *const f32,
-    /// Where the rows of the tile begin in `x` and `y`.
+    /// Where the rows of a tile begin, relative to its place in `x` and `y`.
     pub(crate) rows: A,
     /// Where each run of the reduction begins, relative to its row.
     pub(crate) taps: &'a [usize],
@@ -107,7 +121,15 @@ pub(crate) struct Product<'a, A> {
     pub(crate) epilogue: Epilogue,
 }
 
-struct ProductTile<'a, 'b, A, const R: usize, const V: usize>(&'a Product<'b, A>);
+impl<'a, A> Product<'a, A> {
+    /// The same product with rows at other places.
+    pub(crate) fn with_rows<B>(&self, rows: B) -> Product<'a, B> {
+        let &Product { x, taps, run, w, y, cols, epilogue, .. } = self;
+        Product { x, rows, taps, run, w, y, cols, epilogue }
+    }
+}
+
+struct ProductTile<'a, 'b, A, const R: usize, const V: usize>(&'a Product<'b, A>, [usize; 2]);
 
 impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, R, V> {
     type Output = ();
@@ -118,34 +140,34 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, 
         if const { R > S::MR } {
             unreachable!("a tile has at most MR rows");
         }
-        let p = self.0;
+        let ProductTile(p, [x_at, y_at]) = self;
+        let (x, y) = (p.x.wrapping_add(x_at), p.y.wrapping_add(y_at));
+        let full = p.cols >= V * S::LANES;
         let mut acc = [[s.splat(0.0); V]; R];
         // SAFETY: the contract of `product`, whose caller vouches for every row, tap, weight and output.
         unsafe {
             if p.epilogue.accumulate {
-                for r in 0..R {
+                unrolled!(r < R {
                     for v in 0..V {
-                        acc[r][v] = load_cols(s, p.y.add(p.rows.y(r)), v, p.cols);
+                        acc[r][v] = load_cols(s, y.add(p.rows.y(r)), v, p.cols);
                     }
-                }
+                });
             }
             let mut w = p.w;
             for &tap in p.taps {
-                let mut row = [p.x; R];
-                for r in 0..R {
-                    row[r] = p.x.add(p.rows.x(r) + tap);
-                }
+                let mut row = [x; R];
+                unrolled!(r < R { row[r] = x.add(p.rows.x(r) + tap); });
                 for k in 0..p.run {
                     let mut b = [s.splat(0.0); V];
                     for v in 0..V {
                         b[v] = s.load(w.add(v * S::LANES));
                     }
-                    for r in 0..R {
+                    unrolled!(r < R {
                         let a = s.splat(*row[r].add(k));
                         for v in 0..V {
                             acc[r][v] = s.mul_add(a, b[v], acc[r][v]);
                         }
-                    }
+                    });
                     w = w.add(S::NR);
                 }
             }
@@ -153,20 +175,35 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, 
             if !e.bias.is_null() {
                 for v in 0..V {
                     let bias = load_cols(s, e.bias, v, p.cols);
-                    for r in 0..R {
-                        acc[r][v] = s.add(acc[r][v], bias);
-                    }
+                    unrolled!(r < R { acc[r][v] = s.add(acc[r][v], bias); });
                 }
             }
-            let (low, high) = (s.splat(e.low), s.splat(e.high));
-            for r in 0..R {
-                for v in 0..V {
-                    if !e.residual.is_null() {
-                        acc[r][v] = s.add(acc[r][v], load_cols(s, e.residual.add(p.rows.y(r)), v, p.cols));
+            if !e.residual.is_null() {
+                unrolled!(r < R {
+                    for v in 0..V {
+                        let residual = load_cols(s, e.residual.add(y_at + p.rows.y(r)), v, p.cols);
+                        acc[r][v] = s.add(acc[r][v], residual);
                     }
-                    let y = s.min(high, s.max(low, acc[r][v]));
-                    store_cols(s, p.y.add(p.rows.y(r)), v, p.cols, y);
+                });
+            }
+            let (low, high) = (s.splat(e.low), s.splat(e.high));
+            unrolled!(r < R {
+                for v in 0..V {
+                    acc[r][v] = s.min(high, s.max(low, acc[r][v]));
                 }
+            });
+            if full {
+                unrolled!(r < R {
+                    for v in 0..V {
+                        s.store(y.add(p.rows.y(r) + v * S::LANES), acc[r][v]);
+                    }
+                });
+            } else {
+                unrolled!(r < R {
+                    for v in 0..V {
+                        store_cols(s, y.add(p.rows.y(r)), v, p.cols, acc[r][v]);
+                    }
+                });
             }
         }
     }
@@ -261,30 +298,30 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const FULL: bool>(s: S,
                     for v in 0..V {
                         b[v] = if FULL { s.load(dy.add(v * S::LANES)) } else { load_cols(s, dy, v, o.cols) };
                     }
-                    for r in 0..R {
+                    unrolled!(r < R {
                         let a = s.splat(*x.add(r));
                         for v in 0..V {
                             acc[r][v] = s.mul_add(a, b[v], acc[r][v]);
                         }
-                    }
+                    });
                     // The last step may leave the image: wrapping, as it is not followed by a load.
                     x = x.wrapping_add(o.x_step[2]);
                     dy = dy.wrapping_add(o.dy_step[2]);
                 }
             }
         }
-        for r in 0..R {
+        unrolled!(r < R {
             for v in 0..V {
                 let dw = o.dw.add(r * o.dw_step);
                 let sum = s.add(load_cols(s, dw, v, o.cols), acc[r][v]);
                 store_cols(s, dw, v, o.cols, sum);
             }
-        }
+        });
     }
 }
 
-fn product_tile<const R: usize, const V: usize>(isa: Isa, args: &Product<impl Rows>) {
-    dispatch(isa, ProductTile::<_, R, V>(args));
+fn product_tile<const R: usize, const V: usize>(isa: Isa, args: &Product<impl Rows>, at: [usize; 2]) {
+    dispatch(isa, ProductTile::<_, R, V>(args, at));
 }
 
 fn outer_tile<const R: usize, const V: usize>(isa: Isa, args: &Outer) {
@@ -293,38 +330,54 @@ fn outer_tile<const R: usize, const V: usize>(isa: Isa, args: &Outer) {
 
 /// Calls `$tile::<R, V>` for a number of rows that is known at run time; `V` is 1 when one vector holds the columns.
 macro_rules! by_rows {
-    ($isa:expr, $rows:expr, $wide:expr, $tile:ident, $args:expr, [$($r:literal)+]) => {
+    ($rows:expr, $wide:expr, $tile:ident $args:tt, [$($r:literal)+]) => {
         match ($rows, $wide) {
-            $(($r, true) => $tile::<$r, 2>($isa, $args),
-              ($r, false) => $tile::<$r, 1>($isa, $args),)+
+            $(($r, true) => $tile::<$r, 2> $args,
+              ($r, false) => $tile::<$r, 1> $args,)+
             _ => unreachable!("a tile has 1 to 12 rows"),
         }
     };
 }
 
-/// Computes a tile of `rows` outputs; see the top of this file.
+/// Computes a tile of `rows` outputs at offsets `at` of the input and the output; see the top of this file.
 ///
 /// # Safety
 /// `1 <= rows <= MR` and `1 <= cols <= NR` of `isa`. For each of the first `rows` rows and each tap, `x` is readable
 /// for `run` floats; `w` for `taps * run * NR`; `y` is writable (and a residual readable) for `cols` floats at each
-/// `out`; a bias is readable for `cols`. No output overlaps an input.
-pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>) {
+/// row; a bias is readable for `cols`. No output overlaps an input.
+pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>, at: [usize; 2]) {
     let wide = args.cols > isa.nr() / 2;
-    by_rows!(isa, rows, wide, product_tile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    by_rows!(rows, wide, product_tile(isa, args, at), [1 2 3 4 5 6 7 8 9 10 11 12]);
 }
 
-/// Arguments of [`panel`].
+/// Computes `rows` outputs that lie at equal distances, in even tiles; `at` and the contract are those of [`product`].
+///
+/// # Safety
+/// As [`product`], for any number of rows.
+pub(crate) unsafe fn line(isa: Isa, rows: usize, args: &Product<Strided>, at: [usize; 2]) {
+    let tiles = rows.div_ceil(isa.mr());
+    let mut begin = 0;
+    for tile in 0..tiles {
+        let end = (tile + 1) * rows / tiles;
+        let at = [at[0] + begin * args.rows.x, at[1] + begin * args.rows.y];
+        // SAFETY: the contract of this function; an even split makes no tile larger than MR.
+        unsafe { product(isa, end - begin, args, at) }
+        begin = end;
+    }
+}
+
+/// A matrix product on packed weights, `y[rows][cols] = epilogue(x[rows][depth] w[depth][cols])`.
 #[derive(Clone, Copy)]
-pub(crate) struct Panel {
+pub(crate) struct Matrix {
     /// The first row of the input and the distance between rows.
     pub(crate) x: *const f32,
     pub(crate) x_step: usize,
-    /// Packed weights `[depth][NR]`.
+    /// Packed weights, panels of `[depth][NR]`, and the distance between panels.
     pub(crate) w: *const f32,
+    pub(crate) panel_step: usize,
     /// The first row of the output and the distance between rows.
     pub(crate) y: *mut f32,
     pub(crate) y_step: usize,
-    /// Rows, length of the reduction and columns, at most `NR`.
     pub(crate) rows: usize,
     pub(crate) depth: usize,
     pub(crate) cols: usize,
@@ -332,31 +385,51 @@ pub(crate) struct Panel {
     pub(crate) epilogue: Epilogue,
 }
 
-/// One panel of a matrix product, `y[rows][cols] = epilogue(x[rows][depth] w[depth][cols])`, in even tiles.
+/// Reduction slice: 256 x 16 floats of AVX2 weights are 16 KiB, half of the first-level cache; AVX-512's panels are
+/// twice as wide and its caches half as large again.
+pub(crate) const KC: usize = 256;
+/// Floats of input that pass by all panels before the next rows do: 128 KiB, a quarter of a second-level cache.
+const ROWS: usize = 32 * 1024;
+
+/// Computes a [`Matrix`] in blocks of rows that stay in the second-level cache and slices of the reduction whose
+/// weights stay in the first. Sums wait in `y` between slices, which rounds nothing: the order of additions is that of
+/// one pass.
 ///
 /// # Safety
-/// `1 <= cols <= NR` of `isa`; rows of `x` are readable for `depth` floats, `w` for `depth * NR`, rows of `y` are
-/// writable (and of a residual readable) for `cols`, a bias is readable for `cols`. No output overlaps an input.
-pub(crate) unsafe fn panel(isa: Isa, p: &Panel) {
-    let tiles = p.rows.div_ceil(isa.mr());
-    for tile in 0..tiles {
-        let (begin, end) = (tile * p.rows / tiles, (tile + 1) * p.rows / tiles);
-        let mut epilogue = p.epilogue;
-        if !epilogue.residual.is_null() {
-            epilogue.residual = epilogue.residual.wrapping_add(begin * p.y_step);
+/// Rows of `x` are readable for `depth` floats, every panel of `w` for `depth * NR`, rows of `y` are writable (and of a
+/// residual readable) for `cols`, a bias is readable for `cols`. No output overlaps an input.
+pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
+    let (mr, nr) = (isa.mr(), isa.nr());
+    let height = (ROWS / m.depth.clamp(1, KC)).next_multiple_of(mr);
+    for row in (0..m.rows).step_by(height) {
+        let rows = height.min(m.rows - row);
+        for start in (0..m.depth.max(1)).step_by(KC) {
+            let run = KC.min(m.depth - start);
+            let mut epilogue = Epilogue { accumulate: start > 0, ..Epilogue::NONE };
+            if start + run == m.depth {
+                epilogue = Epilogue { accumulate: start > 0 || m.epilogue.accumulate, ..m.epilogue };
+            }
+            for panel in 0..m.cols.div_ceil(nr) {
+                let column = panel * nr;
+                let shift = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
+                let args = Product {
+                    x: m.x.wrapping_add(start),
+                    rows: Strided { x: m.x_step, y: m.y_step },
+                    taps: &[0],
+                    run,
+                    w: m.w.wrapping_add(panel * m.panel_step + start * nr),
+                    y: m.y.wrapping_add(column),
+                    cols: nr.min(m.cols - column),
+                    epilogue: Epilogue {
+                        bias: shift(epilogue.bias, column),
+                        residual: shift(epilogue.residual, column),
+                        ..epilogue
+                    },
+                };
+                // SAFETY: the contract of this function.
+                unsafe { line(isa, rows, &args, [row * m.x_step, row * m.y_step]) }
+            }
         }
-        let args = Product {
-            x: p.x.wrapping_add(begin * p.x_step),
-            rows: Strided { x: p.x_step, y: p.y_step },
-            taps: &[0],
-            run: p.depth,
-            w: p.w,
-            y: p.y.wrapping_add(begin * p.y_step),
-            cols: p.cols,
-            epilogue,
-        };
-        // SAFETY: the contract of this function; an even split makes no tile larger than MR.
-        unsafe { product(isa, end - begin, &args) }
     }
 }
 
@@ -367,5 +440,5 @@ pub(crate) unsafe fn panel(isa: Isa, p: &Panel) {
 /// `cols`; `dw` is writable for `cols` floats at each row. `dw` overlaps neither.
 pub(crate) unsafe fn outer(isa: Isa, rows: usize, args: &Outer) {
     let wide = args.cols > isa.nr() / 2;
-    by_rows!(isa, rows, wide, outer_tile, args, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    by_rows!(rows, wide, outer_tile(isa, args), [1 2 3 4 5 6 7 8 9 10 11 12]);
 }

@@ -2,7 +2,7 @@
 
 use super::Halo;
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::micro::{self, Epilogue, Product, Table};
+use crate::kernels::micro::{self, Epilogue, Matrix, Product, Strided, Table};
 use crate::kernels::pack::{Source, pack_panel, panels_len};
 use crate::simd::{Isa, MAX_MR};
 use std::ops::Range;
@@ -333,45 +333,73 @@ impl Sweep {
             y_row(rows.len() - 1) + y_col(width - 1) + channels <= y.len(),
             "every pixel lies in the output"
         );
-        let tiles = pixels.div_ceil(mr);
-        let clamp = args.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let (low, high) = args.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let bias = args.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let y_ptr = y.as_mut_ptr();
+        let epilogue = Epilogue { bias, residual, low, high, accumulate: false };
+        let pixel = Strided { x: part.step[1], y: part.stride[1] * channels };
+        // Pixels that lie at equal distances across rows too are the rows of a matrix, if there is one tap.
+        let uniform = part.step[0] == width * pixel.x && part.stride[0] * ow * channels == width * pixel.y;
+        if let (&[tap], true, 1) = (&part.taps[..], uniform || rows.len() == 1, self.groups) {
+            let first = y_row(0) + y_col(0);
+            let residual = if residual.is_null() { residual } else { residual.wrapping_add(first) };
+            let matrix = Matrix {
+                x: source[tap..].as_ptr(),
+                x_step: pixel.x,
+                w: packed[part.panels..].as_ptr(),
+                panel_step: depth * nr,
+                y: y[first..].as_mut_ptr(),
+                y_step: pixel.y,
+                rows: pixels,
+                depth,
+                cols: self.cols,
+                epilogue: Epilogue { residual, ..epilogue },
+            };
+            // SAFETY: the asserts above bound the tap of every pixel by the source and every output by `y`; the panels
+            // were sized by `pack`'s own lengths; bias and residual were checked by `run`; `y` is borrowed mutably.
+            return unsafe { micro::matrix(self.isa, &matrix) };
+        }
         for group in 0..self.groups {
             for panel in 0..self.cols.div_ceil(nr) {
                 let column = group * self.cols + panel * nr;
-                let mut tile_args = Product {
+                let shared = Product {
                     x: source.as_ptr().wrapping_add(group * self.depth),
-                    rows: Table { x: [0; MAX_MR], y: [0; MAX_MR] },
+                    rows: pixel,
                     taps: &part.taps,
                     run: part.run,
                     w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
-                    y: y_ptr,
+                    y: y.as_mut_ptr().wrapping_add(column),
                     cols: nr.min(self.cols - panel * nr),
                     epilogue: Epilogue {
                         bias: if bias.is_null() { bias } else { bias.wrapping_add(column) },
-                        residual,
-                        low: clamp.0,
-                        high: clamp.1,
-                        accumulate: false,
+                        residual: if residual.is_null() { residual } else { residual.wrapping_add(column) },
+                        ..epilogue
                     },
                 };
+                // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
+                if 3 * width >= 2 * mr * width.div_ceil(mr) {
+                    for row in 0..rows.len() {
+                        let at = [row * part.step[0], y_row(row) + y_col(0)];
+                        // SAFETY: as above.
+                        unsafe { micro::line(self.isa, width, &shared, at) }
+                    }
+                    continue;
+                }
+                let tiles = pixels.div_ceil(mr);
+                let mut tile_args = shared.with_rows(Table { x: [0; MAX_MR], y: [0; MAX_MR] });
                 let (mut row, mut col) = (0, 0);
                 for tile in 0..tiles {
                     let count = (tile + 1) * pixels / tiles - tile * pixels / tiles;
                     for r in 0..count {
                         tile_args.rows.x[r] = row * part.step[0] + col * part.step[1];
-                        tile_args.rows.y[r] = y_row(row) + y_col(col) + column;
+                        tile_args.rows.y[r] = y_row(row) + y_col(col);
                         col += 1;
                         if col == width {
                             (row, col) = (row + 1, 0);
                         }
                     }
-                    // SAFETY: the asserts above bound every tap of every pixel by the source and every output by
-                    // `y`; the panels were sized by `pack`'s own lengths; bias and residual were checked by `run`;
-                    // `y` is borrowed mutably and overlaps nothing.
-                    unsafe { micro::product(self.isa, count, &tile_args) }
+                    // SAFETY: as above.
+                    unsafe { micro::product(self.isa, count, &tile_args, [0, 0]) }
                 }
             }
         }

@@ -148,9 +148,10 @@ impl FilterGradient {
         let chain = CHAIN_TILES.div_ceil(tiles);
         let row_tiles = rows.len().div_ceil(mr);
         for chained in chunks.chunks(chain * chunk_len) {
-            for panel in 0..cols.div_ceil(nr) {
-                for tile in 0..row_tiles {
-                    let (begin, end) = (tile * rows.len() / row_tiles, (tile + 1) * rows.len() / row_tiles);
+            // Panels of `dy` are read in a stream, past the rows of `x` that stay in the first-level cache.
+            for tile in 0..row_tiles {
+                let (begin, end) = (tile * rows.len() / row_tiles, (tile + 1) * rows.len() / row_tiles);
+                for panel in 0..cols.div_ceil(nr) {
                     let outer = Outer {
                         x: chained[x_at + begin..].as_ptr(),
                         dy: chained[dy_at + panel * tiles * nr..].as_ptr(),

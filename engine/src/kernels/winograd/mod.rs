@@ -32,7 +32,7 @@ use std::ops::Range;
 
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::conv2d::SweepArgs;
-use crate::kernels::micro::{self, Epilogue, Panel};
+use crate::kernels::micro::{self, Epilogue, Matrix};
 use crate::simd::{Isa, dispatch};
 use points::{F2, F4, Points};
 use tiles::{Filters, Gather, Grid, Input, Map, Place, Scatter};
@@ -41,9 +41,6 @@ use tiles::{Filters, Gather, Grid, Input, Map, Place, Scatter};
 /// all filters for.
 const BLOCK: usize = 96 * 1024;
 const MIN_TILES: usize = 24;
-
-/// Reduction slice, as in a dense product: a panel of weights that stays in the first-level cache.
-const KC: usize = 256;
 
 /// Pixels of an output tile's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,26 +292,21 @@ fn run_block<F: Points<M, N>, const M: usize, const N: usize>(
         let out = (pixels.as_mut_ptr(), place);
         scatter::<(Input<F>, [(); M]), N, N>(isa, out, args.x, (&winograd.source, M), lines.clone());
     }
-    let nr = isa.nr();
     for value in 0..N * N {
-        for start in (0..depth).step_by(KC) {
-            for panel in 0..cols.div_ceil(nr) {
-                let column = panel * nr;
-                let product = Panel {
-                    x: pixels[value * pixel_step + start..].as_ptr(),
-                    x_step: depth,
-                    w: args.packed[panel * winograd.panel_len() + (value * depth + start) * nr..].as_ptr(),
-                    y: products[value * product_step + column..].as_mut_ptr(),
-                    y_step: cols,
-                    rows: tiles,
-                    depth: KC.min(depth - start),
-                    cols: nr.min(cols - column),
-                    epilogue: Epilogue { accumulate: start > 0, ..Epilogue::NONE },
-                };
-                // SAFETY: pixels, filters and products have room for every tile and value, as found above.
-                unsafe { micro::panel(isa, &product) }
-            }
-        }
+        let product = Matrix {
+            x: pixels[value * pixel_step..].as_ptr(),
+            x_step: depth,
+            w: args.packed[value * depth * isa.nr()..].as_ptr(),
+            panel_step: winograd.panel_len(),
+            y: products[value * product_step..].as_mut_ptr(),
+            y_step: cols,
+            rows: tiles,
+            depth,
+            cols,
+            epilogue: Epilogue::NONE,
+        };
+        // SAFETY: pixels, filters and products have room for every tile and value, as found above.
+        unsafe { micro::matrix(isa, &product) }
     }
     let clamp = args.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     let gather = Gather::<F, M, N> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::Shape;
 use crate::graph::{Conv2d, Padding};
 use crate::kernels::conv2d::Sweep;
+use crate::kernels::micro::KC;
 use crate::kernels::reference;
 use crate::kernels::testing::{
     Guarded, UNIT_ROUNDOFF, assert_close, assert_same, for_each_isa, magnitude, normal, widen,
