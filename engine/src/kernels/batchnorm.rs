@@ -11,52 +11,109 @@
 //! In inference `mean` and `var` are constants, so `dx = dy a`, which is [`affine`] without an activation.
 //! The caller cuts rows into chunks, calls [`moments`] or [`backward_sums`] for each and merges the results
 //! in the order of the chunks: [`Moments`].
+//!
+//! An activation behind the normalisation costs the backward pass nothing but a comparison: its output is computed again
+//! from `x` where it is needed ([`BnGate`]), so it is neither read nor is `dy` written.
 
 use super::activation;
 use super::elementwise::{clamp, load, store};
-use super::reduce::{ColumnTerms, Element, add_columns, row_count};
+use super::reduce::{ColumnTerms, add_columns, row_count};
 use crate::graph::Activation;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 
-/// `(x - mean)^2` of every element.
-#[derive(Clone, Copy)]
-struct SquaredDeviations {
+/// Rows whose deviations are summed while the cache still holds them.
+const MOMENT_ROWS: usize = 64;
+/// Vectors of channels side by side.
+const MOMENT_VECTORS: usize = 4;
+
+struct MomentSums {
+    mean: *mut f32,
+    m2: *mut f32,
     x: *const f32,
-    mean: *const f32,
+    rows: usize,
+    cols: usize,
 }
 
-impl ColumnTerms<1> for SquaredDeviations {
+impl MomentSums {
+    /// Takes rows `begin..begin + rows` of `V` vectors of columns from `col` on into their moments; the last vector has
+    /// `n` columns.
+    ///
+    /// # Safety
+    /// The rows and columns exist; `n <= LANES`, and `n == LANES` unless `V` is 1.
     #[inline(always)]
-    unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; 1] {
-        // SAFETY: the contract of this function; the pointers are those of the whole matrix and its column
-        // means.
-        let d = unsafe { s.sub(load(s, self.x.add(at), n), load(s, self.mean.add(col), n)) };
-        [s.mul(d, d)]
+    unsafe fn block<S: Simd, const V: usize>(&self, s: S, (begin, rows): (usize, usize), col: usize, n: usize) {
+        let at = |row: usize, v: usize| (begin + row) * self.cols + col + v * S::LANES;
+        let (mut mean, mut m2) = ([s.splat(0.0); V], [s.splat(0.0); V]);
+        // SAFETY: the contract of this function.
+        unsafe {
+            for row in 0..rows {
+                for v in 0..V {
+                    mean[v] = s.add(mean[v], load(s, self.x.add(at(row, v)), n));
+                }
+            }
+            for v in 0..V {
+                mean[v] = s.mul(mean[v], s.splat(1.0 / rows as f32));
+            }
+            for row in 0..rows {
+                for v in 0..V {
+                    let d = s.sub(load(s, self.x.add(at(row, v)), n), mean[v]);
+                    m2[v] = s.mul_add(d, d, m2[v]);
+                }
+            }
+            // The merge of `Moments`: `begin` rows are in already.
+            let total = (begin + rows) as f32;
+            let share = s.splat(rows as f32 / total);
+            let weight = s.splat(begin as f32 * (rows as f32 / total));
+            for v in 0..V {
+                let (mean_at, m2_at) = (self.mean.add(col + v * S::LANES), self.m2.add(col + v * S::LANES));
+                let old = load(s, mean_at, n);
+                let delta = s.sub(mean[v], old);
+                store(s, mean_at, s.mul_add(delta, share, old), n);
+                let m2 = s.mul_add(s.mul(delta, delta), weight, m2[v]);
+                store(s, m2_at, s.add(load(s, m2_at, n), m2), n);
+            }
+        }
+    }
+}
+
+impl Kernel for MomentSums {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for begin in (0..self.rows).step_by(MOMENT_ROWS) {
+            let rows = (begin, MOMENT_ROWS.min(self.rows - begin));
+            let mut col = 0;
+            // SAFETY: each block ends at the last row and column or before.
+            unsafe {
+                while col + MOMENT_VECTORS * S::LANES <= self.cols {
+                    self.block::<S, MOMENT_VECTORS>(s, rows, col, S::LANES);
+                    col += MOMENT_VECTORS * S::LANES;
+                }
+                while col < self.cols {
+                    let n = S::LANES.min(self.cols - col);
+                    self.block::<S, 1>(s, rows, col, n);
+                    col += n;
+                }
+            }
+        }
     }
 }
 
 /// Mean and sum of squared deviations from it, `[c]` each (overwritten), of the rows of `x`.
 ///
-/// Two passes, so that a mean far from zero costs no digits; a chunk that stays in the second-level cache is
-/// read from memory once.
+/// A few rows at a time are summed, then their deviations, and both are merged into those of the rows before: a mean far
+/// from zero costs no digits, and memory is read once.
 ///
 /// # Panics
 /// When `mean` and `m2` differ in length or `x` is not whole rows of it. No rows give zeros.
 pub fn moments(isa: Isa, mean: &mut [f32], m2: &mut [f32], x: &[f32]) {
-    let c = mean.len();
-    assert_eq!(m2.len(), c, "a mean and a sum of squares for every channel");
-    let rows = row_count(x.len(), c);
+    let cols = mean.len();
+    assert_eq!(m2.len(), cols, "a mean and a sum of squares for every channel");
+    let rows = row_count(x.len(), cols);
     mean.fill(0.0);
     m2.fill(0.0);
-    if rows == 0 {
-        return;
-    }
-    // SAFETY: `x` holds `rows` rows of `c` floats.
-    unsafe { add_columns(isa, [mean.as_mut_ptr()], rows, c, Element(x.as_ptr())) }
-    mean.iter_mut().for_each(|mean| *mean /= rows as f32);
-    let deviations = SquaredDeviations { x: x.as_ptr(), mean: mean.as_ptr() };
-    // SAFETY: as above; there is a mean for every column.
-    unsafe { add_columns(isa, [m2.as_mut_ptr()], rows, c, deviations) }
+    dispatch(isa, MomentSums { mean: mean.as_mut_ptr(), m2: m2.as_mut_ptr(), x: x.as_ptr(), rows, cols });
 }
 
 /// Statistics of one channel over the rows seen so far, in f64.
@@ -207,6 +264,33 @@ unsafe fn affine_from(
     }
 }
 
+/// The activation behind a normalisation, `act(x a + b)`: gradients pass where the result lies within its range.
+#[derive(Clone, Copy)]
+pub struct BnGate<'a> {
+    /// Factor of each channel `[c]`, as [`affine`] had it.
+    pub a: &'a [f32],
+    /// Addend of each channel `[c]`, as [`affine`] had it.
+    pub b: &'a [f32],
+    /// None, ReLU or ReLU6.
+    pub act: Option<Activation>,
+}
+
+impl BnGate<'_> {
+    /// # Panics
+    /// For an activation that is no clamp, or without a factor and an addend for each of `c` channels.
+    fn range(&self, c: usize) -> (f32, f32) {
+        assert!(self.a.len() == c && self.b.len() == c, "a factor and an addend for every channel");
+        activation::clamp_range(self.act).expect("the plan takes in no other activation")
+    }
+}
+
+/// `dy` where `low < z < high`, else zero.
+#[inline(always)]
+fn gated<S: Simd>(s: S, dy: S::V, z: S::V, (low, high): (f32, f32)) -> S::V {
+    let zero = s.splat(0.0);
+    s.select_gt(z, s.splat(low), s.select_gt(s.splat(high), z, dy, zero), zero)
+}
+
 /// Parameter gradients of a chunk of rows, `[c]` each.
 pub struct BnSums<'a> {
     /// `sum dy`
@@ -215,40 +299,59 @@ pub struct BnSums<'a> {
     pub dgamma: &'a mut [f32],
 }
 
+/// What the forward pass saved, `[c]` each.
+#[derive(Clone, Copy)]
+pub struct BnSaved<'a> {
+    /// Mean of the batch.
+    pub mean: &'a [f32],
+    /// `1 / sqrt(var + eps)`
+    pub inv_std: &'a [f32],
+    /// The activation.
+    pub gate: BnGate<'a>,
+}
+
 #[derive(Clone, Copy)]
 struct BackwardTerms {
     x: *const f32,
     dy: *const f32,
     mean: *const f32,
+    a: *const f32,
+    b: *const f32,
+    range: (f32, f32),
 }
 
 impl ColumnTerms<2> for BackwardTerms {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; 2] {
-        // SAFETY: the contract of this function; the pointers are those of whole matrices and the column
-        // means.
+        // SAFETY: the contract of this function; the pointers are those of whole matrices and of numbers for each
+        // column.
         unsafe {
-            let dy = load(s, self.dy.add(at), n);
-            let d = s.sub(load(s, self.x.add(at), n), load(s, self.mean.add(col), n));
-            [dy, s.mul(dy, d)]
+            let x = load(s, self.x.add(at), n);
+            let z = s.mul_add(x, load(s, self.a.add(col), n), load(s, self.b.add(col), n));
+            let dy = gated(s, load(s, self.dy.add(at), n), z, self.range);
+            [dy, s.mul(dy, s.sub(x, load(s, self.mean.add(col), n)))]
         }
     }
 }
 
-/// `dbeta = sum dy` and `dgamma = sum dy (x - mean) inv_std` (overwritten) over the rows of a chunk.
+/// `dbeta = sum dy` and `dgamma = sum dy (x - mean) inv_std` (overwritten) over the rows of a chunk, `dy` being the
+/// gradient behind the activation.
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn backward_sums(isa: Isa, sums: BnSums, x: &[f32], dy: &[f32], mean: &[f32], inv_std: &[f32]) {
+pub fn backward_sums(isa: Isa, sums: BnSums, x: &[f32], dy: &[f32], saved: BnSaved) {
     let BnSums { dbeta, dgamma } = sums;
+    let BnSaved { mean, inv_std, gate } = saved;
     let c = mean.len();
     assert!(dbeta.len() == c && dgamma.len() == c && inv_std.len() == c, "all statistics have one length");
     assert_eq!(dy.len(), x.len(), "x and dy have one length");
     let rows = row_count(x.len(), c);
     dbeta.fill(0.0);
     dgamma.fill(0.0);
-    let terms = BackwardTerms { x: x.as_ptr(), dy: dy.as_ptr(), mean: mean.as_ptr() };
-    // SAFETY: `x` and `dy` hold `rows` rows of `c` floats, and there is a mean for every column.
+    let range = gate.range(c);
+    let (a, b) = (gate.a.as_ptr(), gate.b.as_ptr());
+    let terms = BackwardTerms { x: x.as_ptr(), dy: dy.as_ptr(), mean: mean.as_ptr(), a, b, range };
+    // SAFETY: `x` and `dy` hold `rows` rows of `c` floats, and there is a mean, factor and addend for every column.
     unsafe { add_columns(isa, [dbeta.as_mut_ptr(), dgamma.as_mut_ptr()], rows, c, terms) }
     dgamma.iter_mut().zip(inv_std).for_each(|(dgamma, inv_std)| *dgamma *= inv_std);
 }
@@ -265,28 +368,30 @@ pub struct BnCoef<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct BackwardDx;
+struct BackwardDx((f32, f32));
 
-impl PerChannel<2, 3> for BackwardDx {
+impl PerChannel<2, 5> for BackwardDx {
     #[inline(always)]
-    fn lanes<S: Simd>(self, s: S, [x, dy]: [S::V; 2], [a, b, c]: [S::V; 3]) -> S::V {
+    fn lanes<S: Simd>(self, s: S, [x, dy]: [S::V; 2], [a, b, c, factor, addend]: [S::V; 5]) -> S::V {
+        let dy = gated(s, dy, s.mul_add(x, factor, addend), self.0);
         s.mul_add(dy, a, s.mul_add(x, b, c))
     }
 }
 
-/// `dx = dy a + x b + c` (overwritten) with coefficients per channel.
+/// `dx = dy a + x b + c` (overwritten) with coefficients per channel, `dy` being the gradient behind the activation.
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn backward_dx(isa: Isa, dx: &mut [f32], x: &[f32], dy: &[f32], coef: BnCoef) {
+pub fn backward_dx(isa: Isa, dx: &mut [f32], x: &[f32], dy: &[f32], (coef, gate): (BnCoef, BnGate)) {
     let cols = coef.a.len();
     assert!(coef.b.len() == cols && coef.c.len() == cols, "all coefficients have one length");
     assert!(x.len() == dx.len() && dy.len() == dx.len(), "inputs are as long as the output");
     let rows = row_count(dx.len(), cols);
-    let p = [coef.a.as_ptr(), coef.b.as_ptr(), coef.c.as_ptr()];
+    let f = BackwardDx(gate.range(cols));
+    let p = [coef.a, coef.b, coef.c, gate.a, gate.b].map(<[f32]>::as_ptr);
     let x = [x.as_ptr(), dy.as_ptr()];
     // SAFETY: all matrices are `rows x cols`, and there is a coefficient of each kind for every column.
-    unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x, p, rows, cols, f: BackwardDx }) }
+    unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x, p, rows, cols, f }) }
 }
 
 #[cfg(test)]
@@ -385,26 +490,38 @@ mod tests {
             }
         }
 
-        /// The coefficients of this file's top, computed in f64, give the oracle's gradients.
+        /// The coefficients of this file's top, computed in f64, give the oracle's gradients, whatever activation is
+        /// behind.
         fn backward_follows_the_definition(isa: Isa) {
-            for (n, c) in ROWS.into_iter().skip(1).flat_map(|n| CHANNELS.map(|c| (n, c))) {
+            let acts = [None, Some(Activation::Relu), Some(Activation::Relu6)];
+            for (i, (n, c)) in ROWS.into_iter().skip(1).flat_map(|n| CHANNELS.map(|c| (n, c))).enumerate() {
                 let (x, dy) = (rows(1, n, c, 0.5), Guarded::of(&normal(2, n * c)));
-                let gamma = widen(&normal(3, c));
+                let (gamma, beta) = (widen(&normal(3, c)), widen(&normal(4, c)));
                 let (mean, var) = reference::batch_statistics(&widen(&x), c);
                 let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+                let a: Vec<f64> = (0..c).map(|i| gamma[i] * inv_std[i]).collect();
+                let (factor, addend) = (narrow(&a), narrow(&beta));
+                let act = acts[i % acts.len()];
+                let gate = BnGate { a: &factor, b: &addend, act };
+                let (low, high) = activation::clamp_range(act).unwrap();
+                // The gradient before the activation, whose output the kernel computes in f32 as the forward pass did.
+                let mut z = Guarded::nan(n * c);
+                affine(isa, &mut z, &x, &factor, &addend, None);
+                let open = |i: usize| low < z[i] && z[i] < high;
+                let inner: Vec<f32> = (0..n * c).map(|i| if open(i) { dy[i] } else { 0.0 }).collect();
                 let (dx_exact, dgamma_exact, dbeta_exact) =
-                    reference::batch_norm_backward(&widen(&x), &gamma, &widen(&dy), EPS);
+                    reference::batch_norm_backward(&widen(&x), &gamma, &widen(&inner), EPS);
 
                 let (mut dbeta, mut dgamma) = (Guarded::nan(c), Guarded::nan(c));
                 let sums = BnSums { dbeta: &mut dbeta, dgamma: &mut dgamma };
-                backward_sums(isa, sums, &x, &dy, &narrow(&mean), &narrow(&inv_std));
+                backward_sums(isa, sums, &x, &dy, BnSaved { mean: &narrow(&mean), inv_std: &narrow(&inv_std), gate });
                 let column = |i: usize| (i..n * c).step_by(c);
-                let dbeta_size = |i: usize| column(i).map(|j| f64::from(dy[j]).abs()).sum::<f64>();
+                let dbeta_size = |i: usize| column(i).map(|j| f64::from(inner[j]).abs()).sum::<f64>();
                 // The rounded mean shifts every deviation by up to an ulp of the largest x.
                 let size = |i: usize| {
                     let largest = mean[i].abs() + 6.0;
-                    column(i).map(|j| f64::from(dy[j]).abs() * (f64::from(x[j]) - mean[i]).abs()).sum::<f64>()
-                        + largest * dbeta_size(i) * 2.0 / n as f64
+                    let term = |j: usize| f64::from(inner[j]).abs() * (f64::from(x[j]) - mean[i]).abs();
+                    column(i).map(term).sum::<f64>() + largest * dbeta_size(i) * 2.0 / n as f64
                 };
                 assert_close("dbeta", &dbeta, &dbeta_exact, |i| sum_bound(n, dbeta_size(i)));
                 let shift = |i: usize| UNIT_ROUNDOFF * (mean[i].abs() + 6.0) * 2.0 * dbeta_size(i);
@@ -412,16 +529,15 @@ mod tests {
                     (sum_bound(n + 4, size(i)) + shift(i)) * inv_std[i]
                 });
 
-                let a: Vec<f64> = (0..c).map(|i| gamma[i] * inv_std[i]).collect();
                 let b: Vec<f64> = (0..c).map(|i| -a[i] * inv_std[i] * dgamma_exact[i] / n as f64).collect();
                 let offset: Vec<f64> =
                     (0..c).map(|i| -a[i] * dbeta_exact[i] / n as f64 - b[i] * mean[i]).collect();
                 let mut dx = Guarded::nan(n * c);
                 let (a32, b32, c32) = (narrow(&a), narrow(&b), narrow(&offset));
-                backward_dx(isa, &mut dx, &x, &dy, BnCoef { a: &a32, b: &b32, c: &c32 });
+                backward_dx(isa, &mut dx, &x, &dy, (BnCoef { a: &a32, b: &b32, c: &c32 }, gate));
                 assert_close("dx", &dx, &dx_exact, |i| {
                     let k = i % c;
-                    let [dy, x] = [dy[i], x[i]].map(f64::from);
+                    let [dy, x] = [inner[i], x[i]].map(f64::from);
                     sum_bound(3, (dy * a[k]).abs() + (x * b[k]).abs() + offset[k].abs())
                 });
             }

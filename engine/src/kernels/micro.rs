@@ -366,6 +366,61 @@ pub(crate) unsafe fn line(isa: Isa, rows: usize, args: &Product<Strided>, at: [u
     }
 }
 
+/// One row of outputs over `P` neighbouring panels: a single row of one panel has two chains of additions, which wait
+/// for each other most of the time; those of four panels keep both ports busy and read memory in four streams.
+struct RowTile<'a, const P: usize, const V: usize> {
+    p: &'a Product<'a, Strided>,
+    panel_step: usize,
+    at: [usize; 2],
+}
+
+impl<const P: usize, const V: usize> Kernel for RowTile<'_, P, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let RowTile { p, panel_step, at: [x_at, y_at] } = self;
+        let (x, y, e) = (p.x.wrapping_add(x_at), p.y.wrapping_add(y_at), p.epilogue);
+        let mut acc = [[s.splat(0.0); V]; P];
+        let (low, high) = (s.splat(e.low), s.splat(e.high));
+        // SAFETY: the contract of `row`, whose caller vouches for the row, all panels and all of their columns.
+        unsafe {
+            for k in 0..p.run {
+                let a = s.splat(*x.add(k));
+                let w = p.w.add(k * S::NR);
+                unrolled!(q < P {
+                    for v in 0..V {
+                        acc[q][v] = s.mul_add(a, s.load(w.add(q * panel_step + v * S::LANES)), acc[q][v]);
+                    }
+                });
+            }
+            unrolled!(q < P {
+                for v in 0..V {
+                    let column = q * S::NR + v * S::LANES;
+                    if !e.bias.is_null() {
+                        acc[q][v] = s.add(acc[q][v], s.load(e.bias.add(column)));
+                    }
+                    if !e.residual.is_null() {
+                        acc[q][v] = s.add(acc[q][v], s.load(e.residual.add(y_at + column)));
+                    }
+                    s.store(y.add(column), s.min(high, s.max(low, acc[q][v])));
+                }
+            });
+        }
+    }
+}
+
+/// Panels of a [`RowTile`]: eight chains of two vectors a panel.
+const ROW_PANELS: usize = 4;
+
+/// One row over [`ROW_PANELS`] whole panels.
+///
+/// # Safety
+/// As [`product`] with one row and no accumulation, for each of the panels.
+unsafe fn row(isa: Isa, p: &Product<Strided>, panel_step: usize, at: [usize; 2]) {
+    dispatch(isa, RowTile::<ROW_PANELS, 2> { p, panel_step, at });
+}
+
 /// A matrix product on packed weights, `y[rows][cols] = epilogue(x[rows][depth] w[depth][cols])`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix {
@@ -401,15 +456,18 @@ const ROWS: usize = 32 * 1024;
 pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
     let (mr, nr) = (isa.mr(), isa.nr());
     let height = (ROWS / m.depth.clamp(1, KC)).next_multiple_of(mr);
-    for row in (0..m.rows).step_by(height) {
-        let rows = height.min(m.rows - row);
-        for start in (0..m.depth.max(1)).step_by(KC) {
-            let run = KC.min(m.depth - start);
+    // One row reads every weight once, whatever the slices.
+    let slice = if m.rows == 1 { m.depth.max(1) } else { KC };
+    for first in (0..m.rows).step_by(height) {
+        let rows = height.min(m.rows - first);
+        for start in (0..m.depth.max(1)).step_by(slice) {
+            let run = slice.min(m.depth - start);
             let mut epilogue = Epilogue { accumulate: start > 0, ..Epilogue::NONE };
             if start + run == m.depth {
                 epilogue = Epilogue { accumulate: start > 0 || m.epilogue.accumulate, ..m.epilogue };
             }
-            for panel in 0..m.cols.div_ceil(nr) {
+            let mut panel = 0;
+            while panel * nr < m.cols {
                 let column = panel * nr;
                 let shift = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
                 let args = Product {
@@ -426,8 +484,18 @@ pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
                         ..epilogue
                     },
                 };
+                let at = [first * m.x_step, first * m.y_step];
+                let whole = (m.cols - column) / nr;
                 // SAFETY: the contract of this function.
-                unsafe { line(isa, rows, &args, [row * m.x_step, row * m.y_step]) }
+                unsafe {
+                    if rows == 1 && whole >= ROW_PANELS && !epilogue.accumulate && run == m.depth {
+                        row(isa, &args, m.panel_step, at);
+                        panel += ROW_PANELS;
+                    } else {
+                        line(isa, rows, &args, at);
+                        panel += 1;
+                    }
+                }
             }
         }
     }

@@ -2,8 +2,7 @@
 
 use super::{CHUNKS, GradOut, Layer, NormParams, PIECE, Run, chunk_images, piece};
 use crate::graph::Activation;
-use crate::kernels::activation;
-use crate::kernels::batchnorm::{self, BnCoef, BnSums, Moments};
+use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
 use crate::plan::arena::Slot;
 
 /// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
@@ -28,8 +27,9 @@ pub(crate) struct BatchNormTraining {
     pub(crate) partials: Slot,
 }
 
-/// Floats of `saved`, per channel: mean and 1/std, then three coefficients.
-pub(crate) const SAVED: usize = 5;
+/// Floats of `saved`, per channel: mean, 1/std, factor and addend of the forward pass, two coefficients of the backward
+/// pass.
+pub(crate) const SAVED: usize = 6;
 /// Floats of `partials`, per channel.
 pub(crate) const PARTIALS: usize = 2 * CHUNKS;
 
@@ -98,29 +98,20 @@ impl Layer for BatchNormLayer {
         let image = self.pixels * c;
         let chunk = chunk_images(images);
         let count = images.div_ceil(chunk);
-        let ([dy, partials, saved], [x, y]) =
-            run.arena.split(images, [training.dy, training.partials, self.saved], [self.x, self.y]);
-        let (mean, rest) = saved.split_at_mut(c);
-        let (inverse, coefficients) = rest.split_at_mut(c);
+        let ([partials, saved], [x, dy]) =
+            run.arena.split(images, [training.partials, self.saved], [self.x, training.dy]);
+        let (forward, coefficients) = saved.split_at_mut(4 * c);
+        let [mean, inverse, factor, addend] = [0, 1, 2, 3].map(|i| &forward[i * c..(i + 1) * c]);
+        let statistics = BnSaved { mean, inv_std: inverse, gate: BnGate { a: factor, b: addend, act: self.act } };
         let partials = &mut partials[..count * 2 * c];
-        run.threads.pieces2(x.len() * 8, (partials, 2 * c), (dy, chunk * image), |i, partial, dy| {
-            if let Some(act) = self.act {
-                activation::backward_in_place(isa, dy, piece(y, i, chunk * image), act);
-            }
+        run.threads.pieces(x.len() * 8, partials, 2 * c, |i, partial| {
             let (dbeta, dgamma) = partial.split_at_mut(c);
-            batchnorm::backward_sums(
-                isa,
-                BnSums { dbeta, dgamma },
-                piece(x, i, chunk * image),
-                dy,
-                mean,
-                inverse,
-            );
+            let (x, dy) = (piece(x, i, chunk * image), piece(dy, i, chunk * image));
+            batchnorm::backward_sums(isa, BnSums { dbeta, dgamma }, x, dy, statistics);
         });
         let total = (images * self.pixels) as f64;
         // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset
-        let (factor, rest) = coefficients.split_at_mut(c);
-        let (slope, offset) = rest.split_at_mut(c);
+        let (slope, offset) = coefficients.split_at_mut(c);
         for i in 0..c {
             let sum =
                 |first: usize| partials.iter().skip(first).step_by(2 * c).map(|&v| f64::from(v)).sum::<f64>();
@@ -135,10 +126,12 @@ impl Layer for BatchNormLayer {
         if let Some(dx) = training.dx {
             let ([out], [x, dy, saved]) =
                 run.arena.split(images, [dx.target()], [self.x, training.dy, self.saved]);
-            let coef = BnCoef { a: &saved[2 * c..3 * c], b: &saved[3 * c..4 * c], c: &saved[4 * c..] };
+            let [factor, addend, slope, offset] = [2, 3, 4, 5].map(|i| &saved[i * c..(i + 1) * c]);
+            let gate = BnGate { a: factor, b: addend, act: self.act };
+            let coef = BnCoef { a: factor, b: slope, c: offset };
             let len = (PIECE / c).max(1) * c;
             run.threads.pieces(out.len() * 8, out, len, |i, out| {
-                batchnorm::backward_dx(isa, out, piece(x, i, len), piece(dy, i, len), coef);
+                batchnorm::backward_dx(isa, out, piece(x, i, len), piece(dy, i, len), (coef, gate));
             });
             dx.finish(run);
         }

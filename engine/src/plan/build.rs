@@ -401,7 +401,6 @@ impl<'a> Builder<'a> {
         if self.is_training() {
             let now = self.backward_time(time);
             self.keep(stage.inputs[0], time);
-            self.keep(stage.output, time);
             self.arena.touch(saved, now);
             let partials = self.arena.add(0, PARTIALS * channels, time);
             self.arena.touch(partials, now);

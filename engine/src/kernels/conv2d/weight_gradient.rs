@@ -6,7 +6,7 @@ use crate::kernels::micro::{self, Outer};
 use crate::simd::Isa;
 
 /// Pixels that one tile sums before its accumulators go to memory: at 256 the load and store of a tile cost under
-/// 1 % of its multiply-adds. Small maps chain images to reach it.
+/// 1 % of its multiply-adds, and its panel of `dy` is 16 KiB. Small maps chain images to reach it.
 const CHAIN_PIXELS: usize = 256;
 
 /// The weight gradient of one convolution, prepared for its geometry.
@@ -46,7 +46,8 @@ impl WeightGradient {
 
     /// Floats of scratch that [`WeightGradient::accumulate`] needs.
     pub fn scratch_len(&self) -> usize {
-        if self.halo.is_identity() { 0 } else { self.chain * self.halo.ph * self.halo.pw * self.halo.c }
+        let padded = if self.halo.is_identity() { 0 } else { self.halo.ph * self.halo.pw * self.halo.c };
+        self.panel_len() + self.chain * padded
     }
 
     /// Adds the gradient of some images: `dw[kh][kw][cin / groups][cout] += ..`, `x` is `[n][h][w][cin]`, `dy` is
@@ -61,55 +62,79 @@ impl WeightGradient {
         assert_eq!(dy.len(), images * y_len, "dy holds as many images");
         assert_eq!(dw.len(), self.g.w_len(), "dw holds the weights");
         let padded = self.halo.ph * self.halo.pw * self.halo.c;
+        let (panels, scratch) = scratch.split_at_mut(self.panel_len());
         for first in (0..images).step_by(self.chain) {
             let count = self.chain.min(images - first);
             let dy = &dy[first * y_len..(first + count) * y_len];
             let source = &x[first * x_len..(first + count) * x_len];
             if self.halo.is_identity() {
-                self.chained(dw, source, dy, count);
+                self.chained(dw, panels, source, dy, count);
             } else {
                 for (image, out) in source.chunks_exact(x_len).zip(scratch.chunks_exact_mut(padded)) {
                     self.halo.copy_rows(out, image, 0, self.halo.ph);
                 }
-                self.chained(dw, &scratch[..count * padded], dy, count);
+                self.chained(dw, panels, &scratch[..count * padded], dy, count);
             }
         }
     }
 
-    /// All tiles of `dw` over a chain of padded images.
-    fn chained(&self, dw: &mut [f32], source: &[f32], dy: &[f32], images: usize) {
+    /// All tiles of `dw` over a chain of padded images, some rows of pixels at a time: their `dy` is copied into panels
+    /// of `NR` columns, which lie side by side in the first-level cache however many channels there are.
+    fn chained(&self, dw: &mut [f32], panels: &mut [f32], source: &[f32], dy: &[f32], images: usize) {
         let g = &self.g;
         let (mr, nr) = (self.isa.mr(), self.isa.nr());
         let line = self.halo.pw * self.halo.c;
         let x_step = [self.halo.ph * line, g.stride[0] * line, g.stride[1] * self.halo.c];
-        let dy_step = [g.y_len(), g.ow * g.cout, g.cout];
         let (depth, cols) = (g.cin / g.groups, g.cout / g.groups);
         let reach = (images - 1) * x_step[0] + (g.oh - 1) * x_step[1] + (g.ow - 1) * x_step[2];
         let last = self.runs.iter().map(|&(place, _)| place + self.run).max().unwrap_or(0);
         assert!(reach + last + (g.groups - 1) * depth <= source.len(), "every tap lies in the source");
         let tiles = self.run.div_ceil(mr);
-        for group in 0..g.groups {
-            for panel in (0..cols).step_by(nr) {
-                let column = group * cols + panel;
-                for &(place, row) in &self.runs {
-                    for tile in 0..tiles {
-                        let (begin, end) = (tile * self.run / tiles, (tile + 1) * self.run / tiles);
-                        let args = Outer {
-                            x: source[group * depth + place + begin..].as_ptr(),
-                            dy: dy[column..].as_ptr(),
-                            count: [images, g.oh, g.ow],
-                            x_step,
-                            dy_step,
-                            dw: dw[(row + begin) * g.cout + column..].as_mut_ptr(),
-                            dw_step: g.cout,
-                            cols: nr.min(cols - panel),
-                        };
-                        // SAFETY: the assert above bounds the last row of the last pixel by the source; `dy` and
-                        // `dw` have the lengths that `accumulate` checked; `dw` is borrowed mutably.
-                        unsafe { micro::outer(self.isa, end - begin, &args) }
+        let block = self.block_rows();
+        for first in (0..g.oh).step_by(block) {
+            let rows = block.min(g.oh - first);
+            for group in 0..g.groups {
+                for panel in (0..cols).step_by(nr) {
+                    let column = group * cols + panel;
+                    let width = nr.min(cols - panel);
+                    let pixels = dy.chunks_exact(g.y_len()).flat_map(|dy| {
+                        dy[first * g.ow * g.cout..(first + rows) * g.ow * g.cout].chunks_exact(g.cout)
+                    });
+                    for (out, pixel) in panels.chunks_exact_mut(nr).zip(pixels) {
+                        out[..width].copy_from_slice(&pixel[column..column + width]);
+                    }
+                    for &(place, row) in &self.runs {
+                        let start = group * depth + place + first * x_step[1];
+                        for tile in 0..tiles {
+                            let (begin, end) = (tile * self.run / tiles, (tile + 1) * self.run / tiles);
+                            let args = Outer {
+                                x: source[start + begin..].as_ptr(),
+                                dy: panels.as_ptr(),
+                                count: [images, rows, g.ow],
+                                x_step,
+                                dy_step: [rows * g.ow * nr, g.ow * nr, nr],
+                                dw: dw[(row + begin) * g.cout + column..].as_mut_ptr(),
+                                dw_step: g.cout,
+                                cols: width,
+                            };
+                            // SAFETY: the assert above bounds the last row of the last pixel by the source; `panels`
+                            // holds every pixel of the block and `dw` all weights, as `accumulate` checked; `dw` is
+                            // borrowed mutably.
+                            unsafe { micro::outer(self.isa, end - begin, &args) }
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Rows of pixels whose sums stay in registers.
+    fn block_rows(&self) -> usize {
+        CHAIN_PIXELS.div_ceil(self.chain * self.g.ow).min(self.g.oh)
+    }
+
+    /// Floats of a panel of `dy`.
+    fn panel_len(&self) -> usize {
+        self.chain * self.block_rows() * self.g.ow * self.isa.nr()
     }
 }

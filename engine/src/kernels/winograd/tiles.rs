@@ -334,7 +334,10 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for Filters<'_, F, 
                     taps[tap % 3][tap / 3] = self.columns(s, start, n);
                 }
                 // Columns first: `taps[j]` is column j.
-                let columns = taps.map(|column| F::filter(s, column));
+                let mut columns = [[s.splat(0.0); N]; 3];
+                for j in 0..3 {
+                    columns[j] = F::filter(s, taps[j]);
+                }
                 for q in 0..N {
                     let values = F::filter(s, [columns[0][q], columns[1][q], columns[2][q]]);
                     for k in 0..N {
