@@ -12,7 +12,8 @@ pub mod kernels;
 mod layers;
 pub mod model_file;
 mod optim;
-mod parallel;
+#[doc(hidden)]
+pub mod parallel;
 mod params;
 pub mod plan;
 pub mod rng;

@@ -114,7 +114,7 @@ impl Optimizer {
                 let AdamConfig { beta1, beta2, eps, weight_decay } = c;
                 let decoupled = matches!(self, Optimizer::AdamW(_));
                 let args = AdamArgs { lr, beta1, beta2, eps, weight_decay, decoupled, step, grad_scale };
-                threads.pieces3(g.len() * 8, [w, m, v], PIECE, |i, [w, m, v]| {
+                threads.pieces_each(g.len() * 8, [w, m, v], PIECE, |i, [w, m, v]| {
                     let g = piece(i, w.len());
                     update::adam(isa, AdamState { w, m, v }, g, args);
                 });

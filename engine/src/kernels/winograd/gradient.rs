@@ -170,14 +170,13 @@ impl FilterGradient {
         }
     }
 
-    /// Turns sums into row `kh` of the gradient: `dw` is `[3][cin][cout]`, overwritten.
+    /// Turns sums into the gradient of the filters `first ..` of `[cin * cout]`: `dw` are these of each tap, overwritten.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives.
-    pub fn finish(&self, dw: &mut [f32], sums: &[f32], kh: usize) {
-        assert_eq!(dw.len(), 3 * self.x.c * self.dy.c, "dw holds one row of the filters");
+    pub fn finish(&self, dw: [&mut [f32]; 9], sums: &[f32], first: usize) {
         assert_eq!(sums.len(), self.sums_len(), "the sums of all values");
-        with_points!(self.tile, finish(self.isa, dw, sums, kh));
+        with_points!(self.tile, finish(self.isa, dw, sums, first));
     }
 }
 
@@ -206,6 +205,11 @@ fn transform<F: Points<M, N>, const M: usize, const N: usize>(
     }
 }
 
-fn finish<F: Points<M, N>, const M: usize, const N: usize>(isa: Isa, dw: &mut [f32], du: &[f32], kh: usize) {
-    dispatch(isa, tiles::FilterGradient::<F, M, N> { dw, du, kh, points: PhantomData });
+fn finish<F: Points<M, N>, const M: usize, const N: usize>(
+    isa: Isa,
+    dw: [&mut [f32]; 9],
+    du: &[f32],
+    first: usize,
+) {
+    dispatch(isa, tiles::FilterGradient::<F, M, N> { dw, du, first, points: PhantomData });
 }

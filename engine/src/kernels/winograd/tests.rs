@@ -119,8 +119,15 @@ fn check_backward(isa: Isa, g: &Conv2dGeometry, tile: Tile) {
         gradient.accumulate(second, &memory, value, half..g.cin);
     }
     let mut dw = Guarded::nan(g.w_len());
-    for (kh, dw) in dw.chunks_exact_mut(3 * value_len).enumerate() {
-        gradient.finish(dw, &sums, kh);
+    let half = value_len / 2;
+    let mut parts: [Vec<&mut [f32]>; 2] = [Vec::new(), Vec::new()];
+    for tap in dw.chunks_exact_mut(value_len) {
+        let (first, second) = tap.split_at_mut(half);
+        parts[0].push(first);
+        parts[1].push(second);
+    }
+    for (part, first) in parts.into_iter().zip([0, half]) {
+        gradient.finish(part.try_into().unwrap(), &sums, first);
     }
     let (mut expected, mut size) = (vec![0.0; g.w_len()], vec![0.0; g.w_len()]);
     for (x, dy) in x.chunks_exact(g.x_len()).zip(dy.chunks_exact(g.y_len())) {

@@ -351,12 +351,12 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for Filters<'_, F, 
     }
 }
 
-/// Row `kh` of `dw = G^T du G` for filters `[depth][cols]`, `du` being `[N * N][depth][cols]`.
+/// `dw = G^T du G` for the filters `first..first + len` of `[depth * cols]`, `du` being `[N * N][depth * cols]`.
 pub(super) struct FilterGradient<'a, F, const M: usize, const N: usize> {
-    /// `[3][depth * cols]`
-    pub(super) dw: &'a mut [f32],
+    /// A part of each tap.
+    pub(super) dw: [&'a mut [f32]; 9],
     pub(super) du: &'a [f32],
-    pub(super) kh: usize,
+    pub(super) first: usize,
     pub(super) points: PhantomData<F>,
 }
 
@@ -365,25 +365,32 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for FilterGradient<
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let len = self.dw.len() / 3;
-        assert!(self.dw.len() == 3 * len && self.du.len() == N * N * len, "du holds every value of dw's filters");
-        let (dw, du) = (self.dw.as_mut_ptr(), self.du.as_ptr());
+        let len = self.dw[0].len();
+        assert!(self.dw.iter().all(|dw| dw.len() == len), "a part of each tap, all of one length");
+        let value = self.du.len() / (N * N);
+        assert!(self.du.len() == N * N * value && self.first + len <= value, "du holds all values of the filters");
+        let (du, dw) = (self.du.as_ptr(), self.dw.map(<[f32]>::as_mut_ptr));
         let mut at = 0;
         while at < len {
             let n = S::LANES.min(len - at);
-            let mut row = [s.splat(0.0); N];
+            let mut columns = [[s.splat(0.0); N]; 3];
             for j in 0..N {
                 let mut column = [s.splat(0.0); N];
                 for i in 0..N {
-                    // SAFETY: `at + n <= len`, and `du` holds `N * N` times as many floats.
-                    column[i] = unsafe { load(s, du.add((i * N + j) * len + at), n) };
+                    // SAFETY: `first + at + n <= value`, and `du` holds `N * N` times as many floats.
+                    column[i] = unsafe { load(s, du.add((i * N + j) * value + self.first + at), n) };
                 }
-                row[j] = F::collect(s, column)[self.kh];
+                let column = F::collect(s, column);
+                for kh in 0..3 {
+                    columns[kh][j] = column[kh];
+                }
             }
-            let taps = F::collect(s, row);
-            for (kw, &tap) in taps.iter().enumerate() {
-                // SAFETY: `at + n <= len`, and `dw` holds three times as many floats.
-                unsafe { store(s, dw.add(kw * len + at), tap, n) }
+            for kh in 0..3 {
+                let taps = F::collect(s, columns[kh]);
+                for kw in 0..3 {
+                    // SAFETY: `at + n <= len`, the length of each part, all of which are borrowed mutably.
+                    unsafe { store(s, dw[3 * kh + kw].add(at), taps[kw], n) }
+                }
             }
             at += n;
         }

@@ -125,9 +125,9 @@ fn sum_tiles(
         });
     }
     let sums = &*sums;
-    let dw = &mut run.grads[range.clone()];
-    let row = dw.len() / 3;
-    threads.pieces(sums.len() * 4, dw, row, |kh, dw| gradient.finish(dw, sums, kh));
+    let mut taps = run.grads[range.clone()].chunks_exact_mut(value_len);
+    let dw: [&mut [f32]; 9] = std::array::from_fn(|_| taps.next().expect("a 3x3 filter has nine taps"));
+    threads.pieces_each(sums.len() * 4, dw, PIECE, |i, dw| gradient.finish(dw, sums, i * PIECE));
 }
 
 /// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
