@@ -12,7 +12,10 @@ use crate::kernels::gemm::{self, GemmShape};
 use crate::layers::activation::ActivationLayer;
 use crate::layers::add::AddLayer;
 use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED};
-use crate::layers::conv2d::{Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, weight_chunks};
+use crate::kernels::winograd::SharedTiles;
+use crate::layers::conv2d::{
+    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Shared, weight_chunks,
+};
 use crate::layers::dense::{DenseBackward, DenseLayer};
 use crate::layers::depthwise::{DepthwiseBackward, DepthwiseLayer};
 use crate::layers::dropout::DropoutLayer;
@@ -307,7 +310,14 @@ impl<'a> Builder<'a> {
         let isa = self.exec.isa;
         let filters = self.filters(stage, geometry.cout);
         let choice = Choice::new(&geometry, self.mode, &self.exec);
-        let method = choice.forward(isa, &geometry);
+        let mut method = choice.forward(isa, &geometry);
+        if let (Method::Winograd(winograd, shared), Mode::Infer) = (&mut method, self.mode) {
+            *shared = SharedTiles::new(winograd).map(|tiles| Shared {
+                pixels: self.arena.add(0, tiles.pixels_len(), time),
+                products: self.arena.add(0, tiles.products_len(), time),
+                tiles,
+            });
+        }
         let bias = if filters.has_bias() { geometry.cout } else { 0 };
         let packed = self.take_packed(method.packed_len() + bias);
         self.scratch = self.scratch.max(method.scratch_len());

@@ -33,14 +33,14 @@ impl Choice {
 
     pub(super) fn forward(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
         match self.forward {
-            Some(tile) => Method::Winograd(Winograd::forward(isa, g, tile)),
+            Some(tile) => Method::Winograd(Winograd::forward(isa, g, tile), None),
             None => Method::Direct(Sweep::forward(isa, g)),
         }
     }
 
     pub(super) fn backward_data(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
         match self.backward_data {
-            Some(tile) => Method::Winograd(Winograd::backward_data(isa, g, tile)),
+            Some(tile) => Method::Winograd(Winograd::backward_data(isa, g, tile), None),
             None => Method::Direct(Sweep::backward_data(isa, g)),
         }
     }

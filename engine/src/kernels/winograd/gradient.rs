@@ -194,14 +194,14 @@ fn transform<F: Points<M, N>, const M: usize, const N: usize>(
     // SAFETY: the lines exist, and a chunk has room for every value of every tile.
     unsafe {
         let out = (pixels.as_mut_ptr(), place);
-        scatter::<(Input<F>, [(); M]), N, N>(isa, out, x, (&gradient.x, M), lines.clone());
+        scatter::<(Input<F>, [(); M]), N, N>(isa, out, x, (&gradient.x, M), (lines.clone(), 0..cin));
     }
     let nr = isa.nr();
     let place = Place { value: dy_value, tile: nr, group: nr, group_step: gradient.chunk_tiles() * nr };
     // SAFETY: as above; columns go into panels of NR.
     unsafe {
         let out = (gradients.as_mut_ptr(), place);
-        scatter::<(Spread<F>, [(); M]), M, N>(isa, out, dy, (&gradient.dy, M), lines);
+        scatter::<(Spread<F>, [(); M]), M, N>(isa, out, dy, (&gradient.dy, M), (lines, 0..gradient.dy.c));
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Scatter<'a, T, const P: usize, const Q: usize> {
     pub(super) lines: Range<usize>,
     /// Pixels from a tile to the next.
     pub(super) step: usize,
+    /// The channels that are transformed; places are counted from the first of them.
+    pub(super) channels: Range<usize>,
     pub(super) transform: PhantomData<T>,
 }
 
@@ -134,10 +136,11 @@ impl<T: Map<P, Q>, const P: usize, const Q: usize> Scatter<'_, T, P, Q> {
         inside: &[Range<usize>; 2],
     ) {
         let Place { group, group_step, .. } = self.place;
-        let mut c = 0;
-        for begin in (0..self.grid.c).step_by(group) {
-            let end = self.grid.c.min(begin + group);
-            let out = out.wrapping_add(begin / group * group_step);
+        let Range { start, end: last } = self.channels;
+        for begin in (start..last).step_by(group) {
+            let end = last.min(begin + group);
+            let out = out.wrapping_add((begin - start) / group * group_step);
+            let mut c = begin;
             // SAFETY: every vector ends at the last channel or before.
             unsafe {
                 while c + S::LANES <= end {
@@ -146,7 +149,6 @@ impl<T: Map<P, Q>, const P: usize, const Q: usize> Scatter<'_, T, P, Q> {
                 }
                 if c < end {
                     self.tile::<S, EDGE>(s, out.add(c - begin), x.wrapping_add(c), inside, end - c);
-                    c = end;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! How a convolution, or the gradient of its input, runs over a batch: directly or through Winograd's transforms.
 
 use crate::kernels::conv2d::{Sweep, SweepArgs};
-use crate::kernels::winograd::Winograd;
+use crate::kernels::winograd::{SharedTiles, Winograd};
 use crate::layers::{Run, piece};
 use crate::parallel::Threads;
 use crate::plan::arena::{Arena, Slot};
@@ -11,7 +11,14 @@ pub(crate) enum Method {
     /// The sum over taps.
     Direct(Sweep),
     /// Fewer multiplications, for 3x3 filters of stride 1.
-    Winograd(Winograd),
+    Winograd(Winograd, Option<Shared>),
+}
+
+/// How a single image is shared between threads, with its memory: transformed pixels and products.
+pub(crate) struct Shared {
+    pub(crate) tiles: SharedTiles,
+    pub(crate) pixels: Slot,
+    pub(crate) products: Slot,
 }
 
 /// Where a convolution reads and writes, and what is fused into it.
@@ -29,7 +36,7 @@ impl Method {
     pub(crate) fn packed_len(&self) -> usize {
         match self {
             Method::Direct(sweep) => sweep.packed_len(),
-            Method::Winograd(winograd) => winograd.packed_len(),
+            Method::Winograd(winograd, _) => winograd.packed_len(),
         }
     }
 
@@ -37,7 +44,7 @@ impl Method {
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Method::Direct(sweep) => sweep.scratch_len(),
-            Method::Winograd(winograd) => winograd.scratch_len(winograd.block()),
+            Method::Winograd(winograd, _) => winograd.scratch_len(winograd.block()),
         }
     }
 
@@ -45,7 +52,7 @@ impl Method {
     pub(super) fn pack(&self, packed: &mut [f32], w: &[f32], threads: &Threads) {
         match self {
             Method::Direct(sweep) => sweep.pack(packed, w),
-            Method::Winograd(winograd) => {
+            Method::Winograd(winograd, _) => {
                 threads.pieces(packed.len(), packed, winograd.pack_len(), |i, panel| winograd.pack(panel, w, i));
             }
         }
@@ -54,7 +61,10 @@ impl Method {
     pub(super) fn run(&self, run: &mut Run, call: Call) {
         match self {
             Method::Direct(sweep) => direct(sweep, run, call),
-            Method::Winograd(winograd) => transformed(winograd, run, call),
+            Method::Winograd(_, Some(shared)) if run.images == 1 && run.threads.count() > 1 => {
+                one_image(shared, run, call)
+            }
+            Method::Winograd(winograd, _) => transformed(winograd, run, call),
         }
     }
 }
@@ -114,6 +124,22 @@ fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
             winograd.run(y, &mut threads.scratch(), SweepArgs { residual, ..args }, own);
         });
     }
+}
+
+fn one_image(shared: &Shared, run: &mut Run, call: Call) {
+    let Call { packed, bias, clamp, .. } = call;
+    let Run { arena, threads, .. } = run;
+    let (tiles, work) = (&shared.tiles, shared.tiles.macs());
+    let ([pixels], [x]) = arena.split(1, [shared.pixels], [call.x]);
+    threads.pieces(work, pixels, tiles.group_len(), |i, group| tiles.transform(group, x, i));
+    let ([products], [pixels]) = arena.split(1, [shared.products], [shared.pixels]);
+    threads.pieces(work, products, tiles.product_len(), |i, products| tiles.multiply(products, pixels, packed, i));
+    let (y, products, residual) = split_residual(arena, 1, (call.y, shared.products), call.residual);
+    let line = tiles.line_len();
+    threads.pieces(work, y, line, |i, y| {
+        let residual = residual.map(|r| piece(r, i, line));
+        tiles.outputs(y, products, SweepArgs { bias, residual, clamp, ..SweepArgs::default() }, i);
+    });
 }
 
 /// How many of `total` pieces go to a thread at once, at most `limit`: as many rounds as it takes, all threads alike.

@@ -15,7 +15,7 @@ use gradient::Saved;
 pub(super) use gradient::sum_partials;
 pub(crate) use gradient::{FilterMethod, Gradient, weight_chunks};
 use method::Call;
-pub(crate) use method::Method;
+pub(crate) use method::{Method, Shared};
 
 /// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`
 pub(crate) struct Conv2dLayer {
