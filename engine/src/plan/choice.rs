@@ -54,17 +54,19 @@ impl Choice {
     }
 }
 
-/// The tile that takes the least time for outputs of `size`, if it takes less than the direct form.
+/// The tile that takes the least time for outputs of `size`, if it takes less than the direct form. Times are in
+/// multiply-adds of the direct form for each weight of a tap.
 fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
     let weights = (g.cin * g.cout) as f64;
-    // Every value of the filters is read once, for as many images as a batch is taken to have: one at inference.
+    // Filters are read once for as many images as a batch is taken to have: one at inference.
     let images = if mode == Mode::Train { TRAINING_IMAGES } else { 1.0 };
-    let direct = 9.0 * weights * (h * w) as f64 + 9.0 * weights * WEIGHT / images;
+    let read = |values: f64| values * if values * weights > CACHED { FROM_MEMORY } else { FROM_CACHE } / images;
+    let direct = 9.0 * (h * w) as f64 + read(9.0);
     let cost = |tile: Tile| {
         let tiles = (h.div_ceil(tile.outputs()) * w.div_ceil(tile.outputs())) as f64;
         let values = tile.values() as f64;
-        let transforms = tiles * values * (g.cin + g.cout) as f64 * TRANSFORM;
-        values * weights * (tiles / EFFICIENCY + WEIGHT / images) + transforms
+        let transforms = tiles * values * (g.cin + g.cout) as f64 / weights * TRANSFORM;
+        tiles * values / EFFICIENCY + read(values) + transforms
     };
     let best = [Tile::Four, Tile::Two].into_iter().min_by(|&a, &b| cost(a).total_cmp(&cost(b)))?;
     (cost(best) < direct).then_some(best)
@@ -72,9 +74,14 @@ fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
 
 /// Images over which a training step spreads the reading of filters: a small batch.
 const TRAINING_IMAGES: f64 = 16.0;
-/// Multiply-adds that take as long as reading one transformed filter value from memory.
-const WEIGHT: f64 = 8.0;
-/// Multiply-adds that take as long as transforming one value of one channel of a tile.
+/// Floats of transformed filters that stay in a third-level cache until the next image comes: 16 MiB.
+const CACHED: f64 = (4 << 20) as f64;
+/// Multiply-adds that take as long as reading a filter value from there, and from memory. The error of a factor of two
+/// in either changes few choices: resnet18 took as long with 10 and 40.
+const FROM_CACHE: f64 = 6.0;
+const FROM_MEMORY: f64 = 20.0;
+/// Multiply-adds that take as long as transforming one value of one channel of a tile: 36 values of 8 channels in
+/// about 90 cycles of 16 multiply-adds.
 const TRANSFORM: f64 = 5.0;
 /// Speed of the products of a block next to that of the direct form.
 const EFFICIENCY: f64 = 0.9;
