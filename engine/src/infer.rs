@@ -39,10 +39,14 @@ impl Inference {
         let Inference { plan, params } = self;
         let threads = plan.threads();
         threads.enter(plan.work(images), || {
-            plan.input_mut(images).copy_from_slice(x);
-            plan.forward(&mut StepState { params, grads: &mut [], images, seed: 0, step: 0 });
+            let (chunk, len, classes) = (plan.chunk(), plan.input_len(), plan.classes());
+            for (x, logits) in x.chunks(chunk * len).zip(logits.chunks_mut(chunk * classes)) {
+                let images = logits.len() / classes;
+                plan.input_mut(images).copy_from_slice(x);
+                plan.forward(&mut StepState { params, grads: &mut [], images, first: 0, seed: 0, step: 0 });
+                logits.copy_from_slice(plan.logits(images));
+            }
         });
-        logits.copy_from_slice(plan.logits(images));
         Ok(())
     }
 

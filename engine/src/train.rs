@@ -2,7 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::error::EngineError;
-use crate::kernels::softmax::{self, LossConfig};
+use crate::kernels::softmax::{self, LossConfig, LossSums};
 use crate::optim::{Optimizer, Step, clip_factor};
 use crate::parallel::Exec;
 use crate::params::Model;
@@ -118,12 +118,17 @@ impl Trainer {
             if !*packed {
                 plan.pack(model.params());
             }
-            plan.input_mut(images).copy_from_slice(x);
-            let mut state = StepState { params: model.params_mut(), grads, images, seed, step };
-            plan.forward(&mut state);
-            let (dlogits, logits) = plan.loss_slices(images);
-            let sums = softmax::cross_entropy(dlogits, logits, labels, loss_config);
-            plan.backward(&mut state);
+            let (chunk, len) = (plan.chunk(), plan.input_len());
+            let mut sums = LossSums::default();
+            for (pass, (x, labels)) in x.chunks(chunk * len).zip(labels.chunks(chunk)).enumerate() {
+                let (images, first) = (labels.len(), pass * chunk);
+                plan.input_mut(images).copy_from_slice(x);
+                let mut state = StepState { params: model.params_mut(), grads, images, first, seed, step };
+                plan.forward(&mut state);
+                let (dlogits, logits) = plan.loss_slices(images);
+                sums.add(softmax::cross_entropy(dlogits, logits, labels, loss_config));
+                plan.backward(&mut state);
+            }
             sums
         });
         *packed = true;

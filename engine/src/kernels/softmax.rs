@@ -52,6 +52,15 @@ pub struct LossSums {
     pub correct: usize,
 }
 
+impl LossSums {
+    /// Takes in the sums of further rows.
+    pub fn add(&mut self, other: LossSums) {
+        self.loss += other.loss;
+        self.weight += other.weight;
+        self.correct += other.correct;
+    }
+}
+
 /// Sum of the class weights of all labels: the number of labels without weights.
 ///
 /// # Panics

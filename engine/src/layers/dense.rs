@@ -85,7 +85,7 @@ impl Layer for DenseLayer {
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        let (shape, isa, threads) = (self.shape, run.isa, run.threads);
+        let (shape, isa, threads, first) = (self.shape, run.isa, run.threads, run.first);
         if let Some(act) = self.act {
             let ([dy], [y]) = run.arena.split(run.images, [backward.dy], [self.y]);
             threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
@@ -96,12 +96,16 @@ impl Layer for DenseLayer {
         let work = shape.depth * shape.cols * run.images;
         let dw = &mut run.grads[self.filters.w.clone()];
         threads.pieces(work, dw, 2 * ROWS * shape.cols, |i, dw| {
-            dw.fill(0.0);
+            if first == 0 {
+                dw.fill(0.0);
+            }
             gemm::weight_gradient(isa, dw, x, dy, shape, i * 2 * ROWS);
         });
         if let Some(b) = &self.filters.b {
             let db = &mut run.grads[b.clone()];
-            db.fill(0.0);
+            if first == 0 {
+                db.fill(0.0);
+            }
             reduce::column_sums(isa, db, dy);
         }
         if let Some((dx, range)) = &backward.dx {

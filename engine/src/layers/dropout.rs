@@ -9,6 +9,8 @@ pub(crate) struct DropoutLayer {
     pub(crate) rate: f32,
     /// Number of the layer, so that no two share a mask.
     pub(crate) node: u64,
+    /// Elements of one image.
+    pub(crate) image_len: usize,
     pub(crate) x: Slot,
     pub(crate) y: Slot,
     /// Gradients of the output and the input.
@@ -17,7 +19,7 @@ pub(crate) struct DropoutLayer {
 
 impl DropoutLayer {
     fn key(&self, run: &Run) -> DropoutKey {
-        DropoutKey { rate: self.rate, seed: run.seed, step: run.step, node: self.node, offset: 0 }
+        DropoutKey { rate: self.rate, seed: run.seed, step: run.step, node: self.node, offset: (run.first * self.image_len) as u64 }
     }
 }
 
@@ -27,7 +29,7 @@ impl Layer for DropoutLayer {
         let Run { arena, threads, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
         threads.pieces(y.len() * 16, y, PIECE, |i, y| {
-            let key = DropoutKey { offset: (i * PIECE) as u64, ..key };
+            let key = DropoutKey { offset: key.offset + (i * PIECE) as u64, ..key };
             elementwise::dropout_forward(y, piece(x, i, PIECE), key);
         });
     }
@@ -38,7 +40,7 @@ impl Layer for DropoutLayer {
         let Run { arena, threads, images, .. } = run;
         let ([dx_out], [dy]) = arena.split(*images, [dx.target()], [dy]);
         threads.pieces(dx_out.len() * 16, dx_out, PIECE, |i, dx| {
-            let key = DropoutKey { offset: (i * PIECE) as u64, ..key };
+            let key = DropoutKey { offset: key.offset + (i * PIECE) as u64, ..key };
             elementwise::dropout_backward(dx, piece(dy, i, PIECE), key);
         });
         dx.finish(run);

@@ -39,8 +39,10 @@ pub(crate) struct Run<'a> {
     pub(crate) grads: &'a mut [f32],
     pub(crate) threads: &'a Threads,
     pub(crate) isa: Isa,
-    /// Images of this batch, at most the plan's.
+    /// Images of this pass, at most the plan's chunk.
     pub(crate) images: usize,
+    /// Images of the batch that earlier passes had: their gradients are added to.
+    pub(crate) first: usize,
     /// Seed and number of the training step, for dropout.
     pub(crate) seed: u64,
     pub(crate) step: u64,

@@ -29,6 +29,10 @@ use std::sync::Arc;
 /// Most floats of a plan: 64 GiB, past which a batch is a mistake.
 const MAX_FLOATS: usize = 1 << 34;
 
+/// Floats of the tensors of a pass: 8 MiB in training, 32 MiB at inference.
+const TRAINING_CHUNK: usize = 2 << 20;
+const INFERENCE_CHUNK: usize = 8 << 20;
+
 /// Starts of packed weights are multiples of this many floats: one 64-byte line.
 const ALIGN: usize = 16;
 
@@ -131,7 +135,8 @@ impl<'a> Builder<'a> {
             layers.push(self.layer(time, stage)?);
         }
         layers.reverse();
-        let floats = self.arena.total(batch);
+        let chunk = self.chunk(batch);
+        let floats = self.arena.total(chunk);
         if floats > MAX_FLOATS {
             let needed = floats >> 28;
             return Err(EngineError::Config(format!(
@@ -140,11 +145,12 @@ impl<'a> Builder<'a> {
         }
         Ok(Plan {
             layers,
-            arena: self.arena.build(batch),
+            arena: self.arena.build(chunk),
             packed: Buffer::zeros(self.packed),
             threads: Arc::new(Threads::new(self.exec.threads, self.scratch)?),
             exec: self.exec,
             batch,
+            chunk,
             input,
             logits,
             dlogits,
@@ -152,6 +158,21 @@ impl<'a> Builder<'a> {
             classes: self.shapes[output].len(),
             macs: self.macs,
         })
+    }
+
+    /// Images of a pass: as few as it takes for their tensors to stay in a third-level cache, if all layers treat images
+    /// one by one and the parameters, which every pass reads and whose gradients it adds to, are few beside them.
+    fn chunk(&self, batch: usize) -> usize {
+        let joins = |stage: &Stage| matches!(self.graph.nodes[stage.node].op, Op::BatchNorm(_));
+        let per_image = self.arena.total(2) - self.arena.total(1);
+        let (cached, fewest) = if self.is_training() { (TRAINING_CHUNK, 16) } else { (INFERENCE_CHUNK, 1) };
+        let most = (cached / per_image.max(1)).max(fewest);
+        if self.is_training() && self.stages.iter().any(joins) {
+            return batch;
+        }
+        let passes = batch.div_ceil(most);
+        let extra = (passes - 1) * 2 * self.layout.total();
+        if extra > per_image * batch / 4 { batch } else { batch.div_ceil(passes) }
     }
 
     /// The place of a value.
@@ -278,7 +299,8 @@ impl<'a> Builder<'a> {
             }
             Op::Dropout { rate } => {
                 let backward = self.backward_pair(time, stage);
-                Box::new(DropoutLayer { rate: *rate, node: stage.node as u64, x, y, backward })
+                let image_len = shape.len();
+                Box::new(DropoutLayer { rate: *rate, node: stage.node as u64, image_len, x, y, backward })
             }
             Op::Add => {
                 let (a, b) = (x, self.value(stage.inputs[1]));

@@ -38,6 +38,7 @@ pub struct Plan {
     threads: Arc<Threads>,
     exec: Exec,
     batch: usize,
+    chunk: usize,
     input: Slot,
     logits: Slot,
     /// Gradient of the logits, in training.
@@ -52,7 +53,9 @@ pub struct Plan {
 pub(crate) struct StepState<'a> {
     pub(crate) params: &'a mut [f32],
     pub(crate) grads: &'a mut [f32],
+    /// Images of the pass, and of the batch before it.
     pub(crate) images: usize,
+    pub(crate) first: usize,
     pub(crate) seed: u64,
     pub(crate) step: u64,
 }
@@ -74,6 +77,12 @@ impl Plan {
     /// Most images of a batch.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// Most images of one pass over the layers: a batch is computed in chunks that stay in a cache, where no layer needs
+    /// all of it at once.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Floats of one input image.
@@ -140,7 +149,8 @@ impl Plan {
         layers.iter().for_each(|layer| layer.forward(run));
     }
 
-    /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters.
+    /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters, or adds to
+    /// those of the images before.
     pub(crate) fn backward(&mut self, state: &mut StepState) {
         let mut run = self.run(state);
         let (layers, run) = (run.0, &mut run.1);
@@ -156,6 +166,7 @@ impl Plan {
             threads: &self.threads,
             isa: self.exec.isa,
             images: state.images,
+            first: state.first,
             seed: state.seed,
             step: state.step,
         };

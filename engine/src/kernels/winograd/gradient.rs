@@ -170,13 +170,14 @@ impl FilterGradient {
         }
     }
 
-    /// Turns sums into the gradient of the filters `first ..` of `[cin * cout]`: `dw` are these of each tap, overwritten.
+    /// Turns sums into the gradient of the filters `first ..` of `[cin * cout]`: `dw` are these of each tap, overwritten
+    /// or, with `added`, added to.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives.
-    pub fn finish(&self, dw: [&mut [f32]; 9], sums: &[f32], first: usize) {
+    pub fn finish(&self, dw: [&mut [f32]; 9], sums: &[f32], first: usize, added: bool) {
         assert_eq!(sums.len(), self.sums_len(), "the sums of all values");
-        with_points!(self.tile, finish(self.isa, dw, sums, first));
+        with_points!(self.tile, finish(self.isa, dw, sums, (first, added)));
     }
 }
 
@@ -209,7 +210,7 @@ fn finish<F: Points<M, N>, const M: usize, const N: usize>(
     isa: Isa,
     dw: [&mut [f32]; 9],
     du: &[f32],
-    first: usize,
+    (first, added): (usize, bool),
 ) {
-    dispatch(isa, tiles::FilterGradient::<F, M, N> { dw, du, first, points: PhantomData });
+    dispatch(isa, tiles::FilterGradient::<F, M, N> { dw, du, first, added, points: PhantomData });
 }

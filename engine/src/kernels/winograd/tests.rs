@@ -127,7 +127,7 @@ fn check_backward(isa: Isa, g: &Conv2dGeometry, tile: Tile) {
         parts[1].push(second);
     }
     for (part, first) in parts.into_iter().zip([0, half]) {
-        gradient.finish(part.try_into().unwrap(), &sums, first);
+        gradient.finish(part.try_into().unwrap(), &sums, first, false);
     }
     let (mut expected, mut size) = (vec![0.0; g.w_len()], vec![0.0; g.w_len()]);
     for (x, dy) in x.chunks_exact(g.x_len()).zip(dy.chunks_exact(g.y_len())) {

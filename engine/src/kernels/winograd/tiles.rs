@@ -359,6 +359,8 @@ pub(super) struct FilterGradient<'a, F, const M: usize, const N: usize> {
     pub(super) dw: [&'a mut [f32]; 9],
     pub(super) du: &'a [f32],
     pub(super) first: usize,
+    /// Whether `dw` is added to.
+    pub(super) added: bool,
     pub(super) points: PhantomData<F>,
 }
 
@@ -391,7 +393,11 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for FilterGradient<
                 let taps = F::collect(s, columns[kh]);
                 for kw in 0..3 {
                     // SAFETY: `at + n <= len`, the length of each part, all of which are borrowed mutably.
-                    unsafe { store(s, dw[3 * kh + kw].add(at), taps[kw], n) }
+                    unsafe {
+                        let dw = dw[3 * kh + kw].add(at);
+                        let sum = if self.added { s.add(load(s, dw, n), taps[kw]) } else { taps[kw] };
+                        store(s, dw, sum, n);
+                    }
                 }
             }
             at += n;

@@ -43,7 +43,7 @@ pub(super) struct Saved {
 }
 
 impl Gradient {
-    /// Overwrites the gradients of filters and bias; `dy` becomes that before the activation.
+    /// Computes the gradients of filters and bias, or adds to those of earlier images; `dy` becomes that before the activation.
     pub(super) fn run(&self, run: &mut Run, saved: Saved, g: &Conv2dGeometry, filters: &Filters) {
         let w_len = match &self.method {
             FilterMethod::Direct(_) => filters.w.len(),
@@ -98,7 +98,7 @@ fn sum_tiles(
     saved: &Saved,
     range: &Range<usize>,
 ) {
-    let (images, threads) = (run.images, run.threads);
+    let (images, threads, added) = (run.images, run.threads, run.first > 0);
     let ([chunks, sums], [x, dy]) = run.arena.split(images, [chunks, sums], [saved.x, saved.dy]);
     let lines = gradient.line_count(images);
     let (chunk_len, chunk_lines) = (gradient.chunk_len(), gradient.chunk_lines());
@@ -127,11 +127,11 @@ fn sum_tiles(
     let sums = &*sums;
     let mut taps = run.grads[range.clone()].chunks_exact_mut(value_len);
     let dw: [&mut [f32]; 9] = std::array::from_fn(|_| taps.next().expect("a 3x3 filter has nine taps"));
-    threads.pieces_each(sums.len() * 4, dw, PIECE, |i, dw| gradient.finish(dw, sums, i * PIECE));
+    threads.pieces_each(sums.len() * 4, dw, PIECE, |i, dw| gradient.finish(dw, sums, i * PIECE, added));
 }
 
 /// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
-/// parameters `range`.
+/// parameters `range`, whose gradients start with what earlier images left.
 pub(in crate::layers) fn sum_partials(
     run: &mut Run,
     partials: Slot,
@@ -139,12 +139,14 @@ pub(in crate::layers) fn sum_partials(
     (first, range): (usize, &Range<usize>),
 ) {
     let partials = &run.arena.read(partials, run.images)[..count * len];
-    let (isa, threads) = (run.isa, run.threads);
+    let (isa, threads, added) = (run.isa, run.threads, run.first > 0);
     let out = &mut run.grads[range.clone()];
     threads.pieces(out.len() * count, out, PIECE, |i, out| {
         let start = first + i * PIECE;
-        out.copy_from_slice(&partials[start..start + out.len()]);
-        for k in 1..count {
+        if !added {
+            out.copy_from_slice(&partials[start..start + out.len()]);
+        }
+        for k in usize::from(!added)..count {
             let from = k * len + start;
             crate::kernels::elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
         }
