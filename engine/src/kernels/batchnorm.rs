@@ -41,7 +41,13 @@ impl MomentSums {
     /// # Safety
     /// The rows and columns exist; `n <= LANES`, and `n == LANES` unless `V` is 1.
     #[inline(always)]
-    unsafe fn block<S: Simd, const V: usize>(&self, s: S, (begin, rows): (usize, usize), col: usize, n: usize) {
+    unsafe fn block<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        (begin, rows): (usize, usize),
+        col: usize,
+        n: usize,
+    ) {
         let at = |row: usize, v: usize| (begin + row) * self.cols + col + v * S::LANES;
         let (mut mean, mut m2) = ([s.splat(0.0); V], [s.splat(0.0); V]);
         // SAFETY: the contract of this function.

@@ -23,6 +23,8 @@ pub(crate) struct BatchNormLayer {
 pub(crate) struct BatchNormTraining {
     pub(crate) dy: Slot,
     pub(crate) dx: Option<GradOut>,
+    /// Moments `[mean, m2]` of each image, where the layer before took them.
+    pub(crate) moments: Option<Slot>,
     /// Two sums per channel for each chunk of images.
     pub(crate) partials: Slot,
 }
@@ -58,13 +60,17 @@ impl Layer for BatchNormLayer {
             return self.apply(run);
         };
         let image = self.pixels * c;
-        let chunk = chunk_images(images);
+        // Those of each image, or else those of a chunk of images.
+        let chunk = if training.moments.is_some() { 1 } else { chunk_images(images) };
         let count = images.div_ceil(chunk);
-        let ([partials, saved], [x]) = run.arena.split(images, [training.partials, self.saved], [self.x]);
-        run.threads.pieces(x.len() * 8, &mut partials[..count * 2 * c], 2 * c, |i, partial| {
-            let (mean, m2) = partial.split_at_mut(c);
-            batchnorm::moments(isa, mean, m2, piece(x, i, chunk * image));
-        });
+        let source = training.moments.unwrap_or(training.partials);
+        let ([partials, saved], [x]) = run.arena.split(images, [source, self.saved], [self.x]);
+        if training.moments.is_none() {
+            run.threads.pieces(x.len() * 8, &mut partials[..count * 2 * c], 2 * c, |i, partial| {
+                let (mean, m2) = partial.split_at_mut(c);
+                batchnorm::moments(isa, mean, m2, piece(x, i, chunk * image));
+            });
+        }
         let total = (images * self.pixels) as f64;
         for i in 0..c {
             let mut moments = Moments::default();
@@ -102,7 +108,8 @@ impl Layer for BatchNormLayer {
             run.arena.split(images, [training.partials, self.saved], [self.x, training.dy]);
         let (forward, coefficients) = saved.split_at_mut(4 * c);
         let [mean, inverse, factor, addend] = [0, 1, 2, 3].map(|i| &forward[i * c..(i + 1) * c]);
-        let statistics = BnSaved { mean, inv_std: inverse, gate: BnGate { a: factor, b: addend, act: self.act } };
+        let statistics =
+            BnSaved { mean, inv_std: inverse, gate: BnGate { a: factor, b: addend, act: self.act } };
         let partials = &mut partials[..count * 2 * c];
         run.threads.pieces(x.len() * 8, partials, 2 * c, |i, partial| {
             let (dbeta, dgamma) = partial.split_at_mut(c);

@@ -19,7 +19,13 @@ pub(crate) struct DropoutLayer {
 
 impl DropoutLayer {
     fn key(&self, run: &Run) -> DropoutKey {
-        DropoutKey { rate: self.rate, seed: run.seed, step: run.step, node: self.node, offset: (run.first * self.image_len) as u64 }
+        DropoutKey {
+            rate: self.rate,
+            seed: run.seed,
+            step: run.step,
+            node: self.node,
+            offset: (run.first * self.image_len) as u64,
+        }
     }
 }
 

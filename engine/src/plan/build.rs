@@ -9,10 +9,10 @@ use crate::error::EngineError;
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
 use crate::kernels::gemm::{self, GemmShape};
+use crate::kernels::winograd::SharedTiles;
 use crate::layers::activation::ActivationLayer;
 use crate::layers::add::AddLayer;
 use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED};
-use crate::kernels::winograd::SharedTiles;
 use crate::layers::conv2d::{
     Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Shared, weight_chunks,
 };
@@ -54,6 +54,8 @@ pub(super) struct Builder<'a> {
     readers: Vec<usize>,
     /// Whether a gradient has been written by a later stage.
     written: Vec<bool>,
+    /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
+    moments: Vec<Option<Slot>>,
     packed: usize,
     scratch: usize,
     macs: usize,
@@ -91,6 +93,7 @@ impl<'a> Builder<'a> {
             needs_grad,
             readers,
             written: vec![false; values],
+            moments: vec![None; values],
             packed: 0,
             scratch: 0,
             macs: 0,
@@ -344,6 +347,7 @@ impl<'a> Builder<'a> {
         let packed = self.take_packed(method.packed_len() + bias);
         self.scratch = self.scratch.max(method.scratch_len());
         let residual = stage.residual.map(|value| self.value(value));
+        let moments = self.moments[stage.output];
         let mut backward = None;
         if self.is_training() {
             let now = self.backward_time(time);
@@ -360,7 +364,8 @@ impl<'a> Builder<'a> {
             backward = Some(Conv2dBackward { dy, mask: !self.is_gated(stage), dx, gradient });
         }
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
-        Box::new(Conv2dLayer { geometry, x, y, residual, act: stage.act, filters, method, packed, backward })
+        let act = stage.act;
+        Box::new(Conv2dLayer { geometry, x, y, residual, moments, act, filters, method, packed, backward })
     }
 
     /// The gradient of a convolution's filters and bias, which is computed at time `now`.
@@ -437,7 +442,9 @@ impl<'a> Builder<'a> {
             let partials = self.arena.add(0, PARTIALS * channels, time);
             self.arena.touch(partials, now);
             let dy = self.grad_in(time, stage);
-            training = Some(BatchNormTraining { dy, dx: self.grad_out(time, stage.inputs[0]), partials });
+            let moments = self.input_moments(time, stage, channels);
+            let dx = self.grad_out(time, stage.inputs[0]);
+            training = Some(BatchNormTraining { dy, dx, moments, partials });
         }
         Box::new(BatchNormLayer {
             pixels: (shape.h * shape.w) as usize,
@@ -449,6 +456,23 @@ impl<'a> Builder<'a> {
             saved,
             training,
         })
+    }
+
+    /// A place for the moments of a batch normalisation's input, if a convolution makes it and can take them.
+    fn input_moments(&mut self, time: usize, stage: &Stage, channels: usize) -> Option<Slot> {
+        let value = self.alias[stage.inputs[0]];
+        let makes = |s: &Stage| s.output == value && matches!(&self.graph.nodes[s.node].op, Op::Conv2d(_));
+        let maker = self.stages.iter().position(makes)?;
+        let conv = &self.stages[maker];
+        let Op::Conv2d(layer) = &self.graph.nodes[conv.node].op else { return None };
+        let depthwise = layer.groups > 1 && layer.groups == self.shapes[conv.inputs[0]].c;
+        if depthwise {
+            return None;
+        }
+        let slot = self.arena.add(2 * channels, 0, maker);
+        self.arena.touch(slot, time);
+        self.moments[value] = Some(slot);
+        Some(slot)
     }
 
     fn pool(&mut self, time: usize, stage: &Stage, kind: PoolKind, geometry: PoolGeometry) -> Box<dyn Layer> {

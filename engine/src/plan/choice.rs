@@ -46,7 +46,11 @@ impl Choice {
     }
 
     /// The transformed gradient, or else the direct one.
-    pub(super) fn filter_gradient(&self, isa: Isa, g: &Conv2dGeometry) -> Result<FilterGradient, WeightGradient> {
+    pub(super) fn filter_gradient(
+        &self,
+        isa: Isa,
+        g: &Conv2dGeometry,
+    ) -> Result<FilterGradient, WeightGradient> {
         match self.filters {
             Some(tile) => Ok(FilterGradient::new(isa, g, tile)),
             None => Err(WeightGradient::new(isa, g)),
@@ -60,7 +64,8 @@ fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
     let weights = (g.cin * g.cout) as f64;
     // Filters are read once for as many images as a batch is taken to have: one at inference.
     let images = if mode == Mode::Train { TRAINING_IMAGES } else { 1.0 };
-    let read = |values: f64| values * if values * weights > CACHED { FROM_MEMORY } else { FROM_CACHE } / images;
+    let read =
+        |values: f64| values * if values * weights > CACHED { FROM_MEMORY } else { FROM_CACHE } / images;
     let direct = 9.0 * (h * w) as f64 + read(9.0);
     let cost = |tile: Tile| {
         let tiles = (h.div_ceil(tile.outputs()) * w.div_ceil(tile.outputs())) as f64;

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::tiles::{self, Grid, Input, Place, Spread};
-use super::{Points, Tile, fits, scatter, with_points};
 use super::{F2, F4};
+use super::{Points, Tile, fits, scatter, with_points};
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::micro::{self, Outer};
 use crate::simd::{Isa, dispatch};

@@ -294,7 +294,13 @@ fn run_block<F: Points<M, N>, const M: usize, const N: usize>(
     // SAFETY: `run` checked that the lines exist; the pixels have room for every value of every tile.
     unsafe {
         let out = (pixels.as_mut_ptr(), place);
-        scatter::<(Input<F>, [(); M]), N, N>(isa, out, args.x, (&winograd.source, M), (lines.clone(), 0..depth));
+        scatter::<(Input<F>, [(); M]), N, N>(
+            isa,
+            out,
+            args.x,
+            (&winograd.source, M),
+            (lines.clone(), 0..depth),
+        );
     }
     for value in 0..N * N {
         let product = Matrix {

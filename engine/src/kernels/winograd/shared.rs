@@ -159,5 +159,7 @@ fn outputs<F: Points<M, N>, const M: usize, const N: usize>(
     let winograd = &shared.winograd;
     let first = line * winograd.out.tiles[1] * winograd.cols;
     // SAFETY: lengths were checked; from the line's first tile on there are products of all its tiles for every value.
-    unsafe { gather::<F, M, N>(winograd, y, (&products[first..], shared.product_len()), args, line..line + 1) }
+    unsafe {
+        gather::<F, M, N>(winograd, y, (&products[first..], shared.product_len()), args, line..line + 1)
+    }
 }

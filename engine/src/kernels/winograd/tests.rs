@@ -62,7 +62,8 @@ fn check_forward(isa: Isa, g: &Conv2dGeometry, tile: Tile) {
     let mut size = 0.0f64;
     for x in x.chunks_exact(g.x_len()) {
         expected.extend(reference::conv2d(&widen(x), &widen(&w), Some(&widen(&bias)), g));
-        size = size.max(largest(&reference::conv2d(&magnitude(x), &magnitude(&w), Some(&magnitude(&bias)), g)));
+        size =
+            size.max(largest(&reference::conv2d(&magnitude(x), &magnitude(&w), Some(&magnitude(&bias)), g)));
     }
     let winograd = Winograd::forward(isa, g, tile);
     let packed = packed(&winograd, &w);

@@ -169,7 +169,8 @@ impl<T: Map<P, Q>, const P: usize, const Q: usize> Kernel for Scatter<'_, T, P, 
                 let x = (tx * self.step) as isize - left as isize;
                 let inside = [rows.clone(), Grid::inside(x, P, w)];
                 let out = self.out.wrapping_add((index * across + tx) * self.place.tile);
-                let source = self.x.wrapping_offset(((image * h) as isize + y) * (w * c) as isize + x * c as isize);
+                let source =
+                    self.x.wrapping_offset(((image * h) as isize + y) * (w * c) as isize + x * c as isize);
                 // SAFETY: `inside` keeps to the pixels of the image; the caller made room for every tile.
                 unsafe {
                     if inside[0] == (0..P) && inside[1] == (0..P) {
@@ -372,7 +373,10 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for FilterGradient<
         let len = self.dw[0].len();
         assert!(self.dw.iter().all(|dw| dw.len() == len), "a part of each tap, all of one length");
         let value = self.du.len() / (N * N);
-        assert!(self.du.len() == N * N * value && self.first + len <= value, "du holds all values of the filters");
+        assert!(
+            self.du.len() == N * N * value && self.first + len <= value,
+            "du holds all values of the filters"
+        );
         let (du, dw) = (self.du.as_ptr(), self.dw.map(<[f32]>::as_mut_ptr));
         let mut at = 0;
         while at < len {

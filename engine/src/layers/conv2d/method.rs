@@ -1,10 +1,12 @@
 //! How a convolution, or the gradient of its input, runs over a batch: directly or through Winograd's transforms.
 
+use crate::kernels::batchnorm;
 use crate::kernels::conv2d::{Sweep, SweepArgs};
 use crate::kernels::winograd::{SharedTiles, Winograd};
 use crate::layers::{Run, piece};
 use crate::parallel::Threads;
 use crate::plan::arena::{Arena, Slot};
+use crate::simd::Isa;
 
 /// A prepared convolution.
 pub(crate) enum Method {
@@ -29,6 +31,9 @@ pub(super) struct Call<'a> {
     pub(super) bias: Option<&'a [f32]>,
     pub(super) residual: Option<Slot>,
     pub(super) clamp: Option<(f32, f32)>,
+    /// Where the moments of each image's outputs go, `[mean, m2]` per channel: what a batch normalisation behind needs,
+    /// taken while the outputs are still in a cache.
+    pub(super) moments: Option<Slot>,
 }
 
 impl Method {
@@ -53,7 +58,8 @@ impl Method {
         match self {
             Method::Direct(sweep) => sweep.pack(packed, w),
             Method::Winograd(winograd, _) => {
-                threads.pieces(packed.len(), packed, winograd.pack_len(), |i, panel| winograd.pack(panel, w, i));
+                threads
+                    .pieces(packed.len(), packed, winograd.pack_len(), |i, panel| winograd.pack(panel, w, i));
             }
         }
     }
@@ -71,21 +77,20 @@ impl Method {
 
 fn direct(sweep: &Sweep, run: &mut Run, call: Call) {
     let Call { packed, bias, clamp, .. } = call;
-    let Run { arena, threads, images, .. } = run;
-    let (y, x, residual) = split_residual(arena, *images, (call.y, call.x), call.residual);
-    let (y_len, x_len) = (y.len() / *images, x.len() / *images);
-    let work = sweep.macs() * *images;
+    let (threads, images) = (run.threads, run.images);
+    let Tensors { y, x, residual, mut outputs } = tensors(run, &call);
+    let (y_len, x_len) = (y.len() / images, x.len() / images);
+    let work = sweep.macs() * images;
     let rows = sweep.output_rows();
     // Enough images keep every thread busy; a few are cut into bands of rows besides.
-    let bands = if sweep.splits_rows() { (2 * threads.count()).div_ceil(*images).min(rows) } else { 1 };
+    let bands = if sweep.splits_rows() { (2 * threads.count()).div_ceil(images).min(rows) } else { 1 };
     let (band, row_len) = (rows.div_ceil(bands), y_len / rows);
     if bands == 1 {
-        threads.pieces(work, y, y_len, |image, y| {
+        return outputs.groups(threads, (work, 1), y, |image, y| {
             let residual = residual.map(|r| piece(r, image, y_len));
             let args = SweepArgs { x: piece(x, image, x_len), packed, bias, residual, clamp };
             sweep.run(y, &mut threads.scratch(), args, 0..rows);
         });
-        return;
     }
     for (image, y) in y.chunks_exact_mut(y_len).enumerate() {
         let (x, residual) = (piece(x, image, x_len), residual.map(|r| piece(r, image, y_len)));
@@ -95,24 +100,24 @@ fn direct(sweep: &Sweep, run: &mut Run, call: Call) {
             sweep.run(y, &mut threads.scratch(), SweepArgs { x, packed, bias, residual, clamp }, own);
         });
     }
+    outputs.finish(threads, y);
 }
 
 fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
     let Call { packed, bias, clamp, .. } = call;
-    let Run { arena, threads, images, .. } = run;
-    let (y, x, residual) = split_residual(arena, *images, (call.y, call.x), call.residual);
-    let (y_len, work, lines) = (y.len() / *images, winograd.macs() * *images, winograd.lines());
+    let (threads, images) = (run.threads, run.images);
+    let Tensors { y, x, residual, mut outputs } = tensors(run, &call);
+    let (y_len, work, lines) = (y.len() / images, winograd.macs() * images, winograd.lines());
     let args = SweepArgs { x, packed, bias, residual: None, clamp };
-    if *images >= threads.count() {
+    if images >= threads.count() {
         // Small maps go several images at a time, so that a block of tiles is full.
-        let group = even_share(*images, threads.count(), winograd.block().div_ceil(lines));
-        threads.pieces(work, y, group * y_len, |i, y| {
+        let group = even_share(images, threads.count(), winograd.block().div_ceil(lines));
+        return outputs.groups(threads, (work, group), y, |i, y| {
             let residual = residual.map(|r| piece(r, i, group * y_len));
             let first = i * group * lines;
             let own = first..first + y.len() / y_len * lines;
             winograd.run(y, &mut threads.scratch(), SweepArgs { residual, ..args }, own);
         });
-        return;
     }
     let band = even_share(lines, threads.count(), lines);
     let row_len = band * winograd.line_rows() * winograd.row_len();
@@ -124,6 +129,7 @@ fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
             winograd.run(y, &mut threads.scratch(), SweepArgs { residual, ..args }, own);
         });
     }
+    outputs.finish(threads, y);
 }
 
 fn one_image(shared: &Shared, run: &mut Run, call: Call) {
@@ -133,7 +139,9 @@ fn one_image(shared: &Shared, run: &mut Run, call: Call) {
     let ([pixels], [x]) = arena.split(1, [shared.pixels], [call.x]);
     threads.pieces(work, pixels, tiles.group_len(), |i, group| tiles.transform(group, x, i));
     let ([products], [pixels]) = arena.split(1, [shared.products], [shared.pixels]);
-    threads.pieces(work, products, tiles.product_len(), |i, products| tiles.multiply(products, pixels, packed, i));
+    threads.pieces(work, products, tiles.product_len(), |i, products| {
+        tiles.multiply(products, pixels, packed, i)
+    });
     let (y, products, residual) = split_residual(arena, 1, (call.y, shared.products), call.residual);
     let line = tiles.line_len();
     threads.pieces(work, y, line, |i, y| {
@@ -146,6 +154,77 @@ fn one_image(shared: &Shared, run: &mut Run, call: Call) {
 fn even_share(total: usize, threads: usize, limit: usize) -> usize {
     let rounds = total.div_ceil(threads * limit.max(1));
     total.div_ceil(threads * rounds)
+}
+
+/// What a call reads and writes.
+struct Tensors<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    outputs: Outputs<'a>,
+}
+
+fn tensors<'a>(run: &'a mut Run, call: &Call) -> Tensors<'a> {
+    let (isa, images) = (run.isa, run.images);
+    match (call.moments, call.residual) {
+        // Moments are of training, residuals of inference.
+        (Some(moments), _) => {
+            let ([y, moments], [x]) = run.arena.split(images, [call.y, moments], [call.x]);
+            let outputs = Outputs { isa, images, moments: Some(moments) };
+            Tensors { y, x, residual: None, outputs }
+        }
+        (None, residual) => {
+            let (y, x, residual) = split_residual(run.arena, images, (call.y, call.x), residual);
+            Tensors { y, x, residual, outputs: Outputs { isa, images, moments: None } }
+        }
+    }
+}
+
+/// What is done with the outputs of each image.
+struct Outputs<'a> {
+    isa: Isa,
+    images: usize,
+    /// `[images][mean, m2]`
+    moments: Option<&'a mut [f32]>,
+}
+
+impl Outputs<'_> {
+    /// Calls `compute` with the outputs of every `group` images and takes their moments at once.
+    fn groups(
+        &mut self,
+        threads: &Threads,
+        (work, group): (usize, usize),
+        y: &mut [f32],
+        compute: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let (isa, y_len) = (self.isa, y.len() / self.images);
+        let Some(moments) = self.moments.as_deref_mut() else {
+            return threads.pieces(work, y, group * y_len, compute);
+        };
+        let len = moments.len() / self.images;
+        threads.pieces2(work, (y, group * y_len), (moments, group * len), |i, y, moments| {
+            compute(i, y);
+            for (y, moments) in y.chunks_exact(y_len).zip(moments.chunks_exact_mut(len)) {
+                take_moments(isa, moments, y);
+            }
+        });
+    }
+
+    /// Takes the moments of outputs that were computed in parts of images.
+    fn finish(&mut self, threads: &Threads, y: &[f32]) {
+        let (isa, y_len) = (self.isa, y.len() / self.images);
+        if let Some(moments) = self.moments.as_deref_mut() {
+            let len = moments.len() / self.images;
+            threads.pieces(y.len() * 8, moments, len, |i, moments| {
+                take_moments(isa, moments, piece(y, i, y_len))
+            });
+        }
+    }
+}
+
+fn take_moments(isa: Isa, moments: &mut [f32], y: &[f32]) {
+    let (mean, m2) = moments.split_at_mut(moments.len() / 2);
+    batchnorm::moments(isa, mean, m2, y);
 }
 
 fn split_residual(

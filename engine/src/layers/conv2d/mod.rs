@@ -23,6 +23,8 @@ pub(crate) struct Conv2dLayer {
     pub(crate) x: Slot,
     pub(crate) y: Slot,
     pub(crate) residual: Option<Slot>,
+    /// Where the moments of the outputs go, `[mean, m2]` of each image.
+    pub(crate) moments: Option<Slot>,
     pub(crate) act: Option<Activation>,
     pub(crate) filters: Filters,
     pub(crate) method: Method,
@@ -60,8 +62,9 @@ impl Layer for Conv2dLayer {
         let packed = run.packed;
         let (panels, bias) = packed[self.packed.clone()].split_at(self.method.packed_len());
         let bias = self.filters.has_bias().then_some(bias);
-        let (y, x, residual, clamp) = (self.y, self.x, self.residual, clamp(self.act));
-        self.method.run(run, Call { y, x, packed: panels, bias, residual, clamp });
+        let Conv2dLayer { y, x, residual, moments, .. } = *self;
+        let call = Call { y, x, packed: panels, bias, residual, clamp: clamp(self.act), moments };
+        self.method.run(run, call);
     }
 
     fn backward(&self, run: &mut Run) {
@@ -72,7 +75,7 @@ impl Layer for Conv2dLayer {
         if let Some(dx) = &backward.dx {
             let packed = &run.packed[dx.packed.clone()];
             let (y, x) = (dx.out.target(), backward.dy);
-            dx.method.run(run, Call { y, x, packed, bias: None, residual: None, clamp: None });
+            dx.method.run(run, Call { y, x, packed, bias: None, residual: None, clamp: None, moments: None });
             dx.out.finish(run);
         }
     }
