@@ -47,8 +47,9 @@ impl Layer for DepthwiseLayer {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
         let g = &self.geometry;
-        threads.pieces(g.macs() * *images, y, g.y_len(), |i, y| {
-            depthwise::forward(*isa, y, piece(x, i, g.x_len()), DepthwiseArgs { w, bias, act: self.act }, g);
+        let args = DepthwiseArgs { w, bias, act: self.act };
+        by_rows(threads, g.macs() * *images, (y, *images), g.oh, |image, y, rows| {
+            depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, rows);
         });
     }
 
@@ -85,10 +86,33 @@ impl Layer for DepthwiseLayer {
         if let Some(dx) = backward.dx {
             let w = &run.packed[self.packed.start..self.packed.start + w_len];
             let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);
-            run.threads.pieces(work, out, x_len, |i, out| {
-                depthwise::backward_data(isa, out, piece(dy, i, y_len), w, g);
+            by_rows(run.threads, work, (out, images), g.h, |image, out, rows| {
+                depthwise::backward_data(isa, out, piece(dy, image, y_len), w, g, rows);
             });
             dx.finish(run);
         }
+    }
+}
+
+/// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
+/// threads busy, else bands of rows of one image after the other.
+fn by_rows(
+    threads: &Threads,
+    work: usize,
+    (out, images): (&mut [f32], usize),
+    height: usize,
+    f: impl Fn(usize, &mut [f32], Range<usize>) + Sync,
+) {
+    let len = out.len() / images;
+    let count = threads.count();
+    if images.is_multiple_of(count) || images >= 4 * count {
+        return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
+    }
+    // A band reads again the rows around it and copies the filters: small ones are not worth an even spread.
+    let bands = if height >= 16 * count { 2 * count } else { count };
+    let band = height.div_ceil(bands);
+    let row = len / height;
+    for (image, out) in out.chunks_exact_mut(len).enumerate() {
+        threads.pieces(work, out, band * row, |i, out| f(image, out, i * band..i * band + out.len() / row));
     }
 }

@@ -1,4 +1,4 @@
-//! Both paths of the gather and the weight gradient against the oracle of grouped convolutions.
+//! Both paths of all passes against the oracle of grouped convolutions.
 
 use super::*;
 use crate::Shape;
@@ -10,7 +10,8 @@ use crate::kernels::testing::{
 };
 
 /// Tiled widths and steps, others, dilations, padding wider than the kernel and on one side only, rows
-/// shorter than a tile, images smaller than the kernel, steps longer than the kernel.
+/// shorter than a tile, images smaller than the kernel, steps longer than the kernel. Rows of tiles of 7 and of
+/// 8, with and without a last tile that overlaps, more rows than a band.
 fn geometries(c: usize) -> Vec<Conv2dGeometry> {
     let case =
         |h: usize, w: usize, kernel: [u32; 2], stride: [u32; 2], dilation: [u32; 2], padding: Padding| {
@@ -36,11 +37,33 @@ fn geometries(c: usize) -> Vec<Conv2dGeometry> {
         case(12, 17, [3, 5], [4, 6], [3, 4], Padding::Explicit([5, 3, 9, 2])),
         case(4, 9, [3, 3], [1, 1], [1, 1], Padding::Explicit([4, 5, 6, 3])),
         case(5, 6, [3, 3], [5, 4], [1, 1], Padding::Explicit([1, 1, 1, 1])),
+        case(7, 7, [3, 3], [1, 1], [1, 1], same),
+        case(7, 8, [5, 5], [1, 1], [1, 1], same),
+        case(35, 16, [3, 3], [1, 1], [1, 1], same),
+        case(3, 15, [5, 5], [1, 1], [1, 1], Padding::Explicit([2, 2, 1, 3])),
+        case(5, 17, [3, 3], [1, 1], [1, 1], Padding::Explicit([0, 0, 2, 2])),
+        case(6, 14, [3, 3], [2, 2], [1, 1], Padding::Explicit([1; 4])),
+        case(6, 15, [5, 5], [2, 2], [1, 1], Padding::Explicit([2; 4])),
+        case(4, 19, [5, 5], [1, 2], [1, 1], Padding::Explicit([2, 2, 0, 1])),
+        case(8, 16, [1, 3], [1, 2], [1, 1], Padding::Valid),
+        case(9, 20, [7, 5], [1, 1], [1, 1], same),
     ]
 }
 
+/// Channels of two and of three passes, the last without whole vectors.
+const PASSES: [usize; 2] = [176, 203];
+
 fn sweep(check: impl Fn(&Conv2dGeometry)) {
     CHANNELS.into_iter().flat_map(geometries).for_each(|g| check(&g));
+    // Small images of each kind of tile, which alone know passes.
+    let small = |g: &Conv2dGeometry| (g.h, g.w) == (7, 8) || (g.h, g.w) == (6, 14) || (g.h, g.w) == (6, 15);
+    PASSES.into_iter().flat_map(geometries).filter(small).for_each(|g| check(&g));
+}
+
+/// Cuts of some rows into bands: none, in two, and in single rows.
+fn cuts(rows: usize) -> [Vec<Range<usize>>; 3] {
+    let half = rows.div_ceil(3);
+    [vec![0..rows], vec![0..half, half..rows], (0..rows).map(|row| row..row + 1).collect()]
 }
 
 for_each_isa! {
@@ -51,15 +74,15 @@ for_each_isa! {
             let (x, w) = (Guarded::of(&integers(1, g.x_len(), 9)), Guarded::of(&integers(2, g.w_len(), 9)));
             let (dy, bias) = (Guarded::of(&integers(3, g.y_len(), 9)), Guarded::of(&integers(4, g.cout, 9)));
             let mut y = Guarded::nan(g.y_len());
-            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: None, act: None }, g);
+            forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: None, act: None }, g, 0..g.oh);
             assert_exact(&what("y"), &y, &reference::conv2d(&widen(&x), &widen(&w), None, g));
             let plain = reference::conv2d(&widen(&x), &widen(&w), Some(&widen(&bias)), g);
             for act in [Activation::Relu, Activation::Relu6] {
-                forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(act) }, g);
+                forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(act) }, g, 0..g.oh);
                 assert_exact(&what("act(y)"), &y, &reference::activation(&plain, act));
             }
             let mut dx = Guarded::nan(g.x_len());
-            backward_data(isa, &mut dx, &dy, &w, g);
+            backward_data(isa, &mut dx, &dy, &w, g, 0..g.h);
             assert_exact(&what("dx"), &dx, &reference::conv2d_backward_data(&widen(&dy), &widen(&w), g));
             let start = integers(5, g.w_len(), 9);
             let mut dw = Guarded::of(&start);
@@ -80,15 +103,15 @@ for_each_isa! {
             let sizes = reference::conv2d(&xm, &wm, Some(&magnitude(&bias)), g);
             let mut y = Guarded::nan(g.y_len());
             let args = DepthwiseArgs { w: &w, bias: Some(&bias), act: None };
-            forward(isa, &mut y, &x, args, g);
+            forward(isa, &mut y, &x, args, g, 0..g.oh);
             assert_sums("y", &y, &plain, (taps, &sizes));
             // SiLU is no clamp, and steeper than 1 by a tenth at most.
-            forward(isa, &mut y, &x, DepthwiseArgs { act: Some(Activation::Silu), ..args }, g);
+            forward(isa, &mut y, &x, DepthwiseArgs { act: Some(Activation::Silu), ..args }, g, 0..g.oh);
             let expected = reference::activation(&plain, Activation::Silu);
             let bound = |i: usize| 1.1 * sum_bound(taps, sizes[i]) + 4e-7 * plain[i].abs();
             assert_close("silu(y)", &y, &expected, bound);
             let mut dx = Guarded::nan(g.x_len());
-            backward_data(isa, &mut dx, &dy, &w, g);
+            backward_data(isa, &mut dx, &dy, &w, g, 0..g.h);
             let (exact, sizes) = (
                 reference::conv2d_backward_data(&widen(&dy), &widen(&w), g),
                 reference::conv2d_backward_data(&dym, &wm, g),
@@ -104,6 +127,34 @@ for_each_isa! {
         });
     }
 
+    /// Rows that are computed apart have the same bits.
+    fn bands_of_rows(isa: Isa) {
+        sweep(|g| {
+            let (x, w) = (Guarded::of(&normal(1, g.x_len())), Guarded::of(&normal(2, g.w_len())));
+            let (dy, bias) = (Guarded::of(&normal(3, g.y_len())), Guarded::of(&normal(4, g.cout)));
+            let args = DepthwiseArgs { w: &w, bias: Some(&bias), act: Some(Activation::Relu) };
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            let images = cuts(g.oh).map(|bands| {
+                let mut y = vec![f32::NAN; g.y_len()];
+                for rows in bands {
+                    let row = g.ow * g.cout;
+                    forward(isa, &mut y[rows.start * row..rows.end * row], &x, args, g, rows);
+                }
+                bits(&y)
+            });
+            assert!(images[1] == images[0] && images[2] == images[0], "y of {g:?}");
+            let images = cuts(g.h).map(|bands| {
+                let mut dx = vec![f32::NAN; g.x_len()];
+                for rows in bands {
+                    let row = g.w * g.cin;
+                    backward_data(isa, &mut dx[rows.start * row..rows.end * row], &dy, &w, g, rows);
+                }
+                bits(&dx)
+            });
+            assert!(images[1] == images[0] && images[2] == images[0], "dx of {g:?}");
+        });
+    }
+
     /// Outputs that lie in padding alone are the bias, and pixels that no tap reads get no gradient.
     fn padding_alone(isa: Isa) {
         let conv = Conv2d {
@@ -114,7 +165,7 @@ for_each_isa! {
         let g = Conv2dGeometry::new("conv", Shape::new(2, 2, 3), &conv).unwrap();
         let (x, w) = (vec![f32::MAX; g.x_len()], vec![0.5; g.w_len()]);
         let mut y = Guarded::nan(g.y_len());
-        forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&[1.0, 2.0, 3.0]), act: None }, &g);
+        forward(isa, &mut y, &x, DepthwiseArgs { w: &w, bias: Some(&[1.0, 2.0, 3.0]), act: None }, &g, 0..g.oh);
         assert_eq!(y[..3], [1.0, 2.0, 3.0]);
         assert_eq!(y[y.len() - 3..], [1.0, 2.0, 3.0]);
     }
@@ -126,5 +177,5 @@ fn grouped_convolutions_are_refused() {
     let conv = Conv2d { groups: 2, ..Conv2d::new(4, 1) };
     let g = Conv2dGeometry::new("conv", Shape::new(1, 1, 4), &conv).unwrap();
     let isa = Isa::Portable(crate::simd::Portable);
-    backward_data(isa, &mut [0.0; 4], &[0.0; 4], &[0.0; 8], &g);
+    backward_data(isa, &mut [0.0; 4], &[0.0; 4], &[0.0; 8], &g, 0..1);
 }

@@ -1,0 +1,208 @@
+//! Forward and backward-data: every output pixel as a sum over the taps that hit the other image.
+
+use super::super::elementwise::{clamp, load, store};
+use super::axis::Taps;
+use super::tiles::{Channels, Plane, Tile, Work};
+use crate::simd::{Isa, Kernel, Simd, dispatch};
+use std::ops::Range;
+
+/// Vectors of channels of a pixel that are summed side by side, to hide the latency of the sums.
+const BLOCK: usize = 4;
+
+/// Rows of outputs as sums over taps of `plane.from`; see the top of this folder's `mod.rs`.
+#[derive(Clone, Copy)]
+pub(super) struct Gather {
+    pub(super) plane: Plane,
+    /// The first output of the plane's first row.
+    pub(super) out: *mut f32,
+    pub(super) w: *const f32,
+    /// Added to every pixel, or null.
+    pub(super) bias: *const f32,
+    /// Sums are clamped to this range.
+    pub(super) range: Option<(f32, f32)>,
+}
+
+impl Gather {
+    /// Computes all rows of the plane.
+    ///
+    /// # Safety
+    /// The pointers are those of images and filters of the plane's geometry, `out` has `row_count` rows.
+    pub(super) unsafe fn run(self, isa: Isa) {
+        let cols = self.plane.cols;
+        // SAFETY: the contract of this function.
+        let tiled = unsafe {
+            match (cols.kernel, cols.stride, cols.dilation, cols.transposed) {
+                (3, 2, 1, true) => self.plane.tiles_of::<8, 3, 1, 2>(isa, self),
+                (5, 2, 1, true) => self.plane.tiles_of::<8, 5, 1, 2>(isa, self),
+                _ => self.plane.tiled(isa, self),
+            }
+        };
+        for columns in [0..tiled.start, tiled.end..self.plane.width] {
+            if !columns.is_empty() {
+                dispatch(isa, Pixels { gather: self, columns });
+            }
+        }
+    }
+}
+
+impl Work for Gather {
+    /// A panel is the bias and all taps, those of a row in the order in which columns are read.
+    #[inline(always)]
+    unsafe fn open<S: Simd, const KW: usize, const RATE: usize>(
+        &self,
+        s: S,
+        mut panels: *mut f32,
+        channels: Channels,
+    ) {
+        let Plane { c, rows, cols, .. } = self.plane;
+        let reversed = RATE == 1 && cols.transposed;
+        for v in 0..channels.count {
+            let channel = channels.column::<S>(v);
+            // SAFETY: the contract of the trait.
+            unsafe {
+                let bias = if self.bias.is_null() { s.splat(0.0) } else { s.load(self.bias.add(channel)) };
+                s.store(panels, bias);
+                panels = panels.add(S::LANES);
+                for kh in 0..rows.kernel {
+                    for k in 0..KW {
+                        let kw = if reversed { KW - 1 - k } else { k };
+                        s.store(panels, s.load(self.w.add((kh * KW + kw) * c + channel)));
+                        panels = panels.add(S::LANES);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const T: usize, const KW: usize, const STEP: usize, const RATE: usize>(
+        &self,
+        s: S,
+        panels: *mut f32,
+        tile: Tile<T, KW, STEP, RATE>,
+        channels: Channels,
+    ) {
+        let Plane { c, rows, width, .. } = self.plane;
+        let out = self.out.wrapping_add((tile.row * width + tile.column) * c);
+        let w_step = tile.taps.tap_step * (KW * S::LANES) as isize;
+        let mut panel: *const f32 = panels;
+        for v in 0..channels.count {
+            let channel = channels.column::<S>(v);
+            // SAFETY: the contract of the trait.
+            unsafe {
+                let mut sums = [s.load(panel); T];
+                let mut window = tile.window(channel);
+                let mut w = panel.add((1 + tile.taps.tap * KW) * S::LANES);
+                for _ in 0..tile.taps.len {
+                    let mut weights = [s.splat(0.0); KW];
+                    for k in 0..KW {
+                        weights[k] = s.load(w.add(k * S::LANES));
+                    }
+                    // Tap by tap: neighbouring multiply-adds belong to different sums.
+                    for i in 0..KW {
+                        for t in 0..T {
+                            if let Some((j, tap)) = Tile::<T, KW, STEP, RATE>::read(t, i) {
+                                sums[t] = s.mul_add(window.load(s, j), weights[tap], sums[t]);
+                            }
+                        }
+                    }
+                    window.advance();
+                    w = w.wrapping_offset(w_step);
+                }
+                if let Some(range) = self.range {
+                    for sum in &mut sums {
+                        *sum = clamp(s, *sum, range);
+                    }
+                }
+                let mut p = out.wrapping_add(channel);
+                for sum in sums {
+                    s.store(p, sum);
+                    p = p.wrapping_add(c);
+                }
+                panel = panel.add((1 + rows.kernel * KW) * S::LANES);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn close<S: Simd, const KW: usize>(&self, _: S, _: *const f32, _: Channels) {}
+}
+
+/// Output columns `columns` of all rows, pixel by pixel.
+struct Pixels {
+    gather: Gather,
+    columns: Range<usize>,
+}
+
+impl Pixels {
+    /// `V` vectors of channels of one pixel, from channel `col` on; the last vector has `n`.
+    ///
+    /// # Safety
+    /// `out` is the offset of a pixel whose taps are `rows` and `cols`; the channels exist; `n <= LANES`, and
+    /// `n == LANES` unless `V` is 1.
+    #[inline(always)]
+    unsafe fn pixel<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        (out, rows, cols): (usize, Taps, Taps),
+        col: usize,
+        n: usize,
+    ) {
+        let Gather { plane, out: image, w, bias, range } = self.gather;
+        let mut acc = [s.splat(0.0); V];
+        let (at_step, tap_step) = (cols.at_step * plane.c, cols.tap_step * plane.c as isize);
+        // SAFETY: the contract of this function; `Axis::taps` gives positions inside both images.
+        unsafe {
+            if !bias.is_null() {
+                for v in 0..V {
+                    acc[v] = load(s, bias.add(col + v * S::LANES), n);
+                }
+            }
+            for r in 0..rows.len {
+                let at = (rows.at + r * rows.at_step) * plane.cols.size + cols.at;
+                let tap = rows.tap.wrapping_add_signed(r as isize * rows.tap_step);
+                let tap = tap * plane.cols.kernel + cols.tap;
+                let (mut from, mut w) = (plane.from.add(at * plane.c + col), w.add(tap * plane.c + col));
+                for _ in 0..cols.len {
+                    for v in 0..V {
+                        let x = load(s, from.add(v * S::LANES), n);
+                        acc[v] = s.mul_add(x, load(s, w.add(v * S::LANES), n), acc[v]);
+                    }
+                    // The last step may leave the images: wrapping, as it is not followed by a load.
+                    (from, w) = (from.wrapping_add(at_step), w.wrapping_offset(tap_step));
+                }
+            }
+            for v in 0..V {
+                let y = range.map_or(acc[v], |range| clamp(s, acc[v], range));
+                store(s, image.add(out + col + v * S::LANES), y, n);
+            }
+        }
+    }
+}
+
+impl Kernel for Pixels {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Plane { c, rows, cols, first_row, row_count, width, .. } = self.gather.plane;
+        for row in 0..row_count {
+            let taps = rows.taps(first_row + row);
+            for ow in self.columns.clone() {
+                let pixel = ((row * width + ow) * c, taps, cols.taps(ow));
+                let mut col = 0;
+                // SAFETY: every block ends at the last channel or before.
+                unsafe {
+                    while col + BLOCK * S::LANES <= c {
+                        self.pixel::<S, BLOCK>(s, pixel, col, S::LANES);
+                        col += BLOCK * S::LANES;
+                    }
+                    while col < c {
+                        self.pixel::<S, 1>(s, pixel, col, S::LANES.min(c - col));
+                        col += S::LANES;
+                    }
+                }
+            }
+        }
+    }
+}
