@@ -2,12 +2,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit test-isa docs bench-once bench bench-peers peers-check deny
+.PHONY: help test format lint unit codegen test-isa docs bench-once bench bench-peers peers-check deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once peers-check unit ## Everything CI checks; tests come last, so that their count is the last line
+test: format lint docs bench-once peers-check codegen unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -21,6 +21,9 @@ docs: ## Documentation builds without a warning
 unit: ## All tests; those of kernels on every instruction set of this machine
 	$(CARGO) test --workspace --locked --doc
 	$(CARGO) test --workspace --locked --tests
+
+codegen: ## The inner loops of the kernels in the code that ships: nothing spilled, nothing called
+	OCELLI_REQUIRE_CODEGEN=1 $(CARGO) test --release --locked -p ocelli-engine --test codegen
 
 # Kernel, golden and determinism tests run on every instruction set of the machine by themselves; this forces one everywhere.
 ISA ?= avx2

@@ -7,10 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod model_sample;
+mod observed_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use observed_allocator::Observed;
 use ocelli_engine::geometry::{Conv2dGeometry, MAX_ELEMENTS, Shape};
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::ModelFile;
@@ -20,52 +21,21 @@ use sha2::{Digest, Sha256};
 
 const MIB: usize = 1 << 20;
 
-/// The system's allocator, with the bytes of this thread counted.
-struct Counting;
-
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count(change: isize, size: usize) {
-    LIVE.set(LIVE.get() + change);
+/// Counts the bytes of this thread.
+fn count(taken: usize, freed: usize) {
+    LIVE.set(LIVE.get() + taken as isize - freed as isize);
     PEAK.set(PEAK.get().max(LIVE.get()));
-    LARGEST.set(LARGEST.get().max(size));
-}
-
-// SAFETY: every call goes on to the system's allocator unchanged; counting neither allocates nor panics.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize, layout.size());
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize, layout.size());
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize), 0);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The old block lives until the new one is filled.
-        count(size as isize, size);
-        count(-(layout.size() as isize), 0);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
+    LARGEST.set(LARGEST.get().max(taken));
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Observed = Observed(count);
 
 struct Reading {
     result: Result<ModelFile, String>,

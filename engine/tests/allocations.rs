@@ -1,0 +1,177 @@
+//! Once warm, a training step and an inference call allocate nothing, on whatever thread: their memory is the plan's.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "which network allocates how much is for whoever reads a failed test"
+)]
+
+mod observed_allocator;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use observed_allocator::Observed;
+use ocelli_engine::rng::Rng;
+use ocelli_engine::{AdamConfig, Exec, Inference, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Sizes of the first allocations: a hint at what they hold.
+static SIZES: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
+
+/// Counts the allocations of all threads of the process.
+fn count(taken: usize, _freed: usize) {
+    if taken > 0 && COUNTING.load(Relaxed) {
+        let index = COUNT.fetch_add(1, Relaxed);
+        if let Some(size) = SIZES.get(index) {
+            size.store(taken, Relaxed);
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Observed = Observed(count);
+
+/// Runs `f`, and gives the number of its allocations and the sizes of the first in bytes.
+fn allocations(f: impl FnOnce()) -> (usize, Vec<usize>) {
+    COUNT.store(0, Relaxed);
+    COUNTING.store(true, Relaxed);
+    f();
+    COUNTING.store(false, Relaxed);
+    let count = COUNT.load(Relaxed);
+    (count, SIZES.iter().take(count).map(|size| size.load(Relaxed)).collect())
+}
+
+/// Runs a test in a process of its own, in which neither other tests nor the harness allocate meanwhile.
+fn alone(test: &str, body: impl FnOnce()) {
+    const VARIABLE: &str = "OCELLI_TEST_ALONE";
+    if std::env::var_os(VARIABLE).is_some_and(|name| name == test) {
+        return body();
+    }
+    let mut command = Command::new(std::env::current_exe().expect("a program knows its path"));
+    let output =
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(VARIABLE, test).output();
+    let output = output.expect("the test program starts");
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    print!("{stdout}");
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stderr}");
+}
+
+/// A network, and what runs on it.
+struct Case {
+    name: &'static str,
+    side: usize,
+    channels: usize,
+    /// Images: enough to be shared among threads.
+    batch: usize,
+    /// Steps or calls that are counted; two more run before. Queues grow block by block, so a hundred of the small
+    /// network count for more than a few of the large ones.
+    rounds: usize,
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "keras-cnn", side: 28, channels: 1, batch: 4, rounds: 100 },
+    Case { name: "resnet9", side: 32, channels: 3, batch: 2, rounds: 4 },
+    Case { name: "mobilenet-v2", side: 32, channels: 3, batch: 2, rounds: 4 },
+    Case { name: "resnet18", side: 32, channels: 3, batch: 2, rounds: 4 },
+];
+
+impl Case {
+    fn model(&self) -> Model {
+        let shape = Shape::new(self.side, self.side, self.channels);
+        let graph = zoo::build(self.name, shape, 10).expect("a known network");
+        Model::init(graph, 1).expect("the graph is sound")
+    }
+
+    fn image_len(&self) -> usize {
+        self.side * self.side * self.channels
+    }
+
+    fn images(&self) -> Vec<f32> {
+        let mut rng = Rng::new(2, 0);
+        (0..self.batch * self.image_len()).map(|_| rng.normal()).collect()
+    }
+}
+
+/// Runs `round` of every network, prints how often each allocates, and fails when one does.
+fn report<F: FnMut(usize)>(what: &str, threads: usize, prepare: impl Fn(&Exec, &Case) -> F) {
+    let exec = Exec::new(threads).expect("a sound number of threads");
+    let counts = CASES.map(|case| {
+        let mut round = prepare(&exec, &case);
+        (0..2).for_each(&mut round);
+        let (count, sizes) = allocations(|| (0..case.rounds).for_each(round));
+        let Case { name, rounds, .. } = case;
+        println!("{name:<13} {rounds} {what} on {threads}: {count} allocations, of bytes {sizes:?}");
+        (name, count)
+    });
+    assert!(counts.iter().all(|&(_, count)| count == 0), "{counts:?}");
+}
+
+fn train(threads: usize) {
+    report("steps", threads, |exec, case| {
+        let adam = Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
+        let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
+        let config = TrainConfig {
+            batch: case.batch,
+            optimizer: if case.name == "resnet9" { sgd } else { adam },
+            clip_norm: Some(1.0),
+            label_smoothing: 0.1,
+            class_weights: Some(vec![0.5; 10]),
+            seed: 3,
+        };
+        let mut trainer = Trainer::new(case.model(), config, exec).expect("a sound configuration");
+        let (x, len, batch) = (case.images(), case.image_len(), case.batch);
+        let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+        move |step| {
+            // A batch may be short, as at the end of an epoch.
+            let images = batch - step % 2;
+            trainer.step(&x[..images * len], &labels[..images], 1e-3).expect("a sound batch");
+        }
+    });
+}
+
+fn infer(threads: usize) {
+    report("calls", threads, |exec, case| {
+        let mut inference = Inference::new(&case.model(), case.batch, exec).expect("the model compiles");
+        let (x, len, batch) = (case.images(), case.image_len(), case.batch);
+        let mut logits = vec![0.0; batch * 10];
+        move |call| {
+            // One image is cut otherwise than several.
+            let images = if call % 2 == 0 { batch } else { 1 };
+            inference.run(&x[..images * len], images, &mut logits[..images * 10]).expect("a sound batch");
+        }
+    });
+}
+
+#[test]
+fn the_count_counts() {
+    alone("the_count_counts", || {
+        let (count, sizes) = allocations(|| {
+            let first = std::hint::black_box(vec![0u8; 100]);
+            let worker = std::thread::spawn(|| std::hint::black_box(vec![0u8; 3_333]).len());
+            assert_eq!((first.len(), worker.join().expect("no panic")), (100, 3_333));
+        });
+        assert!(count >= 2 && sizes[0] == 100 && sizes.contains(&3_333), "{count}: {sizes:?}");
+        assert_eq!(allocations(|| ()), (0, Vec::new()));
+    });
+}
+
+#[test]
+fn training_on_one_thread_allocates_nothing() {
+    alone("training_on_one_thread_allocates_nothing", || train(1));
+}
+
+#[test]
+fn training_on_two_threads_allocates_nothing() {
+    alone("training_on_two_threads_allocates_nothing", || train(2));
+}
+
+#[test]
+fn inference_on_one_thread_allocates_nothing() {
+    alone("inference_on_one_thread_allocates_nothing", || infer(1));
+}
+
+#[test]
+fn inference_on_two_threads_allocates_nothing() {
+    alone("inference_on_two_threads_allocates_nothing", || infer(2));
+}
