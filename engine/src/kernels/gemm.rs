@@ -104,11 +104,12 @@ pub fn weight_gradient(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], shape: G
     if batch == 0 {
         return;
     }
-    let (mr, nr) = (isa.mr(), isa.nr());
-    let tiles = rows.div_ceil(mr);
-    for tile in 0..tiles {
-        let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
-        for column in (0..shape.cols).step_by(nr) {
+    let nr = isa.nr();
+    for column in (0..shape.cols).step_by(nr) {
+        let cols = nr.min(shape.cols - column);
+        let tiles = rows.div_ceil(micro::tile_rows(isa, cols));
+        for tile in 0..tiles {
+            let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
             let args = Outer {
                 x: x[first + begin..].as_ptr(),
                 dy: dy[column..].as_ptr(),
@@ -117,9 +118,9 @@ pub fn weight_gradient(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], shape: G
                 dy_step: [0, 0, shape.cols],
                 dw: dw[begin * shape.cols + column..].as_mut_ptr(),
                 dw_step: shape.cols,
-                cols: nr.min(shape.cols - column),
+                cols,
             };
-            // SAFETY: lengths were checked above; an even split makes no tile larger than MR.
+            // SAFETY: lengths were checked above; an even split makes no tile larger than `tile_rows`.
             unsafe { micro::outer(isa, end - begin, &args) }
         }
     }

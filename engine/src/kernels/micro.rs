@@ -137,8 +137,8 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // Keeps the compiler from making tiles that an instruction set never asks for.
-        if const { R > S::MR } {
-            unreachable!("a tile has at most MR rows");
+        if const { R * V > S::MR * S::NV } {
+            unreachable!("a tile fits the registers");
         }
         let ProductTile(p, [x_at, y_at]) = self;
         let (x, y) = (p.x.wrapping_add(x_at), p.y.wrapping_add(y_at));
@@ -270,8 +270,8 @@ impl<const R: usize, const V: usize> Kernel for OuterTile<'_, R, V> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if const { R > S::MR } {
-            unreachable!("a tile has at most MR rows");
+        if const { R * V > S::MR * S::NV } {
+            unreachable!("a tile fits the registers");
         }
         let o = self.0;
         let full = o.cols >= V * S::LANES;
@@ -339,10 +339,16 @@ macro_rules! by_rows {
     };
 }
 
+/// Most rows of a tile of `cols` columns: one vector of columns leaves room for twice the rows, whose sums would wait for
+/// each other if they were fewer.
+pub(crate) fn tile_rows(isa: Isa, cols: usize) -> usize {
+    if cols > isa.nr() / 2 { isa.mr() } else { (2 * isa.mr()).min(MAX_MR) }
+}
+
 /// Computes a tile of `rows` outputs at offsets `at` of the input and the output; see the top of this file.
 ///
 /// # Safety
-/// `1 <= rows <= MR` and `1 <= cols <= NR` of `isa`. For each of the first `rows` rows and each tap, `x` is readable
+/// `1 <= rows <= tile_rows` and `1 <= cols <= NR` of `isa`. For each of the first `rows` rows and each tap, `x` is readable
 /// for `run` floats; `w` for `taps * run * NR`; `y` is writable (and a residual readable) for `cols` floats at each
 /// row; a bias is readable for `cols`. No output overlaps an input.
 pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>, at: [usize; 2]) {
@@ -355,12 +361,12 @@ pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>, 
 /// # Safety
 /// As [`product`], for any number of rows.
 pub(crate) unsafe fn line(isa: Isa, rows: usize, args: &Product<Strided>, at: [usize; 2]) {
-    let tiles = rows.div_ceil(isa.mr());
+    let tiles = rows.div_ceil(tile_rows(isa, args.cols));
     let mut begin = 0;
     for tile in 0..tiles {
         let end = (tile + 1) * rows / tiles;
         let at = [at[0] + begin * args.rows.x, at[1] + begin * args.rows.y];
-        // SAFETY: the contract of this function; an even split makes no tile larger than MR.
+        // SAFETY: the contract of this function; an even split makes no tile larger than `tile_rows`.
         unsafe { product(isa, end - begin, args, at) }
         begin = end;
     }
@@ -504,7 +510,7 @@ pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
 /// Adds the outer products of many pixels to a tile of weight gradients; see the top of this file.
 ///
 /// # Safety
-/// `1 <= rows <= MR` and `1 <= cols <= NR` of `isa`. At every pixel `x` is readable for `rows` floats and `dy` for
+/// `1 <= rows <= tile_rows` and `1 <= cols <= NR` of `isa`. At every pixel `x` is readable for `rows` floats and `dy` for
 /// `cols`; `dw` is writable for `cols` floats at each row. `dw` overlaps neither.
 pub(crate) unsafe fn outer(isa: Isa, rows: usize, args: &Outer) {
     let wide = args.cols > isa.nr() / 2;

@@ -76,6 +76,7 @@ struct Tap {
 impl Sweep {
     /// Prepares `y = conv(x, w)`.
     pub fn forward(isa: Isa, g: &Conv2dGeometry) -> Self {
+        let g = &by_pixels(g);
         let [top, bottom, left, right] = g.padding;
         let halo =
             Halo { h: g.h, w: g.w, c: g.cin, top, left, ph: g.h + top + bottom, pw: g.w + left + right };
@@ -104,6 +105,7 @@ impl Sweep {
 
     /// Prepares `dx = conv_backward_data(dy, w)`.
     pub fn backward_data(isa: Isa, g: &Conv2dGeometry) -> Self {
+        let g = &by_pixels(g);
         // Pixel i = r + s*j of dx receives dy[j + delta] through tap k where r + p - k*d = s * delta.
         let deltas = |axis: usize, r: usize| {
             let (s, d) = (g.stride[axis] as isize, g.dilation[axis] as isize);
@@ -245,7 +247,7 @@ impl Sweep {
         self.parts.len() == 1
     }
 
-    /// Rows of the output.
+    /// Rows of the output: pixels where each is computed by itself.
     pub fn output_rows(&self) -> usize {
         self.out[0]
     }
@@ -310,7 +312,7 @@ impl Sweep {
     /// Computes a band of one part; `args.x` is its padded source, `y` begins with output row `y_first`.
     fn run_band(&self, part: &Part, y: &mut [f32], args: SweepArgs, rows: Range<usize>, y_first: usize) {
         let (source, packed) = (args.x, args.packed);
-        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        let nr = self.isa.nr();
         let width = part.rows[1];
         let pixels = rows.len() * width;
         if pixels == 0 {
@@ -376,6 +378,7 @@ impl Sweep {
                         ..epilogue
                     },
                 };
+                let mr = micro::tile_rows(self.isa, shared.cols);
                 // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
                 if 3 * width >= 2 * mr * width.div_ceil(mr) {
                     for row in 0..rows.len() {
@@ -404,6 +407,14 @@ impl Sweep {
             }
         }
     }
+}
+
+/// A convolution that treats pixels one by one, as one of rows of a single pixel: it can be cut anywhere.
+fn by_pixels(g: &Conv2dGeometry) -> Conv2dGeometry {
+    if g.kernel != [1, 1] || g.stride != [1, 1] || g.padding != [0; 4] {
+        return *g;
+    }
+    Conv2dGeometry { h: g.h * g.w, w: 1, oh: g.oh * g.ow, ow: 1, ..*g }
 }
 
 /// All taps of a kernel in memory order: kernel row, kernel column, index.

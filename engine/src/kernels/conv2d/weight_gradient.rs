@@ -82,14 +82,13 @@ impl WeightGradient {
     /// of `NR` columns, which lie side by side in the first-level cache however many channels there are.
     fn chained(&self, dw: &mut [f32], panels: &mut [f32], source: &[f32], dy: &[f32], images: usize) {
         let g = &self.g;
-        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        let nr = self.isa.nr();
         let line = self.halo.pw * self.halo.c;
         let x_step = [self.halo.ph * line, g.stride[0] * line, g.stride[1] * self.halo.c];
         let (depth, cols) = (g.cin / g.groups, g.cout / g.groups);
         let reach = (images - 1) * x_step[0] + (g.oh - 1) * x_step[1] + (g.ow - 1) * x_step[2];
         let last = self.runs.iter().map(|&(place, _)| place + self.run).max().unwrap_or(0);
         assert!(reach + last + (g.groups - 1) * depth <= source.len(), "every tap lies in the source");
-        let tiles = self.run.div_ceil(mr);
         let block = self.block_rows();
         for first in (0..g.oh).step_by(block) {
             let rows = block.min(g.oh - first);
@@ -97,6 +96,7 @@ impl WeightGradient {
                 for panel in (0..cols).step_by(nr) {
                     let column = group * cols + panel;
                     let width = nr.min(cols - panel);
+                    let tiles = self.run.div_ceil(micro::tile_rows(self.isa, width));
                     let pixels = dy.chunks_exact(g.y_len()).flat_map(|dy| {
                         dy[first * g.ow * g.cout..(first + rows) * g.ow * g.cout].chunks_exact(g.cout)
                     });

@@ -138,7 +138,7 @@ impl FilterGradient {
     /// When a slice does not have the length that the geometry gives.
     pub fn accumulate(&self, sums: &mut [f32], chunks: &[f32], value: usize, rows: Range<usize>) {
         let chunk_len = self.chunk_len();
-        let (mr, nr, cols, tiles) = (self.isa.mr(), self.isa.nr(), self.dy.c, self.chunk_tiles());
+        let (nr, cols, tiles) = (self.isa.nr(), self.dy.c, self.chunk_tiles());
         assert!(chunks.len().is_multiple_of(chunk_len), "whole chunks");
         assert_eq!(sums.len(), rows.len() * cols, "sums hold the rows");
         assert!(rows.end <= self.x.c && value < self.tile.values(), "rows and value exist");
@@ -146,10 +146,10 @@ impl FilterGradient {
         let x_at = value * x_value + rows.start;
         let dy_at = self.tile.values() * x_value + value * dy_value;
         let chain = CHAIN_TILES.div_ceil(tiles);
-        let row_tiles = rows.len().div_ceil(mr);
         for chained in chunks.chunks(chain * chunk_len) {
             // A panel of `dy` stays in the first-level cache while all rows of `x` pass by.
             for panel in 0..cols.div_ceil(nr) {
+                let row_tiles = rows.len().div_ceil(micro::tile_rows(self.isa, cols - panel * nr));
                 for tile in 0..row_tiles {
                     let (begin, end) = (tile * rows.len() / row_tiles, (tile + 1) * rows.len() / row_tiles);
                     let outer = Outer {
