@@ -283,7 +283,7 @@ impl<const R: usize, const V: usize> Kernel for OuterTile<'_, R, V> {
 /// The loop of [`outer`]; with `FULL` all columns exist and loads need no mask.
 ///
 /// # Safety
-/// As [`outer`].
+/// As [`outer`], and there are more than `(V - 1) * LANES` columns.
 #[inline(always)]
 unsafe fn sweep<S: Simd, const R: usize, const V: usize, const FULL: bool>(s: S, o: &Outer) {
     let mut acc = [[s.splat(0.0); V]; R];
@@ -296,7 +296,10 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const FULL: bool>(s: S,
                 for _ in 0..o.count[2] {
                     let mut b = [s.splat(0.0); V];
                     for v in 0..V {
-                        b[v] = if FULL { s.load(dy.add(v * S::LANES)) } else { load_cols(s, dy, v, o.cols) };
+                        // A second vector is there only if the columns fill the first: one mask at most, and with two
+                        // AVX2 would have a register too few.
+                        let whole = FULL || v + 1 < V;
+                        b[v] = if whole { s.load(dy.add(v * S::LANES)) } else { load_cols(s, dy, v, o.cols) };
                     }
                     unrolled!(r < R {
                         let a = s.splat(*x.add(r));
