@@ -80,11 +80,18 @@ fn one_line(rendered: &str) -> (String, Vec<String>) {
 }
 
 /// Where the help for these arguments is.
-fn help_hint(mut args: impl Iterator<Item = OsString>) -> String {
+fn help_hint(args: impl Iterator<Item = OsString>) -> String {
     let program = Cli::command();
-    match args.find_map(|arg| program.find_subcommand(arg)) {
-        Some(command) => format!("`ocelli {} --help` lists what it takes", command.get_name()),
-        None => "`ocelli --help` lists the commands".to_owned(),
+    let (mut command, mut name) = (&program, String::new());
+    for arg in args {
+        if let Some(part) = command.find_subcommand(arg) {
+            name = format!("{name} {}", part.get_name());
+            command = part;
+        }
+    }
+    match name.as_str() {
+        "" => "`ocelli --help` lists the commands".to_owned(),
+        name => format!("`ocelli{name} --help` lists what it takes"),
     }
 }
 
@@ -122,6 +129,7 @@ mod tests {
     fn the_help_that_is_named_fits_the_command() {
         let hint = |args: &[&str]| help_hint(args.iter().map(OsString::from));
         assert_eq!(hint(&["-q", "train", "--x"]), "`ocelli train --help` lists what it takes");
+        assert_eq!(hint(&["bench", "kernels", "--x"]), "`ocelli bench kernels --help` lists what it takes");
         assert_eq!(hint(&["trian"]), "`ocelli --help` lists the commands");
     }
 }

@@ -1,0 +1,194 @@
+//! Timing on a machine that is not ours alone.
+//!
+//! A sample is some milliseconds of calls. Right before it every thread measures its peak on registers, so a sample
+//! that a neighbour or a lower clock slows down is compared with a peak that was slowed down too, and the fraction of
+//! the peak keeps its meaning when times do not. Kernels are compared in turn, A B B A, by the median of the ratios
+//! of neighbouring samples.
+
+use std::time::Instant;
+
+use ocelli_engine::Isa;
+
+use crate::cases::Case;
+use crate::oracle::Mismatch;
+use crate::prepare::{Kernel, prepare};
+use crate::probe::{at_once, median, short_peak};
+
+/// Seconds of a sample: thousands of times what a look at the clock takes.
+const SAMPLE: f64 = 2e-3;
+/// Fewest samples, whatever they cost.
+const MIN_SAMPLES: usize = 5;
+/// Most samples: the median has settled long before.
+const MAX_SAMPLES: usize = 1000;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// About how long a case is timed, without preparation.
+    pub seconds: f64,
+}
+
+/// Copies of a kernel, one for each thread.
+#[derive(Debug)]
+pub struct Team {
+    kernels: Vec<Kernel>,
+    isa: Isa,
+}
+
+impl Team {
+    /// Prepares and verifies as many copies as the case has threads; see [`prepare`] for `limit`.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when a result is not what the oracle says.
+    pub fn prepare(case: &Case, isa: Isa, limit: usize) -> Result<Self, Mismatch> {
+        let kernels = (0..case.threads.max(1)).map(|_| prepare(case, isa, limit));
+        Ok(Team { kernels: kernels.collect::<Result<_, _>>()?, isa })
+    }
+
+    /// Largest error of any output in units of the root mean square of its tensor.
+    pub fn error(&self) -> f64 {
+        self.kernels.iter().map(|kernel| kernel.error).fold(0.0, f64::max)
+    }
+
+    /// Seconds from the first start to the last end of `calls` calls on every thread at once, and the sum of the
+    /// peaks that the threads reached right before.
+    pub fn sample(&mut self, calls: u64) -> (f64, f64) {
+        let isa = self.isa;
+        let spans = at_once(&mut self.kernels, |kernel, barrier| {
+            let peak = short_peak(isa);
+            barrier.wait();
+            let start = Instant::now();
+            (0..calls).for_each(|_| kernel.run());
+            (start, Instant::now(), peak)
+        });
+        let start = spans.iter().map(|span| span.0).min().expect("there is a thread");
+        let end = spans.iter().map(|span| span.1).max().expect("there is a thread");
+        ((end - start).as_secs_f64(), spans.iter().map(|span| span.2).sum())
+    }
+
+    /// Calls that take about a sample's time, after warming up.
+    fn calls(&mut self) -> u64 {
+        let mut calls = 1;
+        loop {
+            let (seconds, _) = self.sample(calls);
+            if seconds >= SAMPLE / 4.0 {
+                return (calls as f64 * SAMPLE / seconds).ceil().max(1.0) as u64;
+            }
+            calls *= 4;
+        }
+    }
+}
+
+/// What samples say about one call on every thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Number of samples.
+    pub samples: usize,
+    /// Calls in each, on each thread.
+    pub calls: u64,
+    /// Median time of a call.
+    pub seconds: f64,
+    /// A tenth of the samples took less.
+    pub p10: f64,
+    /// A tenth of the samples took more.
+    pub p90: f64,
+    /// Median peak beside the samples, in operations a second of all threads.
+    pub peak: f64,
+    /// Median of `1 / (time of a call * peak beside it)`: times the operations of a call on all threads, it is the
+    /// fraction of the peak.
+    pub calls_per_peak_flop: f64,
+}
+
+/// Times a team for about the seconds of the budget.
+pub fn measure(team: &mut Team, budget: Budget) -> Timing {
+    let calls = team.calls();
+    let start = Instant::now();
+    let (mut times, mut peaks, mut fractions) = (Vec::new(), Vec::new(), Vec::new());
+    while times.len() < MIN_SAMPLES
+        || (start.elapsed().as_secs_f64() < budget.seconds && times.len() < MAX_SAMPLES)
+    {
+        let (seconds, peak) = team.sample(calls);
+        let call = seconds / calls as f64;
+        times.push(call);
+        peaks.push(peak);
+        fractions.push(1.0 / (call * peak));
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
+    Timing {
+        samples: times.len(),
+        calls,
+        seconds: at(0.5),
+        p10: at(0.1),
+        p90: at(0.9),
+        peak: median(peaks),
+        calls_per_peak_flop: median(fractions),
+    }
+}
+
+/// Times of several teams, taken in turn.
+#[derive(Clone, Debug)]
+pub struct Interleaved {
+    /// Seconds of one call: `[round][team]`.
+    rounds: Vec<Vec<f64>>,
+}
+
+impl Interleaved {
+    /// Median of `time of a / time of b` over rounds: above 1, `b` is faster.
+    pub fn ratio(&self, a: usize, b: usize) -> f64 {
+        median(self.rounds.iter().map(|round| round[a] / round[b]))
+    }
+
+    /// Median time of a call of one team.
+    pub fn seconds(&self, team: usize) -> f64 {
+        median(self.rounds.iter().map(|round| round[team]))
+    }
+}
+
+/// Times teams in turn, forwards and backwards: a machine that slows down or speeds up favours none of them.
+pub fn interleave(teams: &mut [&mut Team], rounds: usize) -> Interleaved {
+    let calls: Vec<u64> = teams.iter_mut().map(|team| team.calls()).collect();
+    let round = |round: usize| {
+        let mut times = vec![0.0; teams.len()];
+        for step in 0..teams.len() {
+            let index = if round.is_multiple_of(2) { step } else { teams.len() - 1 - step };
+            times[index] = teams[index].sample(calls[index]).0 / calls[index] as f64;
+        }
+        times
+    };
+    Interleaved { rounds: (0..rounds.max(1)).map(round).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::{Op, Pass, Product};
+
+    fn team(threads: usize, side: usize) -> Team {
+        let op = Op::Gemm(Product { rows: side, depth: side, cols: side });
+        let case = Case { threads, ..Case::new(op, Pass::Forward) };
+        Team::prepare(&case, Isa::available()[0], 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn times_are_positive_and_ordered() {
+        for threads in [1, 3] {
+            let timing = measure(&mut team(threads, 16), Budget { seconds: 0.0 });
+            assert_eq!(timing.samples, MIN_SAMPLES);
+            assert!(timing.calls > 0 && 0.0 < timing.p10, "{timing:?}");
+            assert!(timing.p10 <= timing.seconds && timing.seconds <= timing.p90, "{timing:?}");
+            assert!(timing.peak > 0.0 && timing.calls_per_peak_flop > 0.0, "{timing:?}");
+        }
+    }
+
+    #[test]
+    fn ratios_are_those_of_rounds() {
+        let rounds = vec![vec![2.0, 1.0], vec![30.0, 10.0], vec![8.0, 4.0]];
+        let times = Interleaved { rounds };
+        assert_eq!((times.ratio(0, 1), times.ratio(1, 0), times.seconds(1)), (2.0, 0.5, 4.0));
+        let (mut a, mut b) = (team(1, 8), team(1, 16));
+        let times = interleave(&mut [&mut a, &mut b], 2);
+        assert_eq!(times.rounds.len(), 2);
+        assert!(times.rounds.iter().flatten().all(|&seconds| seconds > 0.0), "{times:?}");
+    }
+}
