@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use ocelli_bench::{
-    Budget, CSV_HEADER, Case, Op, Pass, Probe, Row, Team, Variant, header, interleave, measure, probe_lines, table,
+    Budget, CSV_HEADER, Case, Op, Pass, Probe, Row, Team, Variant, header, interleave, measure, probe_lines,
+    table,
 };
 use ocelli_engine::Isa;
 
@@ -116,8 +117,7 @@ fn main() {
     let isas = Isa::available();
     let best = Isa::best().expect("an instruction set");
     let limit = ORACLE_LIMITS[usize::from(!support::is_measuring())];
-    let mut bench =
-        Bench { criterion: support::criterion(), limit, probes: Vec::new(), rows: Vec::new() };
+    let mut bench = Bench { criterion: support::criterion(), limit, probes: Vec::new(), rows: Vec::new() };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for &isa in &isas {
         for case in table().iter().filter(|case| belongs(case, isa, best)) {

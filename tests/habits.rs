@@ -139,7 +139,10 @@ fn bench_measures_kernels_against_the_machine() {
     let sandbox = Sandbox::new();
     let lines = sandbox.run("bench kernels --quick --filter gemm/64 --json").json_lines();
     let (machine, rows) = lines.split_first().unwrap();
-    assert_eq!((&machine["type"], &machine["schema"], &machine["threads"]), (&"machine".into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&machine["type"], &machine["schema"], &machine["threads"]),
+        (&"machine".into(), &1.into(), &1.into())
+    );
     assert_eq!((&machine["isa"], &machine["kernels"]), (&machine["chosen"], &rows.len().into()));
     assert!(machine["available"].as_array().unwrap().contains(&machine["isa"]), "{machine}");
     let levels = machine["levels"].as_array().unwrap();
@@ -153,7 +156,9 @@ fn bench_measures_kernels_against_the_machine() {
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
         assert_eq!((&row["type"], number("flops"), number("bytes")), (&"kernel".into(), 524_288.0, 49_152.0));
-        for name in ["gflops", "gflops_p10", "gflops_p90", "peak_gflops", "fraction_of_peak", "roofline_gflops"] {
+        for name in
+            ["gflops", "gflops_p10", "gflops_p90", "peak_gflops", "fraction_of_peak", "roofline_gflops"]
+        {
             assert!(number(name) > 0.0, "{name}: {row}");
         }
         assert!(number("error") < 1e-5 && number("fraction_of_roofline") > 0.0, "{row}");
@@ -170,7 +175,9 @@ fn bench_prints_kernels_as_text_and_csv() {
     assert!(run.stderr.contains("measuring 1 kernel"), "{run:#?}");
     let text = run.ok();
     assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
-    for word in ["machine ", "portable, register tiles of", "GB/s, 2 threads", "of peak", "\nsoftmax-ce/128x10 "] {
+    for word in
+        ["machine ", "portable, register tiles of", "GB/s, 2 threads", "of peak", "\nsoftmax-ce/128x10 "]
+    {
         assert!(text.contains(word), "`{word}` is not in {text}");
     }
     let csv = sandbox.ok(&format!("--quiet {line} --csv"));

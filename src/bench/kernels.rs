@@ -106,12 +106,18 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let isa = match &args.isa {
         None => chosen,
         Some(name) => Isa::by_name(name).map_err(|error| {
-            Failure::usage(format!("--isa: {error}"), format!("`--isa {}` is what runs by default", chosen.name()))
+            Failure::usage(
+                format!("--isa: {error}"),
+                format!("`--isa {}` is what runs by default", chosen.name()),
+            )
         })?,
     };
     if !(1..=MAX_THREADS).contains(&args.threads) {
         let text = format!("--threads {} is not in 1..={MAX_THREADS}", args.threads);
-        return Err(Failure::usage(text, "1 measures kernels, the number of cores how they share the machine"));
+        return Err(Failure::usage(
+            text,
+            "1 measures kernels, the number of cores how they share the machine",
+        ));
     }
     let cases: Vec<Case> = table()
         .into_iter()
@@ -156,7 +162,7 @@ impl Job<'_> {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         if let Some(load) = load().filter(|load| *load > BUSY * cores) {
-            self.out.say(format_args!("note: this machine is busy (load {load:.1}): rates will be too low"));
+            self.out.say(format_args!("note: this machine is busy (load {load:.1}): rates are less certain"));
         }
         // Preparation and the oracle take about as long as the timing of a case; comparisons less.
         let total = cases.len() as f64 * (self.budget.seconds + 0.15 * cases[0].threads as f64) + 1.0;
@@ -186,7 +192,8 @@ impl Job<'_> {
             Format::Csv => {
                 let processor = processor.unwrap_or_else(|| "unknown processor".to_owned());
                 let version = env!("CARGO_PKG_VERSION");
-                self.out.line(format_args!("# {}; ocelli {version}, {isa}", output::printable(&processor)))?;
+                self.out
+                    .line(format_args!("# {}; ocelli {version}, {isa}", output::printable(&processor)))?;
                 for (label, text) in probe_lines(probe) {
                     self.out.line(format_args!("# {label}: {text}"))?;
                 }

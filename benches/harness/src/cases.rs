@@ -168,9 +168,7 @@ impl Op {
                 &[Pass::Forward, Pass::BackwardData, Pass::BackwardWeights]
             }
             Op::MaxPool(_) => &[Pass::Forward, Pass::BackwardData],
-            Op::BatchNorm { .. } => {
-                &[Pass::Moments, Pass::Affine, Pass::BackwardSums, Pass::BackwardData]
-            }
+            Op::BatchNorm { .. } => &[Pass::Moments, Pass::Affine, Pass::BackwardSums, Pass::BackwardData],
             Op::SoftmaxCrossEntropy { .. } => &[Pass::Loss],
             Op::Adam { .. } => &[Pass::Update],
         }

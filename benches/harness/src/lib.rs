@@ -3,7 +3,7 @@
 //! ```text
 //! cases, table   what: operation, pass, shape, and what one call costs by definition
 //! prepare        operands and one call of one kernel; nothing leaves it that the f64 oracle has not confirmed
-//! measure        when: samples in turn, each with the machine's peak measured right before it
+//! measure, clock when: samples in turn, each with the machine's peak measured right before it
 //! probe          against what: multiply-adds on registers, reads from every cache level and memory
 //! report         rows as text, JSON and CSV
 //! ```
@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod cases;
+mod clock;
 mod measure;
 mod oracle;
 mod prepare;

@@ -1,8 +1,8 @@
 //! Timing on a machine that is not ours alone.
 //!
-//! A sample is some milliseconds of calls. Right before it every thread measures its peak on registers, so a sample
-//! that a neighbour or a lower clock slows down is compared with a peak that was slowed down too, and the fraction of
-//! the peak keeps its meaning when times do not. Kernels are compared in turn, A B B A, by the median of the ratios
+//! A sample is some milliseconds of calls; what its thread waits for a core meanwhile does not count. Right before it
+//! every thread measures its peak on registers, so a sample that a neighbour or a lower clock slows down is compared
+//! with a peak that was slowed down too, and the fraction of the peak keeps its meaning when times do not. Kernels are compared in turn, A B B A, by the median of the ratios
 //! of neighbouring samples.
 
 use std::time::Instant;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use ocelli_engine::Isa;
 
 use crate::cases::Case;
+use crate::clock::seconds;
 use crate::oracle::Mismatch;
 use crate::prepare::{Kernel, prepare};
 use crate::probe::{at_once, median, short_peak};
@@ -50,20 +51,17 @@ impl Team {
         self.kernels.iter().map(|kernel| kernel.error).fold(0.0, f64::max)
     }
 
-    /// Seconds from the first start to the last end of `calls` calls on every thread at once, and the sum of the
-    /// peaks that the threads reached right before.
+    /// Seconds of `calls` calls on every thread at once, the harmonic mean of the threads, and the sum of the peaks
+    /// that they reached right before.
     pub fn sample(&mut self, calls: u64) -> (f64, f64) {
-        let isa = self.isa;
-        let spans = at_once(&mut self.kernels, |kernel, barrier| {
+        let (isa, threads) = (self.isa, self.kernels.len() as f64);
+        let samples = at_once(&mut self.kernels, |kernel, barrier| {
             let peak = short_peak(isa);
             barrier.wait();
-            let start = Instant::now();
-            (0..calls).for_each(|_| kernel.run());
-            (start, Instant::now(), peak)
+            (seconds(|| (0..calls).for_each(|_| kernel.run())), peak)
         });
-        let start = spans.iter().map(|span| span.0).min().expect("there is a thread");
-        let end = spans.iter().map(|span| span.1).max().expect("there is a thread");
-        ((end - start).as_secs_f64(), spans.iter().map(|span| span.2).sum())
+        let rates: f64 = samples.iter().map(|(seconds, _)| 1.0 / seconds).sum();
+        (threads / rates, samples.iter().map(|(_, peak)| peak).sum())
     }
 
     /// Calls that take about a sample's time, after warming up.

@@ -93,7 +93,8 @@ pub(crate) fn compare(output: &[f32], expected: &Expected, terms: usize) -> Resu
         let found = output[at];
         let error = (f64::from(found) - expected).abs();
         // Written so that a NaN fails.
-        if !(error <= bound) {
+        let close = error <= bound;
+        if !close {
             return Err(Mismatch { id: String::new(), place: (0, at), found, expected, bound });
         }
         largest = largest.max(error);
@@ -215,8 +216,7 @@ mod tests {
             ([4, 5, 3], 2, [1, 1], 2, 1, Padding::Valid),
         ];
         for ([h, w, c], filters, kernel, stride, groups, padding) in shapes {
-            let conv =
-                Conv2d { kernel, stride: [stride; 2], groups, padding, ..Conv2d::new(filters, 1) };
+            let conv = Conv2d { kernel, stride: [stride; 2], groups, padding, ..Conv2d::new(filters, 1) };
             let g = Conv2dGeometry::new("test", Shape::new(h, w, c), &conv).unwrap();
             let (x, w, dy) = (numbers(1, g.x_len()), numbers(2, g.w_len()), numbers(3, g.y_len()));
             let what = format!("{g:?}");

@@ -8,9 +8,9 @@ use ocelli_engine::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
 use ocelli_engine::kernels::depthwise::{self, DepthwiseArgs};
 use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
 use ocelli_engine::kernels::pool::{self, PoolSaved};
+use ocelli_engine::kernels::reference;
 use ocelli_engine::kernels::softmax::{self, LossConfig};
 use ocelli_engine::kernels::update::{self, AdamArgs, AdamState};
-use ocelli_engine::kernels::reference;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{Buffer, Isa};
 
@@ -121,11 +121,14 @@ pub(crate) fn expected_product(x: &[f32], w: &[f32], p: Product, limit: usize) -
     Expected::sampled(p.rows * p.cols, |at| product_at([x, w], p, Pass::Forward, at))
 }
 
+/// Packs weights as they are, or their transpose.
+type Pack = fn(Isa, &mut [f32], &[f32], GemmShape, usize);
+
 /// `y = x w`, or `dx = dy w^T` with the transpose made while packing.
 fn product(isa: Isa, p: Product, case: &Case, limit: usize) -> Draft {
     let w = numbers(2, p.depth * p.cols);
     let forward = case.pass == Pass::Forward;
-    let (shape, pack): (_, fn(Isa, &mut [f32], &[f32], GemmShape, usize)) = if forward {
+    let (shape, pack): (_, Pack) = if forward {
         (GemmShape { depth: p.depth, cols: p.cols }, gemm::pack)
     } else {
         (GemmShape { depth: p.cols, cols: p.depth }, gemm::pack_transposed)
@@ -266,7 +269,11 @@ fn max_pool(isa: Isa, g: PoolGeometry, pass: Pass) -> Draft {
     let call = move |out: &mut [Buffer]| {
         pool::max_backward(isa, &mut out[0], PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, &g);
     };
-    Draft { outputs: vec![unwritten(g.x_len())], expected: vec![Expected::All(expected)], call: Box::new(call) }
+    Draft {
+        outputs: vec![unwritten(g.x_len())],
+        expected: vec![Expected::All(expected)],
+        call: Box::new(call),
+    }
 }
 
 fn batch_norm(isa: Isa, (rows, c): (usize, usize), pass: Pass) -> Draft {
@@ -293,7 +300,11 @@ fn batch_norm(isa: Isa, (rows, c): (usize, usize), pass: Pass) -> Draft {
             let offset: Vec<f64> = (0..c).map(|i| f64::from(beta[i]) - mean[i] * factor[i]).collect();
             let (a, b) = (copy(&factor), copy(&offset));
             let call = move |out: &mut [Buffer]| batchnorm::affine(isa, &mut out[0], &x, &a, &b, None);
-            Draft { outputs: vec![unwritten(len)], expected: vec![Expected::All(expected)], call: Box::new(call) }
+            Draft {
+                outputs: vec![unwritten(len)],
+                expected: vec![Expected::All(expected)],
+                call: Box::new(call),
+            }
         }
         Pass::BackwardSums => {
             let (mean, inverse) = (copy(&mean), copy(&inverse));
@@ -328,8 +339,7 @@ fn softmax_cross_entropy(rows: usize, classes: usize) -> Draft {
     gradient.iter_mut().for_each(|d| *d /= rows as f64);
     let call = move |out: &mut [Buffer]| {
         let (dlogits, loss) = out.split_at_mut(1);
-        let config =
-            LossConfig { classes, smoothing: 0.0, class_weights: None, denominator: rows as f32 };
+        let config = LossConfig { classes, smoothing: 0.0, class_weights: None, denominator: rows as f32 };
         loss[0][0] = softmax::cross_entropy(&mut dlogits[0], &logits, &labels, config).loss as f32;
     };
     let expected = vec![Expected::All(gradient), Expected::All(vec![loss])];

@@ -8,13 +8,13 @@
 use std::fs;
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::time::Instant;
 
-use ocelli_engine::Isa;
 use ocelli_engine::simd::{Kernel, Simd, dispatch};
+use ocelli_engine::{Buffer, Isa};
 use serde::{Serialize, Serializer};
 
 use crate::cases::Cost;
+use crate::clock::seconds;
 
 /// Independent chains of fused multiply-adds: two ports of latency 4 need 8, and 12 with two constants fit the 16
 /// vector registers.
@@ -130,10 +130,8 @@ impl Probe {
     /// # Panics
     /// When `isas` is empty.
     pub fn measure(isas: &[Isa], threads: usize) -> Self {
-        let peaks = isas
-            .iter()
-            .map(|&isa| Peak { isa: isa.name(), flops_per_second: peak(isa, threads) })
-            .collect();
+        let peaks =
+            isas.iter().map(|&isa| Peak { isa: isa.name(), flops_per_second: peak(isa, threads) }).collect();
         let levels = working_sets(&caches(), threads)
             .into_iter()
             .map(|(level, capacity, working_set)| LevelRead {
@@ -162,9 +160,9 @@ impl Probe {
         self.levels.iter().find(holds).unwrap_or(&self.levels[self.levels.len() - 1])
     }
 
-    /// The roofline of a cost under a peak, for as many copies as there are threads.
-    pub fn roof(&self, peak: f64, cost: &Cost) -> Roof {
-        let home = self.home(cost.footprint);
+    /// The roofline of a cost on an instruction set, for as many copies as there are threads.
+    pub fn roof(&self, isa: &str, cost: &Cost) -> Roof {
+        let (peak, home) = (self.peak(isa), self.home(cost.footprint));
         let fed = cost.intensity() * home.bytes_per_second;
         if peak <= fed {
             Roof { bound: Bound::Compute, flops_per_second: peak }
@@ -289,16 +287,14 @@ impl Kernel for VectorsInRow {
     }
 }
 
-fn seconds<R>(f: impl FnOnce() -> R) -> f64 {
-    let start = Instant::now();
-    black_box(f());
-    start.elapsed().as_secs_f64()
+/// Reads numbers again and again: lane-wise sums of their bits, which the compiler turns into vectors of whatever it
+/// may use.
+struct Read<'a> {
+    numbers: &'a [f32],
+    passes: usize,
 }
 
-/// Reads numbers once: lane-wise sums of integers, which the compiler turns into vectors of whatever it may use.
-struct Read<'a>(&'a [u32]);
-
-/// Numbers read per round: four accumulators of eight lanes, two of sixteen.
+/// Numbers in a round: four accumulators of eight lanes, two of sixteen.
 const READ_BLOCK: usize = 32;
 
 impl Kernel for Read<'_> {
@@ -307,9 +303,12 @@ impl Kernel for Read<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> [u32; READ_BLOCK] {
         let mut sums = [0u32; READ_BLOCK];
-        for block in self.0.as_chunks::<READ_BLOCK>().0 {
-            for lane in 0..READ_BLOCK {
-                sums[lane] = sums[lane].wrapping_add(block[lane]);
+        for _ in 0..self.passes {
+            // Or the compiler would read once and multiply.
+            for block in black_box(self.numbers).as_chunks::<READ_BLOCK>().0 {
+                for lane in 0..READ_BLOCK {
+                    sums[lane] = sums[lane].wrapping_add(block[lane].to_bits());
+                }
             }
         }
         sums
@@ -318,19 +317,17 @@ impl Kernel for Read<'_> {
 
 /// Bytes a second that `threads` threads read at once, each from `working_set` bytes of its own.
 fn read(isa: Isa, threads: usize, working_set: usize) -> f64 {
-    let numbers = 0..(working_set / size_of::<u32>()) as u32;
-    let mut buffers: Vec<Vec<u32>> = (0..threads).map(|_| numbers.clone().collect()).collect();
-    let pass = |data: &[u32]| {
-        black_box(dispatch(isa, Read(black_box(data))));
-    };
-    let once = seconds(|| pass(&buffers[0])).max(1e-9);
+    // Buffers begin at a cache line; an unwritten page would be one and the same page of zeros.
+    let mut buffers = vec![Buffer::zeros(working_set / size_of::<f32>()); threads];
+    buffers.iter_mut().for_each(|buffer| buffer.fill(1.0));
+    let read = |numbers: &[f32], passes| seconds(|| dispatch(isa, Read { numbers, passes }));
+    let once = read(&buffers[0], 1).max(1e-9);
     let passes = (READ_SECONDS / once).clamp(1.0, 1e6) as usize;
-    let rate = |data: &mut Vec<u32>, barrier: &Barrier| {
+    let rate = |numbers: &mut Buffer, barrier: &Barrier| {
         // Caches hold what this thread reads, not what it did before.
-        pass(data);
+        read(numbers, 1);
         barrier.wait();
-        let seconds = seconds(|| (0..passes).for_each(|_| pass(data)));
-        (passes * size_of_val(&data[..])) as f64 / seconds
+        (passes * size_of_val(&numbers[..])) as f64 / read(numbers, passes)
     };
     median((0..RUNS).map(|_| at_once(&mut buffers, rate).iter().sum()))
 }
@@ -343,7 +340,8 @@ fn caches() -> Vec<(Level, usize)> {
     };
     let mut found = Vec::new();
     for index in 0..8 {
-        let (Ok(kind), Ok(level), Ok(size)) = (read(index, "type"), read(index, "level"), read(index, "size"))
+        let (Ok(kind), Ok(level), Ok(size)) =
+            (read(index, "type"), read(index, "level"), read(index, "size"))
         else {
             continue;
         };
@@ -376,7 +374,7 @@ fn bytes(size: &str) -> Option<usize> {
 /// What each thread reads to measure a level, with the level's capacity: half of a core's own cache; a quarter of a
 /// shared one, which neighbours use too, but four times what is nearer; four times the largest for memory.
 fn working_sets(caches: &[(Level, usize)], threads: usize) -> Vec<(Level, Option<usize>, usize)> {
-    const BLOCK: usize = READ_BLOCK * size_of::<u32>();
+    const BLOCK: usize = READ_BLOCK * size_of::<f32>();
     let whole = |bytes: usize| (bytes / BLOCK).max(1) * BLOCK;
     let mut sets = Vec::new();
     let mut nearer = 0;
@@ -437,7 +435,7 @@ mod tests {
     fn the_roofline_is_the_lower_of_peak_and_feed() {
         let probe = machine(1);
         let roof = |flops: usize, bytes: usize, footprint: usize| {
-            let roof = probe.roof(probe.peak("avx2"), &Cost { flops, bytes, footprint });
+            let roof = probe.roof("avx2", &Cost { flops, bytes, footprint });
             (roof.bound, (roof.flops_per_second / 1e9).round())
         };
         // Ten operations a byte are compute bound even from memory.

@@ -80,7 +80,8 @@ impl Row {
     pub fn new(case: &Case, isa: &'static str, timing: &Timing, error: f64, probe: &Probe) -> Self {
         let cost = case.cost();
         let all = (cost.flops * case.threads) as f64;
-        let roof = probe.roof(timing.peak, &cost);
+        let isa = if case.variant.is_yardstick() { "own" } else { isa };
+        let roof = probe.roof(isa, &cost);
         let gflops = |seconds: f64| all / seconds / 1e9;
         let fraction_of_peak = all * timing.calls_per_peak_flop;
         // A roof of the processor moves with its clock as the samples do; that of a cache is what it was.
@@ -94,7 +95,7 @@ impl Row {
             pass: case.pass.name(),
             shape: case.op.shape(),
             variant: case.variant.name(),
-            isa: if case.variant.is_yardstick() { "own" } else { isa },
+            isa,
             threads: case.threads,
             flops: cost.flops,
             bytes: cost.bytes,
@@ -118,13 +119,13 @@ impl Row {
     /// One line of the table under [`header`]; `id` is as much of the row's as the table does not say anyway.
     pub fn text(&self, id: &str, id_width: usize) -> String {
         format!(
-            "{id:<id_width$}  {:>7.1}  {:>6.1} %  {:>6}  {:<7}  {:>5.0} %  {:>7.1e}",
+            "{id:<id_width$}  {:>7.1}  {:>6.1} %  {:>6}  {:<7}  {:>5.0} %  {:>7}",
             self.gflops,
             100.0 * self.fraction_of_peak,
             three_digits(self.intensity),
             self.bound,
             100.0 * self.fraction_of_roofline,
-            self.error
+            if self.error == 0.0 { "exact".to_owned() } else { format!("{:.1e}", self.error) }
         )
     }
 
@@ -158,7 +159,8 @@ pub fn id_width(cases: &[Case]) -> usize {
 
 /// What was measured of the machine, as lines of label and text.
 pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 2] {
-    let threads = if probe.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", probe.threads) };
+    let threads =
+        if probe.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", probe.threads) };
     let peak = |peak: &crate::Peak| format!("{} {:.1}", peak.isa, peak.flops_per_second / 1e9);
     let peaks: Vec<String> = probe.peaks.iter().map(peak).collect();
     let level = |level: &crate::LevelRead| {
@@ -174,7 +176,11 @@ pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 2] {
 
 /// Bytes in binary units.
 fn binary(bytes: usize) -> String {
-    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
 }
 
 /// `0.25`, `12.3`, `512`.
@@ -226,7 +232,9 @@ mod tests {
         let case = table().into_iter().find(|case| case.id() == "gemm/512x512x512").unwrap();
         let row = row(&case);
         assert_eq!(row.flops, 2 << 27);
-        assert!((row.gflops - 134.2).abs() < 0.1 && row.gflops_p10 < row.gflops && row.gflops < row.gflops_p90);
+        assert!(
+            (row.gflops - 134.2).abs() < 0.1 && row.gflops_p10 < row.gflops && row.gflops < row.gflops_p90
+        );
         assert!((row.fraction_of_peak - 1.342).abs() < 1e-3);
         assert_eq!((row.bound, row.fraction_of_roofline), ("compute", row.fraction_of_peak));
         let adam = table().into_iter().find(|case| case.id().starts_with("adam")).unwrap();

@@ -7,14 +7,8 @@ use ocelli_engine::graph::{Conv2d, Padding, Pool2d};
 use crate::cases::{Case, Op, Pass, Product, Variant};
 
 /// Rows, depth, columns; the last one lies on no seam of any tile.
-const GEMMS: [[usize; 3]; 6] = [
-    [64, 64, 64],
-    [256, 256, 256],
-    [512, 512, 512],
-    [1024, 1024, 1024],
-    [128, 1600, 128],
-    [97, 333, 131],
-];
+const GEMMS: [[usize; 3]; 6] =
+    [[64, 64, 64], [256, 256, 256], [512, 512, 512], [1024, 1024, 1024], [128, 1600, 128], [97, 333, 131]];
 
 /// Dense layers of a single image.
 const DENSES: [[usize; 2]; 3] = [[1600, 128], [1280, 1000], [512, 1000]];
@@ -68,7 +62,8 @@ pub fn table() -> Vec<Case> {
         let forward = Case::new(op, Pass::Forward);
         cases.push(Case { variant: Variant::WithPack, ..forward });
         #[cfg(feature = "yardsticks")]
-        cases.extend([Variant::MatrixMultiply, Variant::GemmCrate].map(|variant| Case { variant, ..forward }));
+        cases
+            .extend([Variant::MatrixMultiply, Variant::GemmCrate].map(|variant| Case { variant, ..forward }));
     }
     for [depth, cols] in DENSES {
         add(&mut cases, Op::Dense(Product { rows: 1, depth, cols }));
