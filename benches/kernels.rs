@@ -50,7 +50,7 @@ impl Bench {
         // Nothing is prepared for a case that the filter leaves out.
         group.bench_function(case.full_id(isa.name()), |b| {
             let team = team.get_or_insert_with(prepare);
-            b.iter_custom(|calls| Duration::from_secs_f64(team.sample(calls).0));
+            b.iter_custom(|calls| Duration::from_secs_f64(team.sample(calls).seconds));
         });
         group.finish();
         if let (Some(mut team), true) = (team, support::is_measuring()) {

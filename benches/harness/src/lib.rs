@@ -27,7 +27,7 @@ mod table;
 mod yardsticks;
 
 pub use cases::{Case, Cost, Op, Pass, Product, Variant};
-pub use measure::{Budget, Interleaved, Team, Timing, interleave, measure};
+pub use measure::{Budget, Interleaved, Sample, Team, Timing, interleave, measure};
 pub use oracle::Mismatch;
 pub use prepare::{Kernel, prepare};
 pub use probe::{Bound, Level, LevelRead, Peak, Probe, Roof, peak};

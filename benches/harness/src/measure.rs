@@ -1,26 +1,28 @@
 //! Timing on a machine that is not ours alone.
 //!
-//! A sample is some milliseconds of calls; what its thread waits for a core meanwhile does not count. Right before it
-//! every thread measures its peak on registers, so a sample that a neighbour or a lower clock slows down is compared
-//! with a peak that was slowed down too, and the fraction of the peak keeps its meaning when times do not. Kernels are compared in turn, A B B A, by the median of the ratios
-//! of neighbouring samples.
+//! A sample is half a millisecond of calls, or one call. Right before it every thread measures its peak on registers,
+//! so a sample that a neighbour or a lower clock slows down is compared with a peak that was slowed down too, and the
+//! fraction of the peak keeps its meaning when times do not. What a thread waits for a core does not count, and a
+//! sample with such a gap, or right after one, is left out while enough others remain: its caches were cold. Kernels
+//! are compared in turn, A B B A, by the median of the ratios of neighbouring samples.
 
 use std::time::Instant;
 
 use ocelli_engine::Isa;
 
 use crate::cases::Case;
-use crate::clock::seconds;
+use crate::clock::{seconds, span};
 use crate::oracle::Mismatch;
 use crate::prepare::{Kernel, prepare};
 use crate::probe::{at_once, median, short_peak};
 
-/// Seconds of a sample: thousands of times what a look at the clock takes.
-const SAMPLE: f64 = 2e-3;
+/// Seconds of a sample: hundreds of times what a look at the clock takes, and less than a thread keeps its core on a
+/// busy machine.
+const SAMPLE: f64 = 5e-4;
 /// Fewest samples, whatever they cost.
 const MIN_SAMPLES: usize = 5;
 /// Most samples: the median has settled long before.
-const MAX_SAMPLES: usize = 1000;
+const MAX_SAMPLES: usize = 10_000;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -51,24 +53,29 @@ impl Team {
         self.kernels.iter().map(|kernel| kernel.error).fold(0.0, f64::max)
     }
 
-    /// Seconds of `calls` calls on every thread at once, the harmonic mean of the threads, and the sum of the peaks
-    /// that they reached right before.
-    pub fn sample(&mut self, calls: u64) -> (f64, f64) {
+    /// Calls every copy `calls` times, all at once.
+    pub fn sample(&mut self, calls: u64) -> Sample {
         let (isa, threads) = (self.isa, self.kernels.len() as f64);
-        let samples = at_once(&mut self.kernels, |kernel, barrier| {
-            let peak = short_peak(isa);
-            barrier.wait();
-            (seconds(|| (0..calls).for_each(|_| kernel.run())), peak)
+        let spans = at_once(&mut self.kernels, |kernel, barrier| {
+            span(|| {
+                let peak = short_peak(isa);
+                barrier.wait();
+                (seconds(|| (0..calls).for_each(|_| kernel.run())), peak)
+            })
         });
-        let rates: f64 = samples.iter().map(|(seconds, _)| 1.0 / seconds).sum();
-        (threads / rates, samples.iter().map(|(_, peak)| peak).sum())
+        let rates: f64 = spans.iter().map(|(_, (seconds, _))| 1.0 / seconds).sum();
+        Sample {
+            seconds: threads / rates,
+            peak: spans.iter().map(|(_, (_, peak))| peak).sum(),
+            disturbed: spans.iter().any(|(span, _)| span.is_disturbed()),
+        }
     }
 
     /// Calls that take about a sample's time, after warming up.
     fn calls(&mut self) -> u64 {
         let mut calls = 1;
         loop {
-            let (seconds, _) = self.sample(calls);
+            let seconds = self.sample(calls).seconds;
             if seconds >= SAMPLE / 4.0 {
                 return (calls as f64 * SAMPLE / seconds).ceil().max(1.0) as u64;
             }
@@ -77,10 +84,31 @@ impl Team {
     }
 }
 
+/// One sample of a team.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Seconds that the calls of a thread took, the harmonic mean of all threads.
+    pub seconds: f64,
+    /// Sum of the peaks that the threads reached right before, in operations a second.
+    pub peak: f64,
+    /// Whether a thread lost its core for a while.
+    pub disturbed: bool,
+}
+
+/// The values of samples that were neither disturbed nor follow one that was, or all if few are left.
+fn undisturbed<T: Clone>(samples: &[(bool, T)]) -> Vec<T> {
+    let calm = |i: &usize| !samples[*i].0 && !i.checked_sub(1).is_some_and(|before| samples[before].0);
+    let calm: Vec<usize> = (0..samples.len()).filter(calm).collect();
+    if calm.len() < MIN_SAMPLES {
+        return samples.iter().map(|(_, value)| value.clone()).collect();
+    }
+    calm.into_iter().map(|i| samples[i].1.clone()).collect()
+}
+
 /// What samples say about one call on every thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Number of samples.
+    /// Number of samples that count.
     pub samples: usize,
     /// Calls in each, on each thread.
     pub calls: u64,
@@ -101,16 +129,17 @@ pub struct Timing {
 pub fn measure(team: &mut Team, budget: Budget) -> Timing {
     let calls = team.calls();
     let start = Instant::now();
-    let (mut times, mut peaks, mut fractions) = (Vec::new(), Vec::new(), Vec::new());
-    while times.len() < MIN_SAMPLES
-        || (start.elapsed().as_secs_f64() < budget.seconds && times.len() < MAX_SAMPLES)
+    let mut samples = Vec::new();
+    while samples.len() < MIN_SAMPLES
+        || (start.elapsed().as_secs_f64() < budget.seconds && samples.len() < MAX_SAMPLES)
     {
-        let (seconds, peak) = team.sample(calls);
-        let call = seconds / calls as f64;
-        times.push(call);
-        peaks.push(peak);
-        fractions.push(1.0 / (call * peak));
+        let sample = team.sample(calls);
+        samples.push((sample.disturbed, sample));
     }
+    let samples = undisturbed(&samples);
+    let mut times: Vec<f64> = samples.iter().map(|sample| sample.seconds / calls as f64).collect();
+    let fractions: Vec<f64> =
+        samples.iter().zip(&times).map(|(sample, time)| 1.0 / (time * sample.peak)).collect();
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
     Timing {
@@ -119,7 +148,7 @@ pub fn measure(team: &mut Team, budget: Budget) -> Timing {
         seconds: at(0.5),
         p10: at(0.1),
         p90: at(0.9),
-        peak: median(peaks),
+        peak: median(samples.iter().map(|sample| sample.peak)),
         calls_per_peak_flop: median(fractions),
     }
 }
@@ -147,14 +176,17 @@ impl Interleaved {
 pub fn interleave(teams: &mut [&mut Team], rounds: usize) -> Interleaved {
     let calls: Vec<u64> = teams.iter_mut().map(|team| team.calls()).collect();
     let round = |round: usize| {
-        let mut times = vec![0.0; teams.len()];
+        let (mut times, mut disturbed) = (vec![0.0; teams.len()], false);
         for step in 0..teams.len() {
             let index = if round.is_multiple_of(2) { step } else { teams.len() - 1 - step };
-            times[index] = teams[index].sample(calls[index]).0 / calls[index] as f64;
+            let sample = teams[index].sample(calls[index]);
+            times[index] = sample.seconds / calls[index] as f64;
+            disturbed |= sample.disturbed;
         }
-        times
+        (disturbed, times)
     };
-    Interleaved { rounds: (0..rounds.max(1)).map(round).collect() }
+    let rounds: Vec<_> = (0..rounds.max(1)).map(round).collect();
+    Interleaved { rounds: undisturbed(&rounds) }
 }
 
 #[cfg(test)]
@@ -172,11 +204,21 @@ mod tests {
     fn times_are_positive_and_ordered() {
         for threads in [1, 3] {
             let timing = measure(&mut team(threads, 16), Budget { seconds: 0.0 });
-            assert_eq!(timing.samples, MIN_SAMPLES);
+            assert!(timing.samples > 0);
             assert!(timing.calls > 0 && 0.0 < timing.p10, "{timing:?}");
             assert!(timing.p10 <= timing.seconds && timing.seconds <= timing.p90, "{timing:?}");
             assert!(timing.peak > 0.0 && timing.calls_per_peak_flop > 0.0, "{timing:?}");
         }
+    }
+
+    #[test]
+    fn disturbed_samples_are_left_out_while_others_remain() {
+        let samples = |disturbed: &[usize], len: usize| -> Vec<usize> {
+            undisturbed(&(0..len).map(|i| (disturbed.contains(&i), i)).collect::<Vec<_>>())
+        };
+        assert_eq!(samples(&[], 3), [0, 1, 2]);
+        assert_eq!(samples(&[2, 5], 9), [0, 1, 4, 7, 8]);
+        assert_eq!(samples(&[2, 5, 8], 9), (0..9).collect::<Vec<_>>());
     }
 
     #[test]
@@ -186,7 +228,7 @@ mod tests {
         assert_eq!((times.ratio(0, 1), times.ratio(1, 0), times.seconds(1)), (2.0, 0.5, 4.0));
         let (mut a, mut b) = (team(1, 8), team(1, 16));
         let times = interleave(&mut [&mut a, &mut b], 2);
-        assert_eq!(times.rounds.len(), 2);
+        assert!(!times.rounds.is_empty());
         assert!(times.rounds.iter().flatten().all(|&seconds| seconds > 0.0), "{times:?}");
     }
 }
