@@ -25,10 +25,14 @@ const ORACLE_LIMIT: usize = 4_000_000;
 /// Most copies that may run at once.
 const MAX_THREADS: usize = 256;
 /// Rounds in which two kernels take turns to see whether one is worth a closer look, and to be sure of it.
-const ROUNDS: [usize; 2] = [5, 25];
+const ROUNDS: [usize; 2] = [3, 25];
+/// How fast another kernel has to look for that.
+const PROMISING: f64 = 0.9;
 /// How much faster another kernel has to be before it is worth a word: more than what this way of measuring gives for
 /// a kernel and itself.
 const WORTH_A_WARNING: f64 = 1.05;
+/// Kernels that are named in warnings before the rest is counted.
+const MAX_WARNINGS: usize = 10;
 /// Load of the last minute, per thread of the machine, that disturbs a measurement.
 const BUSY: f64 = 0.5;
 
@@ -38,9 +42,10 @@ const BUSY: f64 = 0.5;
 /// and memory. Then each kernel is compared with its definition in f64 and timed: GFLOP/s (2 operations per
 /// multiply-add), share of the peak, operations per byte that has to be moved, what bounds the kernel (compute, or
 /// the cache level that holds its operands), share of that bound, and the largest error in units of the root mean
-/// square of the outputs. All of it takes a minute or two; --filter picks some.
+/// square of the outputs. All of it takes about a minute; --filter picks some.
 ///
-/// A warning names kernels that another instruction set of this machine runs more than 5 % faster.
+/// A warning names kernels that another instruction set of this machine runs more than 5 % faster than the one that the
+/// program chooses.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only kernels whose name contains this, e.g. conv2d/forward or gemm/64
@@ -55,7 +60,7 @@ pub(super) struct Args {
     /// About how long to time each kernel
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "quick")]
     seconds: Option<f64>,
-    /// A rough table in a few seconds
+    /// A rough table, in less than half a minute
     #[arg(long)]
     quick: bool,
     /// JSON objects on standard output, one a line: the machine, then every kernel
@@ -244,10 +249,19 @@ impl Job<'_> {
             slower.extend(row.faster.map(|faster| (case, faster)));
         }
         bar.finish();
-        for (case, Faster { isa, variant, ratio }) in &slower {
+        self.warn(&slower);
+        Ok(())
+    }
+
+    /// Says where the program's choice is not the fastest.
+    fn warn(&self, slower: &[(&Case, Faster)]) {
+        for (case, Faster { isa, variant, ratio }) in slower.iter().take(MAX_WARNINGS) {
             let (percent, own, ours) = (100.0 * (ratio - 1.0), case.variant.name(), self.isa.name());
             let text = format!("{case}: {variant} on {isa} is {percent:.0} % faster than {own} on {ours}");
             self.out.warn(text);
+        }
+        if slower.len() > MAX_WARNINGS {
+            self.out.warn(format_args!("and so it is for {} more kernels", slower.len() - MAX_WARNINGS));
         }
         let other = slower.iter().map(|(_, faster)| faster.isa).find(|isa| *isa != self.chosen.name());
         if let Some(other) = other {
@@ -255,14 +269,16 @@ impl Job<'_> {
                 "hint: `OCELLI_ISA={other}` makes the program choose {other}; time a whole network both ways"
             ));
         }
-        Ok(())
     }
 
     fn row(&self, case: &Case, probe: &Probe) -> Result<Row, Failure> {
         let mut team = self.team(case, self.isa)?;
         let timing = measure(&mut team, self.budget);
         let mut row = Row::new(case, self.isa.name(), &timing, team.error(), probe);
-        row.faster = self.fastest_other(case, &mut team)?;
+        // Somebody who asks for an instruction set knows that there are others.
+        if self.isa.name() == self.chosen.name() {
+            row.faster = self.fastest_other(case, &mut team)?;
+        }
         Ok(row)
     }
 
@@ -284,13 +300,11 @@ impl Job<'_> {
                 }
                 let mut other = self.team(&Case { variant, ..*case }, isa)?;
                 let least = best.as_ref().map_or(WORTH_A_WARNING, |best| best.ratio);
-                let mut ratio = 0.0;
-                for rounds in ROUNDS {
-                    ratio = interleave(&mut [team, &mut other], rounds).ratio(0, 1);
-                    if ratio <= least {
-                        break;
-                    }
+                let mut ratio = |rounds| interleave(&mut [&mut *team, &mut other], rounds).ratio(0, 1);
+                if ratio(ROUNDS[0]) < PROMISING {
+                    continue;
                 }
+                let ratio = ratio(ROUNDS[1]);
                 if ratio > least {
                     best = Some(Faster { isa: isa.name(), variant: variant.name(), ratio });
                 }
