@@ -1,151 +1,138 @@
-//! GEMM and convolutions, one thread, every instruction set of this machine; `matrixmultiply` beside our GEMM.
+//! The table of `ocelli_bench`: every kernel on every instruction set of this machine, on one thread and a few on all.
 //!
-//! Each case is verified against the f64 oracle before it is timed. `cargo bench --bench kernels -- conv2d` picks some.
+//! Each case is verified against the f64 oracle before it is timed. Criterion keeps its statistics and baselines; the
+//! table at the end has the shares of the peak and of the roofline, and how our matrix product compares with
+//! `matrixmultiply` and `gemm`, taken in turn. `cargo bench --bench kernels -- conv2d/forward` picks some.
 
 mod support;
 
-use criterion::Criterion;
-use ocelli_engine::geometry::Conv2dGeometry;
-use ocelli_engine::graph::{Conv2d, Padding};
-use ocelli_engine::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
-use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
-use ocelli_engine::kernels::reference;
-use ocelli_engine::{Isa, Shape};
-use support::{measure, normal};
+use std::time::Duration;
 
-/// Rows, depth, columns.
-const GEMMS: [[usize; 3]; 4] = [[64, 64, 64], [256, 256, 256], [128, 1600, 128], [512, 512, 512]];
+use criterion::{Criterion, Throughput};
+use ocelli_bench::{
+    Budget, CSV_HEADER, Case, Op, Pass, Probe, Row, Team, Variant, header, interleave, measure, probe_lines,
+    table,
+};
+use ocelli_engine::Isa;
 
-/// A convolution: side of the square input, channels in and out, kernel, stride, padding.
-const CONVS: [[usize; 6]; 9] = [
-    [28, 1, 32, 3, 1, 0],
-    [13, 32, 64, 3, 1, 0],
-    [32, 3, 64, 3, 1, 1],
-    [56, 64, 64, 3, 1, 1],
-    [28, 128, 128, 3, 1, 1],
-    [14, 256, 256, 3, 1, 1],
-    [7, 512, 512, 3, 1, 1],
-    [56, 64, 128, 3, 2, 1],
-    [28, 96, 192, 1, 1, 0],
-];
+/// Multiply-adds up to which the oracle computes all outputs: half a second when measuring, a few milliseconds when
+/// each case only runs once.
+const ORACLE_LIMITS: [usize; 2] = [300_000_000, 1_000_000];
+/// Rounds in which our product and the yardsticks take turns.
+const ROUNDS: usize = 31;
 
-/// Fails unless a result is what the oracle says, within the rounding of sums of `k` products of normal numbers.
-fn verify(id: &str, found: &[f32], expected: &[f64], k: usize) {
-    let bound = (k as f64 + 8.0) * 6e-8 * 4.0 * (k as f64).sqrt().max(1.0);
-    assert_eq!(found.len(), expected.len(), "{id}");
-    for (f, e) in found.iter().zip(expected) {
-        assert!((f64::from(*f) - e).abs() <= bound, "{id}: {f}, expected {e}");
-    }
+/// The portable kernels are for correctness; a full table of them takes minutes and tells nothing.
+fn belongs(case: &Case, isa: Isa, best: Isa) -> bool {
+    let sample = matches!(case.op, Op::Gemm(p) if p.rows <= 256) || case.op.name() == "depthwise";
+    isa.name() == best.name() || !case.variant.is_yardstick() && (isa.name() != "portable" || sample)
 }
 
-fn widen(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
+/// Cases that also run on all cores at once: one that computes, one between caches, one that moves memory.
+fn on_all_cores(case: &Case) -> bool {
+    let ids = ["gemm/512x512x512", "conv2d/forward/56x56_64to64_k3s1", "batchnorm/affine/8x32x32x64"];
+    ids.contains(&case.id().as_str())
 }
 
-fn gemms(c: &mut Criterion, isa: Isa) {
-    for [rows, depth, cols] in GEMMS {
-        let shape = GemmShape { depth, cols };
-        let (x, w) = (normal(1, rows * depth), normal(2, depth * cols));
-        let mut packed = vec![0.0; gemm::packed_len(isa, shape)];
-        gemm::pack(isa, &mut packed, &w, shape, 0);
-        let mut y = vec![0.0; rows * cols];
-        let id = format!("gemm/{rows}x{depth}x{cols}/{}", isa.name());
-        gemm::gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue::default());
-        let expected = reference::dense(&widen(&x), &widen(&w), &vec![0.0; cols], depth);
-        verify(&id, &y, &expected, depth);
-        let flops = 2 * rows * depth * cols;
-        measure(c, isa, &id, flops, || gemm::gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue::default()));
-        // Packing included, as matrixmultiply has to.
-        measure(c, isa, &format!("{id}/with-pack"), flops, || {
-            gemm::pack(isa, &mut packed, &w, shape, 0);
-            gemm::gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue::default());
+/// All measurements, and what they are compared with.
+struct Bench {
+    criterion: Criterion,
+    limit: usize,
+    probes: Vec<Probe>,
+    rows: Vec<Row>,
+}
+
+impl Bench {
+    fn run(&mut self, case: &Case, isa: Isa) {
+        let mut team = None;
+        let prepare = || Team::prepare(case, isa, self.limit).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let mut group = self.criterion.benchmark_group("kernels");
+        group.throughput(Throughput::Elements((case.cost().flops * case.threads) as u64));
+        // Nothing is prepared for a case that the filter leaves out.
+        group.bench_function(case.full_id(isa.name()), |b| {
+            let team = team.get_or_insert_with(prepare);
+            b.iter_custom(|calls| Duration::from_secs_f64(team.sample(calls).seconds));
         });
+        group.finish();
+        if let (Some(mut team), true) = (team, support::is_measuring()) {
+            let timing = measure(&mut team, Budget { seconds: 0.25 });
+            let probe = self.probe(case.threads);
+            let row = Row::new(case, isa.name(), &timing, team.error(), probe);
+            self.rows.push(row);
+        }
     }
-}
 
-#[allow(unsafe_code, reason = "matrixmultiply's interface")]
-fn yardstick(c: &mut Criterion, isa: Isa) {
-    for [rows, depth, cols] in GEMMS {
-        let (x, w) = (normal(1, rows * depth), normal(2, depth * cols));
-        let mut y = vec![0.0; rows * cols];
-        let run = |y: &mut [f32]| {
-            let (d, n) = (depth as isize, cols as isize);
-            // SAFETY: the slices hold the matrices that sizes and strides describe.
-            unsafe {
-                matrixmultiply::sgemm(
-                    rows,
-                    depth,
-                    cols,
-                    1.0,
-                    x.as_ptr(),
-                    d,
-                    1,
-                    w.as_ptr(),
-                    n,
-                    1,
-                    0.0,
-                    y.as_mut_ptr(),
-                    n,
-                    1,
-                );
-            }
-        };
-        run(&mut y);
-        let expected = reference::dense(&widen(&x), &widen(&w), &vec![0.0; cols], depth);
-        verify("matrixmultiply", &y, &expected, depth);
-        let id = format!("gemm/{rows}x{depth}x{cols}/matrixmultiply");
-        measure(c, isa, &id, 2 * rows * depth * cols, || run(&mut y));
-    }
-}
-
-fn convolutions(c: &mut Criterion, isa: Isa) {
-    for [side, cin, cout, kernel, stride, pad] in CONVS {
-        let conv = Conv2d {
-            stride: [stride as u32; 2],
-            padding: Padding::Explicit([pad as u32; 4]),
-            ..Conv2d::new(cout, kernel)
-        };
-        let g = Conv2dGeometry::new("bench", Shape::new(side, side, cin), &conv).expect("the table is sound");
-        let (x, w, dy) = (normal(1, g.x_len()), normal(2, g.w_len()), normal(3, g.y_len()));
-        let id = |pass: &str| {
-            format!("conv2d/{pass}/{side}x{side}_{cin}to{cout}_k{kernel}s{stride}/{}", isa.name())
-        };
-        let flops = 2 * g.macs();
-        let sweep =
-            |c: &mut Criterion, pass: &str, sweep: Sweep, source: &[f32], len: usize, expected: &[f64]| {
-                let mut packed = vec![0.0; sweep.packed_len()];
-                sweep.pack(&mut packed, &w);
-                let (mut out, mut scratch) = (vec![0.0; len], vec![0.0; sweep.scratch_len()]);
-                let args = SweepArgs { x: source, packed: &packed, ..SweepArgs::default() };
-                let rows = sweep.output_rows();
-                sweep.run(&mut out, &mut scratch, args, 0..rows);
-                verify(&id(pass), &out, expected, kernel * kernel * cin.max(cout));
-                measure(c, isa, &id(pass), flops, || sweep.run(&mut out, &mut scratch, args, 0..rows));
-            };
-        let expected = reference::conv2d(&widen(&x), &widen(&w), None, &g);
-        sweep(c, "forward", Sweep::forward(isa, &g), &x, g.y_len(), &expected);
-        let expected = reference::conv2d_backward_data(&widen(&dy), &widen(&w), &g);
-        sweep(c, "backward-data", Sweep::backward_data(isa, &g), &dy, g.x_len(), &expected);
-        let weights = WeightGradient::new(isa, &g);
-        let (mut dw, mut scratch) = (vec![0.0; g.w_len()], vec![0.0; weights.scratch_len()]);
-        weights.accumulate(&mut dw, &mut scratch, &x, &dy);
-        let expected = reference::conv2d_backward_weights(&widen(&x), &widen(&dy), &g);
-        verify(&id("backward-weights"), &dw, &expected, g.oh * g.ow);
-        measure(c, isa, &id("backward-weights"), flops, || {
-            weights.accumulate(&mut dw, &mut scratch, &x, &dy)
+    /// The machine's limits for a number of threads, measured when they are needed.
+    fn probe(&mut self, threads: usize) -> &Probe {
+        let known = self.probes.iter().position(|probe| probe.threads == threads);
+        let index = known.unwrap_or_else(|| {
+            self.probes.push(Probe::measure(&Isa::available(), threads));
+            self.probes.len() - 1
         });
+        &self.probes[index]
+    }
+
+    /// Prints the table and leaves it as CSV where cargo keeps temporary files.
+    #[allow(clippy::print_stdout, reason = "the result of a benchmark")]
+    fn report(&self) {
+        let width = self.rows.iter().map(|row| row.id.len()).max().unwrap_or(0);
+        let mut csv = String::new();
+        for (label, text) in self.probes.iter().flat_map(probe_lines) {
+            println!("{label:<8} {text}");
+            csv += &format!("# {label}: {text}\n");
+        }
+        println!("\n{}", header(width));
+        csv += &format!("{CSV_HEADER}\n");
+        for row in &self.rows {
+            println!("{}", row.text(&row.id, width));
+            csv += &format!("{}\n", row.csv());
+        }
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels.csv");
+        std::fs::write(&path, csv).expect("cargo's folder for temporary files can be written");
+        println!("\nas CSV: {}", path.display());
+    }
+}
+
+/// Times our product, with weights packed beforehand and in every call, and the yardsticks in turn.
+#[allow(clippy::print_stdout, reason = "the result of a benchmark")]
+fn compare_with_yardsticks(op: Op, isa: Isa, limit: usize) {
+    const OTHERS: [Variant; 2] = [Variant::MatrixMultiply, Variant::GemmCrate];
+    let variants = [Variant::Direct, Variant::WithPack, OTHERS[0], OTHERS[1]];
+    let mut teams = variants.map(|variant| {
+        let case = Case { variant, ..Case::new(op, Pass::Forward) };
+        Team::prepare(&case, isa, limit).unwrap_or_else(|wrong| panic!("{wrong}"))
+    });
+    let times = interleave(&mut teams.each_mut(), ROUNDS);
+    for (index, other) in OTHERS.iter().enumerate().map(|(i, other)| (i + 2, other)) {
+        println!(
+            "gemm/{:<14} {:.2} times as fast as {} with packing, {:.2} times without",
+            op.shape(),
+            times.ratio(index, 1),
+            other.name(),
+            times.ratio(index, 0)
+        );
     }
 }
 
 fn main() {
-    let mut c = support::criterion();
-    for isa in Isa::available() {
-        // The portable kernels are for correctness; a full table of them takes minutes.
-        gemms(&mut c, isa);
-        if isa.name() != "portable" {
-            convolutions(&mut c, isa);
+    let isas = Isa::available();
+    let best = Isa::best().expect("an instruction set");
+    let limit = ORACLE_LIMITS[usize::from(!support::is_measuring())];
+    let mut bench = Bench { criterion: support::criterion(), limit, probes: Vec::new(), rows: Vec::new() };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for &isa in &isas {
+        for case in table().iter().filter(|case| belongs(case, isa, best)) {
+            bench.run(case, isa);
+            if cores > 1 && isa.name() == best.name() && on_all_cores(case) {
+                bench.run(&Case { threads: cores, ..*case }, isa);
+            }
         }
     }
-    yardstick(&mut c, Isa::available()[0]);
-    c.final_summary();
+    bench.criterion.final_summary();
+    if !bench.rows.is_empty() {
+        bench.report();
+        let products = table().into_iter().filter(|case| case.variant == Variant::MatrixMultiply);
+        for case in products.filter(|case| bench.rows.iter().any(|row| row.id == case.full_id(best.name()))) {
+            compare_with_yardsticks(case.op, best, limit);
+        }
+    }
 }

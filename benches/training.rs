@@ -4,8 +4,11 @@
 
 mod support;
 
+use std::time::Instant;
+
+use criterion::{Criterion, Throughput};
+use ocelli_engine::rng::Rng;
 use ocelli_engine::{AdamConfig, Exec, Inference, Isa, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
-use support::{measure, normal};
 
 /// Network, side, channels, batch.
 const NETS: [(&str, usize, usize, usize); 2] = [("keras-cnn", 28, 1, 128), ("resnet9", 32, 3, 8)];
@@ -17,6 +20,37 @@ fn trainer(name: &str, shape: Shape, batch: usize, exec: &Exec) -> Trainer {
     let config =
         TrainConfig { batch, optimizer, clip_norm: None, label_smoothing: 0.0, class_weights: None, seed: 1 };
     Trainer::new(model, config, exec).expect("a sound configuration")
+}
+
+/// Measures work that has been verified; criterion's `elem/s` are floating-point operations a second.
+#[allow(clippy::print_stdout, reason = "the result of a benchmark")]
+fn measure(c: &mut Criterion, exec: &Exec, id: &str, flops: usize, mut f: impl FnMut()) {
+    let mut group = c.benchmark_group("engine");
+    group.throughput(Throughput::Elements(flops as u64));
+    let mut ran = false;
+    group.bench_function(id, |b| {
+        ran = true;
+        b.iter(&mut f);
+    });
+    group.finish();
+    if ran && support::is_measuring() {
+        let peak = ocelli_bench::peak(exec.isa, exec.threads);
+        let mut times = [(); 9].map(|()| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        });
+        times.sort_by(f64::total_cmp);
+        let percent = 100.0 * flops as f64 / times[4] / peak;
+        let threads =
+            if exec.threads == 1 { "one thread".to_owned() } else { format!("{} threads", exec.threads) };
+        println!("{id}: {percent:.0} % of the {:.0} GFLOP/s of {threads} on registers\n", peak / 1e9);
+    }
+}
+
+fn normal(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = Rng::new(seed, 0);
+    (0..len).map(|_| rng.normal()).collect()
 }
 
 fn main() {
@@ -42,11 +76,11 @@ fn main() {
                 .macs();
             let id = format!("{name}-{side}/train/batch{batch}/t{threads}");
             // Backward is twice the forward pass, as long as every layer needs both gradients.
-            measure(&mut c, isa, &id, 6 * macs * batch, || {
+            measure(&mut c, &exec, &id, 6 * macs * batch, || {
                 step(&mut trainer);
             });
             let mut logits = vec![0.0; 10];
-            measure(&mut c, isa, &format!("{name}-{side}/infer/batch1/t{threads}"), 2 * macs, || {
+            measure(&mut c, &exec, &format!("{name}-{side}/infer/batch1/t{threads}"), 2 * macs, || {
                 inference.run(&x[..shape.len()], 1, &mut logits).expect("one image");
             });
         }

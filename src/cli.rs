@@ -69,22 +69,30 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
 /// Clap's paragraph as our one line of what is wrong, and its tips of what to do.
 fn one_line(rendered: &str) -> (String, Vec<String>) {
     let (mut message, mut hints) = (Vec::new(), Vec::new());
-    for line in rendered.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if let Some(tip) = line.strip_prefix("tip: ") {
-            hints.push(tip.to_owned());
-        } else if !line.starts_with("Usage: ") && !line.starts_with("For more information") {
-            message.push(line.strip_prefix("error: ").unwrap_or(line));
+    // Usage comes last, on one line for each form of the command; our hint says where to find it.
+    let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage: "));
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")) {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => hints.push(tip.to_owned()),
+            None => message.push(line.strip_prefix("error: ").unwrap_or(line)),
         }
     }
     (message.join(" "), hints)
 }
 
 /// Where the help for these arguments is.
-fn help_hint(mut args: impl Iterator<Item = OsString>) -> String {
+fn help_hint(args: impl Iterator<Item = OsString>) -> String {
     let program = Cli::command();
-    match args.find_map(|arg| program.find_subcommand(arg)) {
-        Some(command) => format!("`ocelli {} --help` lists what it takes", command.get_name()),
-        None => "`ocelli --help` lists the commands".to_owned(),
+    let (mut command, mut name) = (&program, String::new());
+    for arg in args {
+        if let Some(part) = command.find_subcommand(arg) {
+            name = format!("{name} {}", part.get_name());
+            command = part;
+        }
+    }
+    match name.as_str() {
+        "" => "`ocelli --help` lists the commands".to_owned(),
+        name => format!("`ocelli{name} --help` lists what it takes"),
     }
 }
 
@@ -117,11 +125,16 @@ mod tests {
 
         let (message, _) = error_of(&["ocelli", "evaluate"]);
         assert!(message.contains("<MODEL>") && !message.contains('\n'), "{message}");
+
+        let (message, _) = error_of(&["ocelli", "bench", "--batch", "2", "kernels"]);
+        assert_eq!(message, "the subcommand 'kernels' cannot be used with '--batch <N>'");
     }
+
     #[test]
     fn the_help_that_is_named_fits_the_command() {
         let hint = |args: &[&str]| help_hint(args.iter().map(OsString::from));
         assert_eq!(hint(&["-q", "train", "--x"]), "`ocelli train --help` lists what it takes");
+        assert_eq!(hint(&["bench", "kernels", "--x"]), "`ocelli bench kernels --help` lists what it takes");
         assert_eq!(hint(&["trian"]), "`ocelli --help` lists the commands");
     }
 }

@@ -94,12 +94,15 @@ fn build() -> Check {
     Check::new("program", Verdict::Ok, format!("ocelli {version}, {os} {arch}"))
 }
 
+/// What the processor calls itself, where the system tells.
+pub(crate) fn processor_name() -> Option<String> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let name = |line: &str| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned());
+    info.lines().find_map(name)
+}
+
 fn processor() -> Check {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()));
-    let mut detail = model.unwrap_or("unknown model").to_owned();
+    let mut detail = processor_name().unwrap_or_else(|| "unknown model".to_owned());
     let features = features();
     if !features.is_empty() {
         detail = format!("{detail}; {}", features.join(" "));

@@ -49,6 +49,7 @@ fn unsafe_code_stays_in_its_rooms() {
     for file in naming(&["engine/src"], "unsafe ") {
         assert!(rooms.iter().any(|room| file.starts_with(room)), "{file} has unsafe code");
     }
+    assert_eq!(naming(&["benches"], "unsafe "), ["benches/harness/src/yardsticks.rs"]);
 }
 
 #[test]
@@ -66,6 +67,16 @@ fn each_wrapped_dependency_is_named_in_one_file() {
 }
 
 #[test]
+fn the_program_does_not_carry_other_peoples_kernels() {
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("it is there");
+    let (program, benches) = manifest.split_once("[dev-dependencies]").expect("there are some");
+    let (_, program) = program.split_once("[dependencies]").expect("there are some");
+    assert!(benches.contains("yardsticks") && !program.contains("yardsticks"));
+    assert_eq!(naming(&["benches"], "matrixmultiply::"), ["benches/harness/src/yardsticks.rs"]);
+}
+
+#[test]
 fn feature_strings_stand_in_one_place() {
     assert_eq!(naming(&["engine/src"], "target_feature(enable"), ["engine/src/simd/dispatch.rs"]);
 }
@@ -73,9 +84,17 @@ fn feature_strings_stand_in_one_place() {
 #[test]
 fn floors_do_not_reach_upward() {
     for (folder, above) in [
-        ("engine/src", &["ocelli_datasets", "ocelli_pipeline", "ocelli_server", "tokio", "hyper"][..]),
-        ("datasets/src", &["ocelli_engine", "ocelli_pipeline", "ocelli_server", "tokio", "hyper"]),
-        ("pipeline/src", &["ocelli_server", "tokio", "hyper"]),
+        (
+            "engine/src",
+            &["ocelli_datasets", "ocelli_pipeline", "ocelli_server", "ocelli_bench", "tokio", "hyper"][..],
+        ),
+        ("benches/harness/src", &["ocelli_datasets", "ocelli_pipeline", "ocelli_server", "tokio", "hyper"]),
+        (
+            "datasets/src",
+            &["ocelli_engine", "ocelli_pipeline", "ocelli_server", "ocelli_bench", "tokio", "hyper"],
+        ),
+        ("pipeline/src", &["ocelli_server", "ocelli_bench", "tokio", "hyper"]),
+        ("server/src", &["ocelli_bench"]),
     ] {
         for word in above {
             assert_eq!(naming(&[folder], word), Vec::<String>::new(), "{folder} knows {word}");

@@ -111,7 +111,7 @@ fn settings_that_cannot_be_meant() {
     small_data(&sandbox);
     sandbox.write("unknown.toml", "epochs = 3\nlearning_rate = 0.1\n");
     sandbox.write("broken.toml", "epochs = = 3");
-    let table: [(&str, &[&str]); 17] = [
+    let table: [(&str, &[&str]); 24] = [
         ("train data --epochs 0", &["epochs", "1..="]),
         ("train data --batch 0", &["batch"]),
         ("train data --lr -1", &["lr"]),
@@ -129,6 +129,13 @@ fn settings_that_cannot_be_meant() {
         ("evaluate model.ocelli data --split half", &["half"]),
         ("predict a.png --json --csv", &["--json", "--csv"]),
         ("bench --model lenet", &["lenet", "keras-cnn-28"]),
+        ("bench kernels --isa sse9", &["sse9", "portable", "--isa"]),
+        ("bench kernels --filter conv3d", &["conv3d", "conv2d, depthwise"]),
+        ("bench kernels --threads 0", &["--threads 0"]),
+        ("bench kernels --seconds -1", &["seconds"]),
+        ("bench kernels --quick --seconds 1", &["--quick", "--seconds"]),
+        ("bench kernels --json --csv", &["--json", "--csv", "ocelli bench kernels --help"]),
+        ("bench --batch 2 kernels", &["kernels"]),
     ];
     for (line, words) in table {
         assert_refused(&sandbox.run(line), 2, words);

@@ -133,3 +133,55 @@ fn bench_gives_the_numbers_that_comparisons_read() {
         );
     }
 }
+
+#[test]
+fn bench_measures_kernels_against_the_machine() {
+    let sandbox = Sandbox::new();
+    let lines = sandbox.run("bench kernels --quick --filter gemm/64 --json").json_lines();
+    let (machine, rows) = lines.split_first().unwrap();
+    assert_eq!(
+        (&machine["type"], &machine["schema"], &machine["threads"]),
+        (&"machine".into(), &1.into(), &1.into())
+    );
+    assert_eq!((&machine["isa"], &machine["kernels"]), (&machine["chosen"], &rows.len().into()));
+    assert!(machine["available"].as_array().unwrap().contains(&machine["isa"]), "{machine}");
+    let levels = machine["levels"].as_array().unwrap();
+    assert_eq!(levels.last().unwrap()["level"], "DRAM");
+    assert!(levels.iter().all(|level| level["bytes_per_second"].as_f64().unwrap() > 0.0), "{machine}");
+    assert_eq!(machine["peaks"].as_array().unwrap().len(), machine["available"].as_array().unwrap().len());
+    let isa = machine["isa"].as_str().unwrap();
+    let ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    let own = |id: &str| format!("{id}/{isa}/t1");
+    assert_eq!(ids, [own("gemm/64x64x64"), own("gemm/64x64x64/with-pack")]);
+    for row in rows {
+        let number = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        assert_eq!((&row["type"], number("flops"), number("bytes")), (&"kernel".into(), 524_288.0, 49_152.0));
+        for name in
+            ["gflops", "gflops_p10", "gflops_p90", "peak_gflops", "fraction_of_peak", "roofline_gflops"]
+        {
+            assert!(number(name) > 0.0, "{name}: {row}");
+        }
+        assert!(number("error") < 1e-5 && number("fraction_of_roofline") > 0.0, "{row}");
+        let bounds = ["compute", "L1", "L2", "L3", "DRAM"];
+        assert!(bounds.contains(&row["bound"].as_str().unwrap()) && row.get("faster").is_some(), "{row}");
+    }
+}
+
+#[test]
+fn bench_prints_kernels_as_text_and_csv() {
+    let sandbox = Sandbox::new();
+    let line = "bench kernels --seconds 0 --filter softmax-ce/128 --isa portable --threads 2";
+    let run = sandbox.run(line);
+    assert!(run.stderr.contains("measuring 1 kernel"), "{run:#?}");
+    let text = run.ok();
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    for word in
+        ["machine ", "portable, register tiles of", "GB/s, 2 threads", "of peak", "\nsoftmax-ce/128x10 "]
+    {
+        assert!(text.contains(word), "`{word}` is not in {text}");
+    }
+    let csv = sandbox.ok(&format!("--quiet {line} --csv"));
+    let rows: Vec<_> = csv.lines().skip_while(|line| line.starts_with('#')).collect();
+    assert!(rows.len() == 2 && rows[0].starts_with("id,gflop_per_second,"), "{csv}");
+    assert!(rows[1].starts_with("softmax-ce/128x10/portable/t2,"), "{csv}");
+}

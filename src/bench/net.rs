@@ -1,4 +1,4 @@
-//! `ocelli bench`: median time of one whole training step or forward pass.
+//! `ocelli bench --model NAME`: median time of one whole training step or forward pass.
 
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,7 @@ const MAX_BATCH: usize = 4096;
 /// Learning rate of the timed steps: Adam's usual one.
 const LR: f32 = 1e-3;
 
-/// Time one network on random images
-///
-/// A training step is forward pass, loss, backward pass and Adam's update on a resident batch; an inference step is
-/// one forward pass.
+// No doc comment: clap would take it for the text of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Network with the size of its images, e.g. keras-cnn-28; an unknown name lists the known ones
@@ -47,7 +44,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|s| (0.0..=86_400.0).contains(s));
     seconds.ok_or_else(|| "write seconds from 0 to 86400".to_owned())
 }
@@ -114,7 +111,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         debug_build: cfg!(debug_assertions),
     };
     if record.debug_build {
-        out.warn("this is a debug build: its times mean nothing");
+        out.warn(super::DEBUG_BUILD);
     }
     if args.json {
         return out.json(&record);
