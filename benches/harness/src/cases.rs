@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
+use ocelli_engine::kernels::winograd;
 
 /// Shape of `y [rows, cols] = x [rows, depth] w [depth, cols]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,10 @@ pub enum Variant {
     Direct,
     /// [`Variant::Direct`] with the packing of weights in every call, as libraries without packed weights have to.
     WithPack,
+    /// Winograd's `F(2x2, 3x3)`. Operations are counted as those of the direct form, so that rates compare.
+    Winograd2,
+    /// Winograd's `F(4x4, 3x3)`, counted likewise.
+    Winograd4,
     /// The crate `matrixmultiply`.
     #[cfg(feature = "yardsticks")]
     MatrixMultiply,
@@ -197,6 +202,8 @@ impl Variant {
         match self {
             Variant::Direct => "direct",
             Variant::WithPack => "with-pack",
+            Variant::Winograd2 => "winograd2",
+            Variant::Winograd4 => "winograd4",
             #[cfg(feature = "yardsticks")]
             Variant::MatrixMultiply => "matrixmultiply",
             #[cfg(feature = "yardsticks")]
@@ -207,7 +214,7 @@ impl Variant {
     /// Whether it is somebody else's kernel, which chooses its instructions by itself.
     pub fn is_yardstick(self) -> bool {
         match self {
-            Variant::Direct | Variant::WithPack => false,
+            Variant::Direct | Variant::WithPack | Variant::Winograd2 | Variant::Winograd4 => false,
             #[cfg(feature = "yardsticks")]
             Variant::MatrixMultiply | Variant::GemmCrate => true,
         }
@@ -222,8 +229,11 @@ impl Case {
 
     /// The kernels of ours that could stand in for each other here: what a dispatcher chooses from.
     pub fn alternatives(&self) -> &'static [Variant] {
-        match self.variant {
-            Variant::WithPack => &[Variant::WithPack],
+        match (self.variant, self.op) {
+            (Variant::WithPack, _) => &[Variant::WithPack],
+            (_, Op::Conv2d(g)) if winograd::fits(&g) && g.cin >= 16 => {
+                &[Variant::Direct, Variant::Winograd2, Variant::Winograd4]
+            }
             _ => &[Variant::Direct],
         }
     }
@@ -309,6 +319,12 @@ impl Case {
 
     /// Products in the sum behind one output, which decides how much rounding is to be expected.
     pub(crate) fn terms(&self) -> usize {
+        // Transforms round as sixteen times the terms would: their errors are held below four times the direct form's.
+        let factor = if matches!(self.variant, Variant::Winograd2 | Variant::Winograd4) { 16 } else { 1 };
+        factor * self.direct_terms()
+    }
+
+    fn direct_terms(&self) -> usize {
         match (self.op, self.pass) {
             (Op::Gemm(p) | Op::Dense(p), Pass::Forward) => p.depth,
             (Op::Gemm(p) | Op::Dense(p), Pass::BackwardData) => p.cols,

@@ -3,7 +3,7 @@
 //! One function per family of kernels, which is all that knows their interfaces.
 
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
-use ocelli_engine::kernels::batchnorm::{self, BnCoef, BnSums};
+use ocelli_engine::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums};
 use ocelli_engine::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
 use ocelli_engine::kernels::depthwise::{self, DepthwiseArgs};
 use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
@@ -11,6 +11,7 @@ use ocelli_engine::kernels::pool::{self, PoolSaved};
 use ocelli_engine::kernels::reference;
 use ocelli_engine::kernels::softmax::{self, LossConfig};
 use ocelli_engine::kernels::update::{self, AdamArgs, AdamState};
+use ocelli_engine::kernels::winograd::{FilterGradient, Tile, Winograd};
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{Buffer, Isa};
 
@@ -76,8 +77,12 @@ fn draft(case: &Case, isa: Isa, limit: usize) -> Draft {
             (_, Pass::Forward | Pass::BackwardData) => product(isa, p, case, limit),
             _ => product_weights(isa, p, limit),
         },
-        Op::Conv2d(g) if case.pass == Pass::BackwardWeights => conv2d_weights(isa, g, limit),
-        Op::Conv2d(g) => conv2d_sweep(isa, g, case.pass, limit),
+        Op::Conv2d(g) => match (case.variant, case.pass) {
+            (Variant::Winograd2, pass) => conv2d_winograd(isa, g, (pass, Tile::Two), limit),
+            (Variant::Winograd4, pass) => conv2d_winograd(isa, g, (pass, Tile::Four), limit),
+            (_, Pass::BackwardWeights) => conv2d_weights(isa, g, limit),
+            (_, pass) => conv2d_sweep(isa, g, pass, limit),
+        },
         Op::Depthwise(g) => depthwise(isa, g, case.pass, limit),
         Op::MaxPool(g) => max_pool(isa, g, case.pass),
         Op::BatchNorm { images, side, channels } => {
@@ -222,6 +227,48 @@ fn conv2d_sweep(isa: Isa, g: Conv2dGeometry, pass: Pass, limit: usize) -> Draft 
     Draft { outputs: vec![unwritten(len)], expected: vec![expected], call: Box::new(call) }
 }
 
+/// The same through Winograd's transforms; weights are transformed beforehand, as they are packed.
+fn conv2d_winograd(isa: Isa, g: Conv2dGeometry, (pass, tile): (Pass, Tile), limit: usize) -> Draft {
+    let (x, w, dy) = (numbers(1, g.x_len()), numbers(2, g.w_len()), numbers(3, g.y_len()));
+    if pass == Pass::BackwardWeights {
+        let expected = expected_conv2d([&x, &dy], &g, pass, limit);
+        let gradient = FilterGradient::new(isa, &g, tile);
+        let (lines, chunk) = (gradient.line_count(1), gradient.chunk_lines());
+        let mut chunks = Buffer::zeros(lines.div_ceil(chunk) * gradient.chunk_len());
+        let mut sums = Buffer::zeros(gradient.sums_len());
+        let len = g.cin * g.cout;
+        let call = move |out: &mut [Buffer]| {
+            for (i, part) in chunks.chunks_exact_mut(gradient.chunk_len()).enumerate() {
+                gradient.transform(part, &x, &dy, i * chunk..lines.min((i + 1) * chunk));
+            }
+            sums.fill(0.0);
+            for (value, sums) in sums.chunks_exact_mut(len).enumerate() {
+                gradient.accumulate(sums, &chunks, value, 0..g.cin);
+            }
+            let mut taps = out[0].chunks_exact_mut(len);
+            let taps = std::array::from_fn(|_| taps.next().expect("a 3x3 filter has nine taps"));
+            gradient.finish(taps, &sums, 0, false);
+        };
+        return Draft { outputs: vec![unwritten(g.w_len())], expected: vec![expected], call: Box::new(call) };
+    }
+    let (winograd, source, len, operands) = match pass {
+        Pass::Forward => (Winograd::forward(isa, &g, tile), x.clone(), g.y_len(), [&x, &w]),
+        _ => (Winograd::backward_data(isa, &g, tile), dy.clone(), g.x_len(), [&w, &dy]),
+    };
+    let expected = expected_conv2d([operands[0], operands[1]], &g, pass, limit);
+    let mut packed = Buffer::zeros(winograd.packed_len());
+    for (i, panel) in packed.chunks_exact_mut(winograd.pack_len()).enumerate() {
+        winograd.pack(panel, &w, i);
+    }
+    let lines = winograd.lines();
+    let mut scratch = Buffer::zeros(winograd.scratch_len(lines));
+    let call = move |out: &mut [Buffer]| {
+        let args = SweepArgs { x: &source, packed: &packed, ..SweepArgs::default() };
+        winograd.run(&mut out[0], &mut scratch, args, 0..lines);
+    };
+    Draft { outputs: vec![unwritten(len)], expected: vec![expected], call: Box::new(call) }
+}
+
 /// `dw += ..` of one image.
 fn conv2d_weights(isa: Isa, g: Conv2dGeometry, limit: usize) -> Draft {
     let (x, dy) = (numbers(1, g.x_len()), numbers(3, g.y_len()));
@@ -239,13 +286,14 @@ fn depthwise(isa: Isa, g: Conv2dGeometry, pass: Pass, limit: usize) -> Draft {
             let expected = expected_conv2d([&x, &w], &g, pass, limit);
             let call = move |out: &mut [Buffer]| {
                 let args = DepthwiseArgs { w: &w, bias: None, act: None };
-                depthwise::forward(isa, &mut out[0], &x, args, &g);
+                depthwise::forward(isa, &mut out[0], &x, args, &g, 0..g.oh);
             };
             Draft { outputs: vec![unwritten(g.y_len())], expected: vec![expected], call: Box::new(call) }
         }
         Pass::BackwardData => {
             let expected = expected_conv2d([&w, &dy], &g, pass, limit);
-            let call = move |out: &mut [Buffer]| depthwise::backward_data(isa, &mut out[0], &dy, &w, &g);
+            let call =
+                move |out: &mut [Buffer]| depthwise::backward_data(isa, &mut out[0], &dy, &w, &g, 0..g.h);
             Draft { outputs: vec![unwritten(g.x_len())], expected: vec![expected], call: Box::new(call) }
         }
         _ => {
@@ -311,7 +359,9 @@ fn batch_norm(isa: Isa, (rows, c): (usize, usize), pass: Pass) -> Draft {
             let call = move |out: &mut [Buffer]| {
                 let (dbeta, dgamma) = out.split_at_mut(1);
                 let sums = BnSums { dbeta: &mut dbeta[0], dgamma: &mut dgamma[0] };
-                batchnorm::backward_sums(isa, sums, &x, &dy, &mean, &inverse);
+                let gate = BnGate { a: &inverse, b: &mean, act: None };
+                let saved = BnSaved { mean: &mean, inv_std: &inverse, gate };
+                batchnorm::backward_sums(isa, sums, &x, &dy, saved);
             };
             let expected = vec![Expected::All(dbeta), Expected::All(dgamma)];
             Draft { outputs: vec![unwritten(c), unwritten(c)], expected, call: Box::new(call) }
@@ -322,7 +372,8 @@ fn batch_norm(isa: Isa, (rows, c): (usize, usize), pass: Pass) -> Draft {
             let offset: Vec<f64> = (0..c).map(|i| -factor[i] * dbeta[i] / n - slope[i] * mean[i]).collect();
             let [a, b, c] = [&factor, &slope, &offset].map(|values| copy(values));
             let call = move |out: &mut [Buffer]| {
-                batchnorm::backward_dx(isa, &mut out[0], &x, &dy, BnCoef { a: &a, b: &b, c: &c });
+                let gate = BnGate { a: &a, b: &c, act: None };
+                batchnorm::backward_dx(isa, &mut out[0], &x, &dy, (BnCoef { a: &a, b: &b, c: &c }, gate));
             };
             Draft { outputs: vec![unwritten(len)], expected: vec![Expected::All(dx)], call: Box::new(call) }
         }

@@ -70,7 +70,13 @@ pub fn table() -> Vec<Case> {
     }
     for [side, cin, cout, kernel, stride, padding] in CONVS {
         let filters = Conv2d::new(cout, kernel);
-        add(&mut cases, Op::Conv2d(geometry(Shape::new(side, side, cin), filters, stride, padding)));
+        let op = Op::Conv2d(geometry(Shape::new(side, side, cin), filters, stride, padding));
+        for &variant in Case::new(op, Pass::Forward).alternatives() {
+            // Small tiles are for small maps.
+            if variant != Variant::Winograd2 || side <= 14 {
+                cases.extend(op.passes().iter().map(|&pass| Case { variant, ..Case::new(op, pass) }));
+            }
+        }
     }
     for [side, channels, kernel, stride] in DEPTHWISE {
         let filters = Conv2d { groups: channels as u32, ..Conv2d::new(channels, kernel) };

@@ -62,7 +62,7 @@ fn pieces_cover_their_slices_with_a_shorter_last_one() {
                     a.iter_mut().zip(b).for_each(|(a, b)| (*a, *b) = (*a + 1, i + 1));
                 });
                 assert_eq!(b, expected);
-                threads.pieces3(MUCH, [&mut a, &mut b, &mut c], len, |i, [a, b, c]| {
+                threads.pieces_each(MUCH, [&mut a, &mut b, &mut c], len, |i, [a, b, c]| {
                     a.iter_mut().for_each(|a| *a -= 1);
                     assert_eq!((a.len(), b.len()), (c.len(), c.len()));
                     c.fill(i + 1);
