@@ -85,13 +85,14 @@ fn exact(isa: Isa, case: &Case) {
     let expected = reference::conv2d(&widen(image), &widen(&w), Some(&widen(&bias)), &g);
     let mut y = Guarded::nan(g.y_len());
     let args = SweepArgs { x: image, packed: &packed, bias: Some(&bias), ..SweepArgs::default() };
-    forward.run(&mut y, &mut scratch, args, 0..g.oh);
+    let count = forward.output_rows();
+    forward.run(&mut y, &mut scratch, args, 0..count);
     assert_exact(&format!("forward {g:?}"), &y, &expected);
 
     // The same rows one at a time, with everything fused.
-    let row = g.ow * g.cout;
+    let row = g.y_len() / count;
     let mut rows = Guarded::nan(g.y_len());
-    for oh in 0..g.oh {
+    for oh in 0..count {
         let at = oh * row..(oh + 1) * row;
         let fused = SweepArgs { residual: Some(&residual[at.clone()]), clamp: Some((0.0, 60.0)), ..args };
         forward.run(&mut rows[at], &mut scratch, fused, oh..oh + 1);
@@ -107,7 +108,7 @@ fn exact(isa: Isa, case: &Case) {
     let expected = reference::conv2d_backward_data(&widen(&dy[..g.y_len()]), &widen(&w), &g);
     let mut dx = Guarded::nan(g.x_len());
     let args = SweepArgs { x: &dy[..g.y_len()], packed: &packed, ..SweepArgs::default() };
-    backward.run(&mut dx, &mut scratch, args, 0..g.h);
+    backward.run(&mut dx, &mut scratch, args, 0..backward.output_rows());
     assert_exact(&format!("backward data {g:?}"), &dx, &expected);
 
     let weights = WeightGradient::new(isa, &g);
@@ -132,19 +133,19 @@ for_each_isa! {
             let g = case.geometry();
             let (x, w, dy) = (normal(1, g.x_len()), normal(2, g.w_len()), normal(3, g.y_len()));
             let taps = g.kernel[0] * g.kernel[1];
-            let sweep = |sweep: Sweep, x: &[f32], len: usize, rows: usize| {
+            let sweep = |sweep: Sweep, x: &[f32], len: usize| {
                 let mut packed = Guarded::nan(sweep.packed_len());
                 sweep.pack(&mut packed, &w);
                 let (mut out, mut scratch) = (Guarded::nan(len), Guarded::nan(sweep.scratch_len()));
                 let args = SweepArgs { x, packed: &packed, ..SweepArgs::default() };
-                sweep.run(&mut out, &mut scratch, args, 0..rows);
+                sweep.run(&mut out, &mut scratch, args, 0..sweep.output_rows());
                 out
             };
-            let y = sweep(Sweep::forward(isa, &g), &x, g.y_len(), g.oh);
+            let y = sweep(Sweep::forward(isa, &g), &x, g.y_len());
             let expected = reference::conv2d(&widen(&x), &widen(&w), None, &g);
             let sizes = reference::conv2d(&magnitude(&x), &magnitude(&w), None, &g);
             assert_sums("forward", &y, &expected, (taps * g.cin / g.groups, &sizes));
-            let dx = sweep(Sweep::backward_data(isa, &g), &dy, g.x_len(), g.h);
+            let dx = sweep(Sweep::backward_data(isa, &g), &dy, g.x_len());
             let expected = reference::conv2d_backward_data(&widen(&dy), &widen(&w), &g);
             let sizes = reference::conv2d_backward_data(&magnitude(&dy), &magnitude(&w), &g);
             assert_sums("backward data", &dx, &expected, (taps * g.cout / g.groups, &sizes));
@@ -166,7 +167,8 @@ for_each_isa! {
         x[4] = f32::NAN;
         let mut y = Guarded::nan(g.y_len());
         let clamp = Some((0.0, f32::INFINITY));
-        forward.run(&mut y, &mut [], SweepArgs { x: &x, packed: &packed, clamp, ..SweepArgs::default() }, 0..g.oh);
+        let args = SweepArgs { x: &x, packed: &packed, clamp, ..SweepArgs::default() };
+        forward.run(&mut y, &mut [], args, 0..forward.output_rows());
         assert!(y[10..15].iter().all(|y| y.is_nan()), "the pixel that read a NaN is NaN");
         assert!(y[..10].iter().chain(&y[15..]).all(|y| *y >= 0.0), "the others are clamped");
     }
