@@ -45,7 +45,8 @@ fn crates_outside_of_the_engine_forbid_unsafe_code() {
 
 #[test]
 fn unsafe_code_stays_in_its_rooms() {
-    let rooms = ["engine/src/simd/", "engine/src/kernels/", "engine/src/buffer.rs"];
+    let rooms =
+        ["engine/src/simd/", "engine/src/kernels/", "engine/src/buffer.rs", "engine/src/parallel/pool.rs"];
     for file in naming(&["engine/src"], "unsafe ") {
         assert!(rooms.iter().any(|room| file.starts_with(room)), "{file} has unsafe code");
     }
@@ -54,10 +55,6 @@ fn unsafe_code_stays_in_its_rooms() {
 
 #[test]
 fn each_wrapped_dependency_is_named_in_one_file() {
-    assert_eq!(
-        naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "rayon::"),
-        ["engine/src/parallel.rs"]
-    );
     assert_eq!(
         naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "bincode::"),
         ["engine/src/model_file/codec.rs"]
@@ -74,6 +71,14 @@ fn the_program_does_not_carry_other_peoples_kernels() {
     let (_, program) = program.split_once("[dependencies]").expect("there are some");
     assert!(benches.contains("yardsticks") && !program.contains("yardsticks"));
     assert_eq!(naming(&["benches"], "matrixmultiply::"), ["benches/harness/src/yardsticks.rs"]);
+}
+
+#[test]
+fn the_engine_has_one_pool_of_threads() {
+    assert_eq!(naming(&["engine/src"], "thread::Builder"), ["engine/src/parallel/workers.rs"]);
+    for word in ["rayon", "thread::spawn"] {
+        assert_eq!(naming(&["engine/src"], word), Vec::<String>::new(), "{word}");
+    }
 }
 
 #[test]

@@ -22,7 +22,9 @@ const MAX_BATCH: usize = 4096;
 const LR: f32 = 1e-3;
 
 // No doc comment: clap would take it for the text of the command.
+// Flattened into the arguments of `bench`, whose group has the name already.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Network with the size of its images, e.g. keras-cnn-28; an unknown name lists the known ones
     #[arg(short, long, default_value = "keras-cnn-28", value_name = "NAME")]

@@ -78,7 +78,10 @@ impl Region {
                 return false;
             }
             match self.state.compare_exchange_weak(state, state + 1, Acquire, Acquire) {
-                Ok(_) => break *seen = number,
+                Ok(_) => {
+                    *seen = number;
+                    break;
+                }
                 Err(now) => state = now,
             }
         }
@@ -115,7 +118,7 @@ struct Closing<'a>(&'a Region);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.state.fetch_and(!OPEN, Relaxed);
+        self.0.state.fetch_and(!OPEN, SeqCst);
         let is_empty = || self.0.state.load(SeqCst) & INSIDE == 0;
         self.0.left.wait(is_empty);
         self.0.busy.store(false, Release);
