@@ -58,6 +58,8 @@ pub(crate) struct Loop {
     pub(crate) loads: usize,
     /// Vector and mask instructions that touch the stack: spilled vectors, broadcasts of spilled floats.
     pub(crate) spills: Vec<String>,
+    /// How many of these store: the others read what stays the same from round to round.
+    pub(crate) spill_stores: usize,
     /// Instructions on general registers that touch the stack: spilled pointers and counters.
     pub(crate) reloads: Vec<String>,
     /// Bytes of the widest vector.
@@ -86,7 +88,10 @@ impl Loop {
         let base = instruction.memory_base();
         let stack = base == Register::RSP || (base == Register::RBP && frame);
         match memory {
-            Some(_) if stack && vector => self.spills.push(text(instruction)),
+            Some(operand) if stack && vector => {
+                self.spills.push(text(instruction));
+                self.spill_stores += usize::from(operand == 0);
+            }
             Some(_) if stack => self.reloads.push(text(instruction)),
             Some(operand) if vector && operand > 0 => self.loads += 1,
             _ => {}
