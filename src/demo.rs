@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ocelli_pipeline::{Data, Origins, Recipe, TrainOptions};
+use ocelli_pipeline::{Compute, Data, Origins, Recipe, TrainOptions};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Threads, 0 for all cores
     #[arg(short, long, value_name = "N")]
     threads: Option<u32>,
+    /// Only direct convolutions: no Winograd transforms, whose rounding errors are about twice as large
+    #[arg(long)]
+    exact: bool,
     /// Folder that receives the run folder
     #[arg(short, long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
@@ -30,7 +33,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let (mut recipe, mut origins) = (Recipe::default(), Origins::new());
-    train::Settings::with_threads(args.threads).apply(args.epochs, &mut recipe, &mut origins);
+    train::Settings::with_compute(args.threads, args.exact).apply(args.epochs, &mut recipe, &mut origins);
     recipe.validate()?;
     let name = Some("demo".to_owned());
     let options = TrainOptions { data: Data::Bundled, recipe, origins, runs_dir: args.out, name };
@@ -38,5 +41,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let outcome = train::train(&options, &interrupt, false, out)?;
     train::finish(&outcome, false, out)?;
     out.flush()?;
-    if args.no_serve { Ok(()) } else { serve::demo(&outcome.best, &interrupt, out) }
+    if args.no_serve {
+        return Ok(());
+    }
+    let compute = Compute { exact: args.exact, ..Compute::default() };
+    serve::demo(&outcome.best, compute, &interrupt, out)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
-use ocelli_engine::{Exec, Isa};
-use ocelli_pipeline::{Data, EvaluateOptions, PipelineError, evaluate, shipped_model};
+use ocelli_engine::Isa;
+use ocelli_pipeline::{Compute, Data, EvaluateOptions, PipelineError, evaluate, shipped_model};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
@@ -235,8 +235,8 @@ fn built_in_model() -> Check {
 fn measure() -> Result<(f32, Option<f32>), PipelineError> {
     let model = shipped_model()?;
     let stated = model.meta.metrics.as_ref().filter(|metrics| metrics.split == "test").map(|m| m.accuracy);
-    let threads = Exec::new(0)?.threads;
-    let options = EvaluateOptions { data: Data::Bundled, split: None, threads, max_bad: 0.0 };
+    let options =
+        EvaluateOptions { data: Data::Bundled, split: None, compute: Compute::default(), max_bad: 0.0 };
     let evaluation = evaluate(&model, &options, &AtomicBool::new(false), &mut |_| {})?;
     Ok((evaluation.accuracy, stated))
 }

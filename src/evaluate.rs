@@ -10,7 +10,7 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{paths, report};
+use crate::{compute, paths, report};
 
 /// Measure a model on labelled images
 ///
@@ -37,9 +37,8 @@ pub(crate) struct Args {
     /// Part of the images that may be unreadable
     #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part)]
     max_bad: f32,
-    /// Threads, 0 for all cores
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    compute: compute::Settings,
 }
 
 fn parse_part(text: &str) -> Result<f32, String> {
@@ -82,7 +81,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
 fn measure(args: &Args, out: &mut Output) -> Result<Evaluation, Failure> {
     let model = open_model(&args.model)?;
     let data = paths::data(args.data.clone());
-    let options = EvaluateOptions { data, split: args.split, threads: args.threads, max_bad: args.max_bad };
+    let (compute, max_bad) = (args.compute.into(), args.max_bad);
+    let options = EvaluateOptions { data, split: args.split, compute, max_bad };
     let interrupt = Interrupt::listen()?;
     // Its events are those of training; the one object that `--json` prints says the same.
     let mut progress = Progress::new(out, false);

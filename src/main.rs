@@ -4,6 +4,7 @@
 mod bench;
 mod cli;
 mod completions;
+mod compute;
 mod demo;
 mod doctor;
 mod dry_run;

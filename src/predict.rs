@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Message};
 use crate::output::{Output, Style, printable, talk};
-use crate::{paths, serve};
+use crate::{compute, paths, serve};
 
 /// Images decoded at a time, then computed as one batch.
 const CHUNK: usize = 64;
@@ -41,9 +41,8 @@ pub(crate) struct Args {
     /// Comma-separated values with a header
     #[arg(long)]
     csv: bool,
-    /// Threads, 0 for all cores
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    compute: compute::Settings,
 }
 
 fn parse_top_k(text: &str) -> Result<usize, String> {
@@ -91,7 +90,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
         (_, true) => Format::Csv,
         _ => Format::Text,
     };
-    let mut predictor = serve::open(model.as_deref(), args.threads)?;
+    let mut predictor = serve::open(model.as_deref(), args.compute.into())?;
     let top_k = args.top_k.min(predictor.meta().classes.len());
     let mut job = Job { format, top_k, failed: 0, out };
     if format == Format::Csv {

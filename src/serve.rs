@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocelli_pipeline::Predictor;
+use ocelli_pipeline::{Compute, Predictor};
 use ocelli_server::{Config, State};
 use tokio::net::TcpListener;
 
+use crate::compute;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style, printable};
@@ -28,13 +29,12 @@ pub(crate) struct Args {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
-    /// Threads that compute, 0 for all cores
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    compute: compute::Settings,
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let predictor = open(args.model.as_deref(), args.threads)?;
+    let predictor = open(args.model.as_deref(), args.compute.into())?;
     let interrupt = Interrupt::listen()?;
     let bind = async || {
         TcpListener::bind(args.addr).await.map_err(|error| {
@@ -54,8 +54,13 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
 }
 
 /// Serves what the demo has trained, on the first free port from 8080 on.
-pub(crate) fn demo(model: &Path, interrupt: &Interrupt, out: &mut Output) -> Result<(), Failure> {
-    let predictor = open(Some(model), 0)?;
+pub(crate) fn demo(
+    model: &Path,
+    compute: Compute,
+    interrupt: &Interrupt,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let predictor = open(Some(model), compute)?;
     let taken = out.talk_paint;
     let bind = async || {
         for port in DEMO_ADDR.port()..=DEMO_ADDR.port() + DEMO_PORTS {
@@ -80,10 +85,10 @@ const SERVE_HINT: &str =
     "the model is trained: `ocelli serve RUN_FOLDER --addr 127.0.0.1:0` serves it on any free port";
 
 /// The model at a path, or the one in this program.
-pub(crate) fn open(model: Option<&Path>, threads: usize) -> Result<Predictor, Failure> {
+pub(crate) fn open(model: Option<&Path>, compute: Compute) -> Result<Predictor, Failure> {
     Ok(match model {
-        Some(path) => Predictor::open(path, threads)?,
-        None => Predictor::shipped(threads)?,
+        Some(path) => Predictor::open(path, compute)?,
+        None => Predictor::shipped(compute)?,
     })
 }
 

@@ -130,6 +130,9 @@ pub(crate) struct Settings {
     /// Threads, 0 for all cores; changes the time, not the result
     #[arg(short, long, value_name = "N")]
     threads: Option<u32>,
+    /// Only direct convolutions: no Winograd transforms, whose rounding errors are about twice as large
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    exact: Option<bool>,
     /// Part of the images that may be unreadable
     #[arg(long, value_name = "PART")]
     max_bad: Option<f32>,
@@ -198,9 +201,9 @@ impl Args {
 }
 
 impl Settings {
-    /// Nothing but a number of threads.
-    pub(crate) fn with_threads(threads: Option<u32>) -> Self {
-        Settings { threads, ..Settings::default() }
+    /// Nothing but how to compute.
+    pub(crate) fn with_compute(threads: Option<u32>, exact: bool) -> Self {
+        Settings { threads, exact: exact.then_some(true), ..Settings::default() }
     }
 
     /// Lays what was given over a recipe, and notes where it came from.
@@ -237,6 +240,7 @@ impl Settings {
             test_split,
             seed,
             threads,
+            exact,
             max_bad,
             normalize
         );

@@ -11,7 +11,10 @@ fn help_and_version_go_to_standard_output() {
     let help = sandbox.ok("--help");
     for command in ["train", "evaluate", "predict", "serve", "bench", "demo", "doctor", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
-        assert!(sandbox.ok(&format!("{command} --help")).contains("Usage: ocelli"));
+        let own = sandbox.ok(&format!("{command} --help"));
+        assert!(own.contains("Usage: ocelli"), "{command}: {own}");
+        let computes = !["doctor", "completions"].contains(&command);
+        assert_eq!(own.contains("--exact"), computes, "{command}: {own}");
     }
     assert_eq!(sandbox.ok("--version").trim(), format!("ocelli {}", env!("CARGO_PKG_VERSION")));
     let run = sandbox.run("");
@@ -120,9 +123,9 @@ fn a_dry_run_writes_nothing() {
 #[test]
 fn bench_gives_the_numbers_that_comparisons_read() {
     let sandbox = Sandbox::new();
-    for mode in ["train", "infer"] {
-        let line =
-            format!("bench --model keras-cnn-28 --mode {mode} --batch 2 --threads 1 --seconds 0.05 --json");
+    let bench = "bench --model keras-cnn-28 --batch 2 --threads 1 --seconds 0.05 --json";
+    for (mode, exact) in [("train", false), ("infer", true)] {
+        let line = format!("{bench} --mode {mode}{}", if exact { " --exact" } else { "" });
         let record = &sandbox.run(&line).json_lines()[0];
         let number = |name: &str| record[name].as_f64().unwrap();
         assert!(0.0 < number("p10_ms") && number("p10_ms") <= number("median_ms"), "{record}");
@@ -131,6 +134,7 @@ fn bench_gives_the_numbers_that_comparisons_read() {
             (&record["mode"], &record["threads"], &record["batch"]),
             (&mode.into(), &1.into(), &2.into())
         );
+        assert_eq!(record["exact"], exact);
     }
 }
 

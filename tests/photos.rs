@@ -91,6 +91,35 @@ fn predict_agrees_with_evaluate_image_by_image() {
 }
 
 #[test]
+fn exact_evaluation_gives_the_same_labels() {
+    let ((_, default), (_, exact)) = (evaluated(""), evaluated("--exact"));
+    assert_eq!(default.len(), exact.len());
+    assert_ne!(default, exact, "no convolution was transformed");
+    for (a, b) in default.iter().zip(&exact) {
+        assert_eq!((&a.0, &a.1), (&b.0, &b.1));
+        assert!((a.2 - b.2).abs() < 1e-4, "{a:?} and {b:?}");
+    }
+}
+
+#[test]
+fn exact_training_is_written_down() {
+    let data = TRAINED.data.display();
+    let sandbox = Sandbox::new();
+    sandbox.write("exact.toml", "exact = true\n");
+    for (options, expected) in [
+        ("", "exact = false # default"),
+        ("--exact", "exact = true # command line"),
+        ("--config exact.toml", "exact = true # exact.toml"),
+        ("--config exact.toml --exact=false", "exact = false # command line"),
+    ] {
+        let recipe = sandbox.ok(&format!("train {data} --dry-run {options}"));
+        let line = recipe.lines().find(|line| line.starts_with("exact ")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(words.join(" ").starts_with(expected), "{options}: {line}");
+    }
+}
+
+#[test]
 fn the_form_of_a_file_does_not_change_its_label() {
     let sandbox = Sandbox::new();
     let mut rng = Rng(99);

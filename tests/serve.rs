@@ -76,6 +76,7 @@ fn http_and_command_line_give_the_same_answer() {
 
     let status = request(&server.addr, "GET /status", "", b"");
     assert_eq!((status.status, &status.json()["model"]["classes"]), (200, &serde_json::json!(CLASSES)));
+    assert_eq!(status.json()["model"]["exact"], false);
     assert_eq!(server.stop("TERM"), Some(0));
 }
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::ModelFile;
-use ocelli_engine::{Exec, Inference, softmax};
+use ocelli_engine::{Inference, softmax};
 
+use crate::compute::Compute;
 use crate::data::{self, Data};
 use crate::error::PipelineError;
 use crate::event::Event;
@@ -27,8 +28,8 @@ pub struct EvaluateOptions {
     /// Which of them. `None` takes the test split (or val, where the layout declares no test) of data that declares
     /// splits and of the data set that the model was trained on, and all images of anything else.
     pub split: Option<Split>,
-    /// Threads; 0 for all cores.
-    pub threads: usize,
+    /// How to compute.
+    pub compute: Compute,
     /// Part of the images that may be unreadable.
     pub max_bad: f32,
 }
@@ -48,7 +49,7 @@ pub fn evaluate(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Evaluation, PipelineError> {
-    let exec = Exec::new(options.threads)?;
+    let exec = options.compute.exec()?;
     let source = options.data.open_any()?;
     let mut notes = source.notes().to_vec();
     let classes = &file.meta.classes;

@@ -13,12 +13,13 @@
 //! the same functions, and the engine gives an image the same logits in any batch: `evaluate` and `predict` agree image by
 //! image.
 //!
-//! Results depend on recipe, seed, data and instruction set, never on threads or time. Progress is told through
+//! Results depend on recipe, seed, data, instruction set and [`Compute::exact`], never on threads or time. Progress is told through
 //! [`Event`]s, to a closure and to the run's `events.jsonl`; nothing here prints.
 #![forbid(unsafe_code)]
 
 mod card;
 mod charts;
+mod compute;
 mod csv;
 mod data;
 mod error;
@@ -37,6 +38,7 @@ mod svg;
 mod tests;
 mod train;
 
+pub use compute::Compute;
 pub use data::Data;
 pub use error::PipelineError;
 pub use evaluate::{EvaluateOptions, evaluate};

@@ -7,6 +7,7 @@ use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{Exec, Inference, softmax};
 use serde::{Deserialize, Serialize};
 
+use crate::compute::Compute;
 use crate::data;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
@@ -73,7 +74,8 @@ impl Decoder {
     }
 }
 
-/// A model ready to answer. An image gets the same bits alone or in any batch.
+/// A model ready to answer. With one [`Compute::exact`], an image gets the same bits alone, in any batch and on any
+/// number of threads.
 pub struct Predictor {
     inference: Inference,
     decoder: Decoder,
@@ -88,20 +90,20 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Opens a model file, or the best weights of a run folder, for `threads` threads (0 for all cores).
+    /// Opens a model file, or the best weights of a run folder.
     ///
     /// # Errors
     /// Those of [`open_model`] and [`Predictor::from_model_file`].
-    pub fn open(path: &Path, threads: usize) -> Result<Self, PipelineError> {
-        Predictor::from_model_file(open_model(path)?, threads)
+    pub fn open(path: &Path, compute: Compute) -> Result<Self, PipelineError> {
+        Predictor::from_model_file(open_model(path)?, compute)
     }
 
     /// The model that ships with the program.
     ///
     /// # Errors
     /// [`PipelineError::NoShippedModel`] in a build without one.
-    pub fn shipped(threads: usize) -> Result<Self, PipelineError> {
-        Predictor::from_model_file(shipped_model()?, threads)
+    pub fn shipped(compute: Compute) -> Result<Self, PipelineError> {
+        Predictor::from_model_file(shipped_model()?, compute)
     }
 
     /// A predictor from a model in memory.
@@ -109,8 +111,8 @@ impl Predictor {
     /// # Errors
     /// [`PipelineError::Engine`] for a network or a number of threads that the engine refuses,
     /// [`PipelineError::Dataset`] for preprocessing that makes no sense.
-    pub fn from_model_file(file: ModelFile, threads: usize) -> Result<Self, PipelineError> {
-        let exec = Exec::new(threads)?;
+    pub fn from_model_file(file: ModelFile, compute: Compute) -> Result<Self, PipelineError> {
+        let exec = compute.exec()?;
         let decoder = Decoder::new(&file.meta);
         decoder.preprocessing.validate()?;
         let batch = batch_for(decoder.preprocessing.len());
@@ -183,7 +185,7 @@ impl Predictor {
         &self.version
     }
 
-    /// Where it runs: instruction set and threads.
+    /// Where and how it runs.
     pub fn exec(&self) -> Exec {
         self.exec
     }

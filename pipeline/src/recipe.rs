@@ -8,6 +8,7 @@ use ocelli_datasets::{AugmentLevel, Fit, MAX_INPUT_SIDE, SplitFractions};
 use ocelli_engine::zoo;
 use serde::{Deserialize, Serialize};
 
+use crate::compute::Compute;
 use crate::error::PipelineError;
 
 /// Longest run, in epochs: the history of every epoch stays in memory and in each checkpoint.
@@ -152,6 +153,8 @@ pub struct Recipe {
     pub seed: u64,
     /// Threads; 0 for all cores. Changes the time, not the result.
     pub threads: u32,
+    /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
+    pub exact: bool,
     /// Part of the images that may be unreadable.
     pub max_bad: f32,
     /// What is done to the pixel values.
@@ -184,6 +187,7 @@ impl Default for Recipe {
             test_split: test,
             seed: 42,
             threads: 0,
+            exact: false,
             max_bad: 0.05,
             normalize: Normalize::Dataset,
         }
@@ -191,7 +195,7 @@ impl Default for Recipe {
 }
 
 /// The settings in the order of a recipe file, with what each means.
-const FIELDS: [(&str, &str); 24] = [
+const FIELDS: [(&str, &str); 25] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -214,6 +218,7 @@ const FIELDS: [(&str, &str); 24] = [
     ("test_split", "part for the test"),
     ("seed", ""),
     ("threads", "0 for all cores"),
+    ("exact", "only direct convolutions, without Winograd's transforms"),
     ("max_bad", "part of the images that may be unreadable"),
     ("normalize", "dataset or none"),
 ];
@@ -342,6 +347,11 @@ impl Recipe {
             writeln!(text, "{setting:<28} # {note}").expect("writing to a string cannot fail");
         }
         text
+    }
+
+    /// How the run computes.
+    pub(crate) fn compute(&self) -> Compute {
+        Compute { threads: self.threads as usize, exact: self.exact }
     }
 
     /// Fractions of the split.

@@ -203,7 +203,7 @@ fn a_run_leaves_every_file_and_learns() {
     let resolved = Recipe::from_toml(&written).unwrap();
     assert_eq!((resolved.size, resolved.channels, resolved.epochs), (Some((12, 12)), Some(1), 9));
     let card = fs::read_to_string(run.join("README.md")).unwrap();
-    let version = Predictor::open(run, 1).unwrap().version().to_owned();
+    let version = Predictor::open(run, Compute::on(1)).unwrap().version().to_owned();
     assert!(card.contains(&version) && card.contains("**test accuracy"), "{card}");
 }
 
@@ -322,14 +322,14 @@ fn evaluation_and_prediction_agree_image_by_image() {
     let file = open_model(&outcome.run_dir).unwrap();
 
     // The model's own data set: the very test split of training, whatever the number of threads.
-    let own = EvaluateOptions { data: data.clone(), split: None, threads: 2, max_bad: 0.05 };
+    let own = EvaluateOptions { data: data.clone(), split: None, compute: Compute::on(2), max_bad: 0.05 };
     let again = evaluate(&file, &own, &NEVER, &mut |_| {}).unwrap();
     assert_eq!(again.split, "test");
     assert_eq!((&again.predictions, &again.confusion), (&trained.predictions, &trained.confusion));
     assert!(again.images < 60);
 
     let Data::Path(root) = &data else { unreachable!() };
-    let mut predictor = Predictor::open(&outcome.run_dir, 1).unwrap();
+    let mut predictor = Predictor::open(&outcome.run_dir, Compute::on(1)).unwrap();
     let mut prepared = Vec::new();
     for row in &again.predictions {
         let bytes = fs::read(root.join(&row.name)).unwrap();
@@ -351,6 +351,59 @@ fn evaluation_and_prediction_agree_image_by_image() {
 }
 
 #[test]
+fn exact_runs_differ_in_bits_and_hardly_in_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = idx_data(dir.path());
+    // A step or two: what rounding does to a long run says nothing about one convolution.
+    let short = Recipe { epochs: 1, batch: 64, ..recipe() };
+    let run = |exact| train_quietly(&options(&dir, data.clone(), Recipe { exact, ..short.clone() }));
+    let (default, exact) = (run(false), run(true));
+    let params = |outcome: &Outcome| open_model(&outcome.run_dir).unwrap().model.params().to_vec();
+    let (a, b) = (params(&default), params(&exact));
+    assert_ne!(a, b, "keras-cnn's second convolution has 32 and 64 channels: it is transformed by default");
+    // Adam divides a gradient by its own size, so a weight whose gradient is all rounding may take another step.
+    let mean = a.iter().zip(&b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / a.len() as f64;
+    assert!(mean < 1e-5, "{mean:e}");
+    let text = fs::read_to_string(exact.run_dir.join("recipe.toml")).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("exact = true ")), "{text}");
+
+    // Resume keeps it: two epochs in two goes are the bits of two at once.
+    let stop = AtomicBool::new(false);
+    let two = Recipe { epochs: 2, exact: true, ..short };
+    let whole = train_quietly(&options(&dir, data.clone(), two.clone()));
+    let stopped = train(&options(&dir, data.clone(), two), &stop, &mut |event| {
+        if matches!(event, Event::Step { epoch: 2, .. }) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+    .unwrap();
+    assert!(stopped.interrupted);
+    resume(&stopped.run_dir, None, &NEVER, &mut |_| {}).unwrap();
+    assert_eq!(essence(&stopped.run_dir), essence(&whole.run_dir));
+}
+
+#[test]
+fn exact_evaluation_says_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = idx_data(dir.path());
+    // At 12x12 the second convolution has 3x3 outputs, too few for the transforms to pay in inference.
+    let large = Recipe { size: Some((28, 28)), ..recipe() };
+    let file = open_model(&train_quietly(&options(&dir, data.clone(), large)).run_dir).unwrap();
+    let run = |exact| {
+        let compute = Compute { exact, ..Compute::on(1) };
+        let options = EvaluateOptions { data: data.clone(), split: None, compute, max_bad: 0.0 };
+        evaluate(&file, &options, &NEVER, &mut |_| {}).unwrap().predictions
+    };
+    let (default, exact) = (run(false), run(true));
+    assert_eq!(default.len(), 31);
+    assert_ne!(default, exact, "no convolution was transformed");
+    for (a, b) in default.iter().zip(&exact) {
+        assert_eq!((&a.name, &a.predicted), (&b.name, &b.predicted));
+        assert!((a.probability - b.probability).abs() < 1e-4, "{a:?} and {b:?}");
+    }
+}
+
+#[test]
 fn classes_are_matched_by_name_and_leftovers_are_noted() {
     let dir = tempfile::tempdir().unwrap();
     let classes = [("a", 0), ("b", 1), ("c", 2)];
@@ -363,7 +416,12 @@ fn classes_are_matched_by_name_and_leftovers_are_noted() {
         let Data::Path(path) = data else { unreachable!() };
         let renamed = path.with_file_name(name);
         fs::rename(path, &renamed).unwrap();
-        let options = EvaluateOptions { data: Data::Path(renamed), split: None, threads: 1, max_bad: 0.05 };
+        let options = EvaluateOptions {
+            data: Data::Path(renamed),
+            split: None,
+            compute: Compute::on(1),
+            max_bad: 0.05,
+        };
         evaluate(&file, &options, &NEVER, &mut |_| {})
     };
     // A folder scan would give "c" the index 1 and "zebra" the index 2.
@@ -434,7 +492,8 @@ fn changed_data_is_not_resumed() {
     assert!(error.contains("photos has changed"), "{error}");
     // Evaluation goes on, with the split that old files had.
     let file = open_model(&outcome.run_dir).unwrap();
-    let options = EvaluateOptions { data: Data::Path(root), split: None, threads: 1, max_bad: 0.05 };
+    let options =
+        EvaluateOptions { data: Data::Path(root), split: None, compute: Compute::on(1), max_bad: 0.05 };
     let e = evaluate(&file, &options, &NEVER, &mut |_| {}).unwrap();
     assert_eq!(e.split, "test");
     assert!(e.notes.iter().any(|note| note.contains("changed since training")), "{:?}", e.notes);

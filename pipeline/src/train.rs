@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Provenance};
-use ocelli_engine::{AdamConfig, Exec, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
+use ocelli_engine::{AdamConfig, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
 
 use crate::data::{self, Data, Loaded};
 use crate::error::PipelineError;
@@ -64,7 +64,7 @@ pub fn train(
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, PipelineError> {
     options.recipe.validate()?;
-    let exec = Exec::new(options.recipe.threads as usize)?;
+    let exec = options.recipe.compute().exec()?;
     let mut reporter = Reporter::new(observe);
     let (mut recipe, mut origins) = (options.recipe.clone(), options.origins.clone());
     let source = options.data.open()?;
@@ -177,7 +177,7 @@ pub fn resume(
         return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
     }
 
-    let exec = Exec::new(recipe.threads as usize)?;
+    let exec = recipe.compute().exec()?;
     let source = dataset.data().open()?;
     let mut loaded =
         data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event))?;

@@ -42,6 +42,8 @@ pub(crate) struct ModelInfo {
     pub(crate) input: Input,
     pub(crate) isa: &'static str,
     pub(crate) threads: usize,
+    /// Only direct convolutions.
+    pub(crate) exact: bool,
 }
 
 impl ModelInfo {
@@ -55,6 +57,7 @@ impl ModelInfo {
             input: Input { width: input.width, height: input.height, channels: input.channels },
             isa: predictor.exec().isa.name(),
             threads: predictor.exec().threads,
+            exact: predictor.exec().exact,
         }
     }
 }

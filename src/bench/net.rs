@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Optimizer, TrainConfig, Trainer, zoo};
+use ocelli_pipeline::Compute;
 use serde::Serialize;
 
+use crate::compute;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -35,9 +37,8 @@ pub(crate) struct Args {
     /// Images in a step; the network's usual number if left out
     #[arg(short, long, value_name = "N")]
     batch: Option<usize>,
-    /// Threads, 0 for all cores
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    compute: compute::Settings,
     /// About how long to measure
     #[arg(short, long, default_value_t = 3.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -71,6 +72,7 @@ struct Record {
     batch: usize,
     threads: usize,
     isa: &'static str,
+    exact: bool,
     parameters: usize,
     steps: usize,
     median_ms: f64,
@@ -81,7 +83,8 @@ struct Record {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let exec = Exec::new(args.threads)?;
+    let Compute { threads, exact } = args.compute.into();
+    let exec = Exec::new(threads)?.exact(exact);
     let (graph, usual) = zoo::bench_net(&args.model)
         .map_err(|error| Failure::usage(error.to_string(), "`ocelli bench --help` lists what it takes"))?;
     let batch = args.batch.unwrap_or(usual);
@@ -104,6 +107,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         batch,
         threads: exec.threads,
         isa: exec.isa.name(),
+        exact,
         parameters,
         steps: times.len(),
         median_ms: 1e3 * at(0.5),

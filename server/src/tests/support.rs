@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ocelli_pipeline::{
-    Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, open_model, train,
+    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, open_model, train,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -54,7 +54,7 @@ pub(super) fn predictor() -> Predictor {
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")
     });
-    Predictor::from_model_file(model.clone(), 1).expect("a predictor")
+    Predictor::from_model_file(model.clone(), Compute::on(1)).expect("a predictor")
 }
 
 /// What the model says about an image without any service around it.

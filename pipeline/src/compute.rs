@@ -1,0 +1,28 @@
+//! How evaluation and prediction compute.
+
+use ocelli_engine::Exec;
+
+use crate::error::PipelineError;
+
+/// How to compute; the instruction set is the machine's best one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compute {
+    /// Threads; 0 for all cores. Changes the time, not the result.
+    pub threads: usize,
+    /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
+    pub exact: bool,
+}
+
+impl Compute {
+    /// The defaults on `threads` threads; 0 for all cores.
+    pub fn on(threads: usize) -> Self {
+        Compute { threads, ..Compute::default() }
+    }
+
+    /// # Errors
+    /// [`PipelineError::Engine`] for a number of threads that the engine refuses, or a forced instruction set that is
+    /// not there.
+    pub(crate) fn exec(self) -> Result<Exec, PipelineError> {
+        Ok(Exec::new(self.threads)?.exact(self.exact))
+    }
+}
