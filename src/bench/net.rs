@@ -23,7 +23,8 @@ const LR: f32 = 1e-3;
 
 // No doc comment: clap would take it for the text of the command.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+#[group(skip)]
+pub(super) struct Args {
     /// Network with the size of its images, e.g. keras-cnn-28; an unknown name lists the known ones
     #[arg(short, long, default_value = "keras-cnn-28", value_name = "NAME")]
     model: String,
@@ -78,7 +79,7 @@ struct Record {
     debug_build: bool,
 }
 
-pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let exec = Exec::new(args.threads)?;
     let (graph, usual) = zoo::bench_net(&args.model)
         .map_err(|error| Failure::usage(error.to_string(), "`ocelli bench --help` lists what it takes"))?;
