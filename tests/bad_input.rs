@@ -132,7 +132,7 @@ fn settings_that_cannot_be_meant() {
         ("bench kernels --isa sse9", &["sse9", "portable", "--isa"]),
         ("bench kernels --filter conv3d", &["conv3d", "conv2d, depthwise"]),
         ("bench kernels --threads 0", &["--threads 0"]),
-        ("bench kernels --seconds -1", &["seconds"]),
+        ("bench kernels --seconds=-1", &["--seconds", "0 to 86400"]),
         ("bench kernels --quick --seconds 1", &["--quick", "--seconds"]),
         ("bench kernels --json --csv", &["--json", "--csv", "ocelli bench kernels --help"]),
         ("bench --batch 2 kernels", &["kernels"]),

@@ -8,6 +8,7 @@ use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
+use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::gemm::{self, GemmShape};
 use crate::kernels::winograd::SharedTiles;
 use crate::layers::activation::ActivationLayer;
@@ -337,10 +338,10 @@ impl<'a> Builder<'a> {
         let choice = Choice::new(&geometry, self.mode, &self.exec);
         let mut method = choice.forward(isa, &geometry);
         if let (Method::Winograd(winograd, shared), Mode::Infer) = (&mut method, self.mode) {
-            *shared = SharedTiles::new(winograd).map(|tiles| Shared {
-                pixels: self.arena.add(0, tiles.pixels_len(), time),
-                products: self.arena.add(0, tiles.products_len(), time),
-                tiles,
+            *shared = SharedTiles::new(winograd).map(|tiles| {
+                let pixels = self.arena.add(0, tiles.pixels_len(), time);
+                let products = self.arena.add(0, tiles.products_len(), time);
+                Box::new(Shared { pixels, products, tiles })
             });
         }
         let bias = if filters.has_bias() { geometry.cout } else { 0 };
@@ -378,12 +379,13 @@ impl<'a> Builder<'a> {
     ) -> Gradient {
         let bias = if filters.b.is_some() { geometry.cout } else { 0 };
         let method = match choice.filter_gradient(self.exec.isa, geometry) {
-            Ok(gradient) => {
+            Some(gradient) => {
                 let chunks = self.arena.add(0, gradient.block_chunks() * gradient.chunk_len(), now);
                 let sums = self.arena.add(0, gradient.sums_len(), now);
                 FilterMethod::Winograd(gradient, chunks, sums)
             }
-            Err(direct) => {
+            None => {
+                let direct = WeightGradient::new(self.exec.isa, geometry);
                 self.scratch = self.scratch.max(direct.scratch_len());
                 FilterMethod::Direct(direct)
             }

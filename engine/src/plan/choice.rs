@@ -3,7 +3,7 @@
 
 use super::Mode;
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::conv2d::{Sweep, WeightGradient};
+use crate::kernels::conv2d::Sweep;
 use crate::kernels::winograd::{FilterGradient, Tile, Winograd, fits};
 use crate::layers::conv2d::Method;
 use crate::parallel::Exec;
@@ -33,28 +33,21 @@ impl Choice {
 
     pub(super) fn forward(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
         match self.forward {
-            Some(tile) => Method::Winograd(Winograd::forward(isa, g, tile), None),
+            Some(tile) => Method::Winograd(Box::new(Winograd::forward(isa, g, tile)), None),
             None => Method::Direct(Sweep::forward(isa, g)),
         }
     }
 
     pub(super) fn backward_data(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
         match self.backward_data {
-            Some(tile) => Method::Winograd(Winograd::backward_data(isa, g, tile), None),
+            Some(tile) => Method::Winograd(Box::new(Winograd::backward_data(isa, g, tile)), None),
             None => Method::Direct(Sweep::backward_data(isa, g)),
         }
     }
 
-    /// The transformed gradient, or else the direct one.
-    pub(super) fn filter_gradient(
-        &self,
-        isa: Isa,
-        g: &Conv2dGeometry,
-    ) -> Result<FilterGradient, WeightGradient> {
-        match self.filters {
-            Some(tile) => Ok(FilterGradient::new(isa, g, tile)),
-            None => Err(WeightGradient::new(isa, g)),
-        }
+    /// The gradient of the filters from transformed tiles, if that is the choice.
+    pub(super) fn filter_gradient(&self, isa: Isa, g: &Conv2dGeometry) -> Option<FilterGradient> {
+        self.filters.map(|tile| FilterGradient::new(isa, g, tile))
     }
 }
 

@@ -63,7 +63,11 @@ fn sweep(check: impl Fn(&Conv2dGeometry)) {
 /// Cuts of some rows into bands: none, in two, and in single rows.
 fn cuts(rows: usize) -> [Vec<Range<usize>>; 3] {
     let half = rows.div_ceil(3);
-    [vec![0..rows], vec![0..half, half..rows], (0..rows).map(|row| row..row + 1).collect()]
+    [
+        std::iter::once(0..rows).collect(),
+        vec![0..half, half..rows],
+        (0..rows).map(|row| row..row + 1).collect(),
+    ]
 }
 
 for_each_isa! {

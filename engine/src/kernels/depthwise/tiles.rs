@@ -212,7 +212,11 @@ impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Tile
         }
         let tap = KW - 1 - i;
         let twice = (Self::LAST_TAP + t).wrapping_sub(tap);
-        if twice % RATE == 0 && twice / RATE < Self::COLUMNS { Some((twice / RATE, tap)) } else { None }
+        if twice.is_multiple_of(RATE) && twice / RATE < Self::COLUMNS {
+            Some((twice / RATE, tap))
+        } else {
+            None
+        }
     }
 
     /// The first row of the window, from channel `channel` on.

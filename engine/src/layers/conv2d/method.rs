@@ -13,7 +13,7 @@ pub(crate) enum Method {
     /// The sum over taps.
     Direct(Sweep),
     /// Fewer multiplications, for 3x3 filters of stride 1.
-    Winograd(Winograd, Option<Shared>),
+    Winograd(Box<Winograd>, Option<Box<Shared>>),
 }
 
 /// How a single image is shared between threads, with its memory: transformed pixels and products.
