@@ -3,10 +3,11 @@
 //! A region is a fixed list of pieces that depends on shapes alone, each computed by one thread from start to end,
 //! so results have the same bits with any number of threads.
 //!
-//! **Rayon or a pool of our own?** A single image is some twenty to fifty regions of 20 to 500 us. On two cores of a
-//! Zen 3 machine, rayon's two threads took 9.0 ms for resnet9 and 31.7 ms for resnet18 where one thread took 6.4 and 26.3;
-//! workers that spin between regions took 6.0 and 21.6 ms where one thread, in a slower minute, took 7.6 and 32.3.
-//! Rayon also allocates when work enters it from outside. `cargo bench --bench threads` measures both.
+//! **Rayon or a pool of our own?** A single image is some twenty to fifty regions of 20 to 500 us. Medians on two shared
+//! cores of a Zen 3 machine, both pools in one process: a pass of one empty region took 14 us with rayon and 0.3 us with
+//! ours, a pass of two pieces of 20 us took 57 and 22 us; after 2 ms of rest 72 and 44 us. On a crowded machine rayon was
+//! sometimes ahead, 185 against 205 us for two pieces of 100 us. Rayon also allocates when work enters it from outside.
+//! `cargo bench --bench threads` measures both.
 
 mod bell;
 #[allow(
