@@ -2,6 +2,7 @@
 
 use crate::error::EngineError;
 use crate::graph::{Conv2d, Padding, Pool2d};
+use std::ops::Range;
 
 /// Largest side of an image, number of channels or kernel side that a graph may have.
 pub const MAX_DIM: usize = 1 << 16;
@@ -197,6 +198,16 @@ impl PoolGeometry {
             oh: window.oh,
             ow: window.ow,
         })
+    }
+
+    /// The output rows `rows`, at least one, as a pool of their own, and the rows of the input that it reads.
+    pub(crate) fn band(&self, rows: Range<usize>) -> (Self, Range<usize>) {
+        let start = rows.start * self.stride[0];
+        let end = (rows.end - 1) * self.stride[0] + self.kernel[0] - self.padding[0];
+        let read = start.saturating_sub(self.padding[0])..end.min(self.h);
+        let mut band = PoolGeometry { h: read.len(), oh: rows.len(), ..*self };
+        band.padding[0] = self.padding[0].saturating_sub(start);
+        (band, read)
     }
 
     /// Elements of one input image.

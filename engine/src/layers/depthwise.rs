@@ -96,7 +96,7 @@ impl Layer for DepthwiseLayer {
 
 /// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
 /// threads busy, else bands of rows of one image after the other.
-fn by_rows(
+pub(super) fn by_rows(
     threads: &Threads,
     work: usize,
     (out, images): (&mut [f32], usize),
@@ -108,7 +108,7 @@ fn by_rows(
     if images.is_multiple_of(count) || images >= 4 * count {
         return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
     }
-    // A band reads again the rows around it and copies the filters: small ones are not worth an even spread.
+    // A band reads the rows around it again and copies the filters: small ones are not worth an even spread.
     let bands = if height >= 16 * count { 2 * count } else { count };
     let band = height.div_ceil(bands);
     let row = len / height;

@@ -1,5 +1,6 @@
 //! Pools: largest and mean value of windows and of whole images.
 
+use super::depthwise::by_rows;
 use super::{GradOut, Layer, Run, piece};
 use crate::geometry::PoolGeometry;
 use crate::kernels::pool::{self, PoolSaved};
@@ -46,11 +47,13 @@ impl Layer for PoolLayer {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
         let g = &self.geometry;
-        threads.pieces(self.work(*images), y, g.y_len(), |i, y| {
-            let x = piece(x, i, g.x_len());
+        by_rows(threads, self.work(*images), (y, *images), g.oh, |image, y, rows| {
+            let (g, read) = g.band(rows);
+            let row = g.w * g.c;
+            let x = &piece(x, image, self.geometry.x_len())[read.start * row..read.end * row];
             match self.kind {
-                PoolKind::Max => pool::max_forward(*isa, y, x, g),
-                PoolKind::Avg => pool::avg_forward(*isa, y, x, g),
+                PoolKind::Max => pool::max_forward(*isa, y, x, &g),
+                PoolKind::Avg => pool::avg_forward(*isa, y, x, &g),
                 PoolKind::GlobalAvg => pool::global_avg_forward(*isa, y, x, g.c),
                 PoolKind::GlobalMax => pool::global_max_forward(*isa, y, x, g.c),
             }

@@ -7,8 +7,8 @@
 //! dx[ih, iw] = sum over taps: dy[(ih + pad - kh dilation) / stride, ..] w[kh, kw]   where it divides
 //! ```
 //! Two paths:
-//! 1. *Tiles* of 7 or 8 neighbouring pixels and a vector of channels, for filters 3 and 5 wide at strides 1 and 2
-//!    (`tiles`). A row of taps and the columns that neighbours share are loaded once: `9 + 3` loads for 21
+//! 1. *Tiles* of 7 or 8 neighbouring pixels (4 in narrow images) and a vector of channels, for filters 3 and 5 wide
+//!    at strides 1 and 2 (`tiles`). A row of taps and the columns that neighbours share are loaded once: `9 + 3` loads for 21
 //!    multiply-adds at width 3, `11 + 5` for 35 at width 5. Backward-weights (`weights`) walks the same tiles:
 //!    there the pixels of `dy` stay in registers and the row of taps is what is summed.
 //! 2. Everything else, pixel by pixel or tap by tap: other filters, dilation, images narrower than a tile, fewer

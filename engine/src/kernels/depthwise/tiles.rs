@@ -126,9 +126,12 @@ impl Plane {
         // SAFETY: the contract of this function.
         unsafe {
             match (kernel, stride, dilation) {
+                // Narrow images of small inputs; at stride 2 they are few.
+                (3, 1, 1) if self.width < 7 => self.tiles_of::<4, 3, 1, 1>(isa, work),
                 (3, 1, 1) if self.prefers_eight() => self.tiles_of::<8, 3, 1, 1>(isa, work),
                 (3, 1, 1) => self.tiles_of::<7, 3, 1, 1>(isa, work),
                 (3, 2, 1) => self.tiles_of::<7, 3, 2, 1>(isa, work),
+                (5, 1, 1) if self.width < 7 => self.tiles_of::<4, 5, 1, 1>(isa, work),
                 (5, 1, 1) if self.prefers_eight() => self.tiles_of::<8, 5, 1, 1>(isa, work),
                 (5, 1, 1) => self.tiles_of::<7, 5, 1, 1>(isa, work),
                 (5, 2, 1) => self.tiles_of::<7, 5, 2, 1>(isa, work),

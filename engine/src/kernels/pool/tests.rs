@@ -74,6 +74,23 @@ for_each_isa! {
         });
     }
 
+    /// Bands of output rows are pools of their own, with the same results.
+    fn bands_of_rows(isa: Isa) {
+        sweep(|g| {
+            let x = normal(1, g.x_len());
+            let (mut y, mut bands) = (Guarded::nan(g.y_len()), Guarded::nan(g.y_len()));
+            max_forward(isa, &mut y, &x, g);
+            for first in (0..g.oh).step_by(2) {
+                let rows = first..g.oh.min(first + 2);
+                let (band, read) = g.band(rows.clone());
+                let (y_row, x_row) = (g.ow * g.c, g.w * g.c);
+                let part = Guarded::of(&x[read.start * x_row..read.end * x_row]);
+                max_forward(isa, &mut bands[rows.start * y_row..rows.end * y_row], &part, &band);
+            }
+            assert_eq!(bands[..], y[..], "{g:?}");
+        });
+    }
+
     fn global(isa: Isa) {
         for (pixels, c) in [1, 2, 49, 300].into_iter().flat_map(|p| CHANNELS.map(|c| (p, c))) {
             let (x, dy) = (Guarded::of(&integers(1, pixels * c, 5)), Guarded::of(&integers(2, c, 9)));
