@@ -170,7 +170,9 @@ fn product_weights(isa: Isa, p: Product, limit: usize) -> Draft {
         Expected::sampled(len, |at| product_at([&x, &dy], p, Pass::BackwardWeights, at))
     };
     let shape = GemmShape { depth: p.depth, cols: p.cols };
-    let call = move |out: &mut [Buffer]| gemm::weight_gradient(isa, &mut out[0], &x, &dy, shape, 0);
+    let mut scratch = Buffer::zeros(gemm::weight_gradient_scratch(isa));
+    let call =
+        move |out: &mut [Buffer]| gemm::weight_gradient(isa, &mut out[0], &mut scratch, (&x, &dy), shape, 0);
     Draft { outputs: vec![Buffer::zeros(len)], expected: vec![expected], call: Box::new(call) }
 }
 

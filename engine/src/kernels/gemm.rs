@@ -90,40 +90,97 @@ pub(crate) fn gemm_columns(
     unsafe { micro::matrix(isa, &args) }
 }
 
+/// Images whose outer products one tile sums in registers: a panel of their `dy` is half of a first-level cache.
+const CHAIN: usize = 256;
+/// Rows of weights whose tiles of `x` stay in a second-level cache: 96 KiB. A multiple of every register tile's height.
+pub(crate) const WEIGHT_ROWS: usize = 96;
+/// Floats between images of a copy of `x`: an odd number of cache lines, so that images lie in all places of a cache.
+const COPY_STEP: usize = WEIGHT_ROWS + 16;
+
+/// Floats of scratch that [`weight_gradient`] needs.
+pub fn weight_gradient_scratch(isa: Isa) -> usize {
+    CHAIN * (COPY_STEP + isa.nr())
+}
+
 /// `dw[first..][cols] += x^T dy` for the rows of `dw` that are given: `x` is `[batch][depth]`, `dy` is
 /// `[batch][cols]`, `dw` the rows `first ..` of `[depth][cols]`.
 ///
+/// Tiles read copies, `x` as `[images][rows of a tile]` and `dy` as `[images][NR]`: in place each image is in another
+/// page or, with lengths that are powers of two, in the same few places of a cache.
+///
 /// # Panics
-/// When a slice does not have the length that the shape gives.
-pub fn weight_gradient(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], shape: GemmShape, first: usize) {
+/// When a slice does not have the length that the shape gives, or `scratch` is shorter than [`weight_gradient_scratch`].
+pub fn weight_gradient(
+    isa: Isa,
+    dw: &mut [f32],
+    scratch: &mut [f32],
+    (x, dy): (&[f32], &[f32]),
+    shape: GemmShape,
+    first: usize,
+) {
     let rows = dw.len() / shape.cols;
     let batch = dy.len() / shape.cols;
     assert_eq!(dw.len(), rows * shape.cols, "dw holds whole rows");
+    assert_eq!(dy.len(), batch * shape.cols, "dy holds whole rows");
     assert_eq!(x.len(), batch * shape.depth, "x and dy have one row per image");
     assert!(first + rows <= shape.depth, "the rows of dw exist");
-    if batch == 0 {
-        return;
+    for (block, dw) in dw.chunks_mut(WEIGHT_ROWS * shape.cols).enumerate() {
+        let first = first + block * WEIGHT_ROWS;
+        let x = x.chunks(CHAIN * shape.depth);
+        for (x, dy) in x.zip(dy.chunks(CHAIN * shape.cols)) {
+            weight_block(isa, dw, scratch, (x, dy), shape, first);
+        }
     }
+}
+
+/// [`weight_gradient`] of at most [`WEIGHT_ROWS`] rows and [`CHAIN`] images.
+fn weight_block(
+    isa: Isa,
+    dw: &mut [f32],
+    scratch: &mut [f32],
+    (x, dy): (&[f32], &[f32]),
+    shape: GemmShape,
+    first: usize,
+) {
     let nr = isa.nr();
+    let rows = dw.len() / shape.cols;
+    let images = dy.len() / shape.cols;
+    let tiles = rows.div_ceil(micro::tile_rows(isa, nr));
+    let (panel, copy) = scratch[..weight_gradient_scratch(isa)].split_at_mut(CHAIN * nr);
+    for (to, x) in copy.chunks_exact_mut(COPY_STEP).zip(x.chunks_exact(shape.depth)) {
+        to[..rows].copy_from_slice(&x[first..first + rows]);
+    }
     for column in (0..shape.cols).step_by(nr) {
         let cols = nr.min(shape.cols - column);
-        let tiles = rows.div_ceil(micro::tile_rows(isa, cols));
+        for (to, dy) in panel.chunks_exact_mut(nr).zip(dy.chunks_exact(shape.cols)) {
+            copy_row(&mut to[..cols], &dy[column..column + cols]);
+        }
         for tile in 0..tiles {
             let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
             let args = Outer {
-                x: x[first + begin..].as_ptr(),
-                dy: dy[column..].as_ptr(),
-                count: [1, 1, batch],
-                x_step: [0, 0, shape.depth],
-                dy_step: [0, 0, shape.cols],
+                x: copy[begin..].as_ptr(),
+                dy: panel.as_ptr(),
+                count: [1, 1, images],
+                x_step: [0, 0, COPY_STEP],
+                dy_step: [0, 0, nr],
                 dw: dw[begin * shape.cols + column..].as_mut_ptr(),
                 dw_step: shape.cols,
                 cols,
             };
-            // SAFETY: lengths were checked above; an even split makes no tile larger than `tile_rows`.
+            // SAFETY: the copies hold `images` rows of the block and of the panel, `dw` whole rows of all columns; it is
+            // borrowed mutably, and an even split makes no tile larger than `tile_rows`.
             unsafe { micro::outer(isa, end - begin, &args) }
         }
     }
+}
+
+/// Copies a few floats without a call.
+#[inline(always)]
+fn copy_row(to: &mut [f32], from: &[f32]) {
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    let (from, from_rest) = from.as_chunks::<8>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
 /// Floats of a packed `depth x cols` matrix.
@@ -205,7 +262,8 @@ mod tests {
                 gemm(isa, &mut dx, &dy, &packed, transposed, GemmEpilogue::default());
                 assert_exact(&what, &dx, &expected_dx);
                 let mut dw = Guarded::of(&vec![0.0; depth * cols]);
-                weight_gradient(isa, &mut dw, &x, &dy, shape, 0);
+                let mut scratch = Guarded::nan(weight_gradient_scratch(isa));
+                weight_gradient(isa, &mut dw, &mut scratch, (&x, &dy), shape, 0);
                 assert_exact(&what, &dw, &expected_dw);
             }
         }

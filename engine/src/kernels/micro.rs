@@ -449,14 +449,13 @@ pub(crate) struct Matrix {
     pub(crate) epilogue: Epilogue,
 }
 
-/// Reduction slice: 256 x 16 floats of AVX2 weights are 16 KiB, half of the first-level cache; AVX-512's panels are
-/// twice as wide and its caches half as large again.
-pub(crate) const KC: usize = 256;
-/// Floats of input that pass by all panels before the next rows do: 128 KiB, a quarter of a second-level cache.
-const ROWS: usize = 32 * 1024;
+/// Reduction slice. Its panels, 64 KiB with AVX2 and 128 KiB with AVX-512, stream from the second-level cache faster than
+/// a tile reads them; slices that fit the first level would cost more, as sums wait in memory between them.
+pub(crate) const KC: usize = 1024;
+/// Floats of input that pass by all panels before the next rows do: 256 KiB, half of a second-level cache.
+const ROWS: usize = 64 * 1024;
 
-/// Computes a [`Matrix`] in blocks of rows that stay in the second-level cache and slices of the reduction whose
-/// weights stay in the first. Sums wait in `y` between slices, which rounds nothing: the order of additions is that of
+/// Computes a [`Matrix`] in blocks of rows and slices of the reduction that stay in the second-level cache. Sums wait in `y` between slices, which rounds nothing: the order of additions is that of
 /// one pass.
 ///
 /// # Safety

@@ -95,11 +95,12 @@ impl Layer for DenseLayer {
         let (x, dy) = (run.arena.read(self.x, run.images), run.arena.read(backward.dy, run.images));
         let work = shape.depth * shape.cols * run.images;
         let dw = &mut run.grads[self.filters.w.clone()];
-        threads.pieces(work, dw, 2 * ROWS * shape.cols, |i, dw| {
+        let rows = shape.depth.div_ceil(threads.count()).next_multiple_of(ROWS).min(gemm::WEIGHT_ROWS);
+        threads.pieces(work, dw, rows * shape.cols, |i, dw| {
             if first == 0 {
                 dw.fill(0.0);
             }
-            gemm::weight_gradient(isa, dw, x, dy, shape, i * 2 * ROWS);
+            gemm::weight_gradient(isa, dw, &mut threads.scratch(), (x, dy), shape, i * rows);
         });
         if let Some(b) = &self.filters.b {
             let db = &mut run.grads[b.clone()];

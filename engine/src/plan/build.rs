@@ -423,6 +423,7 @@ impl<'a> Builder<'a> {
             self.keep(stage.inputs[0], time);
             self.keep(stage.output, time);
             let dy = self.grad_in(time, stage);
+            self.scratch = self.scratch.max(gemm::weight_gradient_scratch(isa));
             let transposed = GemmShape { depth: shape.cols, cols: shape.depth };
             let dx = self.grad_out(time, stage.inputs[0]);
             let dx = dx.map(|out| (out, self.take_packed(gemm::packed_len(isa, transposed))));
