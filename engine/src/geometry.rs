@@ -153,6 +153,28 @@ impl Conv2dGeometry {
     pub fn w_len(&self) -> usize {
         self.kernel[0] * self.kernel[1] * (self.cin / self.groups) * self.cout
     }
+
+    /// The output rows `rows`, at least one, as a convolution of their own, and the rows of the input that it reads.
+    pub(crate) fn band(&self, rows: Range<usize>) -> (Self, Range<usize>) {
+        let extent = (self.kernel[0] - 1) * self.dilation[0] + 1;
+        let (top, read) = band(&rows, self.stride[0], extent, self.padding[0], self.h);
+        let mut band = Conv2dGeometry { h: read.len(), oh: rows.len(), ..*self };
+        band.padding[0] = top;
+        (band, read)
+    }
+}
+
+/// The padding above output rows `rows` and the rows, of `size`, that their windows of `extent` rows read.
+fn band(
+    rows: &Range<usize>,
+    stride: usize,
+    extent: usize,
+    padding: usize,
+    size: usize,
+) -> (usize, Range<usize>) {
+    let start = rows.start * stride;
+    let end = ((rows.end - 1) * stride + extent).saturating_sub(padding).min(size);
+    (padding.saturating_sub(start), start.saturating_sub(padding).min(end)..end)
 }
 
 /// One image's pooling window in NHWC; padding never wins a maximum and is left out of an average.
@@ -202,11 +224,9 @@ impl PoolGeometry {
 
     /// The output rows `rows`, at least one, as a pool of their own, and the rows of the input that it reads.
     pub(crate) fn band(&self, rows: Range<usize>) -> (Self, Range<usize>) {
-        let start = rows.start * self.stride[0];
-        let end = (rows.end - 1) * self.stride[0] + self.kernel[0] - self.padding[0];
-        let read = start.saturating_sub(self.padding[0])..end.min(self.h);
+        let (top, read) = band(&rows, self.stride[0], self.kernel[0], self.padding[0], self.h);
         let mut band = PoolGeometry { h: read.len(), oh: rows.len(), ..*self };
-        band.padding[0] = self.padding[0].saturating_sub(start);
+        band.padding[0] = top;
         (band, read)
     }
 

@@ -21,6 +21,8 @@ pub struct GemmShape {
 pub struct GemmEpilogue<'a> {
     /// Added to every row `[cols]`.
     pub bias: Option<&'a [f32]>,
+    /// Added to each output; it lies as the output does.
+    pub residual: Option<&'a [f32]>,
     /// Outputs are clamped to this range.
     pub clamp: Option<(f32, f32)>,
 }
@@ -72,7 +74,9 @@ pub(crate) fn gemm_columns(
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), shape.cols, "a bias for every column");
     }
+    assert!(epilogue.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
     let (low, high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let residual = epilogue.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
     let bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first..].as_ptr());
     let args = Matrix {
         x: x.as_ptr(),
@@ -84,7 +88,7 @@ pub(crate) fn gemm_columns(
         rows,
         depth: shape.depth,
         cols,
-        epilogue: Epilogue { bias, low, high, ..Epilogue::NONE },
+        epilogue: Epilogue { bias, residual, low, high, ..Epilogue::NONE },
     };
     // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it overlaps nothing.
     unsafe { micro::matrix(isa, &args) }
@@ -247,12 +251,13 @@ mod tests {
                 let mut packed = Guarded::nan(packed_len(isa, shape));
                 pack(isa, &mut packed, &w, shape, 0);
                 let mut y = Guarded::nan(rows * cols);
-                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), clamp: None });
+                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), ..GemmEpilogue::default() });
                 let expected = reference::dense(&widen(&x), &widen(&w), &widen(&bias), depth);
                 assert_exact(&what, &y, &expected);
-                let clamp = Some((0.0, 6.0));
-                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), clamp });
-                assert_exact(&what, &y, &expected.iter().map(|y| y.clamp(0.0, 6.0)).collect::<Vec<_>>());
+                let (residual, clamp) = (Some(&dy[..]), Some((0.0, 6.0)));
+                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), residual, clamp });
+                let expected: Vec<f64> = expected.iter().zip(&dy[..]).map(|(y, &r)| (y + f64::from(r)).clamp(0.0, 6.0)).collect();
+                assert_exact(&what, &y, &expected);
 
                 let (expected_dx, expected_dw, _) = reference::dense_backward(&widen(&x), &widen(&w), &widen(&dy), depth);
                 let transposed = GemmShape { depth: cols, cols: depth };

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Filters, GradOut, Layer, PIECE, Run, clamp, piece};
+use super::panels::Panels;
+use super::{GradOut, Layer, PIECE, Run, clamp, piece};
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
 use crate::kernels::{activation, reduce};
@@ -17,13 +18,10 @@ const PANELS: usize = 2;
 
 /// `y [n, units] = act(x [n, depth] w [depth, units] + b)`
 pub(crate) struct DenseLayer {
-    pub(crate) shape: GemmShape,
+    pub(crate) weights: Panels,
     pub(crate) x: Slot,
     pub(crate) y: Slot,
     pub(crate) act: Option<Activation>,
-    pub(crate) filters: Filters,
-    /// Panels of the weights, then the bias.
-    pub(crate) packed: Range<usize>,
     pub(crate) backward: Option<DenseBackward>,
 }
 
@@ -36,7 +34,7 @@ pub(crate) struct DenseBackward {
 
 impl DenseLayer {
     fn transposed(&self) -> GemmShape {
-        GemmShape { depth: self.shape.cols, cols: self.shape.depth }
+        GemmShape { depth: self.weights.shape.cols, cols: self.weights.shape.depth }
     }
 }
 
@@ -61,13 +59,9 @@ fn product(run: &mut Run, (y, x): (Slot, Slot), shape: GemmShape, w: &[f32], epi
 
 impl Layer for DenseLayer {
     fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
-        let (panels, bias) = packed[self.packed.clone()].split_at_mut(gemm::packed_len(isa, self.shape));
-        self.filters.resolve(params, bias, |w| {
-            let len = self.shape.depth * isa.nr();
-            threads.pieces(panels.len(), panels, len, |i, panel| gemm::pack(isa, panel, w, self.shape, i));
-        });
+        self.weights.pack(params, packed, isa, threads);
         if let Some((_, range)) = self.backward.as_ref().and_then(|b| b.dx.as_ref()) {
-            let (w, shape) = (&params[self.filters.w.clone()], self.transposed());
+            let (w, shape) = (&params[self.weights.filters.w.clone()], self.transposed());
             let panels = &mut packed[range.clone()];
             let len = shape.depth * isa.nr();
             threads.pieces(panels.len() * 4, panels, len, |i, panel| {
@@ -77,15 +71,14 @@ impl Layer for DenseLayer {
     }
 
     fn forward(&self, run: &mut Run) {
-        let packed = run.packed;
-        let (panels, bias) = packed[self.packed.clone()].split_at(gemm::packed_len(run.isa, self.shape));
-        let bias = self.filters.has_bias().then_some(bias);
-        product(run, (self.y, self.x), self.shape, panels, GemmEpilogue { bias, clamp: clamp(self.act) });
+        let (panels, bias) = self.weights.parts(run.packed, run.isa);
+        let epilogue = GemmEpilogue { bias, clamp: clamp(self.act), ..GemmEpilogue::default() };
+        product(run, (self.y, self.x), self.weights.shape, panels, epilogue);
     }
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        let (shape, isa, threads, first) = (self.shape, run.isa, run.threads, run.first);
+        let (shape, isa, threads, first) = (self.weights.shape, run.isa, run.threads, run.first);
         if let Some(act) = self.act {
             let ([dy], [y]) = run.arena.split(run.images, [backward.dy], [self.y]);
             threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
@@ -94,7 +87,7 @@ impl Layer for DenseLayer {
         }
         let (x, dy) = (run.arena.read(self.x, run.images), run.arena.read(backward.dy, run.images));
         let work = shape.depth * shape.cols * run.images;
-        let dw = &mut run.grads[self.filters.w.clone()];
+        let dw = &mut run.grads[self.weights.filters.w.clone()];
         let rows = shape.depth.div_ceil(threads.count()).next_multiple_of(ROWS).min(gemm::WEIGHT_ROWS);
         threads.pieces(work, dw, rows * shape.cols, |i, dw| {
             if first == 0 {
@@ -102,7 +95,7 @@ impl Layer for DenseLayer {
             }
             gemm::weight_gradient(isa, dw, &mut threads.scratch(), (x, dy), shape, i * rows);
         });
-        if let Some(b) = &self.filters.b {
+        if let Some(b) = &self.weights.filters.b {
             let db = &mut run.grads[b.clone()];
             if first == 0 {
                 db.fill(0.0);

@@ -12,15 +12,39 @@ use crate::parallel::Threads;
 use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
-/// `y [n, oh, ow, c] = act(depthwise(x [n, h, w, c], w [kh, kw, c]) + b)`
-pub(crate) struct DepthwiseLayer {
+/// `act(depthwise(x [h, w, c], w [kh, kw, c]) + b)` of an image.
+pub(crate) struct DepthwiseFilters {
     pub(crate) geometry: Conv2dGeometry,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
     pub(crate) act: Option<Activation>,
     pub(crate) filters: Filters,
     /// The weights, then the bias.
     pub(crate) packed: Range<usize>,
+}
+
+impl DepthwiseFilters {
+    /// Packed floats of filters and bias.
+    pub(crate) fn len(filters: &Filters) -> usize {
+        filters.w.len() + if filters.has_bias() { filters.cout } else { 0 }
+    }
+
+    /// Fills its part of the packed buffer.
+    pub(super) fn pack(&self, params: &[f32], packed: &mut [f32]) {
+        let (weights, bias) = packed[self.packed.clone()].split_at_mut(self.filters.w.len());
+        self.filters.resolve(params, bias, |w| weights.copy_from_slice(w));
+    }
+
+    /// What the kernel reads.
+    pub(super) fn args<'a>(&self, packed: &'a [f32]) -> DepthwiseArgs<'a> {
+        let (w, bias) = packed[self.packed.clone()].split_at(self.filters.w.len());
+        DepthwiseArgs { w, bias: self.filters.has_bias().then_some(bias), act: self.act }
+    }
+}
+
+/// `y [n, oh, ow, c] = act(depthwise(x [n, h, w, c], w [kh, kw, c]) + b)`
+pub(crate) struct DepthwiseLayer {
+    pub(crate) depthwise: DepthwiseFilters,
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
     pub(crate) backward: Option<DepthwiseBackward>,
 }
 
@@ -36,28 +60,24 @@ pub(crate) struct DepthwiseBackward {
 
 impl Layer for DepthwiseLayer {
     fn pack(&self, params: &[f32], packed: &mut [f32], _isa: Isa, _threads: &Threads) {
-        let (weights, bias) = packed[self.packed.clone()].split_at_mut(self.filters.w.len());
-        self.filters.resolve(params, bias, |w| weights.copy_from_slice(w));
+        self.depthwise.pack(params, packed);
     }
 
     fn forward(&self, run: &mut Run) {
-        let packed = run.packed;
-        let (w, bias) = packed[self.packed.clone()].split_at(self.filters.w.len());
-        let bias = self.filters.has_bias().then_some(bias);
+        let args = self.depthwise.args(run.packed);
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
-        let g = &self.geometry;
-        let args = DepthwiseArgs { w, bias, act: self.act };
-        by_rows(threads, g.macs() * *images, (y, *images), g.oh, |image, y, rows| {
+        let g = &self.depthwise.geometry;
+        by_rows(threads, g.macs() * *images, (y, *images), (g.oh, 2), |image, y, rows| {
             depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, rows);
         });
     }
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        let (isa, images, g) = (run.isa, run.images, &self.geometry);
-        let w_len = self.filters.w.len();
-        let partial_len = w_len + self.filters.b.as_ref().map_or(0, ExactSizeIterator::len);
+        let (isa, images, g) = (run.isa, run.images, &self.depthwise.geometry);
+        let w_len = self.depthwise.filters.w.len();
+        let partial_len = w_len + self.depthwise.filters.b.as_ref().map_or(0, ExactSizeIterator::len);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let work = g.macs() * images;
@@ -66,7 +86,7 @@ impl Layer for DepthwiseLayer {
         let partials = &mut partials[..images.div_ceil(chunk) * partial_len];
         run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
             partial.fill(0.0);
-            if let (Some(act), true) = (self.act, backward.mask) {
+            if let (Some(act), true) = (self.depthwise.act, backward.mask) {
                 activation::backward_in_place(isa, dy, piece(y, i, chunk * y_len), act);
             }
             let (dw, db) = partial.split_at_mut(w_len);
@@ -79,14 +99,14 @@ impl Layer for DepthwiseLayer {
             }
         });
         let partials = (images.div_ceil(chunk), partial_len);
-        sum_partials(run, backward.partials, partials, (0, &self.filters.w));
-        if let Some(b) = &self.filters.b {
+        sum_partials(run, backward.partials, partials, (0, &self.depthwise.filters.w));
+        if let Some(b) = &self.depthwise.filters.b {
             sum_partials(run, backward.partials, partials, (w_len, b));
         }
         if let Some(dx) = backward.dx {
-            let w = &run.packed[self.packed.start..self.packed.start + w_len];
+            let w = self.depthwise.args(run.packed).w;
             let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);
-            by_rows(run.threads, work, (out, images), g.h, |image, out, rows| {
+            by_rows(run.threads, work, (out, images), (g.h, 2), |image, out, rows| {
                 depthwise::backward_data(isa, out, piece(dy, image, y_len), w, g, rows);
             });
             dx.finish(run);
@@ -95,12 +115,12 @@ impl Layer for DepthwiseLayer {
 }
 
 /// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
-/// threads busy, else bands of rows of one image after the other.
+/// threads busy, else at most `share` bands of rows for each thread, of one image after the other.
 pub(super) fn by_rows(
     threads: &Threads,
     work: usize,
     (out, images): (&mut [f32], usize),
-    height: usize,
+    (height, share): (usize, usize),
     f: impl Fn(usize, &mut [f32], Range<usize>) + Sync,
 ) {
     let len = out.len() / images;
@@ -109,7 +129,7 @@ pub(super) fn by_rows(
         return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
     }
     // A band reads the rows around it again and copies the filters: small ones are not worth an even spread.
-    let bands = if height >= 16 * count { 2 * count } else { count };
+    let bands = if height >= 16 * count { share * count } else { count };
     let band = height.div_ceil(bands);
     let row = len / height;
     for (image, out) in out.chunks_exact_mut(len).enumerate() {

@@ -11,7 +11,9 @@ pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod depthwise;
 pub(crate) mod dropout;
+pub(crate) mod panels;
 pub(crate) mod pool;
+pub(crate) mod separable;
 
 use std::ops::Range;
 

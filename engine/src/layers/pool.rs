@@ -47,7 +47,7 @@ impl Layer for PoolLayer {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
         let g = &self.geometry;
-        by_rows(threads, self.work(*images), (y, *images), g.oh, |image, y, rows| {
+        by_rows(threads, self.work(*images), (y, *images), (g.oh, 2), |image, y, rows| {
             let (g, read) = g.band(rows);
             let row = g.w * g.c;
             let x = &piece(x, image, self.geometry.x_len())[read.start * row..read.end * row];

@@ -18,9 +18,11 @@ use crate::layers::conv2d::{
     Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Shared, weight_chunks,
 };
 use crate::layers::dense::{DenseBackward, DenseLayer};
-use crate::layers::depthwise::{DepthwiseBackward, DepthwiseLayer};
+use crate::layers::depthwise::{DepthwiseBackward, DepthwiseFilters, DepthwiseLayer};
 use crate::layers::dropout::DropoutLayer;
+use crate::layers::panels::Panels;
 use crate::layers::pool::{PoolBackward, PoolKind, PoolLayer};
+use crate::layers::separable::{Pointwise, SeparableLayer};
 use crate::layers::{Filters, GradOut, Layer, NormParams};
 use crate::parallel::{Exec, Threads};
 use crate::params::{ParamKind, ParamLayout};
@@ -70,7 +72,7 @@ impl<'a> Builder<'a> {
         mode: Mode,
         exec: Exec,
     ) -> Self {
-        let Fused { stages, alias } = fuse(graph, shapes, mode);
+        let Fused { stages, alias } = fuse(graph, shapes, mode, exec.threads);
         let values = shapes.len();
         let mut needs_grad = vec![false; values];
         let mut readers = vec![0; values];
@@ -266,13 +268,16 @@ impl<'a> Builder<'a> {
 
     fn layer(&mut self, time: usize, stage: &Stage) -> Result<Box<dyn Layer>, EngineError> {
         let node = &self.graph.nodes[stage.node];
-        let shape = self.shapes[stage.inputs[0]];
+        let first = stage.expand.as_ref().map_or(stage.inputs[0], |expand| expand.output);
+        let shape = self.shapes[first];
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
         Ok(match &node.op {
             Op::Conv2d(conv) => {
                 let geometry = Conv2dGeometry::new(&node.name, shape, conv)?;
                 self.macs += geometry.macs();
-                if geometry.is_depthwise() {
+                if let Some(project) = &stage.project {
+                    Box::new(self.separable(stage, project, geometry))
+                } else if geometry.is_depthwise() {
                     self.depthwise(time, stage, geometry)
                 } else {
                     self.conv2d(time, stage, geometry)
@@ -395,11 +400,38 @@ impl<'a> Builder<'a> {
         Gradient { method, partials }
     }
 
-    fn depthwise(&mut self, time: usize, stage: &Stage, geometry: Conv2dGeometry) -> Box<dyn Layer> {
+    /// A depthwise convolution with the pointwise ones around it.
+    fn separable(&mut self, stage: &Stage, project: &Stage, geometry: Conv2dGeometry) -> SeparableLayer {
+        let expand = stage.expand.as_ref().map(|expand| self.pointwise(expand, geometry.h * geometry.w));
+        let depthwise = self.depthwise_filters(stage, geometry);
+        let project = self.pointwise(project, geometry.oh * geometry.ow);
+        let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
+        let residual = stage.residual.map(|value| self.value(value));
+        let layer = SeparableLayer { x, y, residual, expand, depthwise, project };
+        self.scratch = self.scratch.max(layer.scratch_len());
+        layer
+    }
+
+    fn pointwise(&mut self, stage: &Stage, pixels: usize) -> Pointwise {
+        let (depth, cols) = (self.shapes[stage.inputs[0]].c as usize, self.shapes[stage.output].c as usize);
+        self.macs += pixels * depth * cols;
+        let shape = GemmShape { depth, cols };
+        let filters = self.filters(stage, cols);
+        let packed = self.take_packed(Panels::len(self.exec.isa, shape, &filters));
+        Pointwise { weights: Panels { shape, filters, packed }, act: stage.act }
+    }
+
+    fn depthwise_filters(&mut self, stage: &Stage, geometry: Conv2dGeometry) -> DepthwiseFilters {
         let filters = self.filters(stage, geometry.cout);
-        let packed = self.take_packed(filters.w.len() + if filters.has_bias() { geometry.cout } else { 0 });
+        let packed = self.take_packed(DepthwiseFilters::len(&filters));
+        DepthwiseFilters { geometry, act: stage.act, filters, packed }
+    }
+
+    fn depthwise(&mut self, time: usize, stage: &Stage, geometry: Conv2dGeometry) -> Box<dyn Layer> {
+        let depthwise = self.depthwise_filters(stage, geometry);
         let mut backward = None;
         if self.is_training() {
+            let filters = &depthwise.filters;
             let partial_len = filters.w.len() + if filters.b.is_some() { geometry.cout } else { 0 };
             let now = self.backward_time(time);
             let partials = self.arena.add(0, weight_chunks(partial_len) * partial_len, now);
@@ -410,14 +442,13 @@ impl<'a> Builder<'a> {
             backward = Some(DepthwiseBackward { dy, mask: !self.is_gated(stage), dx, partials });
         }
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
-        Box::new(DepthwiseLayer { geometry, x, y, act: stage.act, filters, packed, backward })
+        Box::new(DepthwiseLayer { depthwise, x, y, backward })
     }
 
     fn dense(&mut self, time: usize, stage: &Stage, shape: GemmShape) -> Box<dyn Layer> {
         let isa = self.exec.isa;
         let filters = self.filters(stage, shape.cols);
-        let bias = if filters.has_bias() { shape.cols } else { 0 };
-        let packed = self.take_packed(gemm::packed_len(isa, shape) + bias);
+        let packed = self.take_packed(Panels::len(isa, shape, &filters));
         let mut backward = None;
         if self.is_training() {
             self.keep(stage.inputs[0], time);
@@ -430,7 +461,8 @@ impl<'a> Builder<'a> {
             backward = Some(DenseBackward { dy, dx });
         }
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
-        Box::new(DenseLayer { shape, x, y, act: stage.act, filters, packed, backward })
+        let weights = Panels { shape, filters, packed };
+        Box::new(DenseLayer { weights, x, y, act: stage.act, backward })
     }
 
     fn batchnorm(&mut self, time: usize, stage: &Stage) -> Box<dyn Layer> {

@@ -1,6 +1,6 @@
 //! Which nodes run as one stage.
 
-use super::Mode;
+use super::{Mode, separable};
 use crate::geometry::Shape;
 use crate::graph::{Activation, Graph, Op};
 
@@ -19,6 +19,10 @@ pub(super) struct Stage {
     pub(super) act: Option<Activation>,
     /// The value that it makes.
     pub(super) output: usize,
+    /// The pointwise convolutions before and behind a depthwise one that are computed with it, at inference.
+    pub(super) expand: Option<Box<Stage>>,
+    /// See `expand`; inputs, residual and output above are those of all together.
+    pub(super) project: Option<Box<Stage>>,
 }
 
 /// The stages of a graph in order, and for every value the one that it is the same memory as.
@@ -31,8 +35,9 @@ pub(super) struct Fused {
 ///
 /// A convolution or dense layer takes in the batch normalisation behind it (inference), then the residual sum
 /// (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6; a batch normalisation
-/// and a sum take in a ReLU or ReLU6. Only a value that nobody else reads can vanish.
-pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode) -> Fused {
+/// and a sum take in a ReLU or ReLU6. Depthwise convolutions take in pointwise ones (see [`separable`], inference). Only a
+/// value that nobody else reads can vanish.
+pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, threads: usize) -> Fused {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|&value| readers[value as usize].push(index));
@@ -59,8 +64,16 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode) -> Fused {
             alias[index + 1] = alias[inputs[0]];
             continue;
         }
-        let mut stage =
-            Stage { node: index, inputs, norm: None, residual: None, act: None, output: index + 1 };
+        let mut stage = Stage {
+            node: index,
+            inputs,
+            norm: None,
+            residual: None,
+            act: None,
+            output: index + 1,
+            expand: None,
+            project: None,
+        };
         let has_filters = matches!(node.op, Op::Conv2d(_) | Op::Dense(_));
         if has_filters && infer {
             if let Some(next) = only_reader(stage.output)
@@ -89,6 +102,9 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode) -> Fused {
             (stage.act, stage.output) = (Some(act), next + 1);
         }
         stages.push(stage);
+    }
+    if mode == Mode::Infer {
+        stages = separable::join(stages, graph, (shapes, &alias), threads);
     }
     Fused { stages, alias }
 }

@@ -8,6 +8,7 @@ pub(crate) mod arena;
 mod build;
 mod choice;
 mod fuse;
+mod separable;
 
 use crate::buffer::Buffer;
 use crate::error::EngineError;

@@ -229,7 +229,7 @@ fn take_moments(isa: Isa, moments: &mut [f32], y: &[f32]) {
     batchnorm::moments(isa, mean, m2, y);
 }
 
-fn split_residual(
+pub(in crate::layers) fn split_residual(
     arena: &mut Arena,
     images: usize,
     (y, x): (Slot, Slot),

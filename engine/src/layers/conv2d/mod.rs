@@ -15,6 +15,7 @@ use gradient::Saved;
 pub(super) use gradient::sum_partials;
 pub(crate) use gradient::{FilterMethod, Gradient, weight_chunks};
 use method::Call;
+pub(super) use method::split_residual;
 pub(crate) use method::{Method, Shared};
 
 /// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`

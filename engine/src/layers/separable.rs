@@ -1,0 +1,164 @@
+//! A depthwise convolution with the pointwise ones around it, some rows at a time: what it reads and makes stays in a
+//! cache and is never written to memory. Inference only.
+//!
+//! Layers one after the other would send their widest tensors through memory (4.8 MB for one of MobileNetV2's
+//! images), and wait for them. The order of evaluation is that of Alwani et al., "Fused-layer CNN accelerators" (2016).
+
+use std::ops::Range;
+
+use super::conv2d::split_residual;
+use super::depthwise::{DepthwiseFilters, by_rows};
+use super::panels::Panels;
+use super::{Layer, Run, clamp, piece};
+use crate::geometry::Conv2dGeometry;
+use crate::graph::Activation;
+use crate::kernels::depthwise;
+use crate::kernels::gemm::{self, GemmEpilogue};
+use crate::parallel::Threads;
+use crate::plan::arena::Slot;
+use crate::simd::Isa;
+
+/// Floats of both tensors between the convolutions: 192 KiB of a 512 KiB second-level cache, which also holds weights.
+const BAND: usize = 48 * 1024;
+
+/// A 1x1 convolution: a matrix product over pixels.
+pub(crate) struct Pointwise {
+    pub(crate) weights: Panels,
+    pub(crate) act: Option<Activation>,
+}
+
+/// `y = project(depthwise(expand(x))) (+ residual)`
+pub(crate) struct SeparableLayer {
+    pub(crate) x: Slot,
+    pub(crate) y: Slot,
+    pub(crate) residual: Option<Slot>,
+    pub(crate) expand: Option<Pointwise>,
+    pub(crate) depthwise: DepthwiseFilters,
+    pub(crate) project: Pointwise,
+}
+
+impl Pointwise {
+    fn run(&self, isa: Isa, packed: &[f32], y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
+        let (panels, bias) = self.weights.parts(packed, isa);
+        let epilogue = GemmEpilogue { bias, residual, clamp: clamp(self.act) };
+        gemm::gemm(isa, y, x, panels, self.weights.shape, epilogue);
+    }
+}
+
+impl SeparableLayer {
+    fn geometry(&self) -> &Conv2dGeometry {
+        &self.depthwise.geometry
+    }
+
+    /// Rows of the depthwise convolution's output that are computed at once.
+    fn rows(&self) -> usize {
+        let g = self.geometry();
+        let (filtered, expanded) = (g.ow * g.cout, if self.expand.is_some() { g.w * g.cin } else { 0 });
+        let first = filtered + self.window() * expanded;
+        let more = BAND.saturating_sub(first) / (filtered + g.stride[0] * expanded);
+        (1 + more).min(g.oh)
+    }
+
+    /// Rows that an output row reads.
+    fn window(&self) -> usize {
+        let g = self.geometry();
+        (g.kernel[0] - 1) * g.dilation[0] + 1
+    }
+
+    /// Floats of expanded and of filtered rows.
+    fn buffers(&self) -> [usize; 2] {
+        let (g, rows) = (self.geometry(), self.rows());
+        let read = ((rows - 1) * g.stride[0] + self.window()).min(g.h);
+        [if self.expand.is_some() { read * g.w * g.cin } else { 0 }, rows * g.ow * g.cout]
+    }
+
+    /// Floats of scratch that each thread needs.
+    pub(crate) fn scratch_len(&self) -> usize {
+        self.buffers().iter().sum()
+    }
+
+    /// Multiply-adds of one image.
+    fn macs(&self) -> usize {
+        let g = self.geometry();
+        let pointwise = |p: &Pointwise, pixels: usize| pixels * p.weights.shape.depth * p.weights.shape.cols;
+        g.macs()
+            + pointwise(&self.project, g.oh * g.ow)
+            + self.expand.as_ref().map_or(0, |expand| pointwise(expand, g.h * g.w))
+    }
+}
+
+/// A band of one image: what its rows are computed from.
+struct Band<'a> {
+    isa: Isa,
+    packed: &'a [f32],
+    /// The whole image.
+    x: &'a [f32],
+    /// The band's rows.
+    residual: Option<&'a [f32]>,
+}
+
+impl SeparableLayer {
+    /// Computes output rows `rows` of one image.
+    fn band(&self, y: &mut [f32], scratch: &mut [f32], from: &Band, rows: Range<usize>) {
+        let &Band { isa, packed, x, residual } = from;
+        let g = self.geometry();
+        let [expanded_len, filtered_len] = self.buffers();
+        let (expanded, filtered) = scratch[..expanded_len + filtered_len].split_at_mut(expanded_len);
+        let (wide, narrow) = (g.w * g.cin, x.len() / g.h);
+        let y_row = y.len() / rows.len();
+        // The rows of the wide tensor that `expanded` holds.
+        let mut held = 0..0;
+        for start in rows.clone().step_by(self.rows()) {
+            let own = start..rows.end.min(start + self.rows());
+            let (band, read) = g.band(own.clone());
+            let source = match &self.expand {
+                None => &x[read.start * wide..read.end * wide],
+                Some(expand) => {
+                    // Neighbouring windows share rows.
+                    if held.contains(&read.start) {
+                        expanded.copy_within((read.start - held.start) * wide..held.len() * wide, 0);
+                    }
+                    let next = read.start.max(held.end)..read.end;
+                    if !next.is_empty() {
+                        let to = (next.start - read.start) * wide..(next.end - read.start) * wide;
+                        let x = &x[next.start * narrow..next.end * narrow];
+                        expand.run(isa, packed, &mut expanded[to], x, None);
+                    }
+                    held = read.clone();
+                    &expanded[..read.len() * wide]
+                }
+            };
+            let filtered = &mut filtered[..own.len() * g.ow * g.cout];
+            depthwise::forward(isa, filtered, source, self.depthwise.args(packed), &band, 0..own.len());
+            let out = (own.start - rows.start) * y_row..(own.end - rows.start) * y_row;
+            let residual = residual.map(|r| &r[out.clone()]);
+            self.project.run(isa, packed, &mut y[out], filtered, residual);
+        }
+    }
+}
+
+impl Layer for SeparableLayer {
+    fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
+        if let Some(expand) = &self.expand {
+            expand.weights.pack(params, packed, isa, threads);
+        }
+        self.depthwise.pack(params, packed);
+        self.project.weights.pack(params, packed, isa, threads);
+    }
+
+    fn forward(&self, run: &mut Run) {
+        let (isa, images, packed, threads) = (run.isa, run.images, run.packed, run.threads);
+        let (y, x, residual) = split_residual(run.arena, images, (self.y, self.x), self.residual);
+        let (x_len, y_len, height) = (x.len() / images, y.len() / images, self.geometry().oh);
+        by_rows(threads, self.macs() * images, (y, images), (height, 1), |image, y, rows| {
+            let row = y_len / height;
+            let residual = residual.map(|r| &piece(r, image, y_len)[rows.start * row..rows.end * row]);
+            let from = Band { isa, packed, x: piece(x, image, x_len), residual };
+            self.band(y, &mut threads.scratch(), &from, rows);
+        });
+    }
+
+    fn backward(&self, _: &mut Run) {
+        unreachable!("training keeps what is between the layers")
+    }
+}
