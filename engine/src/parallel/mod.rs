@@ -167,6 +167,7 @@ impl Threads {
         len: usize,
         f: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
+        const { assert!(N > 0, "without an output there is no end to the pieces") };
         self.share(work, Claims::new(outs.map(|out| (out, len)), usize::MAX), f);
     }
 

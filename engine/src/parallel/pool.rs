@@ -73,7 +73,8 @@ impl Region {
         let mut state = self.state.load(Acquire);
         loop {
             let number = state / NUMBER;
-            if number == *seen || state & OPEN == 0 {
+            // One more in a region that its count cannot hold would close it.
+            if number == *seen || state & OPEN == 0 || state & INSIDE == INSIDE {
                 *seen = number;
                 return false;
             }
