@@ -15,7 +15,8 @@ use crate::layers::activation::ActivationLayer;
 use crate::layers::add::AddLayer;
 use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED};
 use crate::layers::conv2d::{
-    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Shared, weight_chunks,
+    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward,
+    Shared, weight_chunks,
 };
 use crate::layers::dense::{DenseBackward, DenseLayer};
 use crate::layers::depthwise::{DepthwiseBackward, DepthwiseFilters, DepthwiseLayer};
@@ -72,7 +73,7 @@ impl<'a> Builder<'a> {
         mode: Mode,
         exec: Exec,
     ) -> Self {
-        let Fused { stages, alias } = fuse(graph, shapes, mode, exec.threads);
+        let Fused { stages, alias } = fuse(graph, shapes, mode, &exec);
         let values = shapes.len();
         let mut needs_grad = vec![false; values];
         let mut readers = vec![0; values];
@@ -255,6 +256,7 @@ impl<'a> Builder<'a> {
         self.readers[root] == 1
             && maker.is_some_and(|stage| {
                 stage.act == Some(Activation::Relu)
+                    && stage.pool.is_none()
                     && matches!(self.graph.nodes[stage.node].op, Op::Conv2d(_))
             })
     }
@@ -351,7 +353,9 @@ impl<'a> Builder<'a> {
         }
         let bias = if filters.has_bias() { geometry.cout } else { 0 };
         let packed = self.take_packed(method.packed_len() + bias);
-        self.scratch = self.scratch.max(method.scratch_len());
+        let mut pool = stage.pool.map(|pool| Pooled::new(&method, pool));
+        let scratch = pool.as_ref().map_or(method.scratch_len(), |pool| pool.scratch_len(&method));
+        self.scratch = self.scratch.max(scratch);
         let residual = stage.residual.map(|value| self.value(value));
         let moments = self.moments[stage.output];
         let mut backward = None;
@@ -359,19 +363,39 @@ impl<'a> Builder<'a> {
             let now = self.backward_time(time);
             let gradient = self.filter_gradient(now, &choice, &geometry, &filters);
             self.keep(stage.inputs[0], time);
-            self.keep(stage.output, time);
-            let dy = self.grad_in(time, stage);
+            let mut dy = self.grad_in(time, stage);
+            if let Some(pool) = &mut pool {
+                let winners = self.arena.add(self.shapes[stage.output].len(), 0, time);
+                self.arena.touch(winners, now);
+                pool.backward = Some(PooledBackward { dy, winners, act: stage.act });
+                dy = self.arena.add(geometry.y_len(), 0, now);
+            } else {
+                self.keep(stage.output, time);
+            }
             let dx = self.grad_out(time, stage.inputs[0]).map(|out| {
                 let method = choice.backward_data(isa, &geometry);
                 self.scratch = self.scratch.max(method.scratch_len());
                 let packed = self.take_packed(method.packed_len());
                 DataGradient { out, method, packed }
             });
-            backward = Some(Conv2dBackward { dy, mask: !self.is_gated(stage), dx, gradient });
+            let mask = pool.is_none() && !self.is_gated(stage);
+            backward = Some(Conv2dBackward { dy, mask, dx, gradient });
         }
         let (x, y) = (self.value(stage.inputs[0]), self.value(stage.output));
         let act = stage.act;
-        Box::new(Conv2dLayer { geometry, x, y, residual, moments, act, filters, method, packed, backward })
+        Box::new(Conv2dLayer {
+            geometry,
+            x,
+            y,
+            residual,
+            moments,
+            act,
+            filters,
+            method,
+            pool,
+            packed,
+            backward,
+        })
     }
 
     /// The gradient of a convolution's filters and bias, which is computed at time `now`.
@@ -501,7 +525,7 @@ impl<'a> Builder<'a> {
         let conv = &self.stages[maker];
         let Op::Conv2d(layer) = &self.graph.nodes[conv.node].op else { return None };
         let depthwise = layer.groups > 1 && layer.groups == self.shapes[conv.inputs[0]].c;
-        if depthwise {
+        if depthwise || conv.pool.is_some() {
             return None;
         }
         let slot = self.arena.add(2 * channels, 0, maker);

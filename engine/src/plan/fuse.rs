@@ -1,8 +1,11 @@
 //! Which nodes run as one stage.
 
+use super::choice::Choice;
 use super::{Mode, separable};
-use crate::geometry::Shape;
+use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
+use crate::layers::conv2d::Pooled;
+use crate::parallel::Exec;
 
 /// A stage: one node, and those behind it that it takes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +20,8 @@ pub(super) struct Stage {
     pub(super) residual: Option<usize>,
     /// The clamp that is applied to the output.
     pub(super) act: Option<Activation>,
+    /// The max pool over the output of a convolution.
+    pub(super) pool: Option<PoolGeometry>,
     /// The value that it makes.
     pub(super) output: usize,
     /// The pointwise convolutions before and behind a depthwise one that are computed with it, at inference.
@@ -34,10 +39,10 @@ pub(super) struct Fused {
 /// Cuts a graph into stages.
 ///
 /// A convolution or dense layer takes in the batch normalisation behind it (inference), then the residual sum
-/// (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6; a batch normalisation
-/// and a sum take in a ReLU or ReLU6. Depthwise convolutions take in pointwise ones (see [`separable`], inference). Only a
-/// value that nobody else reads can vanish.
-pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, threads: usize) -> Fused {
+/// (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then (convolutions) a max
+/// pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise convolutions take in
+/// pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish.
+pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> Fused {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|&value| readers[value as usize].push(index));
@@ -70,6 +75,7 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, threads: usize) 
             norm: None,
             residual: None,
             act: None,
+            pool: None,
             output: index + 1,
             expand: None,
             project: None,
@@ -101,10 +107,78 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, threads: usize) 
             taken[next] = true;
             (stage.act, stage.output) = (Some(act), next + 1);
         }
+        if let Some(next) = only_reader(stage.output) {
+            let pool = pool_behind(graph, shapes, (index, next), mode, exec);
+            if pool.is_some() {
+                taken[next] = true;
+                (stage.pool, stage.output) = (pool, next + 1);
+            }
+        }
         stages.push(stage);
     }
     if mode == Mode::Infer {
-        stages = separable::join(stages, graph, (shapes, &alias), threads);
+        stages = separable::join(stages, graph, (shapes, &alias), exec.threads);
     }
     Fused { stages, alias }
+}
+
+/// The pool `next` that the convolution `index` takes in; `None` for other nodes and where it does not fit.
+fn pool_behind(
+    graph: &Graph,
+    shapes: &[Shape],
+    (index, next): (usize, usize),
+    mode: Mode,
+    exec: &Exec,
+) -> Option<PoolGeometry> {
+    let (node, pool_node) = (&graph.nodes[index], &graph.nodes[next]);
+    let (Op::Conv2d(conv), Op::MaxPool2d(pool)) = (&node.op, &pool_node.op) else { return None };
+    let conv = Conv2dGeometry::new(&node.name, shapes[node.inputs[0] as usize], conv).ok()?;
+    let pool = PoolGeometry::new(&pool_node.name, shapes[index + 1], pool).ok()?;
+    if conv.is_depthwise() {
+        return None;
+    }
+    let method = Choice::new(&conv, mode, exec).forward(exec.isa, &conv);
+    Pooled::fits(&method, &pool, mode, exec.threads).then_some(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Conv2d, Dense, Padding, Pool2d};
+    use crate::simd::Isa;
+
+    /// Whether a convolution takes in the pool behind it.
+    fn takes_pool(input: [usize; 3], conv: Conv2d, act: Activation, pool: Pool2d, mode: Mode) -> bool {
+        let [h, w, c] = input;
+        let mut g = Graph::new(Shape::new(h, w, c));
+        g.then("conv", Op::Conv2d(conv));
+        g.then("act", Op::Activation(act));
+        g.then("pool", Op::MaxPool2d(pool));
+        g.then("flatten", Op::Flatten);
+        g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
+        let exec = Exec::with_isa(Isa::available()[0], 2).unwrap();
+        let Fused { stages, .. } = fuse(&g, &g.shapes().unwrap(), mode, &exec);
+        stages[0].pool.is_some()
+    }
+
+    #[test]
+    fn a_convolution_takes_in_a_pool_that_fits() {
+        let overlapping = || Pool2d { kernel: [3; 2], stride: [2; 2], padding: Padding::Same };
+        let (few, many) = ([20, 20, 3], [32, 32, 64]);
+        let direct = |input, pool, mode| takes_pool(input, Conv2d::new(8, 3), Activation::Relu, pool, mode);
+        let tiles = |pool, mode| takes_pool(many, Conv2d::new(64, 3), Activation::Relu, pool, mode);
+        for mode in [Mode::Infer, Mode::Train] {
+            assert!(direct(few, Pool2d::new(2), mode) && tiles(Pool2d::new(2), mode));
+            // Windows of three rows cross lines of tiles.
+            assert!(direct(few, Pool2d::new(3), mode) && !tiles(Pool2d::new(3), mode));
+            assert_eq!(direct(few, overlapping(), mode), mode == Mode::Infer);
+            // Of few rows, two threads would compute too many twice.
+            assert!(!direct([9, 9, 3], overlapping(), mode));
+            // Two rows are more than a cache holds.
+            assert!(!direct([4, 9000, 1], Pool2d::new(2), mode));
+            assert!(!takes_pool(few, Conv2d::new(8, 3), Activation::Gelu, Pool2d::new(2), mode));
+            let depthwise = Conv2d { groups: 3, ..Conv2d::new(3, 3) };
+            assert!(!takes_pool(few, depthwise, Activation::Relu, Pool2d::new(2), mode));
+        }
+    }
 }

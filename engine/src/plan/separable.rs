@@ -25,7 +25,7 @@ pub(super) fn join(
         Op::Conv2d(conv) => Some(conv),
         _ => None,
     };
-    let is_pointwise = |stage: &Stage| conv(stage).is_some_and(is_pointwise);
+    let is_pointwise = |stage: &Stage| conv(stage).is_some_and(is_pointwise) && stage.pool.is_none();
     for index in 0..stages.len() {
         let depthwise = &stages[index];
         let input = alias[depthwise.inputs[0]];

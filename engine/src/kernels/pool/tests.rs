@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::Shape;
-use crate::graph::{Padding, Pool2d};
-use crate::kernels::reference;
+use crate::graph::{Activation, Padding, Pool2d};
 use crate::kernels::testing::{
-    CHANNELS, Guarded, assert_close, assert_exact, for_each_isa, integers, normal, sum_bound, widen,
+    CHANNELS, Guarded, assert_close, assert_exact, assert_same, for_each_isa, integers, normal, sum_bound,
+    widen,
 };
+use crate::kernels::{activation, reference};
 
 /// Tilings with and without uncovered rows and columns, overlaps, gaps, padding on any side, one big window.
 fn geometries(c: usize) -> Vec<PoolGeometry> {
@@ -105,6 +106,42 @@ for_each_isa! {
             let expected = reference::global_avg_backward(&widen(&dy), pixels);
             assert_close("avg dx", &dx, &expected, |_| sum_bound(0, 9.0));
         }
+    }
+
+    /// Winners give the same maxima and gradients, bit for bit, as comparing again; a NaN that is passed over
+    /// included. (A NaN behind a ReLU6 passes a gradient here and none there.)
+    fn winners_of_windows(isa: Isa) {
+        sweep(|g| {
+            if !winners::fits(g) {
+                return;
+            }
+            let dy = Guarded::of(&integers(2, g.y_len(), 9));
+            for act in [None, Some(Activation::Relu), Some(Activation::Relu6)] {
+                let mut x = integers(1, g.x_len(), 8);
+                if act != Some(Activation::Relu6) {
+                    x.iter_mut().skip(5).step_by(11).for_each(|x| *x = f32::NAN);
+                }
+                let clamp = |x: &f32| match act {
+                    Some(Activation::Relu) if *x < 0.0 => 0.0,
+                    Some(Activation::Relu6) => x.clamp(0.0, 6.0),
+                    _ => *x,
+                };
+                let x = Guarded::of(&x.iter().map(clamp).collect::<Vec<_>>());
+                let (mut y, mut dx) = (Guarded::nan(g.y_len()), Guarded::nan(g.x_len()));
+                max_forward(isa, &mut y, &x, g);
+                let gate = act == Some(Activation::Relu);
+                max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate }, g);
+                if act == Some(Activation::Relu6) {
+                    activation::backward_in_place(isa, &mut dx, &x, Activation::Relu6);
+                }
+                let mut found = [Guarded::nan(g.y_len()), Guarded::nan(g.y_len()), Guarded::nan(g.x_len())];
+                let [maxima, winners, gradient] = &mut found;
+                winners::forward(isa, maxima, winners, &x, g, act);
+                winners::backward(isa, gradient, winners, &dy, g);
+                assert_same("y", maxima, &y);
+                assert_same("dx", gradient, &dx);
+            }
+        });
     }
 
     /// A window of NaN alone stays NaN, and so does one that starts with it; its gradient stays in the

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::pooled::{Pooled, PooledBackward};
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::conv2d::WeightGradient;
@@ -34,12 +35,20 @@ pub(crate) struct Gradient {
 }
 
 /// The saved tensors and the derivative that is taken on the way.
-pub(super) struct Saved {
+pub(super) struct Saved<'a> {
     pub(super) x: Slot,
-    pub(super) y: Slot,
     pub(super) dy: Slot,
-    /// The activation whose derivative is applied to `dy` first.
-    pub(super) act: Option<Activation>,
+    pub(super) behind: Behind<'a>,
+}
+
+/// What is fused behind the sums of a convolution, and turns `dy` into their gradient first.
+pub(super) enum Behind<'a> {
+    /// Nothing, or a layer behind has done it.
+    Nothing,
+    /// An activation, and its output: `dy` is changed.
+    Activation(Activation, Slot),
+    /// A pool, and the activation before it: `dy` is written.
+    Pool(&'a Pooled, PooledBackward),
 }
 
 impl Gradient {
@@ -54,13 +63,23 @@ impl Gradient {
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
         let (x_len, y_len) = (g.x_len(), g.y_len());
-        let ([partials, dy], [x, y]) = run.arena.split(images, [self.partials, saved.dy], [saved.x, saved.y]);
+        let behind = match saved.behind {
+            Behind::Nothing => [saved.x; 2],
+            Behind::Activation(_, y) => [y; 2],
+            Behind::Pool(_, PooledBackward { dy, winners, .. }) => [dy, winners],
+        };
+        let ([partials, dy], [x, a, b]) =
+            run.arena.split(images, [self.partials, saved.dy], [saved.x, behind[0], behind[1]]);
         let direct = matches!(self.method, FilterMethod::Direct(_));
         let work = if direct { g.macs() * images } else { dy.len() * 8 };
         let prepare = |i: usize, partial: &mut [f32], dy: &mut [f32]| {
             partial.fill(0.0);
-            if let Some(act) = saved.act {
-                activation::backward_in_place(isa, dy, piece(y, i, chunk * y_len), act);
+            match saved.behind {
+                Behind::Nothing => {}
+                Behind::Activation(act, _) => {
+                    activation::backward_in_place(isa, dy, piece(a, i, chunk * y_len), act);
+                }
+                Behind::Pool(pool, _) => pool.backward(isa, dy, [a, b], i * chunk),
             }
             let (dw, db) = partial.split_at_mut(w_len);
             if let FilterMethod::Direct(weights) = &self.method {
@@ -73,7 +92,7 @@ impl Gradient {
         if partial_len > 0 {
             let partials = &mut partials[..count * partial_len];
             threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), prepare);
-        } else if saved.act.is_some() {
+        } else if !matches!(saved.behind, Behind::Nothing) {
             threads.pieces(work, dy, chunk * y_len, |i, dy| prepare(i, &mut [], dy));
         }
         match &self.method {

@@ -53,6 +53,14 @@ impl Method {
         }
     }
 
+    /// Multiply-adds of one image.
+    pub(super) fn macs(&self) -> usize {
+        match self {
+            Method::Direct(sweep) => sweep.macs(),
+            Method::Winograd(winograd, _) => winograd.macs(),
+        }
+    }
+
     /// Packs weights `[kh][kw][cin / groups][cout]`.
     pub(super) fn pack(&self, packed: &mut [f32], w: &[f32], threads: &Threads) {
         match self {
@@ -134,16 +142,25 @@ fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
     outputs.finish(threads, y);
 }
 
+impl Shared {
+    /// The first two steps: pixels, then products.
+    pub(super) fn multiply(&self, run: &mut Run, call: &Call) {
+        let Run { arena, threads, .. } = run;
+        let (tiles, work) = (&self.tiles, self.tiles.macs());
+        let ([pixels], [x]) = arena.split(1, [self.pixels], [call.x]);
+        threads.pieces(work, pixels, tiles.group_len(), |i, group| tiles.transform(group, x, i));
+        let ([products], [pixels]) = arena.split(1, [self.products], [self.pixels]);
+        threads.pieces(work, products, tiles.product_len(), |i, products| {
+            tiles.multiply(products, pixels, call.packed, i)
+        });
+    }
+}
+
 fn one_image(shared: &Shared, run: &mut Run, call: Call) {
-    let Call { packed, bias, clamp, .. } = call;
+    shared.multiply(run, &call);
+    let Call { bias, clamp, .. } = call;
     let Run { arena, threads, .. } = run;
     let (tiles, work) = (&shared.tiles, shared.tiles.macs());
-    let ([pixels], [x]) = arena.split(1, [shared.pixels], [call.x]);
-    threads.pieces(work, pixels, tiles.group_len(), |i, group| tiles.transform(group, x, i));
-    let ([products], [pixels]) = arena.split(1, [shared.products], [shared.pixels]);
-    threads.pieces(work, products, tiles.product_len(), |i, products| {
-        tiles.multiply(products, pixels, packed, i)
-    });
     let (y, products, residual) = split_residual(arena, 1, (call.y, shared.products), call.residual);
     let line = tiles.line_len();
     threads.pieces(work, y, line, |i, y| {
@@ -153,7 +170,7 @@ fn one_image(shared: &Shared, run: &mut Run, call: Call) {
 }
 
 /// How many of `total` pieces go to a thread at once, at most `limit`: as many rounds as it takes, all threads alike.
-fn even_share(total: usize, threads: usize, limit: usize) -> usize {
+pub(super) fn even_share(total: usize, threads: usize, limit: usize) -> usize {
     let rounds = total.div_ceil(threads * limit.max(1));
     total.div_ceil(threads * rounds)
 }
@@ -229,6 +246,7 @@ fn take_moments(isa: Isa, moments: &mut [f32], y: &[f32]) {
     batchnorm::moments(isa, mean, m2, y);
 }
 
+/// What a call writes and reads, and the residual if there is one.
 pub(in crate::layers) fn split_residual(
     arena: &mut Arena,
     images: usize,

@@ -1,7 +1,8 @@
-//! 2-d convolution with fused bias, residual and clamp.
+//! 2-d convolution with fused bias, residual, clamp and max pool.
 
 mod gradient;
 mod method;
+mod pooled;
 
 use std::ops::Range;
 
@@ -11,14 +12,15 @@ use crate::graph::Activation;
 use crate::parallel::Threads;
 use crate::plan::arena::Slot;
 use crate::simd::Isa;
-use gradient::Saved;
 pub(super) use gradient::sum_partials;
+use gradient::{Behind, Saved};
 pub(crate) use gradient::{FilterMethod, Gradient, weight_chunks};
 use method::Call;
 pub(super) use method::split_residual;
 pub(crate) use method::{Method, Shared};
+pub(crate) use pooled::{Pooled, PooledBackward};
 
-/// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`
+/// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`, or the maxima of its windows.
 pub(crate) struct Conv2dLayer {
     pub(crate) geometry: Conv2dGeometry,
     pub(crate) x: Slot,
@@ -29,6 +31,8 @@ pub(crate) struct Conv2dLayer {
     pub(crate) act: Option<Activation>,
     pub(crate) filters: Filters,
     pub(crate) method: Method,
+    /// The pool behind, if it is computed here.
+    pub(crate) pool: Option<Pooled>,
     /// Panels of the forward pass, then the bias.
     pub(crate) packed: Range<usize>,
     pub(crate) backward: Option<Conv2dBackward>,
@@ -36,8 +40,9 @@ pub(crate) struct Conv2dLayer {
 
 /// What the backward pass of a [`Conv2dLayer`] needs.
 pub(crate) struct Conv2dBackward {
+    /// The gradient of the convolution's output.
     pub(crate) dy: Slot,
-    /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
+    /// Whether the activation's derivative is applied here, and not with that of a pool behind.
     pub(crate) mask: bool,
     pub(crate) dx: Option<DataGradient>,
     pub(crate) gradient: Gradient,
@@ -65,13 +70,18 @@ impl Layer for Conv2dLayer {
         let bias = self.filters.has_bias().then_some(bias);
         let Conv2dLayer { y, x, residual, moments, .. } = *self;
         let call = Call { y, x, packed: panels, bias, residual, clamp: clamp(self.act), moments };
-        self.method.run(run, call);
+        match &self.pool {
+            Some(pool) => pool.run(&self.method, run, call),
+            None => self.method.run(run, call),
+        }
     }
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        let act = self.act.filter(|_| backward.mask);
-        let saved = Saved { x: self.x, y: self.y, dy: backward.dy, act };
+        let pool = self.pool.as_ref().and_then(|pool| Some(Behind::Pool(pool, pool.backward?)));
+        let act = self.act.filter(|_| backward.mask).map(|act| Behind::Activation(act, self.y));
+        let behind = pool.or(act).unwrap_or(Behind::Nothing);
+        let saved = Saved { x: self.x, dy: backward.dy, behind };
         backward.gradient.run(run, saved, &self.geometry, &self.filters);
         if let Some(dx) = &backward.dx {
             let packed = &run.packed[dx.packed.clone()];

@@ -1,11 +1,14 @@
 //! Maximum and average over windows and over whole images.
 //!
-//! A maximum keeps no index of its winner. Backward compares the window with the stored maximum again and
+//! A maximum whose input is kept needs no index of its winner. Backward compares the window with the stored maximum again and
 //! gives the gradient to the first element in row-major order that equals it, as PyTorch does: two
-//! comparisons per element instead of an index tensor to write, read and keep.
+//! comparisons per element instead of an index tensor to write, read and keep. Behind a convolution whose outputs
+//! never reach memory it is the other way round: see [`winners`].
 //!
 //! Padding never wins a maximum and is left out of an average. A NaN is not larger than anything: it is the
 //! maximum of a window where it comes first, and passed over elsewhere.
+
+pub mod winners;
 
 use super::elementwise::{self, load, store};
 use super::reduce::{Element, add_columns, row_count};

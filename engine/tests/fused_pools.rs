@@ -1,0 +1,221 @@
+//! A max pool that is computed with the convolution before it gives the same bits as one that reads that convolution's
+//! output from memory, whatever the shapes, the batch and the number of threads.
+
+use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
+use ocelli_engine::rng::Rng;
+use ocelli_engine::{
+    Activation, Exec, Graph, Inference, Isa, Mode, Model, Op, Optimizer, ParamKind, Plan, Shape, TrainConfig,
+    Trainer,
+};
+
+/// A convolution behind another one, what follows it, and a pool.
+#[derive(Debug)]
+struct Case {
+    input: [usize; 3],
+    conv: Conv2d,
+    norm: bool,
+    residual: bool,
+    act: Option<Activation>,
+    pool: Pool2d,
+    /// Whether a batch normalisation follows the pool.
+    norm_behind: bool,
+}
+
+impl Case {
+    /// The network; a dropout that drops nothing keeps the pool away from the convolution, and no more.
+    fn graph(&self, apart: bool) -> Graph {
+        let [h, w, c] = self.input;
+        let mut g = Graph::new(Shape::new(h, w, c));
+        let first = g.push("first", Op::Conv2d(Conv2d::new(c, 1)), &[0]);
+        let mut other = 0;
+        if self.residual {
+            other = g.push("other", Op::Conv2d(self.conv.clone()), &[first]);
+        }
+        let mut x = g.push("conv", Op::Conv2d(self.conv.clone()), &[first]);
+        if self.norm {
+            x = g.push("norm", Op::BatchNorm(BatchNorm::default()), &[x]);
+        }
+        if self.residual {
+            x = g.push("add", Op::Add, &[x, other]);
+        }
+        if let Some(act) = self.act {
+            x = g.push("act", Op::Activation(act), &[x]);
+        }
+        if apart {
+            x = g.push("apart", Op::Dropout { rate: 0.0 }, &[x]);
+        }
+        g.push("pool", Op::MaxPool2d(self.pool.clone()), &[x]);
+        if self.norm_behind {
+            g.then("norm_behind", Op::BatchNorm(BatchNorm::default()));
+        }
+        g.then("flatten", Op::Flatten);
+        g.then("dense", Op::Dense(Dense { units: 5, bias: true }));
+        g
+    }
+
+    /// The model with random parameters, running statistics included.
+    fn model(&self, apart: bool) -> Model {
+        let mut model = Model::zeros(self.graph(apart)).expect("the graph is sound");
+        let mut rng = Rng::new(1, 0);
+        model.params_mut().iter_mut().for_each(|p| *p = 0.3 * rng.normal());
+        let entries = model.layout().entries().to_vec();
+        for entry in entries.iter().filter(|entry| entry.kind == ParamKind::RunningVar) {
+            model.params_mut()[entry.range()].iter_mut().for_each(|p| *p = 0.5 + p.abs());
+        }
+        model
+    }
+
+    fn images(&self, count: usize) -> Vec<f32> {
+        let mut rng = Rng::new(2, 0);
+        (0..count * self.input.iter().product::<usize>()).map(|_| rng.normal()).collect()
+    }
+
+    fn exists(&self) -> bool {
+        self.graph(false).shapes().is_ok()
+    }
+}
+
+fn pool(kernel: [u32; 2], stride: [u32; 2], padding: Padding) -> Pool2d {
+    Pool2d { kernel, stride, padding }
+}
+
+/// Windows side by side, overlapping and apart, cut by the image and padded.
+fn pools() -> Vec<Pool2d> {
+    vec![
+        Pool2d::new(2),
+        Pool2d::new(3),
+        pool([2, 2], [2, 2], Padding::Same),
+        pool([3, 3], [2, 2], Padding::Valid),
+        pool([3, 3], [2, 2], Padding::Explicit([1, 1, 1, 1])),
+        pool([3, 3], [1, 1], Padding::Same),
+        pool([2, 3], [4, 1], Padding::Valid),
+        pool([4, 2], [4, 2], Padding::Valid),
+    ]
+}
+
+/// Convolutions in the direct form, over single pixels, in groups, and with transforms.
+fn convolutions() -> Vec<([usize; 3], Conv2d)> {
+    let same = |filters, kernel| Conv2d { padding: Padding::Same, ..Conv2d::new(filters, kernel) };
+    vec![
+        ([17, 14, 3], Conv2d::new(9, 3)),
+        ([12, 13, 5], Conv2d { stride: [2, 2], ..same(33, 5) }),
+        ([11, 11, 6], Conv2d::new(8, 1)),
+        ([9, 10, 8], Conv2d { groups: 2, ..same(6, 3) }),
+        // Rows that do not fit a band all together.
+        ([40, 130, 2], same(16, 3)),
+        ([13, 13, 32], Conv2d::new(64, 3)),
+        ([16, 16, 64], same(96, 3)),
+        ([15, 18, 32], same(40, 3)),
+        ([26, 30, 96], same(96, 3)),
+        // Lines of two rows.
+        ([6, 6, 64], same(128, 3)),
+        ([34, 34, 48], Conv2d::new(48, 3)),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (index, (input, conv)) in convolutions().into_iter().enumerate() {
+        for (number, pool) in pools().into_iter().enumerate() {
+            let act = [Some(Activation::Relu), Some(Activation::Relu6), None][(index + number) % 3];
+            let norm = number % 2 == 1;
+            let residual = index % 2 == 0 && number % 3 == 0;
+            let norm_behind = index % 3 == 1;
+            let case = Case { input, conv: conv.clone(), norm, residual, act, pool, norm_behind };
+            if case.exists() {
+                cases.push(case);
+            }
+        }
+    }
+    assert!(cases.len() > 70, "most pools fit most images: {}", cases.len());
+    cases
+}
+
+/// Both forms of convolution on every instruction set and some numbers of threads.
+fn places() -> Vec<Exec> {
+    let mut places = Vec::new();
+    for isa in Isa::available() {
+        // The portable kernels are slow, and cut their work as the others do.
+        let threads = if isa.name() == "portable" { 2..=2 } else { 1..=3 };
+        for (threads, exact) in threads.flat_map(|threads| [(threads, false), (threads, true)]) {
+            places.push(Exec::with_isa(isa, threads).expect("a sound number").exact(exact));
+        }
+    }
+    places
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn logits_have_the_same_bits() {
+    for case in cases() {
+        let [fused, apart] = [false, true].map(|apart| case.model(apart));
+        assert_eq!(fused.params(), apart.params());
+        let x = case.images(5);
+        for exec in places() {
+            for batch in [1, 2, 5] {
+                let x = &x[..batch * x.len() / 5];
+                let [fused, apart] = [&fused, &apart].map(|model| {
+                    let mut logits = vec![0.0; batch * 5];
+                    let mut inference = Inference::new(model, batch, &exec).expect("the model compiles");
+                    inference.run(x, batch, &mut logits).expect("a sound batch");
+                    bits(&logits)
+                });
+                assert!(fused == apart, "{case:?}, batch {batch}, {exec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_have_the_same_bits() {
+    // Other pools are not computed with the convolution before them in training.
+    let side_by_side = |case: &Case| !case.norm && !case.residual && case.pool.kernel == case.pool.stride;
+    for case in cases().into_iter().filter(side_by_side) {
+        let x = case.images(5);
+        for exec in places() {
+            for batch in [1, 2, 5] {
+                let x = &x[..batch * x.len() / 5];
+                let [fused, apart] = [false, true].map(|apart| {
+                    let config = TrainConfig {
+                        batch,
+                        optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
+                        clip_norm: None,
+                        label_smoothing: 0.1,
+                        class_weights: None,
+                        seed: 3,
+                    };
+                    let mut trainer = Trainer::new(case.model(apart), config, &exec).expect("it compiles");
+                    let labels: Vec<u32> = (0..batch as u32).collect();
+                    let stats = trainer.gradients(x, &labels).expect("a sound batch");
+                    assert!(stats.loss.is_finite() && trainer.grads().iter().any(|&g| g != 0.0));
+                    bits(trainer.grads())
+                });
+                assert!(fused == apart, "{case:?}, batch {batch}, {exec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn outputs_that_are_pooled_take_no_memory() {
+    let case = Case {
+        input: [40, 40, 3],
+        conv: Conv2d::new(32, 3),
+        norm: false,
+        residual: false,
+        act: Some(Activation::Relu),
+        pool: Pool2d::new(2),
+        norm_behind: false,
+    };
+    let exec = Exec::new(1).expect("a sound number");
+    for (mode, share) in [(Mode::Infer, 0.5), (Mode::Train, 0.75)] {
+        let [fused, apart] = [false, true].map(|apart| {
+            let plan = Plan::compile(&case.graph(apart), 8, mode, &exec).expect("it compiles");
+            plan.memory() as f64
+        });
+        assert!(fused < share * apart, "{mode:?}: {fused} of {apart} bytes");
+    }
+}
