@@ -4,7 +4,7 @@
 //! single image, over columns.
 
 use super::micro::{self, Epilogue, Matrix, Outer};
-use super::pack::{Source, pack_panel, panels_len};
+use super::pack::{Source, copy_columns, pack_panel, panels_len};
 use crate::simd::Isa;
 
 /// Shape of a dense layer's product: `y[rows][cols] = x[rows][depth] w[depth][cols]`.
@@ -157,7 +157,7 @@ fn weight_block(
     for column in (0..shape.cols).step_by(nr) {
         let cols = nr.min(shape.cols - column);
         for (to, dy) in panel.chunks_exact_mut(nr).zip(dy.chunks_exact(shape.cols)) {
-            copy_row(&mut to[..cols], &dy[column..column + cols]);
+            copy_columns(&mut to[..cols], &dy[column..column + cols]);
         }
         for tile in 0..tiles {
             let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
@@ -176,15 +176,6 @@ fn weight_block(
             unsafe { micro::outer(isa, end - begin, &args) }
         }
     }
-}
-
-/// Copies a few floats without a call.
-#[inline(always)]
-fn copy_row(to: &mut [f32], from: &[f32]) {
-    let (to, to_rest) = to.as_chunks_mut::<8>();
-    let (from, from_rest) = from.as_chunks::<8>();
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
 /// Floats of a packed `depth x cols` matrix.

@@ -33,6 +33,15 @@ pub(crate) fn panels_len(depth: usize, cols: usize, nr: usize) -> usize {
     cols.div_ceil(nr) * nr * depth
 }
 
+/// Copies the columns of a panel, without a call: they are few.
+#[inline(always)]
+pub(crate) fn copy_columns(to: &mut [f32], from: &[f32]) {
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    let (from, from_rest) = from.as_chunks::<8>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+}
+
 /// Fills panel `index` (`[depth][nr]`) of a matrix.
 ///
 /// # Panics
@@ -48,7 +57,7 @@ pub(crate) fn pack_panel(panel: &mut [f32], index: usize, nr: usize, source: &So
     for (out, at) in panel.chunks_exact_mut(nr).zip(rows) {
         let (used, padding) = out.split_at_mut(cols);
         if source.col_step == 1 {
-            used.copy_from_slice(&source.w[at..at + cols]);
+            copy_columns(used, &source.w[at..at + cols]);
         } else {
             for (value, &weight) in used.iter_mut().zip(source.w[at..].iter().step_by(source.col_step)) {
                 *value = weight;

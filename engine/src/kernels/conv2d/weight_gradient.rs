@@ -3,6 +3,7 @@
 use super::Halo;
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::micro::{self, Outer};
+use crate::kernels::pack::copy_columns;
 use crate::simd::Isa;
 
 /// Pixels that one tile sums before its accumulators go to memory: at 256 the load and store of a tile cost under
@@ -101,7 +102,7 @@ impl WeightGradient {
                         dy[first * g.ow * g.cout..(first + rows) * g.ow * g.cout].chunks_exact(g.cout)
                     });
                     for (out, pixel) in panels.chunks_exact_mut(nr).zip(pixels) {
-                        out[..width].copy_from_slice(&pixel[column..column + width]);
+                        copy_columns(&mut out[..width], &pixel[column..column + width]);
                     }
                     for &(place, row) in &self.runs {
                         let start = group * depth + place + first * x_step[1];
