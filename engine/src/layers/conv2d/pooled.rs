@@ -78,6 +78,11 @@ impl Pooled {
         Pooled { geometry, line, rows: rows.min(g.oh), images: images.max(1), backward: None }
     }
 
+    /// Rows that two neighbours among the windows have in common.
+    fn overlap(&self) -> usize {
+        self.geometry.kernel[0].saturating_sub(self.geometry.stride[0])
+    }
+
     /// Rows of the pool that one line gives.
     fn unit(&self) -> usize {
         (self.line / self.geometry.stride[0]).max(1)
@@ -94,11 +99,10 @@ impl Pooled {
         let Call { packed, bias, clamp, .. } = call;
         let (isa, threads, images, g) = (run.isa, run.threads, run.images, &self.geometry);
         let args = SweepArgs { packed, bias, clamp, ..SweepArgs::default() };
-        match method {
-            Method::Winograd(_, Some(shared)) if images == 1 && threads.count() > 1 => {
-                return self.one_image(shared, args, run, call);
-            }
-            _ => {}
+        if let (Method::Winograd(_, Some(shared)), 1) = (method, images)
+            && threads.count() > 1
+        {
+            return self.one_image(shared, args, run, call);
         }
         let (y, winners, x, residual) = match self.backward {
             Some(PooledBackward { winners, .. }) => {
@@ -113,11 +117,13 @@ impl Pooled {
         let pass = Pass { pool: self, method, isa, images, args: SweepArgs { x, residual, ..args } };
         let (y_len, work) = (g.y_len(), method.macs() * images);
         let mut out = Out { y, winners };
-        // As without a pool, enough images keep every thread busy, and a few are cut into bands.
+        // As without a pool, enough images keep every thread busy, and a few are cut into bands; into no more than
+        // needed where bands repeat rows.
         let units = g.oh.div_ceil(self.unit());
         let count = threads.count();
         let is_direct = matches!(method, Method::Direct(_));
-        let fine = is_direct && packed.len() <= x.len() / images && count > 1 && units >= 16 * count;
+        let fine =
+            is_direct && packed.len() <= x.len() / images && units >= 16 * count && self.overlap() == 0;
         let bands = (if fine { 2 * count } else { count }).div_ceil(images).min(units);
         if bands == 1 {
             let group = even_share(images, count, self.images);
