@@ -5,7 +5,7 @@ use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use super::bell::{Bell, SPINS};
@@ -37,13 +37,22 @@ struct Shared {
     stop: AtomicBool,
     /// Rung for the workers when a region opens or the pool stops.
     bell: Bell,
+    /// Number of workers that have started, and what tells of one more.
+    started: Mutex<usize>,
+    one_more: Condvar,
 }
 
 impl Workers {
-    /// `count` threads, numbered from 1.
+    /// `count` threads, numbered from 1, which have started: what a system takes and allocates for that is no part of
+    /// the first regions.
     pub(super) fn new(count: usize) -> std::io::Result<Self> {
-        let (region, stop, bell) = (Region::new(), AtomicBool::new(false), Bell::new());
-        let shared = Arc::new(Shared { region, stop, bell });
+        let shared = Arc::new(Shared {
+            region: Region::new(),
+            stop: AtomicBool::new(false),
+            bell: Bell::new(),
+            started: Mutex::new(0),
+            one_more: Condvar::new(),
+        });
         // Made first, so that an error stops the threads that have started.
         let mut workers = Workers { shared, threads: Vec::with_capacity(count) };
         for number in 1..=count {
@@ -51,6 +60,11 @@ impl Workers {
             let builder = thread::Builder::new().name(format!("ocelli-{number}"));
             workers.threads.push(builder.spawn(move || shared.serve(number))?);
         }
+        let mut started = lock(&workers.shared.started);
+        while *started < count {
+            started = workers.shared.one_more.wait(started).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        drop(started);
         Ok(workers)
     }
 
@@ -94,6 +108,8 @@ impl Shared {
     /// What worker `number` does all its life.
     fn serve(&self, number: usize) {
         WORKER.set(number);
+        *lock(&self.started) += 1;
+        self.one_more.notify_one();
         let (mut seen, mut spins) = (0, 0);
         while !self.stop.load(Relaxed) {
             if self.region.help(&mut seen) {
