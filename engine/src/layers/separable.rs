@@ -18,8 +18,9 @@ use crate::parallel::Threads;
 use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
-/// Floats of both tensors between the convolutions: 192 KiB of a 512 KiB second-level cache, which also holds weights.
-const BAND: usize = 48 * 1024;
+/// Floats of both tensors between the convolutions: 384 KiB, most of a 512 KiB second-level cache. Fewer rows at once
+/// would move more of those that neighbouring bands share.
+const BAND: usize = 96 * 1024;
 
 /// A 1x1 convolution: a matrix product over pixels.
 pub(crate) struct Pointwise {
