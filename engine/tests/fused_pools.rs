@@ -1,12 +1,13 @@
 //! A max pool that is computed with the convolution before it gives the same bits as one that reads that convolution's
 //! output from memory, whatever the shapes, the batch and the number of threads.
 
+mod random_model;
+
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
-use ocelli_engine::rng::Rng;
 use ocelli_engine::{
-    Activation, Exec, Graph, Inference, Isa, Mode, Model, Op, Optimizer, ParamKind, Plan, Shape, TrainConfig,
-    Trainer,
+    Activation, Exec, Graph, Inference, Isa, Mode, Op, Optimizer, Plan, Shape, TrainConfig, Trainer,
 };
+use random_model::{bits, images, model};
 
 /// A convolution behind another one, what follows it, and a pool.
 #[derive(Debug)]
@@ -51,23 +52,6 @@ impl Case {
         g.then("flatten", Op::Flatten);
         g.then("dense", Op::Dense(Dense { units: 5, bias: true }));
         g
-    }
-
-    /// The model with random parameters, running statistics included.
-    fn model(&self, apart: bool) -> Model {
-        let mut model = Model::zeros(self.graph(apart)).expect("the graph is sound");
-        let mut rng = Rng::new(1, 0);
-        model.params_mut().iter_mut().for_each(|p| *p = 0.3 * rng.normal());
-        let entries = model.layout().entries().to_vec();
-        for entry in entries.iter().filter(|entry| entry.kind == ParamKind::RunningVar) {
-            model.params_mut()[entry.range()].iter_mut().for_each(|p| *p = 0.5 + p.abs());
-        }
-        model
-    }
-
-    fn images(&self, count: usize) -> Vec<f32> {
-        let mut rng = Rng::new(2, 0);
-        (0..count * self.input.iter().product::<usize>()).map(|_| rng.normal()).collect()
     }
 
     fn exists(&self) -> bool {
@@ -144,16 +128,12 @@ fn places() -> Vec<Exec> {
     places
 }
 
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
-
 #[test]
 fn logits_have_the_same_bits() {
     for case in cases() {
-        let [fused, apart] = [false, true].map(|apart| case.model(apart));
+        let [fused, apart] = [false, true].map(|apart| model(case.graph(apart)));
         assert_eq!(fused.params(), apart.params());
-        let x = case.images(5);
+        let x = images(5, case.input);
         for exec in places() {
             for batch in [1, 2, 5] {
                 let x = &x[..batch * x.len() / 5];
@@ -174,7 +154,7 @@ fn gradients_have_the_same_bits() {
     // Other pools are not computed with the convolution before them in training.
     let side_by_side = |case: &Case| !case.norm && !case.residual && case.pool.kernel == case.pool.stride;
     for case in cases().into_iter().filter(side_by_side) {
-        let x = case.images(5);
+        let x = images(5, case.input);
         for exec in places() {
             for batch in [1, 2, 5] {
                 let x = &x[..batch * x.len() / 5];
@@ -187,7 +167,8 @@ fn gradients_have_the_same_bits() {
                         class_weights: None,
                         seed: 3,
                     };
-                    let mut trainer = Trainer::new(case.model(apart), config, &exec).expect("it compiles");
+                    let mut trainer =
+                        Trainer::new(model(case.graph(apart)), config, &exec).expect("it compiles");
                     let labels: Vec<u32> = (0..batch as u32).collect();
                     let stats = trainer.gradients(x, &labels).expect("a sound batch");
                     assert!(stats.loss.is_finite() && trainer.grads().iter().any(|&g| g != 0.0));

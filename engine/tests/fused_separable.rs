@@ -1,9 +1,11 @@
 //! A depthwise convolution that is computed with the pointwise ones around it gives the same bits as one that reads
 //! and writes memory, whatever the shapes, the batch and the number of threads.
 
+mod random_model;
+
 use ocelli_engine::graph::{BatchNorm, Conv2d, Padding, Pool2d};
-use ocelli_engine::rng::Rng;
-use ocelli_engine::{Activation, Exec, Graph, Inference, Isa, Mode, Model, Op, ParamKind, Plan, Shape};
+use ocelli_engine::{Activation, Exec, Graph, Inference, Isa, Mode, Op, Plan, Shape};
+use random_model::{bits, images, model};
 
 /// Pointwise, depthwise, pointwise.
 #[derive(Debug)]
@@ -23,10 +25,10 @@ impl Case {
         let mut g = Graph::new(Shape::new(h, w, c));
         let behind = |g: &mut Graph, name: &str, act: Option<Activation>| {
             if self.norm {
-                g.then(&format!("{name}_norm"), Op::BatchNorm(BatchNorm::default()));
+                g.then(format!("{name}_norm"), Op::BatchNorm(BatchNorm::default()));
             }
             if let Some(act) = act {
-                g.then(&format!("{name}_act"), Op::Activation(act));
+                g.then(format!("{name}_act"), Op::Activation(act));
             }
         };
         let gap = |g: &mut Graph, name: &str| {
@@ -56,18 +58,6 @@ impl Case {
         }
         g.then("last", Op::GlobalAvgPool);
         g
-    }
-
-    /// The model with random parameters, running statistics included.
-    fn model(&self, apart: bool) -> Model {
-        let mut model = Model::zeros(self.graph(apart)).expect("the graph is sound");
-        let mut rng = Rng::new(1, 0);
-        model.params_mut().iter_mut().for_each(|p| *p = 0.3 * rng.normal());
-        let entries = model.layout().entries().to_vec();
-        for entry in entries.iter().filter(|entry| entry.kind == ParamKind::RunningVar) {
-            model.params_mut()[entry.range()].iter_mut().for_each(|p| *p = 0.5 + p.abs());
-        }
-        model
     }
 }
 
@@ -110,14 +100,13 @@ fn cases() -> Vec<Case> {
 }
 
 fn logits(case: &Case, apart: bool, batch: usize, exec: &Exec) -> Vec<u32> {
-    let mut rng = Rng::new(2, 0);
-    let x: Vec<f32> = (0..batch * case.input.iter().product::<usize>()).map(|_| rng.normal()).collect();
-    let model = case.model(apart);
+    let x = images(batch, case.input);
+    let model = model(case.graph(apart));
     let mut plan = Inference::new(&model, batch, exec).expect("the graph is sound");
     let mut y = vec![0.0; batch * model.graph().classes().expect("the graph is sound")];
     plan.run(&x, batch, &mut y).expect("lengths fit");
     assert!(y.iter().all(|y| y.is_finite()) && y.iter().any(|&y| y != 0.0), "logits mean something");
-    y.iter().map(|y| y.to_bits()).collect()
+    bits(&y)
 }
 
 /// Bytes of a plan for one image.
