@@ -2,7 +2,7 @@
 //! maximum, [`backward`] gives the gradient to the pixel that it names.
 //!
 //! An index is a small whole number in a float, so that winners have the shape of the output and are read and written
-//! as it is. A maximum where the activation before the pool is flat has the index [`NOBODY`]: that activation's
+//! as it is. A maximum where the activation before the pool is flat has the index infinity: that activation's
 //! derivative is applied here, at one pixel of each window.
 
 use super::{Scan, Windows, check, clear_uncovered, is_tiling};
