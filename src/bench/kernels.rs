@@ -40,9 +40,9 @@ const BUSY: f64 = 0.5;
 ///
 /// First come the machine's limits: multiply-adds on registers for each instruction set, reads from every cache level
 /// and memory. Then each kernel is compared with its definition in f64 and timed: GFLOP/s (2 operations per
-/// multiply-add), share of the peak, operations per byte that has to be moved, what bounds the kernel (compute, or
-/// the cache level that holds its operands), share of that bound, and the largest error in units of the root mean
-/// square of the outputs. All of it takes about a minute; --filter picks some.
+/// multiply-add), share of the peak by the median and in the best tenth of the samples, operations per byte that has to
+/// be moved, what bounds the kernel (compute, or the cache level that holds its operands), share of that bound, and the
+/// largest error in units of the root mean square of the outputs. All of it takes about a minute; --filter picks some.
 ///
 /// A warning names kernels that another instruction set of this machine runs more than 5 % faster than the one that the
 /// program chooses.

@@ -109,8 +109,9 @@ impl SeparableLayer {
         let y_row = y.len() / rows.len();
         // The rows of the wide tensor that `expanded` holds.
         let mut held = 0..0;
-        for start in rows.clone().step_by(self.rows()) {
-            let own = start..rows.end.min(start + self.rows());
+        let together = self.rows();
+        for start in rows.clone().step_by(together) {
+            let own = start..rows.end.min(start + together);
             let (band, read) = g.band(own.clone());
             let source = match &self.expand {
                 None => &x[read.start * wide..read.end * wide],
