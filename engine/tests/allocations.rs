@@ -1,4 +1,6 @@
 //! Once warm, a training step and an inference call allocate nothing, on whatever thread: their memory is the plan's.
+//!
+//! A program without the test harness, whose threads allocate when they first wait for a test.
 
 #![allow(
     clippy::print_stdout,
@@ -7,7 +9,6 @@
 
 mod observed_allocator;
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use observed_allocator::Observed;
@@ -40,21 +41,6 @@ fn allocations(f: impl FnOnce()) -> (usize, Vec<usize>) {
     COUNTING.store(false, Relaxed);
     let count = COUNT.load(Relaxed);
     (count, SIZES.iter().take(count).map(|size| size.load(Relaxed)).collect())
-}
-
-/// Runs a test in a process of its own, in which neither other tests nor the harness allocate meanwhile.
-fn alone(test: &str, body: impl FnOnce()) {
-    const VARIABLE: &str = "OCELLI_TEST_ALONE";
-    if std::env::var_os(VARIABLE).is_some_and(|name| name == test) {
-        return body();
-    }
-    let mut command = Command::new(std::env::current_exe().expect("a program knows its path"));
-    let output =
-        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(VARIABLE, test).output();
-    let output = output.expect("the test program starts");
-    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    print!("{stdout}");
-    assert!(output.status.success() && stdout.contains("1 passed"), "{stderr}");
 }
 
 /// A network, and what runs on it.
@@ -143,35 +129,20 @@ fn infer(threads: usize) {
     });
 }
 
-#[test]
 fn the_count_counts() {
-    alone("the_count_counts", || {
-        let (count, sizes) = allocations(|| {
-            let first = std::hint::black_box(vec![0u8; 100]);
-            let worker = std::thread::spawn(|| std::hint::black_box(vec![0u8; 3_333]).len());
-            assert_eq!((first.len(), worker.join().expect("no panic")), (100, 3_333));
-        });
-        assert!(count >= 2 && sizes[0] == 100 && sizes.contains(&3_333), "{count}: {sizes:?}");
-        assert_eq!(allocations(|| ()), (0, Vec::new()));
+    let (count, sizes) = allocations(|| {
+        let first = std::hint::black_box(vec![0u8; 100]);
+        let worker = std::thread::spawn(|| std::hint::black_box(vec![0u8; 3_333]).len());
+        assert_eq!((first.len(), worker.join().expect("no panic")), (100, 3_333));
     });
+    assert!(count >= 2 && sizes[0] == 100 && sizes.contains(&3_333), "{count}: {sizes:?}");
+    assert_eq!(allocations(|| ()), (0, Vec::new()));
 }
 
-#[test]
-fn training_on_one_thread_allocates_nothing() {
-    alone("training_on_one_thread_allocates_nothing", || train(1));
-}
-
-#[test]
-fn training_on_two_threads_allocates_nothing() {
-    alone("training_on_two_threads_allocates_nothing", || train(2));
-}
-
-#[test]
-fn inference_on_one_thread_allocates_nothing() {
-    alone("inference_on_one_thread_allocates_nothing", || infer(1));
-}
-
-#[test]
-fn inference_on_two_threads_allocates_nothing() {
-    alone("inference_on_two_threads_allocates_nothing", || infer(2));
+fn main() {
+    the_count_counts();
+    for threads in [1, 2] {
+        train(threads);
+        infer(threads);
+    }
 }
