@@ -33,6 +33,7 @@ mod recipe;
 mod run;
 mod run_folder;
 mod schedule;
+pub mod store;
 mod svg;
 #[cfg(test)]
 mod tests;

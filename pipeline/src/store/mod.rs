@@ -1,0 +1,83 @@
+//! The data folder of a service: everything it needs after a restart, and nothing else.
+//!
+//! ```text
+//! lock                          held by the one process that uses the folder
+//! datasets/NAME/                images by content hash, and the list that says which of them count
+//! feedback/                     corrected labels that wait for a review
+//! models/NAME/VERSION.ocelli    every version that was made, by content hash
+//! models/NAME/current           which of them serves, and which served before
+//! jobs/ID/                      what is asked for, how far it is, what came of it
+//! runs/NAME-NNN/                run folders of training
+//! ```
+//!
+//! One small file decides: a data set's list, a model's `current`. It is replaced as a whole and comes last, so that a
+//! kill at any moment leaves the old state or the new one; files that no list names are swept away at the next start.
+
+mod error;
+mod name;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+pub use error::StoreError;
+pub use name::{MAX_NAME, Name};
+
+/// An open data folder; no other process can open it meanwhile.
+pub struct Store {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens a data folder and makes it where it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process uses it, [`StoreError::Io`] when it cannot be written.
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+        // Run folders record where their data lies; a relative path would depend on where the program is started.
+        let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
+        let path = dir.join("lock");
+        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir }),
+            // File systems without locks lose the protection, not the service.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        Ok(Store { dir, _lock: lock })
+    }
+
+    /// The folder, as an absolute path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where training writes its run folders.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_user_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let store = Store::open(&path).unwrap();
+        assert!(store.dir().is_absolute() && store.dir().is_dir());
+        assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
+        drop(store);
+        Store::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "x").unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Io { .. })));
+    }
+}
