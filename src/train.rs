@@ -9,8 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
-    ClassWeights, Event, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
-    TrainOptions,
+    ClassWeights, Event, ModelFile, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
+    StartModel, TrainOptions, open_model, version_id,
 };
 
 use crate::failure::{Failure, Message};
@@ -50,8 +50,11 @@ pub(crate) struct Args {
     /// Name of the run folder, before its number; the name of the data if left out
     #[arg(long)]
     name: Option<String>,
+    /// Start from the weights of this model file or run; its network and input stay, new classes are added
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
+    start: Option<PathBuf>,
     /// Continue the run in this folder; with a larger --epochs, extend it
-    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "Settings"])]
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
     /// Events as JSON, one object a line, on standard output
     #[arg(long)]
@@ -118,6 +121,9 @@ pub(crate) struct Settings {
     /// Epochs without a better validation result after which training stops, 0 for never
     #[arg(long, value_name = "N")]
     patience: Option<u32>,
+    /// Time that the epochs may take, e.g. 90s, 10m or 2h: their number is fitted to it
+    #[arg(long, value_parser = parse_seconds, value_name = "TIME")]
+    time_budget: Option<u32>,
     /// Part of the images for validation, where the data declares none
     #[arg(long, value_name = "PART")]
     val_split: Option<f32>,
@@ -159,6 +165,17 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
+fn parse_seconds(text: &str) -> Result<u32, String> {
+    let (number, factor) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        Some((number, "h")) => (number, 3600),
+        _ => (text.trim(), 1),
+    };
+    let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.ok_or_else(|| "write a time such as 90s, 10m or 2h".to_owned())
+}
+
 /// What is to be done, checked.
 enum Plan {
     Train(TrainOptions),
@@ -196,7 +213,8 @@ impl Args {
         self.settings.apply(self.epochs, &mut recipe, &mut origins);
         recipe.validate()?;
         let data = paths::data(self.data);
-        Ok(Plan::Train(TrainOptions { data, recipe, origins, runs_dir: self.out, name: self.name }))
+        let start = self.start.as_deref().map(start_model).transpose()?;
+        Ok(Plan::Train(TrainOptions { data, recipe, origins, runs_dir: self.out, name: self.name, start }))
     }
 }
 
@@ -236,6 +254,7 @@ impl Settings {
             hflip,
             class_weights,
             patience,
+            time_budget,
             val_split,
             test_split,
             seed,
@@ -245,6 +264,15 @@ impl Settings {
             normalize
         );
     }
+}
+
+fn start_model(path: &Path) -> Result<StartModel, Failure> {
+    let file = ModelFile { training: None, ..open_model(path)? };
+    if !StartModel::usable(&file) {
+        let text = format!("{}: does not say which network it is", path.display());
+        return Err(Failure::usage(text, "models that `ocelli train` made do; leave --start out for fresh weights"));
+    }
+    Ok(StartModel { version: version_id(&file.content_hash()?), file })
 }
 
 fn read_recipe(path: &Path) -> Result<(Recipe, Origins), Failure> {

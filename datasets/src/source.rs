@@ -11,6 +11,7 @@ use crate::{
     probe,
 };
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,17 @@ impl Source {
     /// IDX and CIFAR keep the order of their labels.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// Renumbers the classes: `first` in their order, whether they have images or not, then those that `first` lacks.
+    pub fn align_classes(&mut self, first: &[String]) {
+        let new: Vec<String> = self.classes.iter().filter(|class| !first.contains(class)).cloned().collect();
+        let classes: Vec<String> = first.iter().cloned().chain(new).collect();
+        let ids: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+        for item in &mut self.items {
+            item.class = ids[self.classes[item.class as usize].as_str()];
+        }
+        self.classes = classes;
     }
 
     /// All items, in an order that depends only on their names.

@@ -103,6 +103,41 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
+/// Accuracy of a model on the images that were held out from `candidate`'s training on `data`. Images of classes that the
+/// model does not know count as wrong. `None` when there are no such images.
+///
+/// # Errors
+/// Those of reading the data; [`PipelineError::Stopped`].
+pub(crate) fn held_out_accuracy(
+    file: &ModelFile,
+    candidate: &ModelFile,
+    split: &str,
+    data: &Data,
+    compute: Compute,
+    stop: &AtomicBool,
+) -> Result<Option<f32>, PipelineError> {
+    let exec = compute.exec()?;
+    let source = data.open_any()?;
+    let provenance = &candidate.meta.provenance;
+    let recipe = Recipe::from_toml(&provenance.recipe)?;
+    let pre = data::from_record(&file.meta.preprocessing);
+    let settings = (exec.threads, recipe.max_bad);
+    let mut set = data::load(&source, None, &pre, settings, stop, &mut |_| Ok(()))?;
+    set.assign_splits(recipe.fractions(), provenance.seed);
+    let Ok(split) = split.parse() else { return Ok(None) };
+    let held_out = set.indices(split);
+    let map = class_map(source.classes(), &file.meta.classes);
+    let known: Vec<usize> =
+        held_out.iter().copied().filter(|&index| map[set.class(index) as usize].is_some()).collect();
+    if known.is_empty() {
+        return Ok((!held_out.is_empty()).then_some(0.0));
+    }
+    let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
+    let job = Job { set: &set, indices: &known, map: &map, classes: &file.meta.classes, split: "held out" };
+    let accuracy = job.tally(&mut inference, stop)?.metrics("held out").accuracy;
+    Ok(Some((f64::from(accuracy) * known.len() as f64 / held_out.len() as f64) as f32))
+}
+
 /// The event that tells of an evaluation.
 pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
     Event::Evaluated {
@@ -115,9 +150,14 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
 }
 
 /// The model's index of each class of the data.
-fn match_classes(data: &[String], model: &[String]) -> Result<Vec<Option<usize>>, PipelineError> {
+fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
     let index: HashMap<&str, usize> = model.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let map: Vec<Option<usize>> = data.iter().map(|name| index.get(name.as_str()).copied()).collect();
+    data.iter().map(|name| index.get(name.as_str()).copied()).collect()
+}
+
+/// As [`class_map`], for data that must have something to do with the model.
+fn match_classes(data: &[String], model: &[String]) -> Result<Vec<Option<usize>>, PipelineError> {
+    let map = class_map(data, model);
     if map.iter().all(Option::is_none) {
         let names = |names: &[String]| list(names.iter().map(String::as_str));
         return Err(PipelineError::NoCommonClass { data: names(data), model: names(model) });

@@ -149,6 +149,8 @@ pub struct Recipe {
     pub val_split: f32,
     /// Part of the images for the test, where the data set declares none.
     pub test_split: f32,
+    /// Seconds that the epochs may take; 0 for no limit. After the first epoch their number is lowered to what fits.
+    pub time_budget: u32,
     /// Seed of initial weights, order, augmentation, dropout and split.
     pub seed: u64,
     /// Threads; 0 for all cores. Changes the time, not the result.
@@ -185,6 +187,7 @@ impl Default for Recipe {
             patience: 0,
             val_split: val,
             test_split: test,
+            time_budget: 0,
             seed: 42,
             threads: 0,
             exact: false,
@@ -195,7 +198,7 @@ impl Default for Recipe {
 }
 
 /// The settings in the order of a recipe file, with what each means.
-const FIELDS: [(&str, &str); 25] = [
+const FIELDS: [(&str, &str); 26] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -216,6 +219,7 @@ const FIELDS: [(&str, &str); 25] = [
     ("patience", "epochs without progress before stopping, 0 for never"),
     ("val_split", "part for validation"),
     ("test_split", "part for the test"),
+    ("time_budget", "seconds that the epochs may take, 0 for no limit"),
     ("seed", ""),
     ("threads", "0 for all cores"),
     ("exact", "only direct convolutions, without Winograd's transforms"),

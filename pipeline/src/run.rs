@@ -21,7 +21,7 @@ use crate::progress::{EpochRow, Progress};
 use crate::recipe::Recipe;
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
 use crate::schedule;
-use crate::train::Outcome;
+use crate::train::{Outcome, with_epochs};
 
 /// Time between two reports of steps.
 const STEP_EVERY: Duration = Duration::from_millis(100);
@@ -102,6 +102,9 @@ impl Run<'_> {
         let patience = self.recipe.patience;
         let patient = |progress: &Progress| patience == 0 || progress.since_best < patience;
         while self.progress.epochs_done() < self.recipe.epochs && patient(&self.progress) {
+            if !self.time_left()? {
+                break;
+            }
             if !self.epoch()? {
                 return self.interrupted();
             }
@@ -114,6 +117,28 @@ impl Run<'_> {
             Err(PipelineError::Stopped) => self.interrupted(),
             other => other,
         }
+    }
+
+    /// Fits the epochs into the time budget: after the first one their number is lowered, which stretches the schedule over
+    /// those that fit; false once another one would not fit.
+    fn time_left(&mut self) -> Result<bool, PipelineError> {
+        let (done, budget) = (self.progress.epochs_done(), f64::from(self.recipe.time_budget));
+        if done == 0 || budget == 0.0 {
+            return Ok(true);
+        }
+        let an_epoch = self.progress.seconds() / f64::from(done);
+        let fit = ((budget / an_epoch.max(1e-9)) as u32).max(1);
+        if done == 1 && fit < self.recipe.epochs {
+            self.reporter.note(format!("{fit} of {} epochs fit into {budget} s", self.recipe.epochs))?;
+            self.recipe.epochs = fit;
+            self.meta.provenance.recipe = with_epochs(&self.meta.provenance.recipe, fit);
+            self.folder.write("recipe.toml", &self.meta.provenance.recipe)?;
+        }
+        let left = self.progress.seconds() + an_epoch <= budget;
+        if !left && done < self.recipe.epochs {
+            self.reporter.note(format!("stopped after {done} epochs: another one would pass {budget} s"))?;
+        }
+        Ok(left)
     }
 
     /// One epoch, from the order of the images to the files; false when the stop flag broke it off.

@@ -97,7 +97,7 @@ fn recipe() -> Recipe {
 }
 
 fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
-    TrainOptions { data, recipe, origins: Origins::new(), runs_dir: dir.path().join("runs"), name: None }
+    TrainOptions { data, recipe, origins: Origins::new(), runs_dir: dir.path().join("runs"), name: None, start: None }
 }
 
 fn train_quietly(options: &TrainOptions) -> Outcome {
@@ -527,4 +527,75 @@ fn a_build_without_a_model_says_so() {
         Err(error) => assert!(error.to_string().contains("train one with `ocelli train`")),
         Ok(file) => assert_eq!(file.meta.classes.len(), 10),
     }
+}
+
+#[test]
+fn a_run_can_start_from_a_model_and_grow_its_head() {
+    let dir = TempDir::new().unwrap();
+    let data = folder_data(dir.path(), &[("b-rows", 0), ("a-columns", 1)], 24, 5);
+    let parent = train_quietly(&options(&dir, data.clone(), Recipe { epochs: 6, ..recipe() }));
+    let file = open_model(&parent.best).unwrap();
+    assert_eq!(file.meta.classes, ["a-columns", "b-rows"]);
+    // A class that sorts first comes last all the same: those that are known keep their places.
+    let grown = folder_data(dir.path(), &[("a-checks", 2)], 24, 6);
+    let start = StartModel { version: "0123456789ab".to_owned(), file: file.clone() };
+    let recipe = Recipe { epochs: 3, ..recipe() };
+    let more = TrainOptions { start: Some(start), ..options(&dir, grown.clone(), recipe) };
+    let child = train_quietly(&more);
+    let after = open_model(&child.best).unwrap();
+    assert_eq!(after.meta.classes, ["a-columns", "b-rows", "a-checks"]);
+    assert_eq!(after.meta.preprocessing, file.meta.preprocessing);
+    assert_eq!(after.meta.provenance.parent.as_deref(), Some("0123456789ab"));
+    let text = fs::read_to_string(child.run_dir.join("recipe.toml")).unwrap();
+    assert!(text.contains("lr = 0.001") && text.contains("of version 0123456789ab"), "{text}");
+
+    // The same, interrupted after one epoch and gone on with.
+    let stop = AtomicBool::new(false);
+    let broken = train(&more, &stop, &mut |event| {
+        if matches!(event, Event::Epoch { epoch: 1, .. }) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+    .unwrap();
+    assert!(broken.interrupted);
+    let resumed = resume(&broken.run_dir, None, &NEVER, &mut |_| {}).unwrap();
+    assert_eq!(essence(&resumed.run_dir), essence(&child.run_dir));
+
+    // The parent knows two of three classes, so it cannot win on all three.
+    let (gate, evaluation) = (Gate::default(), child.evaluation.unwrap());
+    let judge = |gate: &Gate, candidate: &ModelFile, serving: &ModelFile| {
+        gate.judge(candidate, &evaluation, Some(("v", serving)), &grown, Compute::on(1), &NEVER).unwrap()
+    };
+    let verdict = judge(&gate, &after, &file);
+    assert!(verdict.serving_accuracy.unwrap() <= 0.75, "{verdict:?}");
+    assert_eq!(verdict.promote, verdict.candidate_accuracy >= verdict.serving_accuracy.unwrap());
+    let itself = judge(&gate, &after, &after);
+    assert_eq!((itself.serving_accuracy, itself.promote), (Some(evaluation.accuracy), true));
+    let strict = judge(&Gate { min_accuracy: 1.0, ..Gate::default() }, &after, &file);
+    assert_eq!(strict.promote, evaluation.accuracy >= 1.0, "{strict:?}");
+    assert!(!judge(&Gate { mode: GateMode::Never, ..Gate::default() }, &after, &file).promote);
+}
+
+#[test]
+fn weights_of_another_network_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let data = folder_data(dir.path(), &[("rows", 0), ("columns", 1)], 8, 5);
+    let mut file = shipped_model().unwrap();
+    let grown = ocelli_engine::zoo::build("keras-cnn", ocelli_engine::Shape::new(28, 28, 3), 10).unwrap();
+    file.model = ocelli_engine::Model::init(grown, 1).unwrap();
+    let start = Some(StartModel { version: "0123456789ab".to_owned(), file });
+    let result = train(&TrainOptions { start, ..options(&dir, data, recipe()) }, &NEVER, &mut |_| {});
+    assert!(matches!(result, Err(PipelineError::Engine(_))));
+    assert!(!dir.path().join("runs").exists());
+}
+
+#[test]
+fn epochs_are_fitted_into_a_time_budget() {
+    let dir = TempDir::new().unwrap();
+    let recipe = Recipe { epochs: 100_000, time_budget: 1, ..recipe() };
+    let outcome = train_quietly(&options(&dir, idx_data(dir.path()), recipe));
+    assert!(!outcome.interrupted && outcome.evaluation.is_some());
+    assert!((1..100_000).contains(&outcome.epochs_done), "{outcome:?}");
+    let text = fs::read_to_string(outcome.run_dir.join("recipe.toml")).unwrap();
+    assert!(!text.contains("epochs = 100000"), "{text}");
 }

@@ -30,6 +30,47 @@ pub struct TrainOptions {
     pub runs_dir: PathBuf,
     /// Name of the run; the data set's where there is none.
     pub name: Option<String>,
+    /// A model whose weights training starts from; fresh ones where there is none.
+    pub start: Option<StartModel>,
+}
+
+/// A model to start from. Its network, input and normalisation stay; its classes keep their places, and classes of the
+/// data that it does not know come after them.
+#[derive(Clone, Debug)]
+pub struct StartModel {
+    /// Its version, which the new model names as its parent.
+    pub version: String,
+    /// The model.
+    pub file: ModelFile,
+}
+
+/// Highest learning rate of runs that start from trained weights, where nobody chose one: the default would undo them.
+const START_LR: f32 = 1e-3;
+
+impl StartModel {
+    /// Whether training can start from a model: it says in its recipe which network it is.
+    pub fn usable(file: &ModelFile) -> bool {
+        Recipe::from_toml(&file.meta.provenance.recipe).is_ok_and(|recipe| recipe.validate().is_ok())
+    }
+
+    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins, source: &mut Source) -> Result<(), PipelineError> {
+        let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
+        let input = data::from_record(&self.file.meta.preprocessing);
+        recipe.model = own.model;
+        recipe.size = Some((input.width, input.height));
+        recipe.channels = Some(input.channels);
+        recipe.fit = input.fit;
+        for name in ["model", "size", "channels", "fit"] {
+            origins.insert(name.to_owned(), format!("of version {}, which it starts from", self.version));
+        }
+        let free = origins.get("lr").is_none_or(|origin| origin == "default");
+        if free && recipe.lr > START_LR {
+            recipe.lr = START_LR;
+            origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
+        }
+        source.align_classes(&self.file.meta.classes);
+        Ok(())
+    }
 }
 
 /// What a run has come to.
@@ -67,19 +108,33 @@ pub fn train(
     let exec = options.recipe.compute().exec()?;
     let mut reporter = Reporter::new(observe);
     let (mut recipe, mut origins) = (options.recipe.clone(), options.origins.clone());
-    let source = options.data.open()?;
+    let mut source = match &options.start {
+        // With the classes of the model there are enough.
+        Some(_) => options.data.open_any()?,
+        None => options.data.open()?,
+    };
+    if let Some(start) = &options.start {
+        start.apply(&mut recipe, &mut origins, &mut source)?;
+    }
     for text in data::resolve(&mut recipe, &mut origins, &source)? {
         reporter.note(text)?;
     }
     recipe.validate()?;
     // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
-    let model = Model::init(network(&recipe, source.classes().len())?, recipe.seed)?;
+    let mut model = Model::init(network(&recipe, source.classes().len())?, recipe.seed)?;
+    if let Some(start) = &options.start {
+        model.adopt(&start.file.model)?;
+    }
     let path = recorded_path(&options.data)?;
     let name = options.name.as_deref().unwrap_or(source.name());
     let folder = RunFolder::create(&options.runs_dir, name)?;
 
     let loaded = data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event));
-    let loaded = loaded.inspect_err(|_| folder.clone().discard())?;
+    let mut loaded = loaded.inspect_err(|_| folder.clone().discard())?;
+    if let Some(start) = &options.start {
+        let pre = data::from_record(&start.file.meta.preprocessing);
+        loaded.set.set_normalization(pre.mean, pre.std)?;
+    }
     let dataset = record(&source, &loaded, path);
     let text = recipe.to_toml(&origins);
     let meta = ModelMeta {
@@ -95,7 +150,7 @@ pub fn train(
             recipe: text.clone(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
             epochs: 0,
-            parent: None,
+            parent: options.start.as_ref().map(|start| start.version.clone()),
         },
     };
     let trainer = Trainer::new(model, train_config(&recipe, &loaded), &exec);
@@ -178,7 +233,9 @@ pub fn resume(
     }
 
     let exec = recipe.compute().exec()?;
-    let source = dataset.data().open()?;
+    let mut source = dataset.data().open_any()?;
+    // The order of a run that started from another model; of any other run it is the source's own.
+    source.align_classes(&file.meta.classes);
     let mut loaded =
         data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event))?;
     if loaded.set.digest() != file.meta.provenance.data_hash || source.classes() != file.meta.classes {
@@ -297,9 +354,9 @@ fn parse<T: serde::de::DeserializeOwned>(
 }
 
 /// The recipe text with another number of epochs; every other line keeps its comment.
-fn with_epochs(text: &str, epochs: u32) -> String {
+pub(crate) fn with_epochs(text: &str, epochs: u32) -> String {
     let setting = format!("epochs = {epochs}");
-    let changed = format!("{setting:<28} # extended by resume\n");
+    let changed = format!("{setting:<28} # changed while the run was under way\n");
     let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
     let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
     let text: String = lines.collect();

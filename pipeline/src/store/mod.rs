@@ -15,12 +15,14 @@
 
 mod error;
 mod name;
+mod versions;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
 pub use name::{MAX_NAME, Name};
+pub use versions::{NewVersion, VersionRecord, Versions};
 
 /// An open data folder; no other process can open it meanwhile.
 pub struct Store {
@@ -50,6 +52,14 @@ impl Store {
     /// The folder, as an absolute path.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The versions of a model; once for each model.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn versions(&self, name: &Name) -> Result<Versions, StoreError> {
+        Versions::open(self.dir.join("models").join(name.as_str()))
     }
 
     /// Where training writes its run folders.
