@@ -7,6 +7,7 @@ use std::path::Path;
 use ocelli_datasets::DatasetError;
 use ocelli_engine::EngineError;
 use ocelli_pipeline::PipelineError;
+use ocelli_pipeline::store::StoreError;
 use ocelli_server::ServerError;
 
 /// Why a command ended early.
@@ -165,6 +166,26 @@ impl From<EngineError> for Failure {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Failure::failed(chain(&error), "`ocelli serve --help` lists the settings")
+        match error {
+            ServerError::Model(error) => error.into(),
+            ServerError::Store(error) => error.into(),
+            ServerError::Setting { .. } | ServerError::BodyMemory { .. } | ServerError::Key { .. } => {
+                Failure::usage(chain(&error), "SECURITY.md lists the settings with their ranges")
+            }
+            error => Failure::failed(chain(&error), "`ocelli serve --help` lists the settings"),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hint = match error {
+            StoreError::Io { path, source } => return Failure::io(&path, &source),
+            StoreError::Pipeline(error) => return error.into(),
+            StoreError::Name { .. } => return Failure::usage(error.to_string(), "e.g. --name photos"),
+            StoreError::Damaged { .. } => "remove the file, or restore it from a copy",
+            _ => "`--data-dir` names another folder",
+        };
+        Failure::failed(chain(&error), hint)
     }
 }

@@ -14,7 +14,7 @@ use crate::output;
 
 /// Number of SIGINT.
 const SIGINT: u8 = 2;
-#[cfg(unix)]
+/// Number of SIGTERM.
 const SIGTERM: u8 = 15;
 
 /// Whether a signal came.
@@ -75,6 +75,11 @@ impl Interrupt {
             0 => SIGINT,
             signal => signal,
         }
+    }
+
+    /// Whether it was SIGTERM: from a supervisor, not from a keyboard.
+    pub(crate) fn is_terminate(&self) -> bool {
+        self.signal() == SIGTERM
     }
 
     /// Waits for the first signal; at once where it has come already.

@@ -64,7 +64,7 @@ impl Progress {
     fn tell(&mut self, event: &Event) {
         match event {
             Event::Loading { done, total } => self.advance("reading images", (*done, *total), ""),
-            Event::Step { epoch, step, steps, loss, images_per_second, eta_s } => {
+            Event::Step { epoch, step, steps, loss, images_per_second, eta_s, .. } => {
                 let speed = thousands(*images_per_second as u64);
                 let rest = format!("loss {loss:.4}, {speed} images/s, {} left", duration(*eta_s));
                 self.advance(&format!("epoch {epoch}"), (*step, *steps), &rest);

@@ -54,6 +54,8 @@ pub enum Event {
     Step {
         /// The epoch.
         epoch: u32,
+        /// Epochs of the run.
+        epochs: u32,
         /// The step within the epoch.
         step: usize,
         /// Steps of an epoch.
@@ -153,7 +155,7 @@ mod tests {
     fn json_is_one_line_with_schema_and_type_and_reads_back() {
         let events = [
             Event::note("two\nlines \"quoted\""),
-            Event::Step { epoch: 1, step: 2, steps: 3, loss: 0.1, images_per_second: 5.5, eta_s: 0.0 },
+            Event::Step { epoch: 1, epochs: 4, step: 2, steps: 3, loss: 0.1, images_per_second: 5.5, eta_s: 0.0 },
             Event::Interrupted { epoch: 0 },
         ];
         for event in events {

@@ -17,7 +17,7 @@ use crate::evaluate::held_out_accuracy;
 use crate::metrics::Evaluation;
 
 /// When a candidate is promoted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GateMode {
     /// When it is no worse than the serving model on the held-out images.
@@ -30,7 +30,7 @@ pub enum GateMode {
 }
 
 /// The rule by which a candidate is promoted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gate {
     /// The rule.
@@ -42,7 +42,7 @@ pub struct Gate {
 }
 
 /// What the gate found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Verdict {
     /// Whether the candidate may serve.
     pub promote: bool,

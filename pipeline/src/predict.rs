@@ -23,7 +23,7 @@ const MIN_BATCH: usize = 8;
 const SHIPPED: &[u8] = include_bytes!("../../weights/fashion-mnist-keras-cnn.ocelli");
 
 /// One class with its probability.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ranked {
     /// Class name.
     pub label: String,
@@ -34,7 +34,7 @@ pub struct Ranked {
 }
 
 /// What a model says about one image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Prediction {
     /// Name of the most likely class.
     pub label: String,

@@ -237,6 +237,7 @@ impl Run<'_> {
                 let an_epoch = if past_epoch > 0.0 { past_epoch } else { a_step * steps as f64 };
                 reporter.report(&Event::Step {
                     epoch,
+                    epochs: recipe.epochs,
                     step: sums.steps,
                     steps,
                     loss: sums.mean_loss(),

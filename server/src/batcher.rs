@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::{Prediction, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 
 /// Predictions of some images with their best `top_k` classes, in order; or why not, in our own words.
@@ -59,15 +60,15 @@ impl Ticket {
 }
 
 /// Starts the thread. It ends when the last sender is dropped.
-pub(crate) fn spawn(predict: Predict, max_batch: usize) -> io::Result<Sender<Entry>> {
+pub(crate) fn spawn(predict: Predict, max_batch: usize, metrics: Metrics) -> io::Result<Sender<Entry>> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("ocelli-batcher".into())
-        .spawn(move || serve(&receiver, predict, max_batch))?;
+        .spawn(move || serve(&receiver, predict, max_batch, &metrics))?;
     Ok(sender)
 }
 
-fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize) {
+fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metrics: &Metrics) {
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
         while batch.len() < max_batch
@@ -77,6 +78,7 @@ fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize) {
         }
         batch.retain(|entry| !entry.ticket.reply.is_closed());
         if !batch.is_empty() {
+            metrics.batch(batch.len());
             answer_batch(&mut predict, batch);
         }
     }

@@ -5,35 +5,30 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::Decoder;
+use ocelli_pipeline::{Decoder, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::batcher::{self, Answer, Entry, Predict, Reply, Ticket};
+use crate::batcher::{Answer, Entry, Reply, Ticket};
 use crate::config::Config;
-use crate::error::ServerError;
 use crate::problem::Problem;
+use crate::serving::Serving;
 
-/// Takes encoded images, gives predictions. Any number of requests at a time.
+/// Takes encoded images, gives predictions. Any number of requests at a time, whichever version they ask.
 pub(crate) struct Classifier {
-    decoder: Arc<Decoder>,
     /// One slot per admitted image, from before it is decoded until it is answered.
     slots: Arc<Semaphore>,
     capacity: usize,
     decoding: Arc<Semaphore>,
-    batcher: Sender<Entry>,
 }
 
 impl Classifier {
-    /// Starts the batcher's thread.
-    pub(crate) fn new(decoder: Decoder, predict: Predict, config: &Config) -> Result<Self, ServerError> {
-        Ok(Classifier {
-            decoder: Arc::new(decoder),
+    pub(crate) fn new(config: &Config) -> Self {
+        Classifier {
             slots: Arc::new(Semaphore::new(config.queue)),
             capacity: config.queue,
             decoding: Arc::new(Semaphore::new(config.decode_threads)),
-            batcher: batcher::spawn(predict, config.max_batch).map_err(ServerError::Thread)?,
-        })
+        }
     }
 
     /// Images admitted and not yet answered, and how many there may be.
@@ -41,21 +36,22 @@ impl Classifier {
         (self.capacity - self.slots.available_permits(), self.capacity)
     }
 
+    /// Whether a request that comes now would be turned away.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
+
     /// Classifies all images or none, in order. `memory` is held until the last of them is decoded.
     ///
     /// Dropping the future gives up what has not been computed yet.
     pub(crate) async fn classify(
         &self,
+        model: &Serving,
         images: Vec<Bytes>,
         memory: OwnedSemaphorePermit,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let count = u32::try_from(images.len()).expect("the number of images in a request is limited");
-        let mut slots = self
-            .slots
-            .clone()
-            .try_acquire_many_owned(count)
-            .map_err(|_| Problem::Busy { what: "the queue is full" })?;
+        let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
         let memory = Arc::new(memory);
         let total = images.len();
@@ -65,16 +61,38 @@ impl Classifier {
             let (reply, answer) = oneshot::channel();
             let image = Encoded { bytes, index, total, _memory: memory.clone() };
             let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
-            let (decoder, batcher) = (self.decoder.clone(), self.batcher.clone());
-            self.start(move || image.decode(&decoder, ticket, &batcher)).await;
+            let (decoder, queue) = (model.decoder.clone(), model.queue.clone());
+            self.start(move || image.decode(&decoder, ticket, &queue)).await;
             waiting.push(answer);
         }
-        let mut answers = Vec::with_capacity(total);
-        for answer in waiting {
-            // The sender vanishes without a word only when decoding panicked.
-            answers.push(answer.await.unwrap_or_else(|_| Err(decode_panicked()))?);
+        collect(waiting).await
+    }
+
+    /// As [`Classifier::classify`], for pixels that need no decoding.
+    pub(crate) async fn classify_prepared(
+        &self,
+        model: &Serving,
+        images: Vec<Prepared>,
+        top_k: usize,
+    ) -> Result<Vec<Answer>, Problem> {
+        let mut slots = self.admit(images.len())?;
+        let admitted = Instant::now();
+        let mut waiting = Vec::with_capacity(images.len());
+        for image in images {
+            let slot = slots.split(1).expect("one slot was taken for each image");
+            let (reply, answer) = oneshot::channel();
+            let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
+            hand_over(Entry { image, ticket }, &model.queue);
+            waiting.push(answer);
         }
-        Ok(answers)
+        collect(waiting).await
+    }
+
+    /// Takes a slot for every image of a request, or none.
+    fn admit(&self, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let count = u32::try_from(images).expect("the number of images in a request is limited");
+        let slots = self.slots.clone().try_acquire_many_owned(count);
+        slots.map_err(|_| Problem::Busy { what: "the queue is full" })
     }
 
     /// Runs work too long for a thread that serves connections where decoding is done, as bounded.
@@ -119,12 +137,7 @@ impl Encoded {
         match decoder.prepare(&self.bytes) {
             Ok(image) => {
                 ticket.decode = started.elapsed();
-                if let Err(refused) = batcher.send(Entry { image, ticket }) {
-                    refuse(
-                        refused.0.ticket.reply,
-                        Problem::Internal { reason: "the classifier has stopped".into() },
-                    );
-                }
+                hand_over(Entry { image, ticket }, batcher);
             }
             Err(error) => {
                 let Ticket { slot, reply, .. } = ticket;
@@ -133,6 +146,24 @@ impl Encoded {
                 refuse(reply, Problem::Undecodable { index: self.index, images: self.total, reason });
             }
         }
+    }
+}
+
+async fn collect(
+    waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>,
+) -> Result<Vec<Answer>, Problem> {
+    let mut answers = Vec::with_capacity(waiting.len());
+    for answer in waiting {
+        // The sender vanishes without a word only when decoding panicked.
+        answers.push(answer.await.unwrap_or_else(|_| Err(decode_panicked()))?);
+    }
+    Ok(answers)
+}
+
+fn hand_over(entry: Entry, queue: &Sender<Entry>) {
+    if let Err(refused) = queue.send(entry) {
+        let problem = Problem::Internal { reason: "the classifier has stopped".into() };
+        refuse(refused.0.ticket.reply, problem);
     }
 }
 

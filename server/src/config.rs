@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ocelli_pipeline::DecodeLimits;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::ServerError;
 
@@ -13,8 +14,10 @@ pub(crate) const IMAGES_CEILING: usize = 1024;
 /// No body limit may be larger than this (1 GiB): a body is held in memory while its images are decoded.
 const BODY_CEILING: usize = 1 << 30;
 
-/// Limits of the service. [`Config::default`] is meant for the open internet behind a balancer.
-#[derive(Clone, Debug)]
+/// Limits of the service. [`Config::default`] is meant for the open internet behind a balancer. In files, times are
+/// numbers of seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Largest request body in bytes; past it 413. Default 10 MiB.
     pub max_body: usize,
@@ -23,17 +26,39 @@ pub struct Config {
     pub body_memory: usize,
     /// From the first byte of a request to the end of its header; past it the connection is closed. Also the
     /// time that a new connection has for its first header. Default 10 s.
+    #[serde(with = "seconds")]
     pub header_timeout: Duration,
-    /// For the whole request body; past it 408. Default 30 s.
+    /// For the whole body of a request that is no upload; past it 408. Default 30 s.
+    #[serde(with = "seconds")]
     pub body_timeout: Duration,
+    /// Bytes a second that a body must bring, averaged over any 10 s; below it 408. Default 1 KiB.
+    pub min_body_rate: u64,
+    /// Largest upload in bytes, which goes to the disk and not to memory; past it 413. Default 1 GiB.
+    pub max_upload: u64,
+    /// Files and folders in an uploaded ZIP; past it 413. Default 100,000.
+    pub zip_entries: u64,
+    /// Inflated bytes of an uploaded ZIP, counted while it inflates; past it 413. Default 4 GiB.
+    pub zip_bytes: u64,
+    /// Inflated bytes for one packed byte of a ZIP, after the first MiB; past it 413. Default 100.
+    pub zip_ratio: u64,
+    /// Uploads that are received or taken in at a time; past it 429. Default 2.
+    pub uploads: usize,
+    /// Deepest nesting of arrays and objects in JSON; past it 400. Default 32.
+    pub json_depth: usize,
     /// A connection without a request is closed after this. Default 75 s.
+    #[serde(with = "seconds")]
     pub keep_alive: Duration,
     /// A client that takes no byte of its answer for this long is cut off. Default 30 s.
+    #[serde(with = "seconds")]
     pub write_timeout: Duration,
     /// How long requests in flight may take to finish once shutdown has begun. Default 30 s.
+    #[serde(with = "seconds")]
     pub drain_timeout: Duration,
     /// Connections served at a time; more wait in the kernel's accept queue. Default 1,024.
     pub max_connections: usize,
+    /// Connections of one address at a time; more are closed at once. Loopback is exempt, as a proxy on this machine
+    /// speaks for many. Default 128.
+    pub max_connections_per_address: usize,
     /// Images admitted at a time: being decoded, queued or computed; past it 429. Default 256.
     pub queue: usize,
     /// Most images in one forward pass. Default 64.
@@ -51,6 +76,20 @@ pub struct Config {
     pub max_top_k: usize,
     /// Images decoded at a time. Default: the number of cores.
     pub decode_threads: usize,
+    /// Versions besides the one that serves that are kept in memory for requests that ask for them. Default 2.
+    pub extra_versions: usize,
+    /// Training jobs that may wait; past it 429. Default 4.
+    pub job_queue: usize,
+    /// Threads of a training job. Default: one less than the number of cores, at least 1.
+    pub job_threads: usize,
+    /// Niceness of training threads, 0 to 19: at 19 they take what serving leaves. Default 19.
+    pub job_nice: usize,
+    /// Train as soon as a data set has got this many new images by uploads; 0 for never. Default 0.
+    pub retrain_on_upload: usize,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 impl Default for Config {
@@ -60,10 +99,18 @@ impl Default for Config {
             body_memory: 256 << 20,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            min_body_rate: 1 << 10,
+            max_upload: 1 << 30,
+            zip_entries: 100_000,
+            zip_bytes: 4 << 30,
+            zip_ratio: 100,
+            uploads: 2,
+            json_depth: 32,
             keep_alive: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             max_connections: 1024,
+            max_connections_per_address: 128,
             queue: 256,
             max_batch: 64,
             images_per_request: 64,
@@ -71,7 +118,12 @@ impl Default for Config {
             max_side: 16_384,
             default_top_k: 5,
             max_top_k: 100,
-            decode_threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            decode_threads: cores(),
+            extra_versions: 2,
+            job_queue: 4,
+            job_threads: cores().saturating_sub(1).max(1),
+            job_nice: 19,
+            retrain_on_upload: 0,
         }
     }
 }
@@ -83,12 +135,23 @@ impl Config {
         DecodeLimits { max_pixels: self.max_pixels, max_side: self.max_side, max_bytes }
     }
 
+    /// The limits for one image of an upload: its file may be larger than a body of `/predict`.
+    pub(crate) fn upload_image_limits(&self) -> DecodeLimits {
+        DecodeLimits { max_bytes: DecodeLimits::default().max_bytes, ..self.decode_limits() }
+    }
+
     /// Checks every setting against its range and against the others.
     pub(crate) fn validate(&self) -> Result<(), ServerError> {
         let counts = [
             ("max_body", self.max_body, BODY_CEILING),
             ("body_memory", self.body_memory, u32::MAX as usize),
             ("max_connections", self.max_connections, 1 << 20),
+            ("max_connections_per_address", self.max_connections_per_address, 1 << 20),
+            ("uploads", self.uploads, 64),
+            ("json_depth", self.json_depth, 127),
+            ("extra_versions", self.extra_versions, 64),
+            ("job_queue", self.job_queue, 1000),
+            ("job_threads", self.job_threads, 256),
             ("queue", self.queue, 1 << 20),
             ("max_batch", self.max_batch, 1 << 12),
             ("images_per_request", self.images_per_request, IMAGES_CEILING.min(self.queue)),
@@ -101,9 +164,30 @@ impl Config {
                 return Err(ServerError::Setting { setting, value, most });
             }
         }
+        if self.job_nice > 19 {
+            return Err(ServerError::Setting { setting: "job_nice", value: self.job_nice, most: 19 });
+        }
         if self.body_memory < self.max_body {
             return Err(ServerError::BodyMemory { body_memory: self.body_memory, max_body: self.max_body });
         }
         Ok(())
+    }
+}
+
+/// Durations as numbers of seconds.
+mod seconds {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        // A day is longer than any connection lives; zero would refuse everybody.
+        let sound = seconds > 0.0 && seconds <= 86_400.0;
+        sound
+            .then(|| Duration::from_secs_f64(seconds))
+            .ok_or_else(|| serde::de::Error::custom("a time is above 0 and at most 86400 seconds"))
     }
 }

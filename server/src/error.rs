@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use ocelli_pipeline::PipelineError;
+use ocelli_pipeline::store::StoreError;
 
 /// Why the service cannot start, or did not end cleanly.
 #[derive(Debug)]
@@ -24,6 +25,26 @@ pub enum ServerError {
         /// Bytes for one body.
         max_body: usize,
     },
+    /// A key is too short, too long or holds other than visible ASCII characters.
+    Key {
+        /// The scope it is for.
+        scope: &'static str,
+        /// Fewest characters.
+        least: usize,
+        /// Most characters.
+        most: usize,
+    },
+    /// The certificate or its key will not do.
+    Tls {
+        /// Why.
+        reason: &'static str,
+    },
+    /// A model is to blame.
+    Model(PipelineError),
+    /// The data folder holds no version of the model that could serve, and none was given.
+    NoModel,
+    /// The data folder cannot be used.
+    Store(StoreError),
     /// The model does not answer a blank image.
     WarmUp(PipelineError),
     /// The operating system gave no thread for the classifier.
@@ -47,6 +68,13 @@ impl fmt::Display for ServerError {
                 f,
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
             ),
+            ServerError::Key { scope, least, most } => {
+                write!(f, "the key for {scope} is not {least} to {most} visible ASCII characters: make one with `openssl rand -hex 32`")
+            }
+            ServerError::Tls { reason } => f.write_str(reason),
+            ServerError::Model(error) => error.fmt(f),
+            ServerError::NoModel => f.write_str("there is no model to serve: name a model file or a run folder"),
+            ServerError::Store(error) => error.fmt(f),
             ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
             ServerError::Thread(_) => write!(f, "no thread could be started for the classifier"),
             ServerError::Unfinished { connections, seconds } => {
@@ -64,9 +92,26 @@ impl std::error::Error for ServerError {
         match self {
             ServerError::WarmUp(source) => Some(source),
             ServerError::Thread(source) => Some(source),
-            ServerError::Setting { .. } | ServerError::BodyMemory { .. } | ServerError::Unfinished { .. } => {
-                None
-            }
+            ServerError::Model(source) => source.source(),
+            ServerError::Store(source) => source.source(),
+            ServerError::Setting { .. }
+            | ServerError::BodyMemory { .. }
+            | ServerError::Key { .. }
+            | ServerError::Tls { .. }
+            | ServerError::NoModel
+            | ServerError::Unfinished { .. } => None,
         }
+    }
+}
+
+impl From<StoreError> for ServerError {
+    fn from(error: StoreError) -> Self {
+        ServerError::Store(error)
+    }
+}
+
+impl From<PipelineError> for ServerError {
+    fn from(error: PipelineError) -> Self {
+        ServerError::Model(error)
     }
 }

@@ -24,23 +24,35 @@
 //! costs a forward pass.
 #![forbid(unsafe_code)]
 
+mod access;
 mod batcher;
 mod body;
 mod classifier;
 mod config;
+mod endpoint;
 mod error;
+mod jobs;
+mod json;
+mod metrics;
+mod models;
+mod openapi;
 mod payload;
 mod problem;
 mod query;
+mod response;
 mod router;
 mod routes;
 mod run;
+mod serving;
 mod state;
 mod stream;
+mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use access::Keys;
 pub use config::Config;
 pub use error::ServerError;
 pub use run::run;
-pub use state::State;
+pub use state::{Access, State};
+pub use tls::Tls;

@@ -13,6 +13,7 @@ use multer::{Constraints, Multipart, SizeLimit};
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 use crate::config::IMAGES_CEILING;
+use crate::json;
 use crate::problem::Problem;
 
 /// Clients disagree on the padding; without it nothing is ambiguous.
@@ -85,7 +86,7 @@ pub(crate) async fn multipart(
     Ok(images)
 }
 
-fn bad_form(error: multer::Error) -> Problem {
+pub(crate) fn bad_form(error: multer::Error) -> Problem {
     let reason = match error {
         multer::Error::UnknownField { .. } => "the form has a field that is not named \"file\"",
         multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. } => {
@@ -97,8 +98,8 @@ fn bad_form(error: multer::Error) -> Problem {
 }
 
 /// The images of a JSON body. Costs time in proportion to the body: not for a thread that serves connections.
-pub(crate) fn json(body: &[u8], max_images: usize) -> Result<Vec<Bytes>, Problem> {
-    let request: JsonRequest = serde_json::from_slice(body).map_err(bad_json)?;
+pub(crate) fn json(body: &[u8], max_images: usize, max_depth: usize) -> Result<Vec<Bytes>, Problem> {
+    let request: JsonRequest = json::parse(body, max_depth)?;
     let texts = match (request.image, request.images) {
         (Some(image), None) => vec![image],
         (None, Some(images)) => images.0,
@@ -123,19 +124,6 @@ fn without_data_url(text: &str) -> &str {
         Some((_, payload)) => payload,
         None => text,
     }
-}
-
-fn bad_json(error: serde_json::Error) -> Problem {
-    let (line, column) = (error.line(), error.column());
-    let reason = match error.classify() {
-        serde_json::error::Category::Data => {
-            format!(
-                "line {line} column {column}: expected {{\"image\": base64}} or {{\"images\": [base64, ..]}}"
-            )
-        }
-        _ => format!("line {line} column {column}: not JSON"),
-    };
-    Problem::BadBody(reason)
 }
 
 #[derive(serde::Deserialize)]

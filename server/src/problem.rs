@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
-use crate::routes::ResponseBody;
+use crate::access::Scope;
+use crate::response::ResponseBody;
 
 /// Seconds a refused client is asked to wait: a full queue empties in well under one.
 const RETRY_AFTER_S: u64 = 1;
@@ -15,9 +17,25 @@ const RETRY_AFTER_S: u64 = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Problem {
     /// No such path.
-    NotFound,
+    NoRoute,
     /// The path exists, the method does not.
-    MethodNotAllowed { allow: &'static str },
+    MethodNotAllowed { allow: String },
+    /// No key, or one that nobody knows.
+    Unauthorized { scope: Scope },
+    /// A known key of a lower scope.
+    Forbidden { scope: Scope },
+    /// A browser sent this on behalf of a page of another origin.
+    CrossSite,
+    /// The request names a host that is not this one.
+    UnknownHost,
+    /// A name in the path or in the body that cannot be one.
+    BadName(String),
+    /// There is nothing of this name.
+    NotFound(String),
+    /// What is asked for does not fit the state of things.
+    Conflict(String),
+    /// What was sent is well formed and is refused as a whole.
+    Refused(String),
     /// The query string does not say what this route understands.
     BadQuery(String),
     /// The body is not what its content type says.
@@ -28,8 +46,12 @@ pub(crate) enum Problem {
     BodyBroken,
     /// The body took too long.
     BodyTimeout { seconds: f64 },
+    /// The body comes too slowly.
+    BodyTooSlow { bytes_per_second: u64 },
     /// The body is larger than the limit in bytes.
-    BodyTooLarge { limit: usize },
+    BodyTooLarge { limit: u64 },
+    /// What is in the body passes a limit.
+    TooLarge(String),
     /// More images than one request may hold.
     TooManyImages { limit: usize },
     /// A content type or content encoding this route does not read.
@@ -40,12 +62,14 @@ pub(crate) enum Problem {
     Busy { what: &'static str },
     /// The service is shutting down.
     NotReady,
+    /// The disk is full.
+    DiskFull,
     /// Our fault; `reason` is a text of our own.
     Internal { reason: String },
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Report<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -60,13 +84,23 @@ impl Problem {
     /// Status and the stable, machine-readable name of the problem.
     pub(crate) fn class(&self) -> (StatusCode, &'static str) {
         match self {
-            Problem::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Problem::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             Problem::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Problem::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Problem::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            Problem::CrossSite => (StatusCode::FORBIDDEN, "cross_site"),
+            Problem::UnknownHost => (StatusCode::FORBIDDEN, "unknown_host"),
+            Problem::BadName(_) => (StatusCode::BAD_REQUEST, "bad_name"),
+            Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Problem::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Problem::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             Problem::BadQuery(_) => (StatusCode::BAD_REQUEST, "bad_query"),
             Problem::BadBody(_) => (StatusCode::BAD_REQUEST, "bad_body"),
             Problem::NoImage => (StatusCode::BAD_REQUEST, "no_image"),
             Problem::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken"),
             Problem::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Problem::BodyTooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
+            Problem::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Problem::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Problem::TooManyImages { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_images"),
             Problem::UnsupportedMediaType(_) => {
@@ -75,8 +109,13 @@ impl Problem {
             Problem::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable_image"),
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
+    }
+
+    pub(crate) fn no_data_folder() -> Problem {
+        Problem::Conflict("this service has no data folder: start it with --data-dir".to_owned())
     }
 
     /// The answer: `application/problem+json` (RFC 9457) with the headers that belong to the status.
@@ -93,13 +132,17 @@ impl Problem {
             request_id,
         };
         let body = serde_json::to_vec(&report).expect("a struct of strings and numbers is always JSON");
-        let mut response = Response::new(ResponseBody::from(body));
+        let mut response = Response::new(ResponseBody::Whole(body.into()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
             Problem::MethodNotAllowed { allow } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allow));
+                let allow = HeaderValue::from_str(&allow).expect("methods are words");
+                headers.insert(ALLOW, allow);
+            }
+            Problem::Unauthorized { .. } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ocelli\""));
             }
             Problem::Busy { .. } | Problem::NotReady => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
@@ -113,12 +156,24 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::NotFound => {
-                write!(
-                    f,
-                    "no such path: there are POST /predict, GET /status, GET /health/live and GET /health/ready"
-                )
+            Problem::NoRoute => {
+                f.write_str("no such path: GET /openapi.json lists them, POST /predict is the one for images")
             }
+            Problem::Unauthorized { scope } => {
+                write!(f, "send a key for the scope {scope} as `Authorization: Bearer KEY`")
+            }
+            Problem::Forbidden { scope } => write!(f, "this key is not good for the scope {scope}"),
+            Problem::CrossSite => {
+                f.write_str("requests from pages of other origins are refused; send this one from your own program")
+            }
+            Problem::UnknownHost => f.write_str(
+                "the Host header is no address of this service; use its IP address or localhost, or give the service keys",
+            ),
+            Problem::BadName(reason)
+            | Problem::NotFound(reason)
+            | Problem::Conflict(reason)
+            | Problem::Refused(reason)
+            | Problem::TooLarge(reason) => f.write_str(reason),
             Problem::MethodNotAllowed { allow } => write!(f, "this path answers {allow} only"),
             Problem::BadQuery(reason) | Problem::BadBody(reason) => f.write_str(reason),
             Problem::NoImage => write!(
@@ -127,6 +182,9 @@ impl fmt::Display for Problem {
             ),
             Problem::BodyBroken => write!(f, "the body ended early or its framing is broken"),
             Problem::BodyTimeout { seconds } => write!(f, "the body did not arrive within {seconds} s"),
+            Problem::BodyTooSlow { bytes_per_second } => {
+                write!(f, "the body comes at less than {bytes_per_second} bytes a second")
+            }
             Problem::BodyTooLarge { limit } => {
                 write!(f, "the body is larger than the limit of {limit} bytes")
             }
@@ -138,7 +196,34 @@ impl fmt::Display for Problem {
             }
             Problem::Busy { what } => write!(f, "{what}: try again in {RETRY_AFTER_S} s"),
             Problem::NotReady => write!(f, "the service is shutting down"),
+            Problem::DiskFull => f.write_str("the disk of the service is full: nothing was kept"),
             Problem::Internal { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// What clients may know of a failure of the data folder: no paths, no texts of the system.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::Name { .. } => Problem::BadName(text),
+            StoreError::NotFound { .. } => Problem::NotFound(text),
+            StoreError::Conflict { .. } => Problem::Conflict(text),
+            StoreError::Refused { .. } => Problem::Refused(text),
+            StoreError::TooLarge { .. } => Problem::TooLarge(text),
+            StoreError::Stopped => Problem::NotReady,
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Problem::DiskFull,
+            StoreError::Io { source, .. } => {
+                let reason = format!("the data folder cannot be read or written ({:?})", source.kind());
+                Problem::Internal { reason }
+            }
+            StoreError::Locked { .. } | StoreError::Damaged { .. } => {
+                Problem::Internal { reason: "a file of the data folder is damaged; see the log of the service".into() }
+            }
+            StoreError::Pipeline(_) => Problem::Internal { reason: text },
         }
     }
 }

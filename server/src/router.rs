@@ -1,19 +1,24 @@
 //! From a request to its route, and what every answer carries.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response};
+use hyper::{HeaderMap, Request, Response};
+use percent_encoding::percent_decode_str;
 
 use crate::body::RequestBody;
+use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::routes::{ResponseBody, health, predict, status};
+use crate::query::Query;
+use crate::response::ResponseBody;
+use crate::routes::{datasets, docs, health, jobs, models, predict, retrain, status, upload};
 use crate::state::State;
 use crate::stream::Exchange;
 
@@ -22,18 +27,28 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id a client may choose, in bytes.
 const MAX_REQUEST_ID: usize = 64;
 
+/// Parts of a path that are looked at: no route has more.
+const MAX_SEGMENTS: usize = 8;
+
 /// One request on its way through its route.
 pub(crate) struct Context<'a> {
-    pub(crate) state: &'a State,
+    pub(crate) state: &'a Arc<State>,
     pub(crate) request_id: &'a str,
     pub(crate) parts: &'a Parts,
     /// When the header was complete.
     pub(crate) started: Instant,
 }
 
+impl Context<'_> {
+    /// The query string of the request.
+    pub(crate) fn query(&self) -> Result<Query, Problem> {
+        Query::parse(self.parts.uri.query())
+    }
+}
+
 /// Answers one request; never fails.
 pub(crate) async fn answer(
-    state: &State,
+    state: &Arc<State>,
     exchange: &Exchange,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
@@ -45,35 +60,99 @@ pub(crate) async fn answer(
     let request_id = request_id(&parts.headers);
     let context = Context { state, request_id: &request_id, parts: &parts, started };
 
-    let routed = route(&context, &mut body).await;
+    let mut operation = "none";
+    let routed = route(&context, &mut body, &mut operation).await;
     let count = if routed.is_ok() { &state.requests.ok } else { &state.requests.error };
     count.fetch_add(1, Ordering::Relaxed);
+    if !body.ended() {
+        body.skip(&state.config).await;
+    }
 
-    let mut response = routed.unwrap_or_else(|problem| problem.into_response(&request_id));
+    let mut response = routed.unwrap_or_else(|problem| {
+        log(&context, &problem);
+        problem.into_response(&request_id)
+    });
     let headers = response.headers_mut();
     let id = HeaderValue::from_str(&request_id).expect("a request id is letters, digits and .-_ only");
     headers.insert(REQUEST_ID, id);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !body.ended() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    state.metrics.answered(operation, response.status().as_u16(), started.elapsed());
+    tracing::debug!(
+        method = %parts.method,
+        path = parts.uri.path(),
+        status = response.status().as_u16(),
+        ms = started.elapsed().as_secs_f64() * 1e3,
+        request_id,
+        "request"
+    );
     exchange.answered(!body.ended());
     response
 }
 
-async fn route(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
-    match (&context.parts.method, context.parts.uri.path()) {
-        (&Method::POST, "/predict") => predict::post(context, body).await,
-        (&Method::GET | &Method::HEAD, "/status") => Ok(status::get(context)),
-        (&Method::GET | &Method::HEAD, "/health/live") => Ok(health::live()),
-        (&Method::GET | &Method::HEAD, "/health/ready") => health::ready(context),
-        (_, "/predict") => Err(Problem::MethodNotAllowed { allow: "POST" }),
-        (_, "/status" | "/health/live" | "/health/ready") => {
-            Err(Problem::MethodNotAllowed { allow: "GET, HEAD" })
-        }
-        _ => Err(Problem::NotFound),
+/// What went wrong on our side is for the log; what clients get wrong is only for those who ask for it.
+fn log(context: &Context<'_>, problem: &Problem) {
+    let (status, code) = problem.class();
+    let (path, request_id) = (context.parts.uri.path(), context.request_id);
+    if status.is_server_error() && !matches!(problem, Problem::NotReady) {
+        tracing::error!(path, code, request_id, "{problem}");
+    } else {
+        tracing::debug!(path, code, request_id, "{problem}");
     }
+}
+
+/// `operation` becomes the name of the endpoint once it is known.
+async fn route(
+    context: &Context<'_>,
+    body: &mut RequestBody,
+    operation: &mut &'static str,
+) -> Result<Response<ResponseBody>, Problem> {
+    let segments = segments(context.parts.uri.path())?;
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    let endpoint = Endpoint::find(&context.parts.method, &segments)?;
+    *operation = endpoint.operation().id;
+    context.state.check_access(endpoint.operation().scope, &context.parts.headers)?;
+    match endpoint {
+        Endpoint::Predict => predict::post(context, body).await,
+        Endpoint::UploadData => upload::post(context, body).await,
+        Endpoint::Retrain => retrain::post(context, body).await,
+        Endpoint::Status => status::get(context),
+        Endpoint::Live => Ok(health::live()),
+        Endpoint::Ready => health::ready(context),
+        Endpoint::Metrics => health::metrics(context),
+        Endpoint::OpenApi => docs::openapi(context),
+        Endpoint::Docs => docs::page(context),
+        Endpoint::DocsFile { file } => docs::file(context, file),
+        Endpoint::Datasets => datasets::list(context).await,
+        Endpoint::Dataset { name } => datasets::inspect(context, name).await,
+        Endpoint::DeleteDataset { name } => datasets::delete(context, name).await,
+        Endpoint::Images { name } => datasets::images(context, name).await,
+        Endpoint::Image { name, id } => datasets::image(context, name, id).await,
+        Endpoint::DeleteImage { name, id } => datasets::delete_image(context, name, id).await,
+        Endpoint::Thumbnail { name, id } => datasets::thumbnail(context, name, id).await,
+        Endpoint::Jobs => jobs::list(context),
+        Endpoint::Job { id } => jobs::show(context, id),
+        Endpoint::CancelJob { id } => jobs::cancel(context, id),
+        Endpoint::JobEvents { id } => jobs::events(context, id),
+        Endpoint::Models => models::list(context).await,
+        Endpoint::ModelVersion { version } => models::show(context, version).await,
+        Endpoint::Evaluation { version } => models::evaluation(context, version).await,
+        Endpoint::ModelBytes { version } => models::download(context, version).await,
+        Endpoint::Promote { version } => models::promote(context, version).await,
+        Endpoint::Rollback => models::roll_back(context).await,
+        Endpoint::DeleteModel { version } => models::delete(context, version).await,
+    }
+}
+
+/// The parts of a path, percent-decoded after it was cut: a `%2F` stays inside of its part.
+fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    let decode = |part| percent_decode_str(part).decode_utf8();
+    let decoded: Result<Vec<_>, _> = parts.take(MAX_SEGMENTS + 1).map(decode).collect();
+    decoded.map_err(|_| Problem::BadName("the path is not UTF-8".to_owned()))
 }
 
 /// The client's own id if it is short and harmless in a log line, else one of ours: unique in this process,

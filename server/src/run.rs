@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -40,51 +42,113 @@ enum Mode {
 
 /// Serves until `shutdown` is ready, then stops accepting and lets the requests in flight finish.
 ///
-/// The caller owns the socket and the signals. Needs a runtime with timer and I/O.
+/// `shutdown` says how long to go on accepting while `/health/ready` says no already: the time that balancers need to
+/// notice. The caller owns the socket and the signals. Needs a runtime with timer and I/O.
 ///
 /// # Errors
 /// [`ServerError::Unfinished`] if clients had to be cut off. A connection that fails ends alone.
 pub async fn run(
     listener: TcpListener,
     state: Arc<State>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Duration>,
 ) -> Result<(), ServerError> {
     let (mode, _) = watch::channel(Mode::Serve);
-    let mut shutdown = pin!(shutdown);
+    let end = async {
+        let delay = shutdown.await;
+        state.set_not_ready();
+        sleep(delay).await;
+    };
+    let mut end = pin!(end);
     loop {
-        let (tcp, permit) = select! {
+        let (tcp, place) = select! {
             biased;
-            () = &mut shutdown => break,
+            () = &mut end => break,
             accepted = accept(&listener, &state) => accepted,
         };
-        tokio::spawn(connection(tcp, permit, state.clone(), mode.subscribe()));
+        tokio::spawn(connection(tcp, place, state.clone(), mode.subscribe()));
     }
     drop(listener);
-    state.set_not_ready();
     mode.send_replace(Mode::Drain);
+    state.stopping.send_replace(true);
+    let drained = drain(&state, &mode).await;
+    if let Some(data) = &state.data {
+        // Waits for a step of training, which is what the threads of this runtime have time for now.
+        tokio::task::block_in_place(|| data.jobs.stop());
+    }
+    drained
+}
+
+/// Waits until the requests in flight are answered, and cuts off those that take too long.
+async fn drain(state: &State, mode: &watch::Sender<Mode>) -> Result<(), ServerError> {
     let limit = state.config.drain_timeout;
-    if timeout(limit, all_closed(&state)).await.is_ok() {
+    if timeout(limit, all_closed(state)).await.is_ok() {
         return Ok(());
     }
     let connections = state.open_connections();
     mode.send_replace(Mode::CutOff);
     // Connections end at their next step, which only a task that blocks its thread could delay.
-    let _ = timeout(CUT_OFF, all_closed(&state)).await;
+    let _ = timeout(CUT_OFF, all_closed(state)).await;
     Err(ServerError::Unfinished { connections, seconds: limit.as_secs() })
 }
 
 /// The next connection, once there is room for one.
-async fn accept(listener: &TcpListener, state: &State) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, state: &Arc<State>) -> (TcpStream, Place) {
     // Waiting for room takes none of it: nobody but this function fills it up again.
     drop(state.connections.acquire().await.expect("this semaphore is never closed"));
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok((tcp, peer)) => {
+                // One address that has too many connections is not worth an answer to each.
+                let Some(address) = Address::count(peer.ip(), state) else { continue };
                 let permit = state.connections.clone().try_acquire_owned();
-                return (tcp, permit.expect("there was room, and nobody else takes it"));
+                let permit = permit.expect("there was room, and nobody else takes it");
+                return (tcp, Place { _permit: permit, _address: address });
             }
             // Out of descriptors, or the client has left already: neither is a reason to stop.
             Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// What a connection takes up for as long as it lives.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _address: Address,
+}
+
+/// One of the connections of an address.
+struct Address {
+    /// None for loopback, whose connections are not counted.
+    counted: Option<(IpAddr, Arc<State>)>,
+}
+
+impl Address {
+    /// Counts one more connection, unless the address has as many as it may.
+    fn count(ip: IpAddr, state: &Arc<State>) -> Option<Address> {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() {
+            return Some(Address { counted: None });
+        }
+        let mut addresses = state.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(ip).or_default();
+        if *count >= state.config.max_connections_per_address {
+            return None;
+        }
+        *count += 1;
+        drop(addresses);
+        Some(Address { counted: Some((ip, state.clone())) })
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        let Some((ip, state)) = &self.counted else { return };
+        let mut addresses = state.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(ip) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(ip);
+            }
         }
     }
 }
@@ -96,15 +160,41 @@ async fn all_closed(state: &State) {
 
 async fn connection(
     tcp: TcpStream,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     state: Arc<State>,
-    mut mode: watch::Receiver<Mode>,
+    mode: watch::Receiver<Mode>,
 ) {
     // Answers are small and written in one piece: waiting to fill a packet only delays them. Not worth
     // failing for.
     let _ = tcp.set_nodelay(true);
     let exchange = Arc::new(Exchange::new());
     let stream = Stream::new(tcp, exchange.clone(), &state.config);
+    let end = mode.clone();
+    match state.tls() {
+        None => serve(stream, &state, &exchange, mode).await,
+        Some(tls) => select! {
+            // A client that breaks off the handshake is not worth a word.
+            accepted = tls.accept(stream) => if let Ok(stream) = accepted {
+                serve(stream, &state, &exchange, mode).await;
+            },
+            () = cut_off(end) => {}
+        },
+    }
+}
+
+/// Waits for the moment in which nobody waits any longer.
+async fn cut_off(mut mode: watch::Receiver<Mode>) {
+    // An error means that the service is gone.
+    let _ = mode.wait_for(|&mode| mode == Mode::CutOff).await;
+}
+
+/// Speaks HTTP until the client or the service has enough.
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: &Arc<State>,
+    exchange: &Arc<Exchange>,
+    mut mode: watch::Receiver<Mode>,
+) {
     // hyper's own timer is the second line: it also sees a header that began inside the previous read.
     let header_timeout = state.config.keep_alive.max(state.config.header_timeout);
     let service = service_fn(|request| {

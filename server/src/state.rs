@@ -1,73 +1,63 @@
 //! What all connections share.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use ocelli_pipeline::{Decoder, Predictor};
-use serde::Serialize;
-use tokio::sync::Semaphore;
+use ocelli_pipeline::store::{Name, Store};
+use ocelli_pipeline::{Compute, ModelFile, Predictor};
+use tokio::sync::{Semaphore, watch};
 
-use crate::batcher::Predict;
+use crate::access::{Keys, Scope};
 use crate::classifier::Classifier;
 use crate::config::Config;
 use crate::error::ServerError;
-
-/// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
-const PIXEL: &[u8] =
-    b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00\
-\x3a\x7e\x9b\x55\x00\x00\x00\x0aIDAT\x78\xda\x63\x60\x00\x00\x00\x02\x00\x01\xe5\x27\xde\xfc\
-\x00\x00\x00\x00IEND\xae\x42\x60\x82";
+use crate::jobs::Jobs;
+use crate::metrics::Metrics;
+use crate::models::{self, Models};
+use crate::problem::Problem;
+use crate::serving::Serving;
+use crate::tls::Tls;
 
 /// The service without its sockets: model, limits, counters. Shared by every connection.
 pub struct State {
     pub(crate) config: Config,
-    pub(crate) model: ModelInfo,
+    pub(crate) models: Arc<Models>,
     pub(crate) classifier: Classifier,
+    /// What is on the disk; a service without answers and keeps nothing.
+    pub(crate) data: Option<Data>,
     /// One permit per byte of request bodies in memory.
     pub(crate) body_memory: Arc<Semaphore>,
     /// One permit per connection.
     pub(crate) connections: Arc<Semaphore>,
+    /// Connections of each address that is not loopback.
+    pub(crate) addresses: Mutex<HashMap<IpAddr, usize>>,
     pub(crate) requests: Requests,
+    pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
+    access: RwLock<Access>,
     ready: AtomicBool,
+    /// Told when answers that never end by themselves must.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
-/// What answers and `/status` say about the model.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ModelInfo {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) classes: Vec<String>,
-    pub(crate) input: Input,
-    pub(crate) isa: &'static str,
-    pub(crate) threads: usize,
-    /// Only direct convolutions.
-    pub(crate) exact: bool,
+/// Who may come in, and how: what can be read anew while the service runs.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The keys.
+    pub keys: Keys,
+    /// The certificate; plain HTTP without one.
+    pub tls: Option<Tls>,
 }
 
-impl ModelInfo {
-    pub(crate) fn of(predictor: &Predictor) -> ModelInfo {
-        let meta = predictor.meta();
-        let input = &meta.preprocessing;
-        ModelInfo {
-            name: meta.name.clone(),
-            version: predictor.version().to_owned(),
-            classes: meta.classes.clone(),
-            input: Input { width: input.width, height: input.height, channels: input.channels },
-            isa: predictor.exec().isa.name(),
-            threads: predictor.exec().threads,
-            exact: predictor.exec().exact,
-        }
-    }
-}
-
-/// Size every image is brought to.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Input {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) channels: u8,
+/// The data folder and what works in it.
+pub(crate) struct Data {
+    pub(crate) store: Arc<Store>,
+    pub(crate) jobs: Jobs,
+    /// One permit per upload.
+    pub(crate) uploads: Arc<Semaphore>,
 }
 
 /// Requests since the start. Those that are running or were given up by their client are in `total` only.
@@ -79,41 +69,110 @@ pub(crate) struct Requests {
 }
 
 impl State {
-    /// Takes the model, warms it up with one blank image and starts the thread that owns it.
+    /// Takes a model and warms it up. Without a data folder it is served as it is: nothing can be uploaded or trained.
     ///
     /// # Errors
     /// A setting out of range, a model that fails on a blank image, or no thread.
-    pub fn new(mut predictor: Predictor, config: Config) -> Result<State, ServerError> {
+    pub fn new(predictor: Predictor, config: Config, access: Access) -> Result<State, ServerError> {
         config.validate()?;
-        let decoder = predictor.decoder().with_limits(config.decode_limits());
-        if let Ok(pixel) = decoder.prepare(PIXEL) {
-            predictor.predict_prepared(&[pixel], 1).map_err(ServerError::WarmUp)?;
-        }
-        let model = ModelInfo::of(&predictor);
-        let predict: Predict = Box::new(move |images, top_k| {
-            predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
-        });
-        State::with_predict(decoder, model, predict, config)
+        let compute = Compute { threads: predictor.exec().threads, exact: predictor.exec().exact };
+        let name = Name::nearest(&predictor.meta().name);
+        let metrics = Metrics::default();
+        let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;
+        let models = Models::new(serving, None, compute, config.clone(), metrics.clone());
+        State::assemble(models, None, config, access, metrics)
     }
 
-    /// The part of [`State::new`] that does not care what stands behind `predict`.
-    pub(crate) fn with_predict(
-        decoder: Decoder,
-        model: ModelInfo,
-        predict: Predict,
+    /// Serves what a data folder says for the model `name`, and goes on with the jobs that were under way. `seed` becomes
+    /// one of its versions, and serves where none does yet.
+    ///
+    /// # Errors
+    /// Those of [`State::new`], and [`ServerError::Store`].
+    pub fn with_data(
+        store: Store,
+        name: &Name,
+        seed: Option<ModelFile>,
+        compute: Compute,
         config: Config,
+        access: Access,
     ) -> Result<State, ServerError> {
         config.validate()?;
+        let versions = store.versions(name)?;
+        let metrics = Metrics::default();
+        let file = models::first(&versions, seed)?;
+        let serving = Serving::load(file, name.as_str(), compute, &config, &metrics)?;
+        let models = Models::new(serving, Some(versions), compute, config.clone(), metrics.clone());
+        State::assemble(models, Some(Arc::new(store)), config, access, metrics)
+    }
+
+    /// Puts the parts together.
+    pub(crate) fn assemble(
+        models: Models,
+        store: Option<Arc<Store>>,
+        config: Config,
+        access: Access,
+        metrics: Metrics,
+    ) -> Result<State, ServerError> {
+        let models = Arc::new(models);
+        let data = match store {
+            Some(store) => {
+                let jobs = Jobs::open(store.clone(), models.clone(), &config)?;
+                Some(Data { store, jobs, uploads: Arc::new(Semaphore::new(config.uploads)) })
+            }
+            None => None,
+        };
         Ok(State {
-            classifier: Classifier::new(decoder, predict, &config)?,
-            model,
+            classifier: Classifier::new(&config),
+            models,
+            data,
             body_memory: Arc::new(Semaphore::new(config.body_memory)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
+            addresses: Mutex::new(HashMap::new()),
             requests: Requests::default(),
+            metrics,
             started: Instant::now(),
+            access: RwLock::new(access),
             ready: AtomicBool::new(true),
+            stopping: watch::channel(false).0,
             config,
         })
+    }
+
+    /// The version that serves.
+    pub fn version(&self) -> String {
+        self.models.serving().info.version.clone()
+    }
+
+    /// How many classes it knows.
+    pub fn classes(&self) -> usize {
+        self.models.serving().info.classes.len()
+    }
+
+    /// Serves what the data folder says now, with this access from now on; gives the version. Takes the time of a load.
+    ///
+    /// # Errors
+    /// A text for people when the version cannot be served; the old one goes on then.
+    pub fn reload(&self, access: Access) -> Result<String, String> {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        if self.data.is_none() {
+            return Ok(self.version());
+        }
+        self.models.reload().map(|promotion| promotion.version).map_err(|problem| problem.to_string())
+    }
+
+    /// Whether a request may use an endpoint of `scope`.
+    pub(crate) fn check_access(&self, scope: Scope, headers: &hyper::HeaderMap) -> Result<(), Problem> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).keys.check(scope, headers)
+    }
+
+    /// The certificate for the next connection.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> Result<&Data, Problem> {
+        self.data.as_ref().ok_or_else(Problem::no_data_folder)
     }
 
     /// False once shutdown has begun.

@@ -62,6 +62,22 @@ impl Store {
         Versions::open(self.dir.join("models").join(name.as_str()))
     }
 
+    /// The models that the folder has versions of, sorted.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn models(&self) -> Result<Vec<Name>, StoreError> {
+        let dir = self.dir.join("models");
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&dir).map_err(StoreError::io(&dir))?;
+        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut names: Vec<Name> = entries.flatten().filter_map(name).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Where training writes its run folders.
     pub fn runs_dir(&self) -> PathBuf {
         self.dir.join("runs")

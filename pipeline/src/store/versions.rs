@@ -25,7 +25,7 @@ const MAX_HISTORY: usize = 100;
 const MAX_RECORD: u64 = 64 << 20;
 
 /// What is known of a version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionRecord {
     /// The first 12 hexadecimal digits of the content's SHA-256.
     pub version: String,
@@ -56,9 +56,26 @@ pub struct VersionRecord {
     /// SHA-256 of that data set in hexadecimal.
     pub data_hash: String,
     /// Quality on held-out images.
+    #[schemars(with = "Option<MetricsSchema>")]
     pub metrics: Option<Metrics>,
     /// How it compared with the version that served when it was made.
     pub verdict: Option<Verdict>,
+}
+
+/// The JSON of [`Metrics`], which the engine defines without knowing of schemas.
+#[derive(schemars::JsonSchema)]
+#[schemars(rename = "Metrics")]
+#[allow(dead_code, reason = "it is described, never made")]
+struct MetricsSchema {
+    /// Part of the images whose best class is right, in 0..=1.
+    accuracy: f32,
+    /// Part of the images whose class is among the best five, in 0..=1.
+    top5: f32,
+    /// Mean cross-entropy in nats.
+    loss: f32,
+    /// `val` or `test`.
+    split: String,
+    images: u64,
 }
 
 /// What a job says about the version that it adds.
@@ -236,6 +253,15 @@ impl Versions {
     /// [`StoreError::Damaged`] for a `current` that was not written here.
     pub fn current(&self) -> Result<Option<String>, StoreError> {
         Ok(self.pointer()?.version)
+    }
+
+    /// The version that serves, then those that served before it, the last one first.
+    ///
+    /// # Errors
+    /// As [`Versions::current`].
+    pub fn history(&self) -> Result<Vec<String>, StoreError> {
+        let pointer = self.pointer()?;
+        Ok(pointer.version.into_iter().chain(pointer.previous.into_iter().rev()).collect())
     }
 
     /// The version that going back would serve.

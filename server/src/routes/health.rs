@@ -1,20 +1,27 @@
-//! `GET /health/live` and `GET /health/ready`.
+//! `GET /health/live`, `GET /health/ready` and `GET /metrics`: for supervisors, balancers and monitors.
 
 use hyper::Response;
 use serde::Serialize;
 
+use crate::metrics;
 use crate::problem::Problem;
+use crate::response::{self, ResponseBody, json};
 use crate::router::Context;
-use crate::routes::{ResponseBody, json};
 
-#[derive(Serialize)]
-struct Live {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Live {
     live: bool,
 }
 
-#[derive(Serialize)]
-struct Ready {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Ready {
     ready: bool,
+}
+
+/// `GET /metrics`: the counters as text.
+pub(crate) fn metrics(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    Ok(response::bytes(metrics::CONTENT_TYPE, context.state.metrics.text(context.state)))
 }
 
 /// 200 for as long as the process can answer at all.

@@ -1,23 +1,24 @@
-//! One file per route.
+//! One file per group of routes.
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use serde::Serialize;
-
+pub(crate) mod datasets;
+pub(crate) mod docs;
 pub(crate) mod health;
+pub(crate) mod jobs;
+pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod retrain;
 pub(crate) mod status;
+pub(crate) mod upload;
 
-/// Body of every answer.
-pub(crate) type ResponseBody = Full<Bytes>;
+use tokio::task::spawn_blocking;
 
-/// 200 with `value` as JSON.
-fn json(value: &impl Serialize) -> Response<ResponseBody> {
-    let body =
-        serde_json::to_vec(value).expect("answers are structs with string keys, which always are JSON");
-    let mut response = Response::new(ResponseBody::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+use crate::problem::Problem;
+
+/// Runs work that waits for the disk away from the threads that serve connections.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Problem::Internal { reason: "this request failed inside the service; the service goes on".into() })
+    })
 }

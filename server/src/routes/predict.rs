@@ -1,10 +1,11 @@
 //! `POST /predict`: labels of one or several images.
 //!
 //! The body is an image (`image/*`, `application/octet-stream`), a form with one or several `file` fields, or
-//! JSON with `image` or `images` in base64; `?top_k=` asks for more or fewer of the best classes. Either
-//! every image gets its prediction, in order, or the request fails as a whole and says which image is at
+//! JSON with `image` or `images` in base64; `?top_k=` asks for more or fewer of the best classes, `?version=` for
+//! another version of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a whole and says which image is at
 //! fault.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Response;
@@ -16,14 +17,15 @@ use crate::batcher::Answer;
 use crate::body::{Buffered, RequestBody};
 use crate::payload::{self, Encoding};
 use crate::problem::Problem;
-use crate::query;
+use crate::response::{ResponseBody, json};
 use crate::router::Context;
-use crate::routes::{ResponseBody, json};
+use crate::routes::blocking;
+use crate::serving::Serving;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-#[derive(Serialize)]
-struct Predictions<'a> {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Predictions<'a> {
     /// Label, index and probability at the top level when the request held one image.
     #[serde(flatten)]
     single: Option<Single<'a>>,
@@ -33,21 +35,21 @@ struct Predictions<'a> {
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Single<'a> {
     label: &'a str,
     index: usize,
     probability: f32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Model<'a> {
     name: &'a str,
     version: &'a str,
 }
 
 /// Milliseconds; of several images the slowest one counts, step by step.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Timing {
     decode: f64,
     queue: f64,
@@ -63,24 +65,44 @@ pub(crate) async fn post(
 ) -> Result<Response<ResponseBody>, Problem> {
     let state = context.state;
     let config = &state.config;
-    let top_k = query::top_k(context.parts.uri.query(), config)?;
+    let mut query = context.query()?;
+    let top_k = query.number("top_k", 1..=config.max_top_k)?.unwrap_or(config.default_top_k);
+    let version = query.text("version")?;
+    query.finish()?;
     let encoding = Encoding::of(&context.parts.headers)?;
+    if state.classifier.is_full() {
+        // Known before the body is read and unpacked: turning a request away must cost less than answering it.
+        return Err(Problem::Busy { what: "the queue is full" });
+    }
+    let model = model(context, version).await?;
     let Buffered { bytes, share } = body.read(config, &state.body_memory).await?;
-    let limit = config.images_per_request;
+    let (limit, depth) = (config.images_per_request, config.json_depth);
     let images = match encoding {
         _ if bytes.is_empty() => Vec::new(),
         Encoding::Raw => vec![bytes],
         Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
-        Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit)).await?,
+        Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit, depth)).await?,
     };
     if images.is_empty() {
         return Err(Problem::NoImage);
     }
-    let answers = state.classifier.classify(images, share, top_k).await?;
-    Ok(response(context, &answers))
+    let answers = state.classifier.classify(&model, images, share, top_k).await?;
+    state.metrics.classified(&answers);
+    Ok(response(context, &model, &answers))
 }
 
-fn response(context: &Context<'_>, answers: &[Answer]) -> Response<ResponseBody> {
+/// The version that a request asks for; the one that serves where it asks for none.
+pub(crate) async fn model(context: &Context<'_>, version: Option<String>) -> Result<Arc<Serving>, Problem> {
+    let models = &context.state.models;
+    let Some(version) = version else { return Ok(models.serving()) };
+    if let Some(loaded) = models.loaded(&version) {
+        return Ok(loaded);
+    }
+    let models = models.clone();
+    blocking(move || models.load(&version)).await
+}
+
+fn response(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Response<ResponseBody> {
     let slowest = |part: fn(&Answer) -> Duration| answers.iter().map(part).max().map_or(0.0, ms);
     let timing = Timing {
         decode: slowest(|answer| answer.decode),
@@ -99,11 +121,10 @@ fn response(context: &Context<'_>, answers: &[Answer]) -> Response<ResponseBody>
         }
         _ => None,
     };
-    let model = &context.state.model;
     let mut response = json(&Predictions {
         single,
         predictions: answers.iter().map(|answer| &answer.prediction).collect(),
-        model: Model { name: &model.name, version: &model.version },
+        model: Model { name: &model.info.name, version: &model.info.version },
         timing_ms: timing,
         request_id: context.request_id,
     });

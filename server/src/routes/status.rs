@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use hyper::Response;
 use serde::Serialize;
 
+use crate::jobs::JobRecord;
+use crate::problem::Problem;
+use crate::response::{ResponseBody, json};
 use crate::router::Context;
-use crate::routes::{ResponseBody, json};
-use crate::state::ModelInfo;
+use crate::serving::ModelInfo;
 
-#[derive(Serialize)]
-struct Status<'a> {
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Status<'a> {
     status: &'static str,
     version: &'static str,
     model: &'a ModelInfo,
@@ -18,10 +20,18 @@ struct Status<'a> {
     requests: Requests,
     queue: Queue,
     connections: usize,
+    jobs: Jobs,
+}
+
+/// Training jobs.
+#[derive(Default, Serialize, schemars::JsonSchema)]
+struct Jobs {
+    running: Vec<JobRecord>,
+    waiting: usize,
 }
 
 /// Requests that are in `total` alone are running now or were given up by their client.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Requests {
     total: u64,
     ok: u64,
@@ -29,21 +39,24 @@ struct Requests {
 }
 
 /// Images admitted and not answered, and how many there may be.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Queue {
     length: usize,
     capacity: usize,
 }
 
 /// Reads counters only: answers at once however long the queue is.
-pub(crate) fn get(context: &Context<'_>) -> Response<ResponseBody> {
+pub(crate) fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
     let state = context.state;
     let (length, capacity) = state.classifier.load();
     let count = &state.requests;
-    json(&Status {
+    let serving = state.models.serving();
+    let jobs = state.data.as_ref().map(|data| data.jobs.load());
+    Ok(json(&Status {
         status: if state.is_ready() { "ready" } else { "stopping" },
         version: env!("CARGO_PKG_VERSION"),
-        model: &state.model,
+        model: &serving.info,
         uptime_s: state.started.elapsed().as_secs_f64(),
         requests: Requests {
             total: count.total.load(Ordering::Relaxed),
@@ -52,5 +65,6 @@ pub(crate) fn get(context: &Context<'_>) -> Response<ResponseBody> {
         },
         queue: Queue { length, capacity },
         connections: state.open_connections(),
-    })
+        jobs: jobs.map_or_else(Jobs::default, |(running, waiting)| Jobs { running, waiting }),
+    }))
 }

@@ -142,7 +142,7 @@ fn settings_out_of_range_are_refused_by_name() {
         ("body_memory", Config { body_memory: 1000, ..Config::default() }),
     ];
     for (setting, config) in cases {
-        let error = crate::State::new(predictor(), config).err().expect("a refusal").to_string();
+        let error = crate::State::new(predictor(), config, crate::Access::default()).err().expect("a refusal").to_string();
         assert!(error.contains(setting) && !error.contains('\n'), "{error}");
     }
 }

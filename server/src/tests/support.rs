@@ -14,8 +14,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::batcher::Predict;
-use crate::state::ModelInfo;
-use crate::{Config, ServerError, State, run};
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::serving::{ModelInfo, Serving};
+use crate::{Access, Config, ServerError, State, run};
 
 /// Longer than anything here takes, on a machine with much else to do: reaching it means that something hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,7 +52,7 @@ pub(super) fn predictor() -> Predictor {
         }
         let recipe = Recipe { size: Some((12, 12)), epochs: 1, batch: 8, threads: 1, ..Recipe::default() };
         let (data, origins) = (Data::Path(images), Origins::new());
-        let options = TrainOptions { data, recipe, origins, runs_dir: folder.path().to_owned(), name: None };
+        let options = TrainOptions { data, recipe, origins, runs_dir: folder.path().to_owned(), name: None, start: None };
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")
     });
@@ -99,17 +101,20 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn start(config: Config) -> Service {
-        Service::serve(State::new(predictor(), config).expect("a state"))
+        Service::serve(State::new(predictor(), config, Access::default()).expect("a state"))
     }
 
     /// The model behind something of the test's own.
     pub(super) fn wrapped(config: Config, wrap: impl FnOnce(Predict) -> Predict) -> Service {
         let mut predictor = predictor();
-        let (decoder, model) = (predictor.decoder(), ModelInfo::of(&predictor));
+        let (decoder, info) = (predictor.decoder(), ModelInfo::of(&predictor, "wrapped"));
         let predict: Predict = Box::new(move |images, top_k| {
             predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
         });
-        Service::serve(State::with_predict(decoder, model, wrap(predict), config).expect("a state"))
+        let metrics = Metrics::default();
+        let serving = Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
+        let models = Models::new(serving, None, Compute::on(1), config.clone(), metrics.clone());
+        Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
     }
 
     fn serve(state: State) -> Service {
@@ -124,7 +129,7 @@ impl Service {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                run(listener, shared, async move { drop(stopped.await) }).await
+                run(listener, shared, async move { drop(stopped.await); Duration::ZERO }).await
             })
         });
         Service { address, state, stop: Some(stop), thread: Some(thread) }

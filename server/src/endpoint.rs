@@ -1,0 +1,175 @@
+//! Every address the service answers, in one table: method, path, who may use it, and what it does.
+//!
+//! The router matches on the [`Endpoint`] that a request names, access control and metrics ask the same table, and
+//! `/openapi.json` is written from it: a route without a scope or a description does not compile.
+
+use hyper::Method;
+
+use crate::access::Scope;
+use crate::problem::Problem;
+
+/// What the table says about an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    /// Stable name, for OpenAPI and metrics.
+    pub(crate) id: &'static str,
+    pub(crate) method: Verb,
+    /// Path with `{parameters}`.
+    pub(crate) path: &'static str,
+    pub(crate) scope: Scope,
+    pub(crate) summary: &'static str,
+}
+
+/// The methods in use. `HEAD` is answered wherever `GET` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    const ALL: [Verb; 3] = [Verb::Get, Verb::Post, Verb::Delete];
+
+    fn of(method: &Method) -> Option<Verb> {
+        match *method {
+            Method::GET | Method::HEAD => Some(Verb::Get),
+            Method::POST => Some(Verb::Post),
+            Method::DELETE => Some(Verb::Delete),
+            _ => None,
+        }
+    }
+
+    /// For an `Allow` header.
+    fn methods(self) -> &'static str {
+        match self {
+            Verb::Get => "GET, HEAD",
+            Verb::Post => "POST",
+            Verb::Delete => "DELETE",
+        }
+    }
+}
+
+macro_rules! endpoints {
+    ($($(#[$doc:meta])* $variant:ident $(($($param:ident),+))?: $verb:ident [$($segment:pat),*],
+       $id:literal, $path:literal, $scope:ident, $summary:literal;)*) => {
+        /// An address with its parameters, percent-decoded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Endpoint<'p> {
+            $($(#[$doc])* $variant $({ $($param: &'p str),+ })?,)*
+        }
+
+        impl<'p> Endpoint<'p> {
+            fn lookup(verb: Verb, segments: &[&'p str]) -> Option<Endpoint<'p>> {
+                match (verb, segments) {
+                    $((Verb::$verb, [$($segment),*]) => Some(Endpoint::$variant $({ $($param),+ })?),)*
+                    _ => None,
+                }
+            }
+
+            /// What the table says about it.
+            pub(crate) fn operation(&self) -> &'static Operation {
+                match self {
+                    $(Endpoint::$variant $({ $($param: _),+ })? => {
+                        const OPERATION: Operation = Operation {
+                            id: $id, method: Verb::$verb, path: $path, scope: Scope::$scope, summary: $summary,
+                        };
+                        &OPERATION
+                    })*
+                }
+            }
+
+            /// The whole table.
+            pub(crate) const ALL: &'static [Operation] = &[$(Operation {
+                id: $id, method: Verb::$verb, path: $path, scope: Scope::$scope, summary: $summary,
+            },)*];
+        }
+    };
+}
+
+endpoints! {
+    Predict: Post ["predict"], "predict", "/predict", Predict, "Label one or several images";
+    UploadData: Post ["upload-data"], "uploadData", "/upload-data", Data, "Add a ZIP of class folders to a data set";
+    Retrain: Post ["retrain"], "retrain", "/retrain", Admin, "Train a model on a data set, and serve it if it is no worse";
+    Status: Get ["status"], "status", "/status", Predict, "What is served, and how busy it is";
+    Live: Get ["health", "live"], "healthLive", "/health/live", Public, "Whether the process answers at all";
+    Ready: Get ["health", "ready"], "healthReady", "/health/ready", Public, "Whether new work is welcome";
+    Metrics: Get ["metrics"], "metrics", "/metrics", Predict, "Counters for Prometheus";
+    OpenApi: Get ["openapi.json"], "openapi", "/openapi.json", Public, "This description";
+    Docs: Get ["docs"], "docs", "/docs", Public, "This description as a page";
+    DocsFile(file): Get ["docs", file], "docsFile", "/docs/{file}", Public, "Files of that page";
+
+    Datasets: Get ["v1", "datasets"], "listDatasets", "/v1/datasets", Data, "List the data sets";
+    Dataset(name): Get ["v1", "datasets", name], "inspectDataset", "/v1/datasets/{name}", Data, "Show the classes of a data set";
+    DeleteDataset(name): Delete ["v1", "datasets", name], "deleteDataset", "/v1/datasets/{name}", Admin, "Delete a data set";
+    Images(name): Get ["v1", "datasets", name, "images"], "listImages", "/v1/datasets/{name}/images", Data, "List the images of a data set";
+    Image(name, id): Get ["v1", "datasets", name, "images", id], "getImage", "/v1/datasets/{name}/images/{id}", Data, "Get an image";
+    DeleteImage(name, id): Delete ["v1", "datasets", name, "images", id], "deleteImage", "/v1/datasets/{name}/images/{id}", Data, "Delete an image";
+    Thumbnail(name, id): Get ["v1", "datasets", name, "images", id, "thumbnail"], "getThumbnail", "/v1/datasets/{name}/images/{id}/thumbnail", Data, "Get a small PNG of an image";
+
+    Jobs: Get ["v1", "jobs"], "listJobs", "/v1/jobs", Predict, "List the training jobs";
+    Job(id): Get ["v1", "jobs", id], "showJob", "/v1/jobs/{id}", Predict, "Show a job: state, progress, result";
+    CancelJob(id): Delete ["v1", "jobs", id], "cancelJob", "/v1/jobs/{id}", Admin, "Cancel a job";
+    JobEvents(id): Get ["v1", "jobs", id, "events"], "jobEvents", "/v1/jobs/{id}/events", Predict, "Follow a job as server-sent events";
+
+    Models: Get ["v1", "models"], "listModels", "/v1/models", Predict, "List the versions of the model";
+    Rollback: Post ["v1", "models", "rollback"], "rollback", "/v1/models/rollback", Admin, "Serve the version that served before";
+    ModelVersion(version): Get ["v1", "models", version], "showModel", "/v1/models/{version}", Predict, "Show a version of the model";
+    DeleteModel(version): Delete ["v1", "models", version], "deleteModel", "/v1/models/{version}", Admin, "Delete a version that does not serve";
+    Evaluation(version): Get ["v1", "models", version, "evaluation"], "getEvaluation", "/v1/models/{version}/evaluation", Predict, "Show how well a version does";
+    ModelBytes(version): Get ["v1", "models", version, "file"], "downloadModel", "/v1/models/{version}/file", Data, "Download a version as a model file";
+    Promote(version): Post ["v1", "models", version, "promote"], "promote", "/v1/models/{version}/promote", Admin, "Serve a version";
+
+}
+
+impl<'p> Endpoint<'p> {
+    /// The endpoint that a request names; `segments` are the decoded parts of its path.
+    pub(crate) fn find(method: &Method, segments: &[&'p str]) -> Result<Endpoint<'p>, Problem> {
+        if let Some(endpoint) = Verb::of(method).and_then(|verb| Endpoint::lookup(verb, segments)) {
+            return Ok(endpoint);
+        }
+        let allowed: Vec<&str> = Verb::ALL
+            .into_iter()
+            .filter(|&verb| Endpoint::lookup(verb, segments).is_some())
+            .map(Verb::methods)
+            .collect();
+        if allowed.is_empty() { Err(Problem::NoRoute) } else { Err(Problem::MethodNotAllowed { allow: allowed.join(", ") }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn paths_and_patterns_agree() {
+        for operation in Endpoint::ALL {
+            let path: Vec<&str> = operation.path.split('/').skip(1).collect();
+            let found = Endpoint::lookup(operation.method, &path).expect("the path matches a pattern");
+            assert_eq!(found.operation(), operation);
+            let parameters = path.iter().filter(|part| part.starts_with('{')).count();
+            // The parameters of an endpoint are the placeholders of its path, in order.
+            assert_eq!(format!("{found:?}").matches("\"{").count(), parameters, "{found:?}");
+        }
+        let ids: BTreeSet<_> = Endpoint::ALL.iter().map(|operation| operation.id).collect();
+        assert_eq!(ids.len(), Endpoint::ALL.len());
+    }
+
+    #[test]
+    fn other_methods_and_paths_are_told_apart() {
+        let find = |method, path: &'static str| {
+            Endpoint::find(&method, &path.split('/').skip(1).collect::<Vec<_>>())
+        };
+        assert_eq!(find(Method::HEAD, "/status"), Ok(Endpoint::Status));
+        assert_eq!(find(Method::GET, "/predict"), Err(Problem::MethodNotAllowed { allow: "POST".into() }));
+        let allow = "GET, HEAD, DELETE".into();
+        assert_eq!(find(Method::PATCH, "/v1/datasets/a"), Err(Problem::MethodNotAllowed { allow }));
+        for path in ["/", "", "/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
+            // An empty name is the router's to refuse; what matters is that it is no other route.
+            let found = find(Method::GET, path);
+            assert!(matches!(found, Err(Problem::NoRoute) | Ok(Endpoint::Dataset { name: "" })), "{path}: {found:?}");
+        }
+    }
+}

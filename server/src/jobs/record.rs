@@ -1,0 +1,236 @@
+//! What is known of a job, as it stands on the disk and as clients see it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ocelli_pipeline::store::StoreError;
+use ocelli_pipeline::{Event, Verdict, write_atomic};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs::request::RetrainRequest;
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum JobState {
+    /// Waits for its turn.
+    Queued,
+    /// Is being trained, evaluated or compared.
+    Running,
+    /// Was asked to end and will at its next step.
+    Cancelling,
+    /// Its model serves.
+    Promoted,
+    /// Its model is kept and does not serve; the verdict says why.
+    Kept,
+    /// Somebody ended it.
+    Cancelled,
+    /// It could not be done; the error says why.
+    Failed,
+}
+
+impl JobState {
+    /// Whether nothing more will happen.
+    pub(crate) fn has_ended(self) -> bool {
+        !matches!(self, JobState::Queued | JobState::Running | JobState::Cancelling)
+    }
+
+    pub(crate) fn is_running(self) -> bool {
+        matches!(self, JobState::Running | JobState::Cancelling)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            JobState::Queued => "queued",
+            JobState::Running => "running",
+            JobState::Cancelling => "cancelling",
+            JobState::Promoted => "promoted",
+            JobState::Kept => "kept",
+            JobState::Cancelled => "cancelled",
+            JobState::Failed => "failed",
+        }
+    }
+}
+
+/// Who asked for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trigger {
+    Request,
+    Upload,
+}
+
+/// Where a running job is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct Progress {
+    /// `waiting`, `loading`, `training`, `evaluating`, `comparing` or `done`.
+    pub(crate) phase: String,
+    /// Part of the epochs that is done, in 0..=1.
+    pub(crate) fraction: f32,
+    pub(crate) epoch: u32,
+    pub(crate) epochs: u32,
+    pub(crate) step: usize,
+    pub(crate) steps: usize,
+    /// Mean training loss of the epoch so far.
+    pub(crate) loss: Option<f32>,
+    pub(crate) images_per_second: Option<f32>,
+    /// Seconds until the last epoch ends.
+    pub(crate) eta_s: Option<f32>,
+}
+
+/// One finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct EpochMetrics {
+    pub(crate) epoch: u32,
+    pub(crate) train_loss: f32,
+    pub(crate) train_accuracy: f32,
+    pub(crate) val_loss: Option<f32>,
+    pub(crate) val_accuracy: Option<f32>,
+    pub(crate) seconds: f32,
+    pub(crate) best: bool,
+}
+
+/// A job. Times are seconds since 1970-01-01 UTC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct JobRecord {
+    #[serde(rename = "id")]
+    pub(crate) number: u64,
+    pub(crate) state: JobState,
+    pub(crate) trigger: Trigger,
+    pub(crate) request: RetrainRequest,
+    pub(crate) created: u64,
+    pub(crate) started: Option<u64>,
+    pub(crate) finished: Option<u64>,
+    /// How often it was begun: more than once after restarts of the service.
+    pub(crate) attempts: u32,
+    /// Name of its run folder.
+    pub(crate) run: Option<String>,
+    pub(crate) progress: Progress,
+    pub(crate) epochs: Vec<EpochMetrics>,
+    /// What a person should know.
+    pub(crate) notes: Vec<String>,
+    /// The version that came of it.
+    pub(crate) version: Option<String>,
+    /// How that version compared with the one that served.
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) error: Option<String>,
+}
+
+/// What followers of a job are told when its state changes.
+#[derive(Serialize)]
+pub(crate) struct Brief<'a> {
+    id: u64,
+    state: JobState,
+    version: &'a Option<String>,
+    verdict: &'a Option<Verdict>,
+    error: &'a Option<String>,
+}
+
+/// Notes that a record holds; more are left out.
+const MAX_NOTES: usize = 100;
+
+impl JobRecord {
+    pub(crate) fn new(number: u64, request: RetrainRequest, trigger: Trigger) -> JobRecord {
+        JobRecord {
+            number,
+            state: JobState::Queued,
+            trigger,
+            request,
+            created: now(),
+            started: None,
+            finished: None,
+            attempts: 0,
+            run: None,
+            progress: Progress { phase: "waiting".to_owned(), ..Progress::default() },
+            epochs: Vec::new(),
+            notes: Vec::new(),
+            version: None,
+            verdict: None,
+            error: None,
+        }
+    }
+
+    pub(crate) fn brief(&self) -> Brief<'_> {
+        let JobRecord { number, state, version, verdict, error, .. } = self;
+        Brief { id: *number, state: *state, version, verdict, error }
+    }
+
+    /// Takes up what training says; true when it belongs on the disk.
+    pub(crate) fn observe(&mut self, event: &Event) -> bool {
+        let progress = &mut self.progress;
+        match event {
+            Event::Loading { done, total } => {
+                (progress.step, progress.steps) = (*done, *total);
+                progress.phase = "loading".to_owned();
+                false
+            }
+            Event::Model { run_dir, .. } => {
+                self.run = Path::new(run_dir).file_name().map(|name| name.to_string_lossy().into_owned());
+                true
+            }
+            &Event::Step { epoch, epochs, step, steps, loss, images_per_second, eta_s } => {
+                let done = f64::from(epoch - 1) + step as f64 / steps.max(1) as f64;
+                *progress = Progress {
+                    phase: "training".to_owned(),
+                    fraction: (done / f64::from(epochs.max(1))).min(1.0) as f32,
+                    epoch,
+                    epochs,
+                    step,
+                    steps,
+                    loss: Some(loss),
+                    images_per_second: Some(images_per_second),
+                    eta_s: Some(eta_s),
+                };
+                false
+            }
+            Event::Epoch { epoch, epochs, .. } => {
+                progress.epochs = *epochs;
+                progress.fraction = (*epoch as f32 / (*epochs).max(1) as f32).min(1.0);
+                if let Some(metrics) = EpochMetrics::of(event) {
+                    // An epoch that is done again after a restart counts once.
+                    self.epochs.retain(|known| known.epoch < metrics.epoch);
+                    self.epochs.push(metrics);
+                }
+                true
+            }
+            Event::Note { text } => {
+                if self.notes.len() < MAX_NOTES {
+                    self.notes.push(text.clone());
+                }
+                false
+            }
+            Event::Evaluated { .. } => {
+                progress.phase = "evaluating".to_owned();
+                false
+            }
+            Event::Dataset { .. } | Event::Interrupted { .. } | Event::Done { .. } => false,
+        }
+    }
+}
+
+impl EpochMetrics {
+    pub(crate) fn of(event: &Event) -> Option<EpochMetrics> {
+        let &Event::Epoch { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds, best, .. } = event
+        else {
+            return None;
+        };
+        Some(EpochMetrics { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds, best })
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+pub(crate) fn read(path: &Path) -> Result<JobRecord, StoreError> {
+    let text = fs::read_to_string(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+    serde_json::from_str(&text)
+        .map_err(|error| StoreError::Damaged { path: path.to_owned(), reason: error.to_string() })
+}
+
+pub(crate) fn write(path: &Path, record: &JobRecord) -> Result<(), StoreError> {
+    let text = serde_json::to_string_pretty(record).expect("plain values with text keys") + "\n";
+    Ok(write_atomic(path, text.as_bytes())?)
+}

@@ -1,0 +1,82 @@
+//! JSON from outside, within a depth.
+
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// Parses a body. Its nesting is counted first: a parser that recurses must not be led by the client.
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8], max_depth: usize) -> Result<T, Problem> {
+    if depth(text) > max_depth {
+        return Err(Problem::BadBody(format!("arrays and objects are nested more than {max_depth} deep")));
+    }
+    serde_json::from_slice(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let reason = match error.classify() {
+            // Of a value that is JSON but not what was asked for, serde names the field.
+            serde_json::error::Category::Data => plain(&error.to_string()),
+            _ => "not JSON".to_owned(),
+        };
+        Problem::BadBody(format!("line {line} column {column}: {reason}"))
+    })
+}
+
+/// The text of an error without its place, which stands in front already, and without what a terminal would obey.
+fn plain(text: &str) -> String {
+    let text = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+/// Deepest nesting of brackets outside of strings.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_text, mut escaped) = (false, false);
+    for &byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        for (text, expected) in [("1", 0), ("[]", 1), ("[{\"a\":[1]},[2]]", 3), ("\"[[[\"", 0), ("[\"\\\"[[\"]", 1)] {
+            assert_eq!(depth(text.as_bytes()), expected, "{text}");
+            let parsed = parse::<Value>(text.as_bytes(), expected);
+            assert!(parsed.is_ok() && (expected == 0 || parse::<Value>(text.as_bytes(), expected - 1).is_err()));
+        }
+        let bomb = "[".repeat(10_000_000);
+        assert!(matches!(parse::<Value>(bomb.as_bytes(), 32), Err(Problem::BadBody(_))));
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Known {
+            #[allow(dead_code, reason = "only its name matters")]
+            name: String,
+        }
+        let reason = |text: &str| match parse::<Known>(text.as_bytes(), 8) {
+            Err(Problem::BadBody(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(reason("{\"nam\u{1b}e\":1}").contains("not JSON"));
+        assert!(reason("{\"nme\":1}").contains("unknown field `nme`"));
+        assert!(reason("{\n\"name\":").starts_with("line 2"));
+    }
+}

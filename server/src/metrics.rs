@@ -1,0 +1,156 @@
+//! What `/metrics` counts, in the OpenMetrics text form that Prometheus reads.
+//!
+//! Names follow Prometheus' conventions: seconds and bytes, `_total` for counters. Labels take few values: operations of
+//! the table in `endpoint.rs`, and status codes.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::batcher::Answer;
+use crate::state::State;
+
+/// Media type of the answer.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Bounds in seconds, from a tenth of a millisecond on; what lies above the last one hurts in any case.
+const SECONDS: [f64; 14] =
+    [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+const BATCHES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Served {
+    operation: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Model {
+    model: String,
+    version: String,
+}
+
+/// Counters of the service; cheap to clone, all clones count the same.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: Family<Served, Counter>,
+    durations: Family<Operation, Histogram, fn() -> Histogram>,
+    images: Counter,
+    decode: Histogram,
+    queue: Histogram,
+    compute: Histogram,
+    batches: Histogram,
+    swaps: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(seconds as fn() -> Histogram),
+            images: Counter::default(),
+            decode: seconds(),
+            queue: seconds(),
+            compute: seconds(),
+            batches: Histogram::new(BATCHES),
+            swaps: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub(crate) fn answered(&self, operation: &'static str, code: u16, took: Duration) {
+        self.requests.get_or_create(&Served { operation, code }).inc();
+        self.durations.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// Images were classified.
+    pub(crate) fn classified(&self, answers: &[Answer]) {
+        self.images.inc_by(answers.len() as u64);
+        for answer in answers {
+            self.decode.observe(answer.decode.as_secs_f64());
+            self.queue.observe(answer.queue.as_secs_f64());
+            self.compute.observe(answer.compute.as_secs_f64());
+        }
+    }
+
+    /// Images went through the network together.
+    pub(crate) fn batch(&self, images: usize) {
+        self.batches.observe(images as f64);
+    }
+
+    /// Another version took over.
+    pub(crate) fn swapped(&self) {
+        self.swaps.inc();
+    }
+
+    /// All of it as text, with what the state says of this moment.
+    pub(crate) fn text(&self, state: &State) -> String {
+        let mut registry = Registry::with_prefix("ocelli");
+        let r = &mut registry;
+        r.register("http_requests", "Requests answered, by operation and status", self.requests.clone());
+        let durations = self.durations.clone();
+        r.register_with_unit("http_request_duration", "From header to answer", Unit::Seconds, durations);
+        r.register("images", "Images classified", self.images.clone());
+        r.register_with_unit("decode", "Decoding and resizing an image", Unit::Seconds, self.decode.clone());
+        r.register_with_unit("queue", "Waiting of an image for the network", Unit::Seconds, self.queue.clone());
+        r.register_with_unit("compute", "The forward pass an image was in", Unit::Seconds, self.compute.clone());
+        r.register("batch_size", "Images of a forward pass", self.batches.clone());
+        r.register("model_swaps", "Versions that took over", self.swaps.clone());
+        let (length, capacity) = state.classifier.load();
+        gauge(r, "queue_length", "Images admitted and not answered", length);
+        gauge(r, "queue_capacity", "Images that may be admitted", capacity);
+        gauge(r, "connections", "Open connections", state.open_connections());
+        let (running, waiting) = state.data.as_ref().map_or((0, 0), |data| data.jobs.counts());
+        gauge(r, "jobs_running", "Training jobs under way", running);
+        gauge(r, "jobs_waiting", "Training jobs that wait", waiting);
+        gauge(r, "ready", "1 while new work is welcome", usize::from(state.is_ready()));
+        let uptime = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+        uptime.set(state.started.elapsed().as_secs_f64());
+        r.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);
+        let info = Family::<Model, Gauge>::default();
+        let serving = state.models.serving();
+        let labels = Model { model: serving.info.name.clone(), version: serving.info.version.clone() };
+        info.get_or_create(&labels).set(1);
+        r.register("serving", "The version that serves", info);
+        if let Some(bytes) = resident_memory() {
+            let memory: Gauge = Gauge::default();
+            memory.set(bytes);
+            r.register_with_unit("resident_memory", "Memory of the process", Unit::Bytes, memory);
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a string cannot fail");
+        text
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value as i64);
+    registry.register(name, help, gauge);
+}
+
+/// Memory of this process in bytes, where the system tells.
+fn resident_memory() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<i64>().ok().map(|kib| kib * 1024)
+}
+

@@ -1,0 +1,274 @@
+//! `/openapi.json`: what the service takes and answers, for programs that write clients.
+//!
+//! Written from the table of endpoints and from the types that are sent: a field that is added to an answer is in the
+//! document without anybody writing it twice.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use ocelli_pipeline::store::{DatasetInfo, ImagePage, VersionRecord};
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use crate::access::Scope;
+use crate::endpoint::{Endpoint, Operation, Verb};
+use crate::jobs::{JobRecord, RetrainRequest};
+use crate::problem::Report;
+use crate::routes::{datasets, health, jobs, models, predict, status, upload};
+
+/// The document, as it is sent.
+pub(crate) fn text() -> Bytes {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    TEXT.clone()
+}
+
+/// What an operation takes and answers besides what the table says.
+struct Details {
+    /// Name, schema and meaning of each query parameter.
+    query: Vec<(&'static str, Value, &'static str)>,
+    /// Media types of the body and what is in it; empty where there is none.
+    body: Vec<(&'static str, Value)>,
+    body_required: bool,
+    status: u16,
+    /// Media type of the answer and what is in it.
+    answer: (&'static str, Value),
+    headers: Vec<(&'static str, Value, &'static str)>,
+}
+
+impl Details {
+    fn new(answer: Value) -> Details {
+        Details {
+            query: Vec::new(),
+            body: Vec::new(),
+            body_required: true,
+            status: 200,
+            answer: ("application/json", answer),
+            headers: Vec::new(),
+        }
+    }
+
+    fn of_type(media_type: &'static str) -> Details {
+        Details { answer: (media_type, binary()), ..Details::new(Value::Null) }
+    }
+
+    fn query(mut self, name: &'static str, schema: Value, meaning: &'static str) -> Details {
+        self.query.push((name, schema, meaning));
+        self
+    }
+
+    fn body(mut self, media_type: &'static str, schema: Value) -> Details {
+        self.body.push((media_type, schema));
+        self
+    }
+}
+
+fn binary() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+fn number(least: u64, most: u64) -> Value {
+    json!({ "type": "integer", "minimum": least, "maximum": most })
+}
+
+/// Writes schemas into `#/components/schemas` and refers to them.
+struct Types(SchemaGenerator);
+
+impl Types {
+    fn of<T: JsonSchema>(&mut self) -> Value {
+        Schema::to_value(self.0.subschema_for::<T>())
+    }
+
+    fn details(&mut self, id: &str) -> Details {
+        match id {
+            "predict" => {
+                let file = json!({ "type": "object", "required": ["file"], "properties": {
+                    "file": { "type": "array", "items": binary(), "minItems": 1 } }, "additionalProperties": false });
+                let image = json!({ "type": "string", "contentEncoding": "base64" });
+                let base64 = json!({ "oneOf": [
+                    { "type": "object", "required": ["image"], "additionalProperties": false, "properties": { "image": image } },
+                    { "type": "object", "required": ["images"], "additionalProperties": false,
+                      "properties": { "images": { "type": "array", "items": image, "minItems": 1 } } } ] });
+                let mut details = Details::new(self.of::<predict::Predictions<'static>>())
+                    .query("top_k", number(1, 100), "How many of the most likely classes to name; 5 if left out")
+                    .query("version", json!({ "type": "string" }), "Version of the model; the serving one if left out")
+                    .body("multipart/form-data", file)
+                    .body("application/json", base64)
+                    .body("image/*", binary())
+                    .body("application/octet-stream", binary());
+                details.headers.push(("Server-Timing", json!({ "type": "string" }), "decode, queue, compute, total in ms"));
+                details
+            }
+            "uploadData" => {
+                let form = json!({ "type": "object", "required": ["file"], "properties": {
+                    "file": binary(), "dataset": { "type": "string" } }, "additionalProperties": false });
+                Details::new(self.of::<upload::Answer>())
+                    .query("dataset", json!({ "type": "string" }), "Name of the data set; `default` if left out")
+                    .body("multipart/form-data", form)
+                    .body("application/zip", binary())
+            }
+            "retrain" => {
+                let request = self.of::<RetrainRequest>();
+                let mut details = Details::new(self.of::<JobRecord>()).body("application/json", request);
+                details.headers.push(("Location", json!({ "type": "string" }), "Where the job is shown"));
+                Details { status: 202, body_required: false, ..details }
+            }
+            "status" => Details::new(self.of::<status::Status<'static>>()),
+            "healthLive" => Details::new(self.of::<health::Live>()),
+            "healthReady" => Details::new(self.of::<health::Ready>()),
+            "metrics" => Details::of_type("application/openmetrics-text"),
+            "openapi" => Details::new(json!({ "type": "object" })),
+            "docs" | "docsFile" => Details::of_type("text/html"),
+            "listDatasets" => Details::new(self.of::<datasets::List>()),
+            "inspectDataset" => Details::new(self.of::<DatasetInfo>()),
+            "deleteDataset" | "deleteImage" => Details::new(self.of::<datasets::Deleted>()),
+            "listImages" => Details::new(self.of::<ImagePage>())
+                .query("class", json!({ "type": "string" }), "Only images of this class")
+                .query("offset", number(0, u64::from(u32::MAX)), "Images to leave out at the beginning")
+                .query("limit", number(1, datasets::MAX_PAGE as u64), "Most images to list; 100 if left out"),
+            "getImage" | "getFeedbackImage" => Details::of_type("image/*"),
+            "getThumbnail" => Details::of_type("image/png").query(
+                "side",
+                number(1, u64::from(ocelli_pipeline::MAX_THUMBNAIL_SIDE)),
+                "Longest side in pixels; 96 if left out",
+            ),
+            "listJobs" => Details::new(self.of::<jobs::List>()),
+            "showJob" | "cancelJob" => Details::new(self.of::<JobRecord>()),
+            "jobEvents" => Details::of_type("text/event-stream"),
+            "listModels" => Details::new(self.of::<models::List>()),
+            "showModel" => Details::new(self.of::<models::Version>()),
+            "deleteModel" => Details::new(self.of::<models::Deleted>()),
+            "getEvaluation" => Details::new(json!({ "type": "object" })),
+            "downloadModel" => Details::of_type("application/octet-stream"),
+            "promote" | "rollback" => Details::new(self.of::<models::Changed>()),
+            other => panic!("operation {other} has no details in openapi.rs"),
+        }
+    }
+}
+
+fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut types = Types(SchemaGenerator::new(settings));
+    let problem = types.of::<Report<'static>>();
+    let mut paths = Map::new();
+    for operation in Endpoint::ALL {
+        let details = types.details(operation.id);
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        let verb = match operation.method {
+            Verb::Get => "get",
+            Verb::Post => "post",
+            Verb::Delete => "delete",
+        };
+        path[verb] = describe(operation, details, &problem);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Ocelli",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Image classification: predict, take new data, retrain, swap the better model in.",
+            "license": { "name": "MIT", "identifier": "MIT" }
+        },
+        "paths": paths,
+        "components": {
+            "schemas": types.0.take_definitions(true),
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer",
+                "description": "A key of the scope that the operation names, or of one above it: admin, data, predict." } }
+        }
+    })
+}
+
+fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
+    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<Value> = in_path
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }))
+        .collect();
+    if operation.id == "jobEvents" {
+        parameters.push(json!({ "name": "Last-Event-ID", "in": "header", "schema": number(0, 100_000),
+            "description": "The last event that was seen; those after it are sent" }));
+    }
+    parameters.extend(details.query.into_iter().map(|(name, schema, meaning)| {
+        json!({ "name": name, "in": "query", "schema": schema, "description": meaning })
+    }));
+    let headers: Map<String, Value> = details
+        .headers
+        .into_iter()
+        .map(|(name, schema, meaning)| (name.to_owned(), json!({ "schema": schema, "description": meaning })))
+        .collect();
+    let (media_type, schema) = details.answer;
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag(operation.path)],
+        "parameters": parameters,
+        "responses": {
+            details.status.to_string(): {
+                "description": "Done", "headers": headers, "content": { media_type: { "schema": schema } }
+            },
+            "default": {
+                "description": "Not done, and why (RFC 9457)",
+                "content": { "application/problem+json": { "schema": problem } }
+            }
+        }
+    });
+    if operation.scope != Scope::Public {
+        described["description"] = format!("Needs a key of the scope `{}` where the service has keys.", operation.scope).into();
+        described["security"] = json!([{ "key": [] }, {}]);
+    }
+    if !details.body.is_empty() {
+        let content: Map<String, Value> = details
+            .body
+            .into_iter()
+            .map(|(media_type, schema)| (media_type.to_owned(), json!({ "schema": schema })))
+            .collect();
+        described["requestBody"] = json!({ "required": details.body_required, "content": content });
+    }
+    described
+}
+
+/// The heading under which an operation is shown.
+fn tag(path: &str) -> &'static str {
+    match path.split('/').nth(1).unwrap_or_default() {
+        "v1" => match path.split('/').nth(2).unwrap_or_default() {
+            "datasets" => "data sets",
+            "jobs" => "jobs",
+            "feedback" => "feedback",
+            _ => "models",
+        },
+        "v2" => "open inference",
+        "predict" | "upload-data" | "retrain" | "status" => "service",
+        _ => "operations",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_endpoint_is_described_and_every_reference_resolves() {
+        let document = document();
+        let described: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, verbs)| verbs.as_object().unwrap().keys().map(|verb| (path.clone(), verb.clone())))
+            .collect();
+        let known: BTreeSet<(String, String)> = Endpoint::ALL
+            .iter()
+            .map(|operation| (operation.path.to_owned(), format!("{:?}", operation.method).to_lowercase()))
+            .collect();
+        assert_eq!(described, known);
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"").skip(1) {
+            let pointer = reference.split('"').next().unwrap().strip_prefix('#').expect("a reference into the document");
+            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+        }
+        assert!(text.contains("top_k") && text.contains("time_budget_s"));
+    }
+}

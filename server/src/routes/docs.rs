@@ -1,0 +1,45 @@
+//! `GET /openapi.json`, and `GET /docs`: Swagger UI, from files inside the program.
+
+use hyper::Response;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+
+use crate::openapi;
+use crate::problem::Problem;
+use crate::response::{self, ResponseBody};
+use crate::router::Context;
+
+/// Files of Swagger UI (server/assets/swagger-ui/README.md) and the two of ours that start it.
+const FILES: [(&str, &str, &[u8]); 5] = [
+    ("start.js", "text/javascript", include_bytes!("../../assets/docs/start.js")),
+    ("style.css", "text/css", include_bytes!("../../assets/docs/style.css")),
+    ("swagger-ui-bundle.js", "text/javascript", include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js")),
+    ("swagger-ui.css", "text/css", include_bytes!("../../assets/swagger-ui/swagger-ui.css")),
+    ("LICENSE", "text/plain", include_bytes!("../../assets/swagger-ui/LICENSE")),
+];
+
+/// Only what this service sends itself; Swagger UI writes styles into its elements and draws images from data.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+
+/// `GET /openapi.json`.
+pub(crate) fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    Ok(response::bytes("application/json", openapi::text()))
+}
+
+/// `GET /docs`.
+pub(crate) fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let mut response =
+        response::bytes("text/html; charset=utf-8", &include_bytes!("../../assets/docs/index.html")[..]);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    Ok(response)
+}
+
+/// `GET /docs/{file}`.
+pub(crate) fn file(context: &Context<'_>, name: &str) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    match FILES.iter().find(|(own, ..)| *own == name) {
+        Some(&(_, media_type, bytes)) => Ok(response::bytes(media_type, bytes)),
+        None => Err(Problem::NotFound("the documentation has no such file".into())),
+    }
+}

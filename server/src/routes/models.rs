@@ -1,0 +1,158 @@
+//! `/v1/models`: the versions of the model, and which of them serves.
+
+use std::fs::File;
+use std::io::Read;
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use ocelli_pipeline::store::{StoreError, VersionRecord};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::models::Promotion;
+use crate::problem::Problem;
+use crate::response::{self, ResponseBody};
+use crate::router::Context;
+use crate::routes::blocking;
+
+/// Pieces in which a file is sent.
+const PIECE: usize = 64 << 10;
+
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct List {
+    model: String,
+    serving: String,
+    /// What going back would serve.
+    previous: Option<String>,
+    versions: Vec<Version>,
+}
+
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Version {
+    serving: bool,
+    #[serde(flatten)]
+    record: VersionRecord,
+}
+
+/// What a promotion did.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Changed {
+    serving: String,
+    before: String,
+}
+
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Deleted {
+    deleted: String,
+}
+
+impl From<Promotion> for Changed {
+    fn from(Promotion { version, before }: Promotion) -> Self {
+        Changed { serving: version, before }
+    }
+}
+
+/// `GET /v1/models`: oldest first.
+pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let models = context.state.models.clone();
+    let list = blocking(move || {
+        let versions = models.versions()?;
+        let serving = models.serving().info.version.clone();
+        let mark = |record: VersionRecord| Version { serving: record.version == serving, record };
+        let records = versions.list()?.into_iter().map(mark).collect();
+        Ok(List { model: models.name().to_owned(), previous: versions.previous()?, versions: records, serving })
+    });
+    Ok(response::json(&list.await?))
+}
+
+/// `GET /v1/models/{version}`.
+pub(crate) async fn show(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let shown = blocking(move || {
+        let record = models.record(&version)?;
+        Ok(Version { serving: models.serving().info.version == version, record })
+    });
+    Ok(response::json(&shown.await?))
+}
+
+/// `GET /v1/models/{version}/evaluation`: the report on held-out images.
+pub(crate) async fn evaluation(
+    context: &Context<'_>,
+    version: &str,
+) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let text = blocking(move || match models.versions()?.evaluation(&version)? {
+        Some(text) => Ok(text),
+        None => Err(Problem::NotFound(format!("version {version} was not evaluated by this service"))),
+    });
+    Ok(response::bytes("application/json", text.await?))
+}
+
+/// `GET /v1/models/{version}/file`: the model file.
+pub(crate) async fn download(
+    context: &Context<'_>,
+    version: &str,
+) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let name = format!("attachment; filename=\"{}-{version}.ocelli\"", models.name());
+    let opened = blocking(move || {
+        let path = models.versions()?.file(&version)?;
+        let io = |source| Problem::from(StoreError::Io { path: path.clone(), source });
+        let file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        Ok((file, length))
+    });
+    let (file, length) = opened.await?;
+    let (sender, pieces) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || send(file, &sender));
+    let mut response = Response::new(ResponseBody::Stream { pieces, length: Some(length) });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_str(&name).expect("names are plain"));
+    Ok(response)
+}
+
+/// Sends a file to its end; stops early when it cannot be read or nobody listens, which breaks the connection.
+fn send(mut file: File, sender: &mpsc::Sender<Bytes>) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        match file.read(&mut piece) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                piece.truncate(length);
+                if sender.blocking_send(piece.into()).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// `POST /v1/models/{version}/promote`.
+pub(crate) async fn promote(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let promotion = blocking(move || models.promote(&version)).await?;
+    Ok(response::json(&Changed::from(promotion)))
+}
+
+/// `POST /v1/models/rollback`.
+pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let models = context.state.models.clone();
+    let promotion = blocking(move || models.roll_back()).await?;
+    Ok(response::json(&Changed::from(promotion)))
+}
+
+/// `DELETE /v1/models/{version}`.
+pub(crate) async fn delete(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let deleted = blocking(move || models.delete(&version).map(|()| Deleted { deleted: version }));
+    Ok(response::json(&deleted.await?))
+}

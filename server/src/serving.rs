@@ -1,0 +1,110 @@
+//! A version of the model that is loaded, warm, and has a thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use ocelli_pipeline::{Compute, Decoder, ModelFile, Predictor};
+use serde::Serialize;
+
+use crate::batcher::{self, Entry, Predict};
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::metrics::Metrics;
+
+/// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
+const PIXEL: &[u8] =
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00\
+\x3a\x7e\x9b\x55\x00\x00\x00\x0aIDAT\x78\xda\x63\x60\x00\x00\x00\x02\x00\x01\xe5\x27\xde\xfc\
+\x00\x00\x00\x00IEND\xae\x42\x60\x82";
+
+/// What answers and `/status` say about a version.
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+pub(crate) struct ModelInfo {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) classes: Vec<String>,
+    pub(crate) input: Input,
+    pub(crate) isa: &'static str,
+    pub(crate) threads: usize,
+    /// Only direct convolutions.
+    pub(crate) exact: bool,
+}
+
+/// Size every image is brought to.
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
+pub(crate) struct Input {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) channels: u8,
+}
+
+impl ModelInfo {
+    pub(crate) fn of(predictor: &Predictor, name: &str) -> ModelInfo {
+        let meta = predictor.meta();
+        let input = &meta.preprocessing;
+        ModelInfo {
+            name: name.to_owned(),
+            version: predictor.version().to_owned(),
+            classes: meta.classes.clone(),
+            input: Input { width: input.width, height: input.height, channels: input.channels },
+            isa: predictor.exec().isa.name(),
+            threads: predictor.exec().threads,
+            exact: predictor.exec().exact,
+        }
+    }
+}
+
+/// A version that answers. Requests hold on to the one they began with; when the last of them is done with a version
+/// that no longer serves, its thread ends and its memory is free.
+pub(crate) struct Serving {
+    pub(crate) info: ModelInfo,
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) queue: Sender<Entry>,
+}
+
+impl Serving {
+    /// Takes a model, warms it up with one blank image and starts the thread that owns it.
+    ///
+    /// # Errors
+    /// A model that fails on a blank image, or no thread.
+    pub(crate) fn start(
+        mut predictor: Predictor,
+        name: &str,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<Serving, ServerError> {
+        let decoder = predictor.decoder().with_limits(config.decode_limits());
+        if let Ok(pixel) = decoder.prepare(PIXEL) {
+            predictor.predict_prepared(&[pixel], 1).map_err(ServerError::WarmUp)?;
+        }
+        let info = ModelInfo::of(&predictor, name);
+        let predict: Predict = Box::new(move |images, top_k| {
+            predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
+        });
+        Serving::with_predict(decoder, info, predict, config, metrics)
+    }
+
+    /// As [`Serving::start`], for a model in memory.
+    pub(crate) fn load(
+        file: ModelFile,
+        name: &str,
+        compute: Compute,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<Serving, ServerError> {
+        let predictor = Predictor::from_model_file(file, compute).map_err(ServerError::WarmUp)?;
+        Serving::start(predictor, name, config, metrics)
+    }
+
+    /// The part that does not care what stands behind `predict`.
+    pub(crate) fn with_predict(
+        decoder: Decoder,
+        info: ModelInfo,
+        predict: Predict,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<Serving, ServerError> {
+        let queue = batcher::spawn(predict, config.max_batch, metrics.clone()).map_err(ServerError::Thread)?;
+        Ok(Serving { info, decoder: Arc::new(decoder), queue })
+    }
+}

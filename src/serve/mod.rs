@@ -1,0 +1,278 @@
+//! `ocelli serve`: answers over HTTP until a signal comes.
+
+mod log;
+mod settings;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ocelli_pipeline::store::{Name, Store};
+use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
+use ocelli_server::{Access, Config, State};
+use tokio::net::TcpListener;
+
+use crate::compute;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::{Output, Style, printable};
+use settings::Settings;
+
+/// Where the demo serves.
+const DEMO_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// How many ports after that the demo tries where it is taken.
+const DEMO_PORTS: u16 = 10;
+
+const AFTER_HELP: &str = "\
+Try it:
+  curl -F file=@photo.jpg http://127.0.0.1:8080/predict       label a photo
+  curl -F file=@photos.zip http://127.0.0.1:8080/upload-data  add a ZIP of class folders
+  curl -X POST http://127.0.0.1:8080/retrain                  train on it; the better model takes over
+  curl http://127.0.0.1:8080/status                           what runs, and how busy it is
+
+Keys: OCELLI_KEY_PREDICT, OCELLI_KEY_DATA and OCELLI_KEY_ADMIN, or --keys FILE with predict, data and admin.
+Each opens its own routes and those of the scopes before it: predictions, data sets, training and models.
+
+Signals: SIGTERM finishes what is asked and exits, SIGHUP reads keys, certificate and the serving version again.";
+
+/// Serve a model over HTTP: predict, take new data, retrain
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// A .ocelli file or a run folder; the data folder's model if left out, or the built-in one
+    model: Option<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    addr: SocketAddr,
+    /// Folder for uploaded images, trained versions and jobs
+    #[arg(long, value_name = "DIR", default_value = "ocelli-data")]
+    data_dir: PathBuf,
+    /// Name of the model in addresses and in the data folder; taken from the model if left out
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    compute: compute::Settings,
+}
+
+pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    args.settings.start_log();
+    let access = args.settings.access()?;
+    if !args.addr.ip().is_loopback() && access.keys.is_empty() && !args.settings.insecure {
+        return Err(Failure::usage(
+            format!("{} can be reached from other machines, and there are no keys", args.addr),
+            "set OCELLI_KEY_ADMIN (`openssl rand -hex 32` makes one), or allow everybody everything with --insecure",
+        ));
+    }
+    let service = Service {
+        model: args.model,
+        data_dir: args.data_dir,
+        name: args.name,
+        compute: args.compute.into(),
+        config: args.settings.config()?,
+        access,
+        drain_delay: args.settings.drain_delay(),
+    };
+    let interrupt = Interrupt::listen()?;
+    let bind = async || {
+        TcpListener::bind(args.addr).await.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another program has this port: choose one with --addr, or port 0 for any"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need rights: choose a higher one with --addr"
+                }
+                _ => "choose an address of this machine with --addr, e.g. 127.0.0.1:8080",
+            };
+            Failure::failed(format!("cannot listen on {}: {error}", args.addr), hint)
+        })
+    };
+    let settings = &args.settings;
+    service.serve(bind, &|| settings.access(), &interrupt, out)
+}
+
+/// Serves what the demo has trained, on the first free port from 8080 on.
+pub(crate) fn demo(
+    model: &Path,
+    compute: Compute,
+    interrupt: &Interrupt,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let service = Service {
+        model: Some(model.to_owned()),
+        // Beside the model: another run of the demo has another one.
+        data_dir: model.join("service"),
+        name: None,
+        compute,
+        config: Config::default(),
+        access: Access::default(),
+        drain_delay: Duration::ZERO,
+    };
+    let taken = out.talk_paint;
+    let bind = async || {
+        for port in DEMO_ADDR.port()..=DEMO_ADDR.port() + DEMO_PORTS {
+            let addr = SocketAddr::new(DEMO_ADDR.ip(), port);
+            match TcpListener::bind(addr).await {
+                Ok(listener) => return Ok(listener),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    let note = taken.apply(Style::Yellow, "note:");
+                    crate::output::talk(format_args!("{note} port {port} is taken, trying the next one"));
+                }
+                Err(error) => {
+                    return Err(Failure::failed(format!("cannot listen on {addr}: {error}"), SERVE_HINT));
+                }
+            }
+        }
+        Err(Failure::failed(format!("the ports from {} on are taken", DEMO_ADDR.port()), SERVE_HINT))
+    };
+    service.serve(bind, &|| Ok(Access::default()), interrupt, out)
+}
+
+const SERVE_HINT: &str =
+    "the model is trained: `ocelli serve RUN_FOLDER --addr 127.0.0.1:0` serves it on any free port";
+
+/// The model at a path, or the one in this program.
+pub(crate) fn open(model: Option<&Path>, compute: Compute) -> Result<Predictor, Failure> {
+    Ok(match model {
+        Some(path) => Predictor::open(path, compute)?,
+        None => Predictor::shipped(compute)?,
+    })
+}
+
+/// All that a service is started with.
+struct Service {
+    model: Option<PathBuf>,
+    data_dir: PathBuf,
+    name: Option<String>,
+    compute: Compute,
+    config: Config,
+    access: Access,
+    drain_delay: Duration,
+}
+
+impl Service {
+    fn serve(
+        self,
+        bind: impl AsyncFnOnce() -> Result<TcpListener, Failure>,
+        read_access: &dyn Fn() -> Result<Access, Failure>,
+        interrupt: &Interrupt,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let drain_delay = self.drain_delay;
+        let scheme = if self.access.tls.is_some() { "https" } else { "http" };
+        // Before anything that takes time: a port that is taken is the most likely mistake.
+        // Connections only: the network runs on threads of its own.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::io(Path::new("server threads"), &error))?;
+        runtime.block_on(async {
+            let listener = bind().await?;
+            let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
+            let state = Arc::new(self.open(out)?);
+            interrupt.announce("shutting down: requests in flight are finished, a second signal stops at once");
+            out.line(format_args!("listening on {scheme}://{addr}"))?;
+            out.flush()?;
+            out.say(format_args!("predict   curl -F file=@photo.jpg {scheme}://{addr}/predict"));
+            out.say(format_args!("status    curl {scheme}://{addr}/status"));
+            out.say(format_args!("the rest  {scheme}://{addr}/docs"));
+            out.say("stop      Ctrl-C");
+            let shutdown = async {
+                interrupt.wait().await;
+                // Whoever presses Ctrl-C has no balancer that must notice.
+                if interrupt.is_terminate() { drain_delay } else { Duration::ZERO }
+            };
+            let served = ocelli_server::run(listener, state.clone(), shutdown);
+            tokio::select! {
+                ended = served => ended.map_err(Failure::from),
+                never = reload_on_hangup(&state, read_access) => never,
+            }
+        })
+    }
+
+    /// The service's state, and what a person should know about it.
+    fn open(self, out: &mut Output) -> Result<State, Failure> {
+        let store = Store::open(&self.data_dir)?;
+        let (name, seed) = self.choose(&store)?;
+        let given = seed.as_ref().map(|file| file.content_hash().map(|hash| ocelli_pipeline::version_id(&hash)));
+        let given = given.transpose()?;
+        let classes = |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
+        let state = State::with_data(store, &name, seed, self.compute, self.config, self.access)?;
+        let (version, count) = (state.version(), state.classes());
+        out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
+        out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
+        if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {
+            let note = out.talk_paint.apply(Style::Yellow, "note:");
+            out.say(format_args!(
+                "{note} the data folder serves version {version}; POST /v1/models/{given}/promote serves the one you named"
+            ));
+        }
+        Ok(state)
+    }
+
+    /// The name of the model, and the model that was named.
+    fn choose(&self, store: &Store) -> Result<(Name, Option<ModelFile>), Failure> {
+        let named = match &self.name {
+            Some(name) => Some(Name::new("model", name)?),
+            None => None,
+        };
+        let known = store.models()?;
+        if self.model.is_none() {
+            match (named.clone(), known.as_slice()) {
+                (Some(name), known) if known.contains(&name) => return Ok((name, None)),
+                (None, [only]) => return Ok((only.clone(), None)),
+                (None, [_, _, ..]) => {
+                    let names: Vec<&str> = known.iter().map(Name::as_str).collect();
+                    return Err(Failure::usage(
+                        format!("the data folder has several models: {}", names.join(", ")),
+                        "choose one with --name",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let file = match &self.model {
+            Some(path) => open_model(path)?,
+            None => shipped_model()?,
+        };
+        let file = ModelFile { training: None, ..file };
+        Ok((named.unwrap_or_else(|| Name::nearest(&file.meta.name)), Some(file)))
+    }
+}
+
+/// Reads keys and the serving version again at every SIGHUP; never ends.
+async fn reload_on_hangup(
+    state: &Arc<State>,
+    read_access: &dyn Fn() -> Result<Access, Failure>,
+) -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |error: io::Error| Failure::io(Path::new("signal handler"), &error);
+        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+        while hangups.recv().await.is_some() {
+            let access = match read_access() {
+                Ok(access) => access,
+                Err(failure) => {
+                    let reason = failure.message().map_or("", |message| &message.text);
+                    tracing::error!("keys and certificate stay as they were: {reason}");
+                    continue;
+                }
+            };
+            let state = state.clone();
+            let reloaded = tokio::task::spawn_blocking(move || state.reload(access)).await;
+            match reloaded {
+                Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
+                Ok(Err(reason)) => tracing::error!("the old version goes on: {reason}"),
+                Err(_) => tracing::error!("the old version goes on: the new one could not be loaded"),
+            }
+        }
+    }
+    let _ = (state, read_access);
+    std::future::pending().await
+}
