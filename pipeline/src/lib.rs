@@ -50,5 +50,7 @@ pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedu
 pub use run_folder::write_atomic;
 pub use train::{Outcome, TrainOptions, resume, train};
 
-pub use ocelli_datasets::{AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, Prepared, Split};
+pub use ocelli_datasets::{
+    AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, Prepared, Split, UploadLimits,
+};
 pub use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Provenance, version_id};
