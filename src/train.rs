@@ -9,8 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
-    ClassWeights, Event, ModelFile, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
-    StartModel, TrainOptions, open_model, version_id,
+    ClassWeights, Event, ModelFile, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
+    Schedule, StartModel, TrainOptions, open_model, version_id,
 };
 
 use crate::failure::{Failure, Message};
@@ -270,7 +270,10 @@ fn start_model(path: &Path) -> Result<StartModel, Failure> {
     let file = ModelFile { training: None, ..open_model(path)? };
     if !StartModel::usable(&file) {
         let text = format!("{}: does not say which network it is", path.display());
-        return Err(Failure::usage(text, "models that `ocelli train` made do; leave --start out for fresh weights"));
+        return Err(Failure::usage(
+            text,
+            "models that `ocelli train` made do; leave --start out for fresh weights",
+        ));
     }
     Ok(StartModel { version: version_id(&file.content_hash()?), file })
 }

@@ -115,6 +115,29 @@ pub fn probe(bytes: &[u8], limits: &DecodeLimits) -> Result<ImageHeader, DecodeE
     })
 }
 
+/// The format of an image file, for its name and for the web.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileFormat {
+    /// Usual extension, without a dot, e.g. `jpg`.
+    pub extension: &'static str,
+    /// Media type (RFC 2046), e.g. `image/jpeg`.
+    pub media_type: &'static str,
+}
+
+/// The format of a file by its first bytes, or `None` for one that [`decode`] does not know.
+pub fn file_format(bytes: &[u8]) -> Option<FileFormat> {
+    let Sniffed::Image(kind) = sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]) else { return None };
+    let (extension, media_type) = match kind.format {
+        ImageFormat::Jpeg => ("jpg", "image/jpeg"),
+        ImageFormat::Png => ("png", "image/png"),
+        ImageFormat::WebP => ("webp", "image/webp"),
+        ImageFormat::Gif => ("gif", "image/gif"),
+        ImageFormat::Tiff => ("tif", "image/tiff"),
+        _ => ("bmp", "image/bmp"),
+    };
+    Some(FileFormat { extension, media_type })
+}
+
 /// How many bytes [`sniff`] wants to see.
 pub(crate) const SNIFF_BYTES: usize = 16;
 

@@ -31,15 +31,19 @@ pub mod rng;
 mod set;
 mod source;
 mod split;
+mod thumbnail;
+mod upload_zip;
 mod zip_folder;
 
 pub use augment::{Augment, AugmentLevel};
-pub use decode::{DecodeLimits, Image, ImageHeader, Pixels, decode, probe};
+pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
 pub use error::{DatasetError, DecodeError};
 pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepared, Preprocessing};
 pub use set::{ImageSet, LoadOptions, Skipped};
 pub use source::{Item, NativeShape, Source};
 pub use split::{Split, SplitFractions};
+pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};
+pub use upload_zip::{UploadError, UploadLimits, UploadZip};
 
 /// SHA-256 of an image's content.
 pub type ContentHash = [u8; 32];

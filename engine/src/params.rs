@@ -235,20 +235,26 @@ impl Model {
     pub fn adopt(&mut self, other: &Model) -> Result<(), EngineError> {
         let pairs = || self.layout.entries.iter().zip(&other.layout.entries);
         let fits = |(own, other): (&ParamEntry, &ParamEntry)| {
-            let ((last, rest), (other_last, other_rest)) = (own.shape.split_last()?, other.shape.split_last()?);
+            let ((last, rest), (other_last, other_rest)) =
+                (own.shape.split_last()?, other.shape.split_last()?);
             let grows = own.node + 1 == self.graph.nodes.len() && other_last <= last;
             let same = own.name == other.name && own.kind == other.kind && rest == other_rest;
             (same && (last == other_last || grows)).then_some((*other_last, *last))
         };
         let counts = (self.layout.entries.len(), other.layout.entries.len());
         if counts.0 != counts.1 || pairs().any(|pair| fits(pair).is_none()) {
-            return Err(EngineError::Config("weights can be taken over from the same network alone".to_owned()));
+            return Err(EngineError::Config(
+                "weights can be taken over from the same network alone".to_owned(),
+            ));
         }
         let places: Vec<_> = pairs().map(|pair| (pair.0.range(), pair.1.range(), fits(pair))).collect();
         for (own, theirs, columns) in places {
             let (from, to) = columns.expect("checked above");
             let rows = other.params[theirs].chunks_exact(from);
-            self.params[own].chunks_exact_mut(to).zip(rows).for_each(|(row, old)| row[..from].copy_from_slice(old));
+            self.params[own]
+                .chunks_exact_mut(to)
+                .zip(rows)
+                .for_each(|(row, old)| row[..from].copy_from_slice(old));
         }
         Ok(())
     }

@@ -155,7 +155,15 @@ mod tests {
     fn json_is_one_line_with_schema_and_type_and_reads_back() {
         let events = [
             Event::note("two\nlines \"quoted\""),
-            Event::Step { epoch: 1, epochs: 4, step: 2, steps: 3, loss: 0.1, images_per_second: 5.5, eta_s: 0.0 },
+            Event::Step {
+                epoch: 1,
+                epochs: 4,
+                step: 2,
+                steps: 3,
+                loss: 0.1,
+                images_per_second: 5.5,
+                eta_s: 0.0,
+            },
             Event::Interrupted { epoch: 0 },
         ];
         for event in events {

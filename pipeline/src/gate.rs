@@ -98,10 +98,9 @@ impl Gate {
         let on = format!("{} images of the {} split", evaluation.images, evaluation.split);
         let (promote, reason) = match (self.mode, other) {
             (GateMode::Never, _) => (false, "the gate leaves it to somebody to promote it".to_owned()),
-            _ if own < self.min_accuracy => (
-                false,
-                format!("{} on {on}; {} are asked for", percent(own), percent(self.min_accuracy)),
-            ),
+            _ if own < self.min_accuracy => {
+                (false, format!("{} on {on}; {} are asked for", percent(own), percent(self.min_accuracy)))
+            }
             (GateMode::Always, _) => (true, "the gate lets every candidate pass".to_owned()),
             (GateMode::NoWorse, None) => (true, "there is nothing to compare it with".to_owned()),
             (GateMode::NoWorse, Some(other)) => {

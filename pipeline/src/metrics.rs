@@ -83,7 +83,7 @@ pub struct Evaluation {
 }
 
 /// An image that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SkippedImage {
     /// Name of the image within its data set.
     pub name: String,

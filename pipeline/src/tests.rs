@@ -97,7 +97,14 @@ fn recipe() -> Recipe {
 }
 
 fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
-    TrainOptions { data, recipe, origins: Origins::new(), runs_dir: dir.path().join("runs"), name: None, start: None }
+    TrainOptions {
+        data,
+        recipe,
+        origins: Origins::new(),
+        runs_dir: dir.path().join("runs"),
+        name: None,
+        start: None,
+    }
 }
 
 fn train_quietly(options: &TrainOptions) -> Outcome {

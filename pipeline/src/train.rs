@@ -53,7 +53,12 @@ impl StartModel {
         Recipe::from_toml(&file.meta.provenance.recipe).is_ok_and(|recipe| recipe.validate().is_ok())
     }
 
-    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins, source: &mut Source) -> Result<(), PipelineError> {
+    fn apply(
+        &self,
+        recipe: &mut Recipe,
+        origins: &mut Origins,
+        source: &mut Source,
+    ) -> Result<(), PipelineError> {
         let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
         let input = data::from_record(&self.file.meta.preprocessing);
         recipe.model = own.model;

@@ -107,7 +107,11 @@ impl Keys {
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = self.digests.map(|digest| digest.is_some());
-        f.debug_struct("Keys").field("predict", &given[0]).field("data", &given[1]).field("admin", &given[2]).finish()
+        f.debug_struct("Keys")
+            .field("predict", &given[0])
+            .field("data", &given[1])
+            .field("admin", &given[2])
+            .finish()
     }
 }
 
@@ -168,7 +172,14 @@ mod tests {
             }
         }
         for scope in scopes {
-            for value in ["", "Bearer", "Bearer ", "Basic predict-predict-1", "Bearer admin-admin-admi", "Bearer admin-admin-adminx"] {
+            for value in [
+                "",
+                "Bearer",
+                "Bearer ",
+                "Basic predict-predict-1",
+                "Bearer admin-admin-admi",
+                "Bearer admin-admin-adminx",
+            ] {
                 let result = keys.check(scope, &headers(&[("authorization", value)]));
                 assert_eq!(result, Err(Problem::Unauthorized { scope }), "{value}");
             }
@@ -205,8 +216,14 @@ mod tests {
         for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"] {
             assert_eq!(check(&[("host", host)]), Err(Problem::UnknownHost), "{host}");
         }
-        for origin in ["null", "http://evil.example", "http://localhost:1", "http://localhost:8080.evil.example"] {
-            assert_eq!(check(&[("host", "localhost:8080"), ("origin", origin)]), Err(Problem::CrossSite), "{origin}");
+        for origin in
+            ["null", "http://evil.example", "http://localhost:1", "http://localhost:8080.evil.example"]
+        {
+            assert_eq!(
+                check(&[("host", "localhost:8080"), ("origin", origin)]),
+                Err(Problem::CrossSite),
+                "{origin}"
+            );
         }
         assert_eq!(check(&[("host", "box"), ("sec-fetch-site", "cross-site")]), Err(Problem::CrossSite));
     }

@@ -149,9 +149,7 @@ impl Encoded {
     }
 }
 
-async fn collect(
-    waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>,
-) -> Result<Vec<Answer>, Problem> {
+async fn collect(waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>) -> Result<Vec<Answer>, Problem> {
     let mut answers = Vec::with_capacity(waiting.len());
     for answer in waiting {
         // The sender vanishes without a word only when decoding panicked.

@@ -133,7 +133,11 @@ impl<'p> Endpoint<'p> {
             .filter(|&verb| Endpoint::lookup(verb, segments).is_some())
             .map(Verb::methods)
             .collect();
-        if allowed.is_empty() { Err(Problem::NoRoute) } else { Err(Problem::MethodNotAllowed { allow: allowed.join(", ") }) }
+        if allowed.is_empty() {
+            Err(Problem::NoRoute)
+        } else {
+            Err(Problem::MethodNotAllowed { allow: allowed.join(", ") })
+        }
     }
 }
 
@@ -169,7 +173,10 @@ mod tests {
         for path in ["/", "", "/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
             // An empty name is the router's to refuse; what matters is that it is no other route.
             let found = find(Method::GET, path);
-            assert!(matches!(found, Err(Problem::NoRoute) | Ok(Endpoint::Dataset { name: "" })), "{path}: {found:?}");
+            assert!(
+                matches!(found, Err(Problem::NoRoute) | Ok(Endpoint::Dataset { name: "" })),
+                "{path}: {found:?}"
+            );
         }
     }
 }

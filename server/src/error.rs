@@ -69,11 +69,16 @@ impl fmt::Display for ServerError {
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
             ),
             ServerError::Key { scope, least, most } => {
-                write!(f, "the key for {scope} is not {least} to {most} visible ASCII characters: make one with `openssl rand -hex 32`")
+                write!(
+                    f,
+                    "the key for {scope} is not {least} to {most} visible ASCII characters: make one with `openssl rand -hex 32`"
+                )
             }
             ServerError::Tls { reason } => f.write_str(reason),
             ServerError::Model(error) => error.fmt(f),
-            ServerError::NoModel => f.write_str("there is no model to serve: name a model file or a run folder"),
+            ServerError::NoModel => {
+                f.write_str("there is no model to serve: name a model file or a run folder")
+            }
             ServerError::Store(error) => error.fmt(f),
             ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
             ServerError::Thread(_) => write!(f, "no thread could be started for the classifier"),

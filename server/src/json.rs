@@ -54,10 +54,14 @@ mod tests {
 
     #[test]
     fn depth_is_counted_outside_of_strings() {
-        for (text, expected) in [("1", 0), ("[]", 1), ("[{\"a\":[1]},[2]]", 3), ("\"[[[\"", 0), ("[\"\\\"[[\"]", 1)] {
+        for (text, expected) in
+            [("1", 0), ("[]", 1), ("[{\"a\":[1]},[2]]", 3), ("\"[[[\"", 0), ("[\"\\\"[[\"]", 1)]
+        {
             assert_eq!(depth(text.as_bytes()), expected, "{text}");
             let parsed = parse::<Value>(text.as_bytes(), expected);
-            assert!(parsed.is_ok() && (expected == 0 || parse::<Value>(text.as_bytes(), expected - 1).is_err()));
+            assert!(
+                parsed.is_ok() && (expected == 0 || parse::<Value>(text.as_bytes(), expected - 1).is_err())
+            );
         }
         let bomb = "[".repeat(10_000_000);
         assert!(matches!(parse::<Value>(bomb.as_bytes(), 32), Err(Problem::BadBody(_))));

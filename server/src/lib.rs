@@ -46,9 +46,9 @@ mod run;
 mod serving;
 mod state;
 mod stream;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use access::Keys;
 pub use config::Config;

@@ -110,8 +110,18 @@ impl Metrics {
         r.register_with_unit("http_request_duration", "From header to answer", Unit::Seconds, durations);
         r.register("images", "Images classified", self.images.clone());
         r.register_with_unit("decode", "Decoding and resizing an image", Unit::Seconds, self.decode.clone());
-        r.register_with_unit("queue", "Waiting of an image for the network", Unit::Seconds, self.queue.clone());
-        r.register_with_unit("compute", "The forward pass an image was in", Unit::Seconds, self.compute.clone());
+        r.register_with_unit(
+            "queue",
+            "Waiting of an image for the network",
+            Unit::Seconds,
+            self.queue.clone(),
+        );
+        r.register_with_unit(
+            "compute",
+            "The forward pass an image was in",
+            Unit::Seconds,
+            self.compute.clone(),
+        );
         r.register("batch_size", "Images of a forward pass", self.batches.clone());
         r.register("model_swaps", "Versions that took over", self.swaps.clone());
         let (length, capacity) = state.classifier.load();
@@ -153,4 +163,3 @@ fn resident_memory() -> Option<i64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<i64>().ok().map(|kib| kib * 1024)
 }
-

@@ -152,10 +152,14 @@ impl Models {
 
     fn read(&self, version: &str) -> Result<Serving, Problem> {
         let file = self.versions()?.load(version)?;
-        Serving::load(file, &self.name, self.compute, &self.config, &self.metrics).map_err(|error| match error {
-            ServerError::WarmUp(source) => Problem::Conflict(format!("version {version} cannot serve: {source}")),
-            error => Problem::Internal { reason: error.to_string() },
-        })
+        Serving::load(file, &self.name, self.compute, &self.config, &self.metrics).map_err(
+            |error| match error {
+                ServerError::WarmUp(source) => {
+                    Problem::Conflict(format!("version {version} cannot serve: {source}"))
+                }
+                error => Problem::Internal { reason: error.to_string() },
+            },
+        )
     }
 
     fn exchange(&self, next: Arc<Serving>) -> Promotion {

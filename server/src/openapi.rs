@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use ocelli_pipeline::store::{DatasetInfo, ImagePage, VersionRecord};
+use ocelli_pipeline::store::{DatasetInfo, ImagePage};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
@@ -90,20 +90,36 @@ impl Types {
                     { "type": "object", "required": ["images"], "additionalProperties": false,
                       "properties": { "images": { "type": "array", "items": image, "minItems": 1 } } } ] });
                 let mut details = Details::new(self.of::<predict::Predictions<'static>>())
-                    .query("top_k", number(1, 100), "How many of the most likely classes to name; 5 if left out")
-                    .query("version", json!({ "type": "string" }), "Version of the model; the serving one if left out")
+                    .query(
+                        "top_k",
+                        number(1, 100),
+                        "How many of the most likely classes to name; 5 if left out",
+                    )
+                    .query(
+                        "version",
+                        json!({ "type": "string" }),
+                        "Version of the model; the serving one if left out",
+                    )
                     .body("multipart/form-data", file)
                     .body("application/json", base64)
                     .body("image/*", binary())
                     .body("application/octet-stream", binary());
-                details.headers.push(("Server-Timing", json!({ "type": "string" }), "decode, queue, compute, total in ms"));
+                details.headers.push((
+                    "Server-Timing",
+                    json!({ "type": "string" }),
+                    "decode, queue, compute, total in ms",
+                ));
                 details
             }
             "uploadData" => {
                 let form = json!({ "type": "object", "required": ["file"], "properties": {
                     "file": binary(), "dataset": { "type": "string" } }, "additionalProperties": false });
                 Details::new(self.of::<upload::Answer>())
-                    .query("dataset", json!({ "type": "string" }), "Name of the data set; `default` if left out")
+                    .query(
+                        "dataset",
+                        json!({ "type": "string" }),
+                        "Name of the data set; `default` if left out",
+                    )
                     .body("multipart/form-data", form)
                     .body("application/zip", binary())
             }
@@ -215,7 +231,8 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
         }
     });
     if operation.scope != Scope::Public {
-        described["description"] = format!("Needs a key of the scope `{}` where the service has keys.", operation.scope).into();
+        described["description"] =
+            format!("Needs a key of the scope `{}` where the service has keys.", operation.scope).into();
         described["security"] = json!([{ "key": [] }, {}]);
     }
     if !details.body.is_empty() {
@@ -257,7 +274,9 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
-            .flat_map(|(path, verbs)| verbs.as_object().unwrap().keys().map(|verb| (path.clone(), verb.clone())))
+            .flat_map(|(path, verbs)| {
+                verbs.as_object().unwrap().keys().map(|verb| (path.clone(), verb.clone()))
+            })
             .collect();
         let known: BTreeSet<(String, String)> = Endpoint::ALL
             .iter()
@@ -266,7 +285,12 @@ mod tests {
         assert_eq!(described, known);
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"").skip(1) {
-            let pointer = reference.split('"').next().unwrap().strip_prefix('#').expect("a reference into the document");
+            let pointer = reference
+                .split('"')
+                .next()
+                .unwrap()
+                .strip_prefix('#')
+                .expect("a reference into the document");
             assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
         }
         assert!(text.contains("top_k") && text.contains("time_budget_s"));

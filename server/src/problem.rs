@@ -215,14 +215,16 @@ impl From<StoreError> for Problem {
             StoreError::Refused { .. } => Problem::Refused(text),
             StoreError::TooLarge { .. } => Problem::TooLarge(text),
             StoreError::Stopped => Problem::NotReady,
-            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Problem::DiskFull,
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Problem::DiskFull
+            }
             StoreError::Io { source, .. } => {
                 let reason = format!("the data folder cannot be read or written ({:?})", source.kind());
                 Problem::Internal { reason }
             }
-            StoreError::Locked { .. } | StoreError::Damaged { .. } => {
-                Problem::Internal { reason: "a file of the data folder is damaged; see the log of the service".into() }
-            }
+            StoreError::Locked { .. } | StoreError::Damaged { .. } => Problem::Internal {
+                reason: "a file of the data folder is damaged; see the log of the service".into(),
+            },
             StoreError::Pipeline(_) => Problem::Internal { reason: text },
         }
     }

@@ -16,8 +16,10 @@ pub(crate) struct Query {
 impl Query {
     pub(crate) fn parse(query: Option<&str>) -> Result<Query, Problem> {
         let parsed = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        let pairs: Vec<(String, String)> =
-            parsed.take(MAX_PARAMETERS + 1).map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        let pairs: Vec<(String, String)> = parsed
+            .take(MAX_PARAMETERS + 1)
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
         if pairs.len() > MAX_PARAMETERS {
             return Err(Problem::BadQuery(format!("more than {MAX_PARAMETERS} query parameters")));
         }
@@ -47,9 +49,11 @@ impl Query {
         let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse().ok().filter(|number| plain && range.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => {
-                Err(Problem::BadQuery(format!("{name} must be a number from {} to {}", range.start(), range.end())))
-            }
+            None => Err(Problem::BadQuery(format!(
+                "{name} must be a number from {} to {}",
+                range.start(),
+                range.end()
+            ))),
         }
     }
 
@@ -75,7 +79,13 @@ mod tests {
         assert_eq!(query.text("a").unwrap().as_deref(), Some("x y z"));
         assert_eq!((query.number("n", 1..=9).unwrap(), query.number("m", 1..=9).unwrap()), (Some(7), None));
         query.finish().unwrap();
-        for (text, part) in [("b=1", "are: a, n"), ("a=1&a=2", "twice"), ("n=0", "1 to 9"), ("n=+3", "1 to 9"), ("n=", "1 to 9")] {
+        for (text, part) in [
+            ("b=1", "are: a, n"),
+            ("a=1&a=2", "twice"),
+            ("n=0", "1 to 9"),
+            ("n=+3", "1 to 9"),
+            ("n=", "1 to 9"),
+        ] {
             let mut query = Query::parse(Some(text)).unwrap();
             let result = query.text("a").and_then(|_| query.number("n", 1..=9)).and_then(|_| query.finish());
             let Err(Problem::BadQuery(reason)) = result else { panic!("{text} passes") };

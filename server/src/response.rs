@@ -62,6 +62,7 @@ pub(crate) fn bytes(content_type: &'static str, body: impl Into<Bytes>) -> Respo
 
 /// 200 with `value` as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Response<ResponseBody> {
-    let body = serde_json::to_vec(value).expect("answers are structs with string keys, which always are JSON");
+    let body =
+        serde_json::to_vec(value).expect("answers are structs with string keys, which always are JSON");
     bytes("application/json", body)
 }

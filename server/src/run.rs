@@ -158,12 +158,7 @@ async fn all_closed(state: &State) {
     let _ = state.connections.acquire_many(all).await.expect("this semaphore is never closed");
 }
 
-async fn connection(
-    tcp: TcpStream,
-    _place: Place,
-    state: Arc<State>,
-    mode: watch::Receiver<Mode>,
-) {
+async fn connection(tcp: TcpStream, _place: Place, state: Arc<State>, mode: watch::Receiver<Mode>) {
     // Answers are small and written in one piece: waiting to fill a packet only delays them. Not worth
     // failing for.
     let _ = tcp.set_nodelay(true);

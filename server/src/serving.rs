@@ -104,7 +104,8 @@ impl Serving {
         config: &Config,
         metrics: &Metrics,
     ) -> Result<Serving, ServerError> {
-        let queue = batcher::spawn(predict, config.max_batch, metrics.clone()).map_err(ServerError::Thread)?;
+        let queue =
+            batcher::spawn(predict, config.max_batch, metrics.clone()).map_err(ServerError::Thread)?;
         Ok(Serving { info, decoder: Arc::new(decoder), queue })
     }
 }

@@ -29,7 +29,8 @@ impl Tls {
         if chain.is_empty() {
             return Err(ServerError::Tls { reason: "the certificate file holds no certificate" });
         }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(bad("the key file holds no private key in PEM"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(bad("the key file holds no private key in PEM"))?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions")

@@ -175,7 +175,8 @@ impl Service {
             let listener = bind().await?;
             let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
             let state = Arc::new(self.open(out)?);
-            interrupt.announce("shutting down: requests in flight are finished, a second signal stops at once");
+            interrupt
+                .announce("shutting down: requests in flight are finished, a second signal stops at once");
             out.line(format_args!("listening on {scheme}://{addr}"))?;
             out.flush()?;
             out.say(format_args!("predict   curl -F file=@photo.jpg {scheme}://{addr}/predict"));
@@ -199,9 +200,11 @@ impl Service {
     fn open(self, out: &mut Output) -> Result<State, Failure> {
         let store = Store::open(&self.data_dir)?;
         let (name, seed) = self.choose(&store)?;
-        let given = seed.as_ref().map(|file| file.content_hash().map(|hash| ocelli_pipeline::version_id(&hash)));
+        let given =
+            seed.as_ref().map(|file| file.content_hash().map(|hash| ocelli_pipeline::version_id(&hash)));
         let given = given.transpose()?;
-        let classes = |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
+        let classes =
+            |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
         let state = State::with_data(store, &name, seed, self.compute, self.config, self.access)?;
         let (version, count) = (state.version(), state.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));

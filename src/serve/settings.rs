@@ -99,7 +99,9 @@ impl Settings {
             Some(path) => read(path)?,
             None => KeyFile::default(),
         };
-        let key = |name: &str, of_file: Option<String>| std::env::var(name).ok().filter(|key| !key.is_empty()).or(of_file);
+        let key = |name: &str, of_file: Option<String>| {
+            std::env::var(name).ok().filter(|key| !key.is_empty()).or(of_file)
+        };
         let predict = key("OCELLI_KEY_PREDICT", file.predict);
         let data = key("OCELLI_KEY_DATA", file.data);
         let admin = key("OCELLI_KEY_ADMIN", file.admin);

@@ -13,20 +13,30 @@
 //! One small file decides: a data set's list, a model's `current`. It is replaced as a whole and comes last, so that a
 //! kill at any moment leaves the old state or the new one; files that no list names are swept away at the next start.
 
+mod datasets;
 mod error;
+mod import;
+mod list;
 mod name;
+mod place;
 mod versions;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+pub use datasets::{
+    AddedImage, ClassInfo, DatasetInfo, DatasetSummary, Datasets, ImageInfo, ImagePage, Staging, StoredImage,
+};
 pub use error::StoreError;
+pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
+pub use list::{MAX_IMAGES, Origin};
 pub use name::{MAX_NAME, Name};
 pub use versions::{NewVersion, VersionRecord, Versions};
 
 /// An open data folder; no other process can open it meanwhile.
 pub struct Store {
     dir: PathBuf,
+    datasets: Datasets,
     _lock: File,
 }
 
@@ -46,7 +56,8 @@ impl Store {
             // File systems without locks lose the protection, not the service.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        Ok(Store { dir, _lock: lock })
+        let datasets = Datasets::open(dir.join("datasets"))?;
+        Ok(Store { dir, datasets, _lock: lock })
     }
 
     /// The folder, as an absolute path.
@@ -76,6 +87,11 @@ impl Store {
         let mut names: Vec<Name> = entries.flatten().filter_map(name).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Images that users sent.
+    pub fn datasets(&self) -> &Datasets {
+        &self.datasets
     }
 
     /// Where training writes its run folders.

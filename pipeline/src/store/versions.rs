@@ -193,8 +193,12 @@ impl Versions {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.strip_suffix(".json").is_some_and(is_version)
         };
-        let mut records =
-            self.files()?.iter().filter(|path| is_record(path)).map(|path| read_json(path)).collect::<Result<Vec<VersionRecord>, _>>()?;
+        let mut records = self
+            .files()?
+            .iter()
+            .filter(|path| is_record(path))
+            .map(|path| read_json(path))
+            .collect::<Result<Vec<VersionRecord>, _>>()?;
         records.sort_by_key(|record| record.number);
         Ok(records)
     }
@@ -325,7 +329,9 @@ impl Versions {
         // The record goes first: without it there is no version, and what is left over is swept at the next start.
         for path in [self.record_path(version), self.evaluation_path(version), self.path(version)] {
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::io(&path)(error)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StoreError::io(&path)(error));
+                }
                 _ => {}
             }
         }

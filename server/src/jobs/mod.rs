@@ -72,11 +72,7 @@ pub(crate) struct Job {
 
 impl Jobs {
     /// Opens the jobs of a data folder, queues what was under way, and starts the thread.
-    pub(crate) fn open(
-        store: Arc<Store>,
-        models: Arc<Models>,
-        config: &Config,
-    ) -> Result<Jobs, ServerError> {
+    pub(crate) fn open(store: Arc<Store>, models: Arc<Models>, config: &Config) -> Result<Jobs, ServerError> {
         let dir = store.dir().join("jobs");
         fs::create_dir_all(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
         let mut list = List::default();
@@ -147,7 +143,9 @@ impl Jobs {
     /// A job by its number.
     pub(crate) fn get(&self, id: &str) -> Result<Arc<Job>, Problem> {
         let found = id.parse().ok().and_then(|number: u64| self.shared.list().jobs.get(&number).cloned());
-        found.ok_or_else(|| Problem::NotFound("there is no job of this number: GET /v1/jobs lists them".to_owned()))
+        found.ok_or_else(|| {
+            Problem::NotFound("there is no job of this number: GET /v1/jobs lists them".to_owned())
+        })
     }
 
     /// Ends a job: at once while it waits, within a step of training while it runs.
@@ -172,7 +170,8 @@ impl Jobs {
     /// Running and waiting jobs.
     pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
         let list = self.shared.list();
-        let running = list.jobs.values().map(|job| job.record().clone()).filter(|record| record.state.is_running());
+        let running =
+            list.jobs.values().map(|job| job.record().clone()).filter(|record| record.state.is_running());
         (running.collect(), list.queue.len())
     }
 
@@ -227,7 +226,10 @@ impl Shared {
         while let Some(job) = self.next() {
             if let Err(problem) = work::run(self, &job) {
                 // Only the disk can be to blame: the outcome of the work itself is in the record.
-                tracing::error!(job = job.record().number, "the record of the job cannot be written: {problem}");
+                tracing::error!(
+                    job = job.record().number,
+                    "the record of the job cannot be written: {problem}"
+                );
             }
         }
     }

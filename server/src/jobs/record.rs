@@ -211,7 +211,9 @@ impl JobRecord {
 
 impl EpochMetrics {
     pub(crate) fn of(event: &Event) -> Option<EpochMetrics> {
-        let &Event::Epoch { epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds, best, .. } = event
+        let &Event::Epoch {
+            epoch, train_loss, train_accuracy, val_loss, val_accuracy, seconds, best, ..
+        } = event
         else {
             return None;
         };

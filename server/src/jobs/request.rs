@@ -68,7 +68,8 @@ impl Default for RetrainRequest {
 impl RetrainRequest {
     /// The name of the data set.
     pub(crate) fn dataset(&self) -> Result<Name, Problem> {
-        let reason = || format!("\"dataset\" is 1 to {MAX_NAME} of A-Z a-z 0-9 . _ - and does not begin with a dot");
+        let reason =
+            || format!("\"dataset\" is 1 to {MAX_NAME} of A-Z a-z 0-9 . _ - and does not begin with a dot");
         self.dataset.parse().map_err(|()| Problem::BadName(reason()))
     }
 
@@ -107,7 +108,8 @@ impl RetrainRequest {
             serde_json::from_value(Value::Object(values)).map_err(|error| unsound(error.to_string()))?;
         let checked = recipe.validate().and_then(|()| self.gate.validate());
         checked.map_err(|error: PipelineError| unsound(error.to_string()))?;
-        let mut origins: Origins = chosen.into_iter().map(|name| (name.to_owned(), "the service".to_owned())).collect();
+        let mut origins: Origins =
+            chosen.into_iter().map(|name| (name.to_owned(), "the service".to_owned())).collect();
         origins.extend(self.recipe.keys().map(|name| (name.clone(), "the request".to_owned())));
         Ok((recipe, origins))
     }
@@ -125,8 +127,10 @@ mod tests {
     fn settings_lie_over_each_other() {
         let (recipe, _) = parse("{}").unwrap();
         assert_eq!(recipe, Recipe { threads: 2, ..Recipe::default() });
-        let (recipe, origins) =
-            parse(r#"{"quality":"best","time_budget_s":60,"recipe":{"epochs":7,"threads":1,"model":"resnet9"}}"#).unwrap();
+        let (recipe, origins) = parse(
+            r#"{"quality":"best","time_budget_s":60,"recipe":{"epochs":7,"threads":1,"model":"resnet9"}}"#,
+        )
+        .unwrap();
         assert_eq!((recipe.epochs, recipe.threads, recipe.time_budget), (7, 1, 60));
         assert_eq!((recipe.model.as_str(), recipe.augment), ("resnet9", AugmentLevel::Medium));
         assert_eq!((origins["epochs"].as_str(), origins["augment"].as_str()), ("the request", "the service"));

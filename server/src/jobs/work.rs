@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
-    Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions, open_model, resume, train,
-    version_id,
+    Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions, open_model, resume,
+    train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -77,9 +77,12 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<(), StoreError> {
     })?;
     let name = Name::nearest(&job.record().number.to_string());
     let outcome = catch_unwind(AssertUnwindSafe(|| candidate(shared, job, &name)))
-        .unwrap_or_else(|_| Err(Broken::Failed("training failed inside the service; the service goes on".into())))
+        .unwrap_or_else(|_| {
+            Err(Broken::Failed("training failed inside the service; the service goes on".into()))
+        })
         .and_then(|version| decide(shared, job, &version));
-    let stopped_by_service = shared.stopping.load(Ordering::Relaxed) && job.record().state != JobState::Cancelling;
+    let stopped_by_service =
+        shared.stopping.load(Ordering::Relaxed) && job.record().state != JobState::Cancelling;
     match outcome {
         Err(Broken::Stopped) if stopped_by_service => {
             // It ran until it was told to stop, which speaks for it.
@@ -218,7 +221,11 @@ fn options(
             if usable && all {
                 (Some(start()), format!("starts from the weights of version {serving}"))
             } else {
-                let why = if all { "that one cannot be trained further" } else { "the data lacks classes of that one" };
+                let why = if all {
+                    "that one cannot be trained further"
+                } else {
+                    "the data lacks classes of that one"
+                };
                 (None, format!("fresh weights, not those of version {serving}: {why}"))
             }
         }

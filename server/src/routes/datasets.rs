@@ -70,12 +70,18 @@ pub(crate) async fn images(context: &Context<'_>, name: &str) -> Result<Response
     let limit = query.number("limit", 1..=MAX_PAGE)?.unwrap_or(PAGE);
     query.finish()?;
     let name = dataset(name)?;
-    let page = with_datasets(context, move |datasets| Ok(datasets.images(&name, class.as_deref(), offset, limit)?));
+    let page = with_datasets(context, move |datasets| {
+        Ok(datasets.images(&name, class.as_deref(), offset, limit)?)
+    });
     Ok(response::json(&page.await?))
 }
 
 /// `GET /v1/datasets/{name}/images/{id}`: the file as it was uploaded.
-pub(crate) async fn image(context: &Context<'_>, name: &str, id: &str) -> Result<Response<ResponseBody>, Problem> {
+pub(crate) async fn image(
+    context: &Context<'_>,
+    name: &str,
+    id: &str,
+) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (name, id) = (dataset(name)?, id.to_owned());
     let image = with_datasets(context, move |datasets| Ok(datasets.image(&name, &id)?)).await?;
@@ -104,7 +110,8 @@ pub(crate) async fn thumbnail(
     let side = query.number("side", 1..=ocelli_pipeline::MAX_THUMBNAIL_SIDE as usize)?.unwrap_or(THUMBNAIL);
     query.finish()?;
     let (name, id) = (dataset(name)?, id.to_owned());
-    let png = with_datasets(context, move |datasets| Ok(datasets.thumbnail(&name, &id, side as u32)?)).await?;
+    let png =
+        with_datasets(context, move |datasets| Ok(datasets.thumbnail(&name, &id, side as u32)?)).await?;
     Ok(picture("image/png", png))
 }
 

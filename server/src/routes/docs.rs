@@ -12,13 +12,18 @@ use crate::router::Context;
 const FILES: [(&str, &str, &[u8]); 5] = [
     ("start.js", "text/javascript", include_bytes!("../../assets/docs/start.js")),
     ("style.css", "text/css", include_bytes!("../../assets/docs/style.css")),
-    ("swagger-ui-bundle.js", "text/javascript", include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js")),
+    (
+        "swagger-ui-bundle.js",
+        "text/javascript",
+        include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js"),
+    ),
     ("swagger-ui.css", "text/css", include_bytes!("../../assets/swagger-ui/swagger-ui.css")),
     ("LICENSE", "text/plain", include_bytes!("../../assets/swagger-ui/LICENSE")),
 ];
 
 /// Only what this service sends itself; Swagger UI writes styles into its elements and draws images from data.
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
 /// `GET /openapi.json`.
 pub(crate) fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {

@@ -49,11 +49,14 @@ pub(crate) fn events(context: &Context<'_>, id: &str) -> Result<Response<Respons
     context.query()?.finish()?;
     let state = context.state;
     let job = state.data()?.jobs.get(id)?;
-    let last = context.parts.headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
+    let last =
+        context.parts.headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
     let last: usize = match last {
         None => 0,
         Some(Some(number)) => number,
-        Some(None) => return Err(Problem::BadQuery("Last-Event-ID is not a number this service gave".into())),
+        Some(None) => {
+            return Err(Problem::BadQuery("Last-Event-ID is not a number this service gave".into()));
+        }
     };
     let (sender, pieces) = mpsc::channel(16);
     let stopping = state.stopping.subscribe();

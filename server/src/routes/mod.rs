@@ -19,6 +19,8 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Problem::Internal { reason: "this request failed inside the service; the service goes on".into() })
+        Err(Problem::Internal {
+            reason: "this request failed inside the service; the service goes on".into(),
+        })
     })
 }

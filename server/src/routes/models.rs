@@ -62,7 +62,12 @@ pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>
         let serving = models.serving().info.version.clone();
         let mark = |record: VersionRecord| Version { serving: record.version == serving, record };
         let records = versions.list()?.into_iter().map(mark).collect();
-        Ok(List { model: models.name().to_owned(), previous: versions.previous()?, versions: records, serving })
+        Ok(List {
+            model: models.name().to_owned(),
+            previous: versions.previous()?,
+            versions: records,
+            serving,
+        })
     });
     Ok(response::json(&list.await?))
 }

@@ -14,7 +14,8 @@ use futures_util::{Stream, TryStreamExt};
 use hyper::Response;
 use hyper::header::CONTENT_TYPE;
 use multer::{Constraints, Multipart, SizeLimit};
-use ocelli_pipeline::store::{ImportReport, Name, StoreError, UploadLimits};
+use ocelli_pipeline::UploadLimits;
+use ocelli_pipeline::store::{ImportReport, Name, StoreError};
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -69,7 +70,12 @@ pub(crate) async fn post(
         let data = state.data()?;
         let limits = limits(&state.config);
         let ends = Stopper::new(&state);
-        let report = data.store.datasets().import_zip(&name, &staging.path().join("upload.zip"), &limits, &ends.stop)?;
+        let report = data.store.datasets().import_zip(
+            &name,
+            &staging.path().join("upload.zip"),
+            &limits,
+            &ends.stop,
+        )?;
         tracing::info!(dataset = %name, accepted = report.accepted, skipped = report.skipped_total, "upload");
         let enough = report.accepted > 0 && data.jobs.count_news(name.as_str(), report.accepted);
         let job = if enough { start_job(&state, &name) } else { None };
@@ -132,7 +138,11 @@ impl Drop for Stopper {
 }
 
 /// Writes the archive to `path`, and gives the name of the data set that a form holds.
-async fn receive(context: &Context<'_>, body: &mut RequestBody, path: &Path) -> Result<Option<Name>, Problem> {
+async fn receive(
+    context: &Context<'_>,
+    body: &mut RequestBody,
+    path: &Path,
+) -> Result<Option<Name>, Problem> {
     let config = &context.state.config;
     let zip = context.parts.headers.get(CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
@@ -168,7 +178,9 @@ async fn receive_form(
             let text = field.text().await.map_err(|error| bad_upload(error, limit))?;
             name = Some(dataset_name(text.trim())?);
         } else if received {
-            return Err(Problem::BadBody("the form has more than one field \"file\": send one ZIP at a time".into()));
+            return Err(Problem::BadBody(
+                "the form has more than one field \"file\": send one ZIP at a time".into(),
+            ));
         } else {
             let pieces = field.map_err(|error| bad_upload(error, limit));
             received = write(pieces, path).await? > 0;
@@ -178,7 +190,9 @@ async fn receive_form(
 }
 
 fn no_archive() -> Problem {
-    Problem::BadBody("the request holds no archive: send a ZIP as the body, or as the form field \"file\"".into())
+    Problem::BadBody(
+        "the request holds no archive: send a ZIP as the body, or as the form field \"file\"".into(),
+    )
 }
 
 fn bad_upload(error: multer::Error, limit: u64) -> Problem {
@@ -199,10 +213,7 @@ fn bad_upload(error: multer::Error, limit: u64) -> Problem {
 }
 
 /// Writes pieces to a new file as they come; gives their length in bytes.
-async fn write(
-    pieces: impl Stream<Item = Result<Bytes, Problem>>,
-    path: &Path,
-) -> Result<u64, Problem> {
+async fn write(pieces: impl Stream<Item = Result<Bytes, Problem>>, path: &Path) -> Result<u64, Problem> {
     let io = |source| Problem::from(StoreError::Io { path: path.to_owned(), source });
     let mut file = File::create_new(path).await.map_err(io)?;
     let mut pieces = std::pin::pin!(pieces);

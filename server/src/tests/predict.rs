@@ -47,7 +47,7 @@ fn base64_of_every_length_is_read() {
         let bytes: Vec<u8> = (0..length).map(|_| rng.next() as u8).collect();
         let text = base64(&bytes);
         for text in [text.as_str(), text.trim_end_matches('=')] {
-            let images = crate::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1).unwrap();
+            let images = crate::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1, 2).unwrap();
             assert_eq!(images, std::slice::from_ref(&bytes));
         }
     }
@@ -126,7 +126,7 @@ fn status_and_health_say_what_runs() {
     // HEAD: the headers of GET and nothing after them, so that the next answer follows at once.
     let mut client = service.connect();
     client.write(b"HEAD /status HTTP/1.1\r\nhost: t\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: t\r\n\r\n");
-    let text = client.read_until_closed_or("\"not_found\"");
+    let text = client.read_until_closed_or("\"no_route\"");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
     assert_eq!(text.matches("\r\n\r\n").count(), 2, "{text}");
     assert!(!text.contains("uptime_s"), "{text}");
@@ -142,7 +142,10 @@ fn settings_out_of_range_are_refused_by_name() {
         ("body_memory", Config { body_memory: 1000, ..Config::default() }),
     ];
     for (setting, config) in cases {
-        let error = crate::State::new(predictor(), config, crate::Access::default()).err().expect("a refusal").to_string();
+        let error = crate::State::new(predictor(), config, crate::Access::default())
+            .err()
+            .expect("a refusal")
+            .to_string();
         assert!(error.contains(setting) && !error.contains('\n'), "{error}");
     }
 }

@@ -22,10 +22,10 @@ fn each_refusal_has_its_status_and_code() {
     let two = format!("{{\"images\":[\"{}\",\"AAAA\"]}}", base64(&image));
     let many = format!("{{\"images\":[{}\"\"]}}", "\"\",".repeat(1200));
     let cases: Vec<(u16, &str, Vec<u8>)> = vec![
-        (404, "not_found", get("/")),
-        (404, "not_found", get("/predict/")),
-        (404, "not_found", get("/%2e%2e/etc/passwd")),
-        (404, "not_found", post("/upload", "image/bmp", &image)),
+        (404, "no_route", get("/")),
+        (404, "no_route", get("/predict/")),
+        (404, "no_route", get("/%2e%2e/etc/passwd")),
+        (404, "no_route", post("/upload", "image/bmp", &image)),
         (405, "method_not_allowed", get("/predict")),
         (405, "method_not_allowed", post("/status", "", b"")),
         (405, "method_not_allowed", b"OPTIONS /predict HTTP/1.1\r\nhost: t\r\n\r\n".to_vec()),

@@ -52,7 +52,14 @@ pub(super) fn predictor() -> Predictor {
         }
         let recipe = Recipe { size: Some((12, 12)), epochs: 1, batch: 8, threads: 1, ..Recipe::default() };
         let (data, origins) = (Data::Path(images), Origins::new());
-        let options = TrainOptions { data, recipe, origins, runs_dir: folder.path().to_owned(), name: None, start: None };
+        let options = TrainOptions {
+            data,
+            recipe,
+            origins,
+            runs_dir: folder.path().to_owned(),
+            name: None,
+            start: None,
+        };
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")
     });
@@ -112,7 +119,8 @@ impl Service {
             predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
         });
         let metrics = Metrics::default();
-        let serving = Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
+        let serving =
+            Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
         let models = Models::new(serving, None, Compute::on(1), config.clone(), metrics.clone());
         Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
     }
@@ -129,7 +137,11 @@ impl Service {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                run(listener, shared, async move { drop(stopped.await); Duration::ZERO }).await
+                run(listener, shared, async move {
+                    drop(stopped.await);
+                    Duration::ZERO
+                })
+                .await
             })
         });
         Service { address, state, stop: Some(stop), thread: Some(thread) }

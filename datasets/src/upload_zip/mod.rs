@@ -1,0 +1,326 @@
+//! ZIP archives of people we do not know: read strictly, checked as a whole, counted while they inflate.
+//!
+//! [`crate::Source`] is kind to the archives of its own user: it leaves out what looks odd and says so. An upload is
+//! the other case. Whatever is ambiguous in it (two headers that disagree, two names for one place, ranges that
+//! overlap) is what attacks on ZIP readers are made of, so the archive is refused and its owner told which entry and
+//! why. Such lies are invisible behind a tolerant reader, which merges double names and trusts one of two headers;
+//! therefore the records are read here, after APPNOTE 6.3.10, and only the inflater is a library.
+//!
+//! Three rooms: [`directory`] finds the records and proves that they tile the file, [`names`] judges what entries are
+//! called, this file lists images and inflates them. Nothing is ever extracted under a name from the archive.
+//!
+//! Permission bits of folders are ignored (shared folders often carry setgid); a file that asks for setuid, setgid or
+//! the sticky bit is refused.
+
+mod directory;
+mod names;
+
+use crate::decode::SNIFF_BYTES;
+use crate::layout::{self, FileKind, Found};
+use crate::zip_folder::SharedFile;
+use crate::{DatasetError, DecodeLimits, Item};
+use directory::{Entry, Method};
+use flate2::Crc;
+use flate2::bufread::DeflateDecoder;
+use std::fmt;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Inflated bytes of one entry from which its ratio counts: small text may well shrink a thousandfold.
+const RATIO_FROM_ENTRY: u64 = 1 << 20;
+
+/// Inflated bytes of the archive from which its ratio counts.
+const RATIO_FROM_ARCHIVE: u64 = 10 << 20;
+
+/// Bytes taken from an entry between two looks at the limits.
+const STEP: usize = 64 << 10;
+
+/// What an uploaded archive may cost before it is refused as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UploadLimits {
+    /// Files and folders in the archive.
+    pub max_entries: u64,
+    /// Inflated bytes of one entry.
+    pub max_entry_bytes: u64,
+    /// Inflated bytes of all entries together.
+    pub max_total_bytes: u64,
+    /// Inflated bytes for one packed byte: of an entry after its first MiB, of the archive after its first 10 MiB.
+    pub max_ratio: u64,
+    /// Nested folders in a name, the file included.
+    pub max_depth: usize,
+    /// Length of a name in bytes.
+    pub max_name_bytes: usize,
+    /// What a single image may cost; passing it costs the image, not the archive.
+    pub image: DecodeLimits,
+    /// Images that are decoded at a time; 0 counts as 1. Peak memory is this many decoded images.
+    pub max_parallel: usize,
+}
+
+impl Default for UploadLimits {
+    /// 100,000 entries of at most 256 MiB, 4 GiB in all, 100:1, 32 folders deep, names of 1,024 bytes, the usual
+    /// [`DecodeLimits`], 2 images at a time.
+    fn default() -> Self {
+        Self {
+            max_entries: 100_000,
+            max_entry_bytes: 256 << 20,
+            max_total_bytes: 4 << 30,
+            max_ratio: 100,
+            max_depth: 32,
+            max_name_bytes: 1024,
+            image: DecodeLimits::default(),
+            max_parallel: 2,
+        }
+    }
+}
+
+/// Why an uploaded archive is not taken. No text holds a path of this machine.
+#[derive(Debug)]
+pub enum UploadError {
+    /// It is damaged, contradicts itself or holds what no data set needs.
+    Refused {
+        /// The entry or record, what is wrong with it and what to do.
+        reason: String,
+    },
+    /// It passes one of the [`UploadLimits`].
+    TooLarge {
+        /// The entry, the limit and what to do.
+        reason: String,
+    },
+    /// The file cannot be read.
+    Io {
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for UploadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { reason } | Self::TooLarge { reason } => f.write_str(reason),
+            Self::Io { .. } => f.write_str("the uploaded file cannot be read"),
+        }
+    }
+}
+
+impl std::error::Error for UploadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for UploadError {
+    fn from(source: io::Error) -> Self {
+        Self::Io { source }
+    }
+}
+
+/// An archive whose records and names are proved sound, with its images in class folders.
+pub struct UploadZip {
+    file: SharedFile,
+    limits: UploadLimits,
+    entries: Vec<Entry>,
+    classes: Vec<String>,
+    items: Vec<Item>,
+    /// For each item its entry.
+    places: Vec<usize>,
+    notes: Vec<String>,
+    /// Packed bytes of all entries.
+    packed: u64,
+    /// Inflated so far, by all threads.
+    inflated: AtomicU64,
+}
+
+impl UploadZip {
+    /// Reads the records of an archive, checks them and the names, and arranges its images into classes by the rules of
+    /// [`crate::Source`]: wrapping folders are stepped over, folders `train`, `val` and `test` declare splits.
+    ///
+    /// # Errors
+    /// [`UploadError`]; an archive without a single image in a class folder is refused as well.
+    pub fn open(path: &Path, limits: &UploadLimits) -> Result<UploadZip, UploadError> {
+        let file = SharedFile::open(path)?;
+        let entries = directory::read(&file, limits)?;
+        names::check(&entries)?;
+        let mut zip = UploadZip {
+            file,
+            limits: *limits,
+            packed: entries.iter().map(|entry| entry.packed).sum(),
+            entries,
+            classes: Vec::new(),
+            items: Vec::new(),
+            places: Vec::new(),
+            notes: Vec::new(),
+            inflated: AtomicU64::new(0),
+        };
+        zip.arrange()?;
+        Ok(zip)
+    }
+
+    /// Class names in natural order; the class of an item is an index into them.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The images, sorted by name.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// What its owner should know: files ignored and why. One line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The bytes of an item: inflated under all limits, of the declared length and checksum. Threads may call this at
+    /// once; the total counts every call.
+    ///
+    /// # Errors
+    /// [`UploadError`]; the whole archive is to be refused then.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of items.
+    pub fn bytes(&self, index: usize) -> Result<Vec<u8>, UploadError> {
+        let entry = &self.entries[self.places[index]];
+        let damaged = || entry.refused("its packed data is damaged; make the ZIP again");
+        let mut reader = self.reader(entry)?;
+        let mut bytes = Vec::with_capacity(entry.size.min(16 << 20) as usize + 1);
+        let mut step = vec![0; STEP];
+        loop {
+            let n = match reader.read(&mut step) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
+                Err(_) => return Err(damaged()),
+            };
+            let total = self.inflated.fetch_add(n as u64, Ordering::Relaxed) + n as u64;
+            self.check_growth(entry, (bytes.len() + n) as u64, total)?;
+            bytes.extend_from_slice(&step[..n]);
+        }
+        if reader.left() != 0 || bytes.len() as u64 != entry.size {
+            return Err(damaged());
+        }
+        let mut crc = Crc::new();
+        crc.update(&bytes);
+        if crc.sum() != entry.crc {
+            return Err(entry.refused("its checksum does not match its content; make the ZIP again"));
+        }
+        Ok(bytes)
+    }
+
+    /// `grown` bytes of an entry and `total` of the archive are there.
+    fn check_growth(&self, entry: &Entry, grown: u64, total: u64) -> Result<(), UploadError> {
+        let UploadLimits { max_entry_bytes, max_total_bytes, max_ratio, .. } = self.limits;
+        if grown > entry.size {
+            return Err(entry.refused("it inflates to more than it declares; make the ZIP again"));
+        }
+        if grown > max_entry_bytes {
+            return Err(entry.too_large(&format!("more than {} inflated", mebibytes(max_entry_bytes))));
+        }
+        if grown > RATIO_FROM_ENTRY && grown > entry.packed.saturating_mul(max_ratio) {
+            return Err(entry.too_large(&format!("it inflates to more than {max_ratio} times its size")));
+        }
+        if total > max_total_bytes {
+            let reason = format!(
+                "the archive inflates to more than {}; upload it in parts",
+                mebibytes(max_total_bytes)
+            );
+            return Err(UploadError::TooLarge { reason });
+        }
+        if total > RATIO_FROM_ARCHIVE && total > self.packed.saturating_mul(max_ratio) {
+            let reason = format!(
+                "the archive inflates to more than {max_ratio} times its size; upload the images as they are"
+            );
+            return Err(UploadError::TooLarge { reason });
+        }
+        Ok(())
+    }
+
+    fn reader(&self, entry: &Entry) -> io::Result<Inflated> {
+        let mut file = self.file.clone();
+        file.seek(SeekFrom::Start(entry.data))?;
+        let packed = BufReader::new(file.take(entry.packed));
+        Ok(match entry.method {
+            Method::Stored => Inflated::Stored(packed),
+            Method::Deflated => Inflated::Deflated(DeflateDecoder::new(packed)),
+        })
+    }
+
+    /// The first bytes of an entry; what cannot be inflated is told by what could.
+    fn head(&self, entry: &Entry) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SNIFF_BYTES);
+        if let Ok(reader) = self.reader(entry) {
+            let _ = reader.take(SNIFF_BYTES as u64).read_to_end(&mut bytes);
+        }
+        bytes
+    }
+
+    fn arrange(&mut self) -> Result<(), UploadError> {
+        let (mut found, mut places, mut junk) = (Vec::new(), Vec::new(), 0);
+        for (at, entry) in self.entries.iter().enumerate() {
+            if entry.is_folder {
+                continue;
+            }
+            if entry.path.split('/').any(layout::is_junk) {
+                junk += 1;
+                continue;
+            }
+            let kind = FileKind::of(&entry.path, || self.head(entry));
+            found.push(Found { path: entry.path.clone(), kind });
+            places.push(at);
+        }
+        if junk > 0 {
+            self.notes.push(format!("{} ignored", layout::count(junk, "hidden or system file")));
+        }
+        let arranged = layout::arrange(Path::new("the archive"), &found).map_err(|error| {
+            let found = match error {
+                DatasetError::Empty { found, .. } => found,
+                error => error.to_string(),
+            };
+            let reason = format!(
+                "no image in a class folder ({found}); put each class in a folder of its own, e.g. cats/1.jpg and \
+                 dogs/1.jpg, and make the ZIP of these folders"
+            );
+            UploadError::Refused { reason }
+        })?;
+        self.notes.extend(arranged.notes);
+        self.classes = arranged.classes;
+        self.items = arranged.items;
+        self.places = arranged.files.iter().map(|&file| places[file]).collect();
+        Ok(())
+    }
+}
+
+/// The content of an entry as it inflates.
+enum Inflated {
+    Stored(BufReader<io::Take<SharedFile>>),
+    Deflated(DeflateDecoder<BufReader<io::Take<SharedFile>>>),
+}
+
+impl Inflated {
+    /// Packed bytes behind the end of the content.
+    fn left(&self) -> u64 {
+        let packed = match self {
+            Self::Stored(packed) => packed,
+            Self::Deflated(inflater) => inflater.get_ref(),
+        };
+        packed.get_ref().limit() + packed.buffer().len() as u64
+    }
+}
+
+impl Read for Inflated {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Stored(packed) => packed.read(buffer),
+            Self::Deflated(inflater) => inflater.read(buffer),
+        }
+    }
+}
+
+/// A number of bytes for people; limits below a MiB are for tests and small devices.
+fn mebibytes(bytes: u64) -> String {
+    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
+}

@@ -1,0 +1,289 @@
+//! `images.csv`: which images a data set has. What is not in it does not count; what is in it is there.
+//!
+//! Training reads the same file as a manifest, which takes the first three columns and passes over the others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use ocelli_datasets::{ContentHash, Split};
+use ocelli_engine::model_file::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
+use serde::{Deserialize, Serialize};
+
+use crate::csv;
+use crate::run_folder::{hex, write_atomic};
+use crate::store::StoreError;
+
+/// Most images one data set may have.
+pub const MAX_IMAGES: usize = 1_000_000;
+/// Largest list in bytes, which is also the largest that training reads.
+const MAX_LIST: u64 = 256 << 20;
+/// Longest original name that is kept, in characters.
+const MAX_ORIGINAL: usize = 120;
+
+const COLUMNS: [&str; 7] = ["path", "label", "split", "name", "added", "source", "bytes"];
+const EXTENSIONS: [&str; 6] = ["jpg", "png", "webp", "gif", "tif", "bmp"];
+
+/// How an image came into a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Sent by a user as training data.
+    Upload,
+    /// A prediction that a user corrected.
+    Feedback,
+}
+
+impl Origin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Origin::Upload => "upload",
+            Origin::Feedback => "feedback",
+        }
+    }
+}
+
+/// SHA-256 of an image file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct Id(pub(super) ContentHash);
+
+impl Id {
+    /// From 64 lower-case hexadecimal digits.
+    pub(super) fn parse(text: &str) -> Option<Id> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)) {
+            return None;
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Id(hash))
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// An image of a data set.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) id: Id,
+    /// By content, without a dot.
+    pub(super) extension: &'static str,
+    pub(super) class: Arc<str>,
+    pub(super) split: Option<Split>,
+    /// What it was called where it came from.
+    pub(super) name: String,
+    /// Seconds since 1970.
+    pub(super) added: u64,
+    pub(super) origin: Origin,
+    /// Size of the file.
+    pub(super) bytes: u64,
+}
+
+impl Row {
+    /// Where its file lies, relative to the list.
+    pub(super) fn path(&self) -> String {
+        file_path(&self.id, self.extension)
+    }
+}
+
+/// `images/ab/abcd...png`.
+pub(super) fn file_path(id: &Id, extension: &str) -> String {
+    let id = id.to_string();
+    format!("images/{}/{id}.{extension}", &id[..2])
+}
+
+/// The id in a file's name, if we gave it.
+pub(super) fn id_of_file(name: &str) -> Option<Id> {
+    let (id, extension) = name.split_once('.')?;
+    EXTENSIONS.contains(&extension).then(|| Id::parse(id))?
+}
+
+/// All images of a data set in the order in which they came.
+#[derive(Clone, Default)]
+pub(super) struct List {
+    rows: Vec<Row>,
+    index: HashMap<Id, usize>,
+}
+
+impl List {
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub(super) fn get(&self, id: &Id) -> Option<&Row> {
+        self.index.get(id).map(|&at| &self.rows[at])
+    }
+
+    /// Adds an image that is not there yet.
+    pub(super) fn push(&mut self, row: Row) {
+        let before = self.index.insert(row.id, self.rows.len());
+        debug_assert!(before.is_none());
+        self.rows.push(row);
+    }
+
+    /// The list without one image.
+    pub(super) fn without(&self, id: &Id) -> List {
+        let mut list = List::default();
+        self.rows.iter().filter(|row| row.id != *id).for_each(|row| list.push(row.clone()));
+        list
+    }
+
+    /// Images of each class.
+    pub(super) fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut counts = BTreeMap::new();
+        for row in &self.rows {
+            *counts.entry(row.class.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Bytes of all images.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.iter().map(|row| row.bytes).sum()
+    }
+
+    /// Reads a list, `None` where there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<List>, StoreError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io(path)(error)),
+        };
+        let mut text = String::new();
+        let damaged = |reason: String| StoreError::Damaged { path: path.to_owned(), reason };
+        match file.take(MAX_LIST + 1).read_to_string(&mut text) {
+            Ok(n) if n as u64 > MAX_LIST => return Err(damaged("it is too long".to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(damaged("it is no UTF-8 text".to_owned()));
+            }
+            result => result.map_err(StoreError::io(path))?,
+        };
+        List::parse(&text).map(Some).map_err(damaged)
+    }
+
+    fn parse(text: &str) -> Result<List, String> {
+        let mut reader = ::csv::ReaderBuilder::new().from_reader(text.as_bytes());
+        let header = reader.headers().map_err(|_| "its header is damaged".to_owned())?;
+        if header.iter().ne(COLUMNS) {
+            return Err(format!("its columns are not {}", COLUMNS.join(",")));
+        }
+        let mut list = List::default();
+        let mut classes: HashMap<String, Arc<str>> = HashMap::new();
+        for (number, record) in reader.records().enumerate() {
+            let row = record.ok().and_then(|record| {
+                let class = classes.entry(record[1].to_owned()).or_insert_with(|| record[1].into());
+                row_of(&record, class.clone())
+            });
+            match row.filter(|row| !list.index.contains_key(&row.id)) {
+                Some(row) if list.rows.len() < MAX_IMAGES => list.push(row),
+                _ => return Err(format!("its row {} is not one of ours", number + 1)),
+            }
+        }
+        Ok(list)
+    }
+
+    /// Replaces the file as a whole.
+    pub(super) fn write(&self, path: &Path) -> Result<(), StoreError> {
+        let mut text = COLUMNS.join(",") + "\n";
+        for row in &self.rows {
+            text.push_str(&row.path());
+            text.push(',');
+            csv::field(&mut text, &row.class);
+            text.push(',');
+            if let Some(split) = row.split {
+                let _ = write!(text, "{split}");
+            }
+            text.push(',');
+            csv::field(&mut text, &row.name);
+            let _ = writeln!(text, ",{},{},{}", row.added, row.origin.as_str(), row.bytes);
+        }
+        if text.len() as u64 > MAX_LIST {
+            let reason =
+                format!("the list of the data set would pass {} MiB; begin another one", MAX_LIST >> 20);
+            return Err(StoreError::TooLarge { reason });
+        }
+        Ok(write_atomic(path, text.as_bytes())?)
+    }
+
+    /// Whether the list is within its limits.
+    pub(super) fn check_size(&self) -> Result<(), StoreError> {
+        let too_many = |what: &str, n: usize, most: usize| {
+            let reason = format!("the data set would have {n} {what}; at most {most} are possible");
+            Err(StoreError::TooLarge { reason })
+        };
+        let (images, classes) = (self.rows.len(), self.counts().len());
+        if images > MAX_IMAGES {
+            return too_many("images", images, MAX_IMAGES);
+        }
+        if classes > MAX_CLASSES {
+            return too_many("classes", classes, MAX_CLASSES);
+        }
+        Ok(())
+    }
+}
+
+fn row_of(record: &::csv::StringRecord, class: Arc<str>) -> Option<Row> {
+    let path = &record[0];
+    let id = id_of_file(path.rsplit('/').next()?)?;
+    let extension = EXTENSIONS.into_iter().find(|e| path.ends_with(&format!(".{e}")))?;
+    check_class(&class).ok()?;
+    let split = match &record[2] {
+        "" => None,
+        word => Some(word.parse().ok()?),
+    };
+    let origin = match &record[5] {
+        "upload" => Origin::Upload,
+        "feedback" => Origin::Feedback,
+        _ => return None,
+    };
+    let (added, bytes) = (record[4].parse().ok()?, record[6].parse().ok()?);
+    let row = Row { id, extension, class, split, name: record[3].to_owned(), added, origin, bytes };
+    (row.path() == path).then_some(row)
+}
+
+/// Class names are any text that a model file takes, on one line and without spaces around it.
+pub(super) fn check_class(class: &str) -> Result<(), String> {
+    let shown: String = class.chars().take(40).flat_map(char::escape_debug).collect();
+    if class.is_empty() || class.len() > MAX_CLASS_NAME_BYTES {
+        return Err(format!(
+            "the class name {shown:?} has {} bytes; 1 to {MAX_CLASS_NAME_BYTES} are possible",
+            class.len()
+        ));
+    }
+    if class.chars().any(char::is_control) || class.trim() != class {
+        return Err(format!("the class name {shown:?} has control characters, or spaces around it"));
+    }
+    Ok(())
+}
+
+/// An original name as it is kept: one line, not too long.
+pub(super) fn original(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ORIGINAL).collect()
+}
+
+/// Makes names in a folder survive a power cut.
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    // Only Unix opens folders as files.
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that may be there already; its name is on the disk afterwards.
+pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Ok(()) => sync_folder(path.parent().expect("folders of the store lie in the store")),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(StoreError::io(path)(error)),
+    }
+}
