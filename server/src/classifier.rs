@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ocelli_pipeline::{Decoder, Prepared};
@@ -51,7 +51,7 @@ impl Classifier {
         memory: OwnedSemaphorePermit,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(images.len())?;
+        let mut slots = self.admit(model, images.len())?;
         let admitted = Instant::now();
         let memory = Arc::new(memory);
         let total = images.len();
@@ -65,7 +65,7 @@ impl Classifier {
             self.start(move || image.decode(&decoder, ticket, &queue)).await;
             waiting.push(answer);
         }
-        collect(waiting).await
+        collect(model, admitted, waiting).await
     }
 
     /// As [`Classifier::classify`], for pixels that need no decoding.
@@ -75,7 +75,7 @@ impl Classifier {
         images: Vec<Prepared>,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(images.len())?;
+        let mut slots = self.admit(model, images.len())?;
         let admitted = Instant::now();
         let mut waiting = Vec::with_capacity(images.len());
         for image in images {
@@ -85,14 +85,17 @@ impl Classifier {
             hand_over(Entry { image, ticket }, &model.queue);
             waiting.push(answer);
         }
-        collect(waiting).await
+        collect(model, admitted, waiting).await
     }
 
     /// Takes a slot for every image of a request, or none.
-    fn admit(&self, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    fn admit(&self, model: &Serving, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let count = u32::try_from(images).expect("the number of images in a request is limited");
         let slots = self.slots.clone().try_acquire_many_owned(count);
-        slots.map_err(|_| Problem::Busy { what: "the queue is full" })
+        slots.map_err(|_| {
+            model.stats.failed(Duration::ZERO);
+            Problem::Busy { what: "the queue is full" }
+        })
     }
 
     /// Runs work too long for a thread that serves connections where decoding is done, as bounded.
@@ -149,12 +152,23 @@ impl Encoded {
     }
 }
 
-async fn collect(waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>) -> Result<Vec<Answer>, Problem> {
+async fn collect(
+    model: &Serving,
+    admitted: Instant,
+    waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>,
+) -> Result<Vec<Answer>, Problem> {
     let mut answers = Vec::with_capacity(waiting.len());
     for answer in waiting {
         // The sender vanishes without a word only when decoding panicked.
-        answers.push(answer.await.unwrap_or_else(|_| Err(decode_panicked()))?);
+        match answer.await.unwrap_or_else(|_| Err(decode_panicked())) {
+            Ok(answer) => answers.push(answer),
+            Err(problem) => {
+                model.stats.failed(admitted.elapsed());
+                return Err(problem);
+            }
+        }
     }
+    model.stats.succeeded(admitted.elapsed(), &answers);
     Ok(answers)
 }
 
