@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `POST /predict` | labels of one or several images |
 //! | `GET /status` | version, model, load |
+//! | `/v2/..` | the Open Inference Protocol |
 //! | `GET /health/live`, `GET /health/ready` | for supervisors and balancers |
 //!
 //! Every error is one JSON shape, made in one place, with texts of our own. Every limit is a field of
