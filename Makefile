@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs bench-once bench bench-peers peers-check deny
+.PHONY: help test format lint unit codegen test-isa docs bench-once bench bench-peers peers-check conformance deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,6 +45,9 @@ peers-check: ## The comparison's statistics and reports; installs and measures n
 	else \
 		echo "peers-check: SKIPPED: there is no $(PYTHON)" >&2; \
 	fi
+
+conformance: ## tritonclient and schemathesis on the service (needs python3 and PyPI, else skipped out loud)
+	PYTHON=$(PYTHON) tests/conformance/run
 
 deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
 	$(CARGO) deny check

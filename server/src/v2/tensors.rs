@@ -105,8 +105,9 @@ fn check_count(images: u64, expected: &Expected) -> Result<(), Problem> {
     if images > limit as u64 { Err(Problem::TooManyImages { limit }) } else { Ok(()) }
 }
 
-fn count(shape: &[u64]) -> usize {
-    shape.iter().product::<u64>().try_into().expect("the shape was compared with the model's and the limit")
+/// Values of a shape that was checked.
+fn count(shape: &[u64]) -> u64 {
+    shape.iter().product()
 }
 
 fn fp32(data: Data<'_>, shape: &[u64], expected: &Expected) -> Result<Vec<Prepared>, Problem> {
@@ -138,8 +139,8 @@ fn uint8(data: Data<'_>, shape: &[u64], expected: &Expected) -> Result<Vec<Prepa
     Ok(images.map(|image| Prepared { pixels: Pixels::U8(image.to_vec()) }).collect())
 }
 
-fn check_length(bytes: &Bytes, length: usize, datatype: &str) -> Result<(), Problem> {
-    if bytes.len() == length {
+fn check_length(bytes: &Bytes, length: u64, datatype: &str) -> Result<(), Problem> {
+    if bytes.len() as u64 == length {
         return Ok(());
     }
     let found = bytes.len();
@@ -176,7 +177,7 @@ fn files(data: Data<'_>, shape: &[u64]) -> Result<Vec<Bytes>, Problem> {
         Data::Json(text) => return parse(IMAGE, text, shape),
     };
     let count = count(shape);
-    let mut files = Vec::with_capacity(count);
+    let mut files = Vec::new();
     for index in 0..count {
         let ends = || wrong(IMAGE, format!("the data ends inside of file {} of {count}", index + 1));
         let length = rest.split_first_chunk::<4>().ok_or_else(ends)?.0;
@@ -197,20 +198,23 @@ fn files(data: Data<'_>, shape: &[u64]) -> Result<Vec<Bytes>, Problem> {
 
 /// Reads a JSON tensor of a shape.
 fn parse<S: Sink>(input: &str, text: &RawValue, shape: &[u64]) -> Result<S, Problem> {
-    let (mut sink, mut leaves) = (S::default(), None);
+    // A value takes two bytes at least, itself and a comma: what is announced and not sent takes no memory.
+    let room = count(shape).min(text.get().len() as u64 / 2 + 1);
+    let (mut sink, mut leaves) = (S::with_room(room as usize), None);
     let level = Level { sink: &mut sink, most: count(shape), shape, depth: 0, leaves: &mut leaves };
     let mut json = serde_json::Deserializer::from_str(text.get());
     level.deserialize(&mut json).map_err(|error| wrong(input, json::plain(&error.to_string())))?;
-    if sink.len() == count(shape) {
+    if sink.len() as u64 == count(shape) {
         return Ok(sink);
     }
     Err(wrong(input, format!("{} values in data; shape {shape:?} has {}", sink.len(), count(shape))))
 }
 
 /// Takes values one after the other.
-trait Sink: Default {
+trait Sink: Sized {
     const VALUES: &'static str;
 
+    fn with_room(values: usize) -> Self;
     fn number(&mut self, value: f64) -> bool;
     fn text(&mut self, value: &str) -> bool;
     fn len(&self) -> usize;
@@ -218,6 +222,10 @@ trait Sink: Default {
 
 impl Sink for Vec<f32> {
     const VALUES: &'static str = "numbers";
+
+    fn with_room(values: usize) -> Self {
+        Vec::with_capacity(values)
+    }
 
     fn number(&mut self, value: f64) -> bool {
         self.push(value as f32);
@@ -235,6 +243,10 @@ impl Sink for Vec<f32> {
 
 impl Sink for Vec<u8> {
     const VALUES: &'static str = "whole numbers from 0 to 255";
+
+    fn with_room(values: usize) -> Self {
+        Vec::with_capacity(values)
+    }
 
     fn number(&mut self, value: f64) -> bool {
         let fits = (0.0..=255.0).contains(&value) && value.fract() == 0.0;
@@ -256,6 +268,10 @@ impl Sink for Vec<u8> {
 impl Sink for Vec<Bytes> {
     const VALUES: &'static str = "image files as base64 texts";
 
+    fn with_room(_: usize) -> Self {
+        Vec::new()
+    }
+
     fn number(&mut self, _: f64) -> bool {
         false
     }
@@ -275,7 +291,7 @@ impl Sink for Vec<Bytes> {
 struct Level<'s, S> {
     sink: &'s mut S,
     /// Most values that are kept.
-    most: usize,
+    most: u64,
     shape: &'s [u64],
     depth: usize,
     /// Depth of the values, once there was one: that of the shape, or 1 for a flat array.
@@ -288,7 +304,7 @@ impl<S: Sink> Level<'_, S> {
         if depth != self.depth || (depth != 1 && depth != self.shape.len()) {
             return Err(E::custom(format!("data is nested otherwise than shape {:?}", self.shape)));
         }
-        if self.sink.len() == self.most {
+        if self.sink.len() as u64 == self.most {
             return Err(E::custom(format!("more values in data than shape {:?} has", self.shape)));
         }
         if take(self.sink) {
