@@ -18,7 +18,7 @@ use crate::compute;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style, printable};
-use settings::Settings;
+use settings::ServiceSettings;
 
 /// Where the demo serves.
 const DEMO_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    settings: Settings,
+    settings: ServiceSettings,
     #[command(flatten)]
     compute: compute::Settings,
 }
