@@ -33,7 +33,7 @@ mod recipe;
 mod run;
 mod run_folder;
 mod schedule;
-mod svg;
+pub mod svg;
 #[cfg(test)]
 mod tests;
 mod train;
