@@ -6,8 +6,10 @@ Nothing but the given host is spoken to. Images are made here, from a fixed seed
 """
 
 import io
+import json
 import random
 import struct
+import urllib.request
 import zipfile
 import zlib
 
@@ -48,6 +50,15 @@ def png(width, height, channels, rng):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@events.test_start.add_listener
+def make_images(environment, **_):
+    """Once in a process, before the first client starts: making images takes longer than sending them."""
+    with urllib.request.urlopen(environment.host.rstrip("/") + "/status") as answer:
+        size = json.load(answer)["model"]["input"]
+    rng = random.Random(1)
+    Client.images = [png(size["width"], size["height"], size["channels"], rng) for _ in range(IMAGES)]
+
+
 def archive(rng):
     """A ZIP of two class folders."""
     buffer = io.BytesIO()
@@ -61,19 +72,11 @@ def archive(rng):
 class Client(FastHttpUser):
     """Mostly predictions, a look at the status now and then."""
 
-    images = None
+    images = []
 
     def wait_time(self):
         pause = self.environment.parsed_options.pause
         return between(0, pause)(self) if pause > 0 else 0
-
-    def on_start(self):
-        if Client.images is None:
-            size = self.client.get("/status").json()["model"]["input"]
-            rng = random.Random(1)
-            Client.images = [
-                png(size["width"], size["height"], size["channels"], rng) for _ in range(IMAGES)
-            ]
 
     @task(50)
     def predict(self):

@@ -38,7 +38,7 @@ mod tally;
 mod target;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,8 +181,10 @@ struct Summary<'a> {
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let plan = Plan::new(&args)?;
+    args.html.as_deref().map_or(Ok(()), place_for_report)?;
     let mut target = Target::new(&args.url, args.token.as_deref())?;
     let interrupt = Interrupt::listen()?;
+    interrupt.announce("stopping: the report is of what was measured so far, a second signal ends at once");
     let status = target.probe(plan.timeout)?;
     let images = match &plan.pictures {
         Pictures::Path(path) => Images::read(path)?,
@@ -192,7 +194,6 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         out.warn("this is a debug build, which is slower: build with --release");
     }
-    interrupt.announce("stopping: the report is of what was measured so far, a second signal ends at once");
     let target = Arc::new(target);
     if !args.json {
         text::head(&target, status.as_ref(), &plan, &images, out)?;
@@ -249,6 +250,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         out.say(format_args!("report    {}", path.display()));
     }
     verdict(&summary, &interrupt)
+}
+
+/// Whether the report can be expected to be written: a run of minutes must not end with a folder that is not there.
+fn place_for_report(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.file_name().is_none() || path.is_dir() || !folder.is_dir() {
+        let text = format!("--html {}: not a file in a folder that exists", path.display());
+        return Err(Failure::usage(text, "make the folder first, or name another file"));
+    }
+    Ok(())
 }
 
 /// The gates that the levels miss.

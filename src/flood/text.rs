@@ -43,17 +43,16 @@ pub(super) fn level(level: &Level, first: bool, out: &mut Output) -> Result<(), 
             Load::Closed { .. } => "connections",
             Load::Open { .. } => "requests/s",
         };
-        let head = format!(
-            "{what:>11}  {:>9}  {:>9}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>6}",
-            "ok/s", "images/s", "mean ms", "p50", "p90", "p99", "p99.9", "max", "errors"
-        );
+        let names = ["mean ms", "p50", "p90", "p95", "p99", "p99.9", "max"].map(|name| format!("{name:>7}"));
+        let head =
+            format!("{what:>11}  {:>9}  {:>9}  {}  {:>6}", "ok/s", "images/s", names.join("  "), "errors");
         out.line(out.paint.apply(Style::Bold, head))?;
     }
     let latency = match &level.latency_ms {
-        Some(l) => [l.mean, l.p50, l.p90, l.p99, l.p99_9, l.max].map(ms),
+        Some(l) => [l.mean, l.p50, l.p90, l.p95, l.p99, l.p99_9, l.max].map(ms),
         None => std::array::from_fn(|_| "-".to_owned()),
     };
-    let cells = latency.map(|cell| format!("{cell:>8}")).join("  ");
+    let cells = latency.map(|cell| format!("{cell:>7}")).join("  ");
     let errors = format!("{:>6}", thousands(level.errors));
     let errors = if level.errors > 0 { out.paint.apply(Style::Red, errors) } else { errors };
     let [ok, images] = [level.ok_per_second, level.images_per_second].map(rate);
