@@ -272,6 +272,9 @@ fn a_signal_ends_with_the_report() {
     assert!(page.contains("Stopped early"), "{page}");
 }
 
+/// The number of a request that only asks.
+const GET: usize = usize::MAX;
+
 /// A service that answers request `n` with what `answer` makes of its number and head, and closes the connection
 /// where that is nothing.
 fn fake(answer: impl Fn(usize, &str) -> Option<String> + Send + Sync + 'static) -> String {
@@ -306,7 +309,7 @@ fn converse(
             .nth(1)
             .map_or(0, |rest| rest.lines().next().unwrap().parse::<usize>().unwrap());
         reader.read_exact(&mut vec![0; length])?;
-        let n = if head.starts_with("get ") { usize::MAX } else { count.fetch_add(1, Ordering::Relaxed) };
+        let n = if head.starts_with("get ") { GET } else { count.fetch_add(1, Ordering::Relaxed) };
         match answer(n, &head) {
             Some(text) => stream.write_all(text.as_bytes())?,
             None => return Ok(()),
@@ -341,7 +344,7 @@ fn an_answer_counts_from_the_time_its_request_was_due() {
 fn what_cannot_be_sent_in_time_has_failed() {
     let sandbox = Sandbox::new();
     let addr = fake(|n, _| {
-        if n != usize::MAX {
+        if n != GET {
             thread::sleep(Duration::from_millis(200));
         }
         http("200 OK", "{}")
@@ -366,10 +369,11 @@ fn misbehaving_services_are_described() {
         adds_up(&levels[0], 1);
         (run.code, levels[0]["faults"].clone(), levels[0]["ok"].as_u64().unwrap())
     };
-    let (code, faults, ok) = run(&fake(|n, _| if n % 2 == 0 { http("200 OK", "{}") } else { None }), "");
+    let (code, faults, ok) =
+        run(&fake(|n, _| if n % 2 == 0 || n == GET { http("200 OK", "{}") } else { None }), "");
     assert_eq!((code, ok), (Some(3), 3), "{faults}");
     let (_, faults, _) = run(
-        &fake(|n, _| if n == usize::MAX { http("200 OK", "") } else { Some("nonsense\r\n\r\n".to_owned()) }),
+        &fake(|n, _| if n == GET { http("200 OK", "") } else { Some("nonsense\r\n\r\n".to_owned()) }),
         "",
     );
     assert_eq!(faults["bad answer"]["count"], 6, "{faults}");

@@ -27,11 +27,11 @@ pub(super) struct Target {
     pub(super) headers: HeaderMap,
 }
 
-/// What `GET /status` of Ocelli says; other services may say less or nothing.
+/// What `GET /status` of Ocelli says, as far as reports repeat it.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Status {
-    version: Option<String>,
-    model: Option<Model>,
+    version: String,
+    model: Model,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -147,17 +147,16 @@ impl Target {
 impl Status {
     /// Width, height and channels of what the model takes.
     pub(super) fn input(&self) -> Option<(u32, u32, u8)> {
-        let input = self.model.as_ref()?.input.as_ref()?;
+        let input = self.model.input.as_ref()?;
         Some((input.width, input.height, input.channels))
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ocelli {}", printable(self.version.as_deref().unwrap_or("of unknown version")))?;
-        let Some(model) = &self.model else { return Ok(()) };
+        let Status { version, model } = self;
         let text = |text: &Option<String>| printable(text.as_deref().unwrap_or("?"));
-        write!(f, ", model {} ({})", text(&model.name), text(&model.version))?;
+        write!(f, "ocelli {}, model {} ({})", printable(version), text(&model.name), text(&model.version))?;
         if let Some(threads) = model.threads {
             write!(f, ", {threads} threads, {}", text(&model.isa))?;
         }
