@@ -35,7 +35,7 @@ mod run;
 mod run_folder;
 mod schedule;
 pub mod store;
-mod svg;
+pub mod svg;
 #[cfg(test)]
 mod tests;
 mod train;
