@@ -12,7 +12,7 @@
 //!
 //! Writers of one data set wait for each other. Readers share the list in memory and never wait for a writer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +81,7 @@ pub struct DatasetInfo {
 }
 
 /// Images of a class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClassInfo {
     /// Its name.
     pub name: String,
@@ -235,21 +235,23 @@ impl Datasets {
     pub fn inspect(&self, name: &Name) -> Result<DatasetInfo, StoreError> {
         let list = self.read(name)?;
         let place = self.place(name);
-        let in_split = |class: &str, split| {
-            list.rows().iter().filter(|row| *row.class == *class && row.split == Some(split)).count()
-        };
-        let class = |(class, images): (Arc<str>, usize)| ClassInfo {
-            images,
-            train: in_split(&class, Split::Train),
-            val: in_split(&class, Split::Val),
-            test: in_split(&class, Split::Test),
-            name: class.to_string(),
-        };
+        let mut classes: BTreeMap<Arc<str>, ClassInfo> = BTreeMap::new();
+        for row in list.rows() {
+            let class = classes.entry(row.class.clone()).or_default();
+            class.images += 1;
+            match row.split {
+                Some(Split::Train) => class.train += 1,
+                Some(Split::Val) => class.val += 1,
+                Some(Split::Test) => class.test += 1,
+                None => {}
+            }
+        }
+        let named = |(name, class): (Arc<str>, ClassInfo)| ClassInfo { name: name.to_string(), ..class };
         Ok(DatasetInfo {
             name: name.to_string(),
             images: list.rows().len(),
             bytes: list.bytes(),
-            classes: list.counts().into_iter().map(class).collect(),
+            classes: classes.into_iter().map(named).collect(),
             created: list.rows().iter().map(|row| row.added).min().unwrap_or_else(|| place.changed()),
             changed: place.changed(),
             snapshots: place.snapshots()?.iter().map(Name::to_string).collect(),
@@ -314,8 +316,8 @@ impl Datasets {
     ) -> Result<AddedImage, StoreError> {
         check_class(class).map_err(|reason| StoreError::Refused { reason })?;
         let staging = self.staging()?;
-        let (id, extension) = place::stage(staging.path(), bytes, &DecodeLimits::default())
-            .map_err(|error| error.into_store("the image"))?;
+        let (id, extension) = place::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
+        place::put(staging.path(), &id, extension, bytes)?;
         let row = Row {
             id,
             extension,
@@ -461,6 +463,15 @@ impl Datasets {
             format!("there are: {}", there.join(", "))
         };
         StoreError::NotFound { what: WHAT, name: format!("{name} ({there})") }
+    }
+}
+
+/// Of an image that is all that was sent.
+pub(super) fn refusal(error: DecodeError) -> StoreError {
+    let reason = format!("the image is not taken: {error}");
+    match error {
+        DecodeError::TooManyBytes { .. } => StoreError::TooLarge { reason },
+        _ => StoreError::Refused { reason },
     }
 }
 

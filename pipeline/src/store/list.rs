@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ocelli_datasets::{ContentHash, Split};
 use ocelli_engine::model_file::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::csv;
 use crate::run_folder::{hex, write_atomic};
@@ -48,9 +49,13 @@ impl Origin {
 
 /// SHA-256 of an image file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(super) struct Id(pub(super) ContentHash);
+pub(super) struct Id(ContentHash);
 
 impl Id {
+    pub(super) fn of(image: &[u8]) -> Id {
+        Id(Sha256::digest(image).into())
+    }
+
     /// From 64 lower-case hexadecimal digits.
     pub(super) fn parse(text: &str) -> Option<Id> {
         let digits = text.as_bytes();

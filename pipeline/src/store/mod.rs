@@ -15,10 +15,15 @@
 
 mod datasets;
 mod error;
+mod feedback;
 mod import;
 mod list;
 mod name;
 mod place;
+
+#[cfg(test)]
+#[path = "../../../datasets/tests/hostile/mod.rs"]
+mod hostile;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -27,6 +32,7 @@ pub use datasets::{
     AddedImage, ClassInfo, DatasetInfo, DatasetSummary, Datasets, ImageInfo, ImagePage, Staging, StoredImage,
 };
 pub use error::StoreError;
+pub use feedback::{Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use list::{MAX_IMAGES, Origin};
 pub use name::{MAX_NAME, Name};
@@ -35,6 +41,7 @@ pub use name::{MAX_NAME, Name};
 pub struct Store {
     dir: PathBuf,
     datasets: Datasets,
+    feedback: Feedback,
     _lock: File,
 }
 
@@ -55,7 +62,8 @@ impl Store {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let datasets = Datasets::open(dir.join("datasets"))?;
-        Ok(Store { dir, datasets, _lock: lock })
+        let feedback = Feedback::open(dir.join("feedback"))?;
+        Ok(Store { dir, datasets, feedback, _lock: lock })
     }
 
     /// The folder, as an absolute path.
@@ -66,6 +74,11 @@ impl Store {
     /// Images that users sent.
     pub fn datasets(&self) -> &Datasets {
         &self.datasets
+    }
+
+    /// Predictions that users corrected.
+    pub fn feedback(&self) -> &Feedback {
+        &self.feedback
     }
 
     /// Where training writes its run folders.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
-use sha2::{Digest, Sha256};
 
 use crate::store::list::{Id, List, Row, id_of_file, make_folder, sync_folder};
 use crate::store::{Name, StoreError};
@@ -73,7 +72,7 @@ impl Place {
             }
             // A file that a snapshot keeps has the same content; undoing must not take it away.
             let kept = target.exists();
-            let staged = staging.join(staged_name(&row.id, row.extension));
+            let staged = staging.join(file_name(&row.id, row.extension));
             fs::rename(staged, &target).map_err(StoreError::io(&target))?;
             if !kept {
                 moved.0.push(target);
@@ -179,47 +178,28 @@ pub(super) fn sweep(datasets: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Why an image is not staged.
-pub(super) enum StageError {
-    Image(DecodeError),
-    Store(StoreError),
-}
-
-impl StageError {
-    /// Where the image is all that was sent.
-    pub(super) fn into_store(self, what: &str) -> StoreError {
-        match self {
-            StageError::Image(error @ DecodeError::TooManyBytes { .. }) => {
-                StoreError::TooLarge { reason: format!("{what} is not taken: {error}") }
-            }
-            StageError::Image(error) => {
-                StoreError::Refused { reason: format!("{what} is not taken: {error}") }
-            }
-            StageError::Store(error) => error,
-        }
-    }
-}
-
-/// Decodes an image and writes it, synced, under its hash into a staging folder. Staging it twice is fine.
-pub(super) fn stage(
-    staging: &Path,
-    bytes: &[u8],
-    limits: &DecodeLimits,
-) -> Result<(Id, &'static str), StageError> {
-    decode(bytes, limits).map_err(StageError::Image)?;
+/// Decodes an image, which is the test it must pass; gives its id and the extension that fits its content.
+pub(super) fn examine(bytes: &[u8], limits: &DecodeLimits) -> Result<(Id, &'static str), DecodeError> {
+    decode(bytes, limits)?;
     let format = file_format(bytes).expect("what was decoded has a format");
-    let id = Id(Sha256::digest(bytes).into());
-    let path = staging.join(staged_name(&id, format.extension));
-    let written = match File::create_new(&path) {
-        Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    };
-    written.map_err(|error| StageError::Store(StoreError::io(&path)(error)))?;
-    Ok((id, format.extension))
+    Ok((Id::of(bytes), format.extension))
 }
 
-fn staged_name(id: &Id, extension: &str) -> String {
+/// Writes an image, synced, under its id into a folder; one that is there already is the same.
+pub(super) fn put(folder: &Path, id: &Id, extension: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let path = folder.join(file_name(id, extension));
+    let mut file = match File::create_new(&path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        file => file.map_err(StoreError::io(&path))?,
+    };
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half an image must not pass for a whole one.
+        let _ = fs::remove_file(&path);
+        StoreError::io(&path)(error)
+    })
+}
+
+pub(super) fn file_name(id: &Id, extension: &str) -> String {
     format!("{id}.{extension}")
 }
 
