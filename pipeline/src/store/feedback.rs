@@ -327,6 +327,29 @@ mod tests {
     }
 
     #[test]
+    fn so_many_wait_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("feedback");
+        fs::create_dir(&folder).unwrap();
+        for i in 0..MAX_FEEDBACK - 1 {
+            let id = format!("{i:064x}");
+            let entry = format!(r#"{{"id":"{id}","added":1,"bytes":1,"extension":"png","label":"x"}}"#);
+            fs::write(folder.join(format!("{id}.json")), entry).unwrap();
+        }
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.feedback().list().len(), MAX_FEEDBACK - 1);
+        let id = store.feedback().add(&png(8, 8, b"last"), input("dog")).unwrap();
+        let error = store.feedback().add(&png(8, 8, b"more"), input("dog")).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::TooLarge { reason } if reason.contains("10000 images")),
+            "{error}"
+        );
+        store.feedback().add(&png(8, 8, b"last"), input("fox")).unwrap();
+        store.feedback().reject(&id).unwrap();
+        store.feedback().add(&png(8, 8, b"more"), input("dog")).unwrap();
+    }
+
+    #[test]
     fn bad_feedback_is_refused_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();

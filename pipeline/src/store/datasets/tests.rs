@@ -9,9 +9,9 @@ use ocelli_datasets::{Source, UploadLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::hostile::images::png;
+use crate::store::hostile::images::{Fate, png};
 use crate::store::hostile::zips::{Part, corpus, fine, unusual, zip};
-use crate::store::{ImportReport, Store};
+use crate::store::{ImportReport, MAX_SKIPPED, Store, hostile};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -180,6 +180,43 @@ fn everything_hostile_leaves_the_data_set_as_it_was() {
 }
 
 #[test]
+fn images_from_the_edges_of_their_formats_are_taken_or_named() {
+    let (_keep, store) = store();
+    // Every name has the wrong extension for most of the contents, which alone count.
+    let images = hostile::images::corpus();
+    let part = |i: usize, bytes: &[u8]| Part::file(format!("{}/{i}.gif", ["a", "b"][i % 2]), bytes);
+    let parts: Vec<Part> = images.iter().enumerate().map(|(i, (_, bytes, _))| part(i, bytes)).collect();
+    let report = upload(&store, "x", &zip(&parts)).unwrap();
+    let accepted = images.iter().filter(|(.., fate)| matches!(fate, Fate::Accepted(..))).count();
+    assert_eq!((report.accepted, report.skipped_total), (accepted, images.len() - accepted));
+    for skipped in &report.skipped {
+        let number: usize = skipped.name[2..].strip_suffix(".gif").unwrap().parse().unwrap();
+        let (story, _, fate) = &images[number];
+        assert!(matches!(fate, Fate::Refused(says) if skipped.reason.contains(says)), "{story}: {skipped:?}");
+    }
+    let page = store.datasets().images(&name("x"), None, 0, usize::MAX).unwrap();
+    let mut types = BTreeSet::new();
+    for image in page.images {
+        types.insert(store.datasets().image(&name("x"), &image.id).unwrap().media_type);
+        store.datasets().thumbnail(&name("x"), &image.id, 16).unwrap();
+    }
+    assert_eq!(types, BTreeSet::from(["image/gif", "image/jpeg", "image/png"]));
+}
+
+#[test]
+fn a_report_names_so_many_skipped_images_and_counts_all() {
+    let (_keep, store) = store();
+    let mut parts = fine(1);
+    parts.extend((0..=MAX_SKIPPED).map(|i| Part::file(format!("cats/{i}.jpg"), b"no image")));
+    let report = upload(&store, "pets", &zip(&parts)).unwrap();
+    assert_eq!((report.skipped.len(), report.skipped_total), (MAX_SKIPPED, MAX_SKIPPED + 1));
+    // Twenty cats to two dogs.
+    let cats: Vec<Part> = (0..18).map(|i| Part::file(format!("cats/x{i}.png"), &png(4, 4, &[i]))).collect();
+    let warning = upload(&store, "pets", &zip(&cats)).unwrap().warning.unwrap();
+    assert!(warning.contains("cats has 20 images, dogs has 2"), "{warning}");
+}
+
+#[test]
 fn a_raised_flag_stops_and_keeps_nothing() {
     let (_keep, store) = store();
     let staging = store.datasets().staging().unwrap();
@@ -308,6 +345,17 @@ fn a_merge_that_fails_midway_is_undone() {
     assert_eq!(files(store.dir()), before);
     assert_eq!(ids(&store, "pets").len(), 4);
     fs::remove_dir(&obstacle).unwrap();
+    // A file where the folder of the last image goes: the others are moved in before it is found.
+    let last = Id::of(&fine(2)[3].data).to_string();
+    let obstacle = dir.join("images").join(&last[..2]);
+    // The failure before left it, empty.
+    fs::remove_dir(&obstacle).unwrap();
+    fs::write(&obstacle, "in the way").unwrap();
+    let before = files(store.dir());
+    assert!(matches!(upload(&store, "pets", &zip(&fine(2))), Err(StoreError::Io { .. })));
+    assert_eq!(files(store.dir()), before);
+    assert_eq!(ids(&store, "pets").len(), 4);
+    fs::remove_file(&obstacle).unwrap();
     assert_eq!(upload(&store, "pets", &zip(&fine(2))).unwrap().images, 8);
 }
 
