@@ -23,8 +23,8 @@ use ocelli_datasets::{DecodeError, DecodeLimits, Split, decode, file_format};
 use serde::Serialize;
 
 use crate::error::PipelineError;
-use crate::store::list::{Id, List, Origin, Row, check_class, original, sync_folder};
-use crate::store::place::Place;
+use crate::store::list::{Id, List, Origin, Row, check_class, original};
+use crate::store::place::{Place, make_folder, sync_folder};
 use crate::store::{Name, StoreError, place};
 
 const WHAT: &str = "data set";
@@ -171,9 +171,24 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Moves the staged images `fresh` in and replaces the list by one that names them: all or nothing.
+    pub(super) fn merge(&mut self, staging: &Path, fresh: &[Row], list: List) -> Result<(), StoreError> {
+        let moved = self.place.take(staging, fresh)?;
+        self.commit(list).inspect_err(|_| {
+            // A list that was replaced and could not be synced may be there after all, and names them.
+            let there = List::read(&self.place.list());
+            if there
+                .is_ok_and(|list| list.is_none_or(|list| fresh.iter().all(|row| list.get(&row.id).is_none())))
+            {
+                moved.undo();
+            }
+        })
+    }
+
     /// Replaces the list: from here on the change is real.
     pub(super) fn commit(&mut self, list: List) -> Result<(), StoreError> {
-        list.write(&self.place.list())?;
+        // After an error the file tells what became of it.
+        list.write(&self.place.list()).inspect_err(|_| *lock(&self.slot.list) = None)?;
         self.list = Arc::new(list);
         *lock(&self.slot.list) = Some(self.list.clone());
         Ok(())
@@ -183,6 +198,7 @@ impl Writer<'_> {
 impl Datasets {
     /// Opens the data sets below `dir` and sweeps away what no list names.
     pub(super) fn open(dir: PathBuf) -> Result<Datasets, StoreError> {
+        make_folder(&dir)?;
         place::sweep(&dir)?;
         Ok(Datasets { dir, slots: Mutex::default(), stagings: AtomicU64::new(0) })
     }
@@ -341,8 +357,7 @@ impl Datasets {
             let mut list = List::clone(&writer.list);
             list.push(row.clone());
             list.check_size()?;
-            let moved = writer.place.take(staging.path(), std::slice::from_ref(&row))?;
-            writer.commit(list).inspect_err(|_| moved.undo())?;
+            writer.merge(staging.path(), std::slice::from_ref(&row), list)?;
             Ok(added(false))
         })
     }

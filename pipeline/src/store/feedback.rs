@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::run_folder::write_atomic;
 use crate::store::datasets::{AddedImage, Datasets, StoredImage, lock, now, refusal};
-use crate::store::list::{Id, Origin, check_class, id_of_file, make_folder, original, sync_folder};
-use crate::store::place::{entries, examine, file_name, put, remove, text};
+use crate::store::list::{Id, Origin, check_class, id_of_file, original};
+use crate::store::place::{entries, examine, file_name, make_folder, put, remove, sync_folder, text};
 use crate::store::{Name, StoreError};
 
 /// Most entries that wait.
@@ -71,6 +71,7 @@ impl Feedback {
     /// Opens the folder: reads the entries and removes images without one. A description that is not ours is left
     /// alone and does not count.
     pub(super) fn open(dir: PathBuf) -> Result<Feedback, StoreError> {
+        make_folder(&dir)?;
         let mut found = BTreeMap::new();
         let files = entries(&dir)?;
         for file in &files {
@@ -104,7 +105,6 @@ impl Feedback {
                 format!("{MAX_FEEDBACK} images wait for a review already; approve or reject some first");
             return Err(StoreError::TooLarge { reason });
         }
-        make_folder(&self.dir)?;
         put(&self.dir, &id, extension, image)?;
         let entry = FeedbackEntry {
             id: id.to_string(),

@@ -247,8 +247,7 @@ impl Plan {
         self.list.check_size()?;
         let report = self.report(notes);
         if !self.fresh.is_empty() {
-            let moved = writer.place.take(staging, &self.fresh)?;
-            writer.commit(self.list).inspect_err(|_| moved.undo())?;
+            writer.merge(staging, &self.fresh, self.list)?;
         }
         Ok(report)
     }

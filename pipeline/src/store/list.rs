@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -274,24 +274,6 @@ pub(super) fn original(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ORIGINAL).collect()
 }
 
-/// Makes names in a folder survive a power cut.
-pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    // Only Unix opens folders as files.
-    if cfg!(unix) {
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
-    }
-    Ok(())
-}
-
-/// Makes a folder that may be there already; its name is on the disk afterwards.
-pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    match fs::create_dir(path) {
-        Ok(()) => sync_folder(path.parent().expect("folders of the store lie in the store")),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(StoreError::io(path)(error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,10 +299,10 @@ mod tests {
                 origin: if i % 2 == 0 { Origin::Upload } else { Origin::Feedback },
                 bytes: u64::MAX - i,
             });
-            list.write(&path).unwrap();
-            let read = List::read(&path).unwrap().unwrap();
-            assert_eq!(read.rows, list.rows);
         }
+        list.write(&path).unwrap();
+        let read = List::read(&path).unwrap().unwrap();
+        assert_eq!(read.rows, list.rows);
         let id = list.rows[7].id;
         let without = list.without(&id);
         assert!(without.get(&id).is_none() && without.rows.len() == 199);

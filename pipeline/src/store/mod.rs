@@ -63,6 +63,8 @@ impl Store {
         }
         let datasets = Datasets::open(dir.join("datasets"))?;
         let feedback = Feedback::open(dir.join("feedback"))?;
+        // Uploads and feedback sync what lies in their folders; this is for the folders themselves.
+        place::sync_folder(&dir)?;
         Ok(Store { dir, datasets, feedback, _lock: lock })
     }
 

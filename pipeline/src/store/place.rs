@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
 
-use crate::store::list::{Id, List, Row, id_of_file, make_folder, sync_folder};
+use crate::store::list::{Id, List, Row, id_of_file};
 use crate::store::{Name, StoreError};
 
 const LIST: &str = "images.csv";
@@ -59,9 +59,9 @@ impl Place {
     }
 
     fn take_all(&self, staging: &Path, rows: &[Row], moved: &mut Moved) -> Result<(), StoreError> {
-        make_folder(self.dir.parent().expect("data sets lie in a folder"))?;
+        let images = self.dir.join("images");
         make_folder(&self.dir)?;
-        make_folder(&self.dir.join("images"))?;
+        make_folder(&images)?;
         let mut folders = BTreeSet::new();
         for row in rows {
             let target = self.dir.join(row.path());
@@ -78,7 +78,13 @@ impl Place {
                 moved.0.push(target);
             }
         }
-        folders.iter().try_for_each(|folder| sync_folder(folder))
+        // All of them, new or not: whoever made one may have been killed before syncing its name.
+        let around = self.dir.parent().expect("data sets lie in a folder");
+        folders
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([images.as_path(), &self.dir, around])
+            .try_for_each(sync_folder)
     }
 
     /// Removes the files of `rows` that neither `list` nor a snapshot names.
@@ -201,6 +207,23 @@ pub(super) fn put(folder: &Path, id: &Id, extension: &str, bytes: &[u8]) -> Resu
 
 pub(super) fn file_name(id: &Id, extension: &str) -> String {
     format!("{id}.{extension}")
+}
+
+/// Makes names in a folder survive a power cut.
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    // Only Unix opens folders as files.
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that may be there already. Its name is on the disk once the folder around it is synced.
+pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result.map_err(StoreError::io(path)),
+    }
 }
 
 /// What is in a folder; nothing where there is none.
