@@ -214,7 +214,15 @@ impl Args {
         recipe.validate()?;
         let data = paths::data(self.data);
         let start = self.start.as_deref().map(start_model).transpose()?;
-        Ok(Plan::Train(TrainOptions { data, recipe, origins, runs_dir: self.out, name: self.name, start }))
+        Ok(Plan::Train(TrainOptions {
+            data,
+            recipe,
+            origins,
+            runs_dir: self.out,
+            name: self.name,
+            data_name: None,
+            start,
+        }))
     }
 }
 

@@ -103,6 +103,7 @@ fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
         origins: Origins::new(),
         runs_dir: dir.path().join("runs"),
         name: None,
+        data_name: None,
         start: None,
     }
 }

@@ -120,6 +120,11 @@ endpoints! {
     ModelBytes(version): Get ["v1", "models", version, "file"], "downloadModel", "/v1/models/{version}/file", Data, "Download a version as a model file";
     Promote(version): Post ["v1", "models", version, "promote"], "promote", "/v1/models/{version}/promote", Admin, "Serve a version";
 
+    Feedback: Get ["v1", "feedback"], "listFeedback", "/v1/feedback", Data, "List the corrected labels that wait for a review";
+    AddFeedback: Post ["v1", "feedback"], "addFeedback", "/v1/feedback", Predict, "Say what an image really shows";
+    FeedbackImage(id): Get ["v1", "feedback", id, "image"], "getFeedbackImage", "/v1/feedback/{id}/image", Data, "Get the image of a correction";
+    ApproveFeedback(id): Post ["v1", "feedback", id, "approve"], "approveFeedback", "/v1/feedback/{id}/approve", Data, "Take a correction into a data set";
+    RejectFeedback(id): Delete ["v1", "feedback", id], "rejectFeedback", "/v1/feedback/{id}", Data, "Drop a correction";
 }
 
 impl<'p> Endpoint<'p> {

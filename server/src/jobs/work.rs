@@ -236,7 +236,8 @@ fn options(
         recipe,
         origins,
         runs_dir: shared.store.runs_dir(),
-        name: Some(request.dataset),
+        name: Some(request.dataset.clone()),
+        data_name: Some(request.dataset),
         start,
     })
 }
