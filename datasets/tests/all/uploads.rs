@@ -3,12 +3,15 @@
 use crate::hostile::images::{Fate, cuts};
 use crate::hostile::zips::{Part, corpus, fine, unusual, zip};
 use crate::hostile::{images, zeros};
+use crate::zips::{files, zip_of};
 use ocelli_datasets::rng::Rng;
 use ocelli_datasets::{
-    DecodeLimits, Image, Pixels, Split, UploadError, UploadLimits, UploadZip, decode, file_format, thumbnail,
+    DecodeLimits, Image, Pixels, Source, Split, UploadError, UploadLimits, UploadZip, decode, file_format,
+    thumbnail,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
+use zip::CompressionMethod;
 
 fn saved(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -49,6 +52,21 @@ fn everything_unusual_is_read() {
         let images = read(&bytes, &UploadLimits::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(images.len(), 4, "{name}");
         assert!(images.iter().all(|(_, bytes)| decode(bytes, &DecodeLimits::default()).is_ok()), "{name}");
+    }
+}
+
+/// What another program writes, packed or not, is read as it is by [`Source`].
+#[test]
+fn archives_of_other_writers_are_read() {
+    let list = files(&["cats/1.png", "cats/2.png", "dogs/3.png", "dogs/4.png"]);
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let bytes = zip_of(&[[("cats/", Vec::new())].as_slice(), &list].concat(), method);
+        let read = read(&bytes, &UploadLimits::default()).unwrap();
+        let expected: Vec<_> = list.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
+        assert_eq!(read, expected);
+        let (_keep, path) = saved(&bytes);
+        let strict = UploadZip::open(&path, &UploadLimits::default()).unwrap();
+        assert_eq!(strict.items(), Source::open(&path).unwrap().items());
     }
 }
 

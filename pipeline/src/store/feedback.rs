@@ -18,7 +18,8 @@ use ocelli_datasets::{DecodeLimits, file_format};
 use serde::{Deserialize, Serialize};
 
 use crate::run_folder::write_atomic;
-use crate::store::datasets::{AddedImage, Datasets, StoredImage, lock, now, refusal};
+use crate::store::datasets::{Datasets, lock, now, refusal};
+use crate::store::info::{AddedImage, StoredImage};
 use crate::store::list::{Id, Origin, check_class, id_of_file, original};
 use crate::store::place::{entries, examine, file_name, make_folder, put, remove, sync_folder, text};
 use crate::store::{Name, StoreError};

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -230,7 +229,7 @@ impl Plan {
     fn skip(&mut self, item: &Item, reason: String) {
         self.skipped_total += 1;
         if self.skipped.len() < MAX_SKIPPED {
-            self.skipped.push(SkippedImage { name: item.name.clone(), reason });
+            self.skipped.push(SkippedImage { name: original(&item.name), reason });
         }
     }
 

@@ -17,6 +17,7 @@ mod datasets;
 mod error;
 mod feedback;
 mod import;
+mod info;
 mod list;
 mod name;
 mod place;
@@ -29,12 +30,11 @@ mod hostile;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-pub use datasets::{
-    AddedImage, ClassInfo, DatasetInfo, DatasetSummary, Datasets, ImageInfo, ImagePage, Staging, StoredImage,
-};
+pub use datasets::{Datasets, Staging};
 pub use error::StoreError;
 pub use feedback::{Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
+pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
 pub use list::{MAX_IMAGES, Origin};
 pub use name::{MAX_NAME, Name};
 pub use versions::{NewVersion, VersionRecord, Versions};
