@@ -89,7 +89,12 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<(), StoreError> {
             return job.update(|record| record.attempts = 0);
         }
         Err(Broken::Stopped) => job.end(JobState::Cancelled, None)?,
-        Err(Broken::Failed(error)) => job.end(JobState::Failed, Some(error))?,
+        Err(Broken::Failed(error)) => {
+            tracing::error!(job = job.record().number, "{error}");
+            // Where the data folder lies is nobody's business who asks over HTTP.
+            let error = error.replace(&format!("{}/", shared.store.dir().display()), "");
+            job.end(JobState::Failed, Some(error))?;
+        }
         Ok(state) => job.end(state, None)?,
     }
     drop_snapshot(shared, job, &name);
