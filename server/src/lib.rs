@@ -29,6 +29,7 @@ mod batcher;
 mod body;
 mod classifier;
 mod config;
+mod decode;
 mod endpoint;
 mod error;
 mod jobs;
