@@ -53,7 +53,7 @@ pub use run_folder::write_atomic;
 pub use train::{Outcome, StartModel, TrainOptions, resume, train};
 
 pub use ocelli_datasets::{
-    AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Prepared, Split,
+    AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Pixels, Prepared, Split,
     UploadLimits,
 };
 pub use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Provenance, version_id};

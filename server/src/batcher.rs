@@ -8,6 +8,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::decode::Encoded;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::stats::Stats;
 
 /// Predictions of some images with their best `top_k` classes, in order; or why not, in our own words.
 pub(crate) type Predict = Box<dyn FnMut(&[Prepared], usize) -> Result<Vec<Prediction>, String> + Send>;
@@ -82,15 +84,20 @@ impl Ticket {
 }
 
 /// Starts the thread.
-pub(crate) fn spawn(predict: Predict, max_batch: usize, metrics: Metrics) -> io::Result<Queue> {
+pub(crate) fn spawn(
+    predict: Predict,
+    max_batch: usize,
+    metrics: Metrics,
+    stats: Arc<Stats>,
+) -> io::Result<Queue> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("ocelli-batcher".into())
-        .spawn(move || serve(&receiver, predict, max_batch, &metrics))?;
+        .spawn(move || serve(&receiver, predict, max_batch, &metrics, &stats))?;
     Ok(Queue(sender))
 }
 
-fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metrics: &Metrics) {
+fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metrics: &Metrics, stats: &Stats) {
     while let Ok(first) = queue.recv() {
         let mut batch = Vec::new();
         batch.extend(prepare(first));
@@ -101,7 +108,7 @@ fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metric
         }
         if !batch.is_empty() {
             metrics.batch(batch.len());
-            answer_batch(&mut predict, batch);
+            answer_batch(&mut predict, batch, stats);
         }
     }
 }
@@ -118,13 +125,14 @@ fn prepare(entry: Entry) -> Option<(Prepared, Ticket)> {
     }
 }
 
-fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Ticket)>) {
+fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Ticket)>, stats: &Stats) {
     let (images, tickets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let most = tickets.iter().map(|ticket| ticket.top_k).max().unwrap_or(1);
     let started = Instant::now();
     match attempt(predict, &images, most) {
         Ok(predictions) => {
             let compute = started.elapsed();
+            stats.executed(images.len(), compute);
             for (prediction, ticket) in predictions.into_iter().zip(tickets) {
                 let outcome = Ok(answer(prediction, &ticket, started, compute));
                 ticket.answer(outcome);
@@ -134,8 +142,11 @@ fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Ticket)>) {
             // Only the image that is at fault may fail, not those of other clients beside it.
             for (image, ticket) in images.iter().zip(tickets) {
                 let started = Instant::now();
-                let outcome = attempt(predict, std::slice::from_ref(image), ticket.top_k)
-                    .map(|mut one| answer(one.remove(0), &ticket, started, started.elapsed()));
+                let outcome = attempt(predict, std::slice::from_ref(image), ticket.top_k).map(|mut one| {
+                    let compute = started.elapsed();
+                    stats.executed(1, compute);
+                    answer(one.remove(0), &ticket, started, compute)
+                });
                 ticket.answer(outcome);
             }
         }

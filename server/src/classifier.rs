@@ -1,7 +1,7 @@
 //! Admission, and the way to the batcher and back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ocelli_pipeline::Prepared;
@@ -51,7 +51,7 @@ impl Classifier {
         memory: OwnedSemaphorePermit,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(images.len())?;
+        let mut slots = self.admit(model, images.len())?;
         let admitted = Instant::now();
         let memory = Arc::new(memory);
         let total = images.len();
@@ -64,7 +64,7 @@ impl Classifier {
                 index,
                 images: total,
                 decoder: model.decoder.clone(),
-                memory: memory.clone(),
+                _memory: memory.clone(),
                 queue: model.queue.clone(),
                 pool: self.pool.clone(),
                 runtime: Handle::current(),
@@ -77,7 +77,7 @@ impl Classifier {
             }
             waiting.push(answer);
         }
-        collect(waiting).await
+        collect(model, admitted, waiting).await
     }
 
     /// As [`Classifier::classify`], for pixels that need no decoding.
@@ -87,7 +87,7 @@ impl Classifier {
         images: Vec<Prepared>,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(images.len())?;
+        let mut slots = self.admit(model, images.len())?;
         let admitted = Instant::now();
         let mut waiting = Vec::with_capacity(images.len());
         for image in images {
@@ -97,14 +97,17 @@ impl Classifier {
             model.queue.push(Entry { image: Image::Prepared(image), ticket });
             waiting.push(answer);
         }
-        collect(waiting).await
+        collect(model, admitted, waiting).await
     }
 
     /// Takes a slot for every image of a request, or none.
-    fn admit(&self, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    fn admit(&self, model: &Serving, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let count = u32::try_from(images).expect("the number of images in a request is limited");
         let slots = self.slots.clone().try_acquire_many_owned(count);
-        slots.map_err(|_| Problem::Busy { what: "the queue is full" })
+        slots.map_err(|_| {
+            model.stats.failed(Duration::ZERO);
+            Problem::Busy { what: "the queue is full" }
+        })
     }
 
     /// Runs work too long for a thread that serves connections where decoding is done, as bounded.
@@ -123,11 +126,22 @@ fn decode_panicked() -> Problem {
     Problem::Internal { reason: "reading this request failed inside the service; the service goes on".into() }
 }
 
-async fn collect(waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>) -> Result<Vec<Answer>, Problem> {
+async fn collect(
+    model: &Serving,
+    admitted: Instant,
+    waiting: Vec<oneshot::Receiver<Result<Answer, Problem>>>,
+) -> Result<Vec<Answer>, Problem> {
     let mut answers = Vec::with_capacity(waiting.len());
     for answer in waiting {
         // The sender vanishes without a word only when decoding panicked.
-        answers.push(answer.await.unwrap_or_else(|_| Err(decode_panicked()))?);
+        match answer.await.unwrap_or_else(|_| Err(decode_panicked())) {
+            Ok(answer) => answers.push(answer),
+            Err(problem) => {
+                model.stats.failed(admitted.elapsed());
+                return Err(problem);
+            }
+        }
     }
+    model.stats.succeeded(admitted.elapsed(), &answers);
     Ok(answers)
 }

@@ -50,7 +50,7 @@ pub(crate) struct Encoded {
     pub(crate) images: usize,
     pub(crate) decoder: Arc<Decoder>,
     /// Given back when the last image of the request is decoded.
-    pub(crate) memory: Arc<OwnedSemaphorePermit>,
+    pub(crate) _memory: Arc<OwnedSemaphorePermit>,
     /// Where its pixels go.
     pub(crate) queue: Queue,
     pub(crate) pool: Pool,

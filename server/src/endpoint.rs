@@ -125,6 +125,24 @@ endpoints! {
     FeedbackImage(id): Get ["v1", "feedback", id, "image"], "getFeedbackImage", "/v1/feedback/{id}/image", Data, "Get the image of a correction";
     ApproveFeedback(id): Post ["v1", "feedback", id, "approve"], "approveFeedback", "/v1/feedback/{id}/approve", Data, "Take a correction into a data set";
     RejectFeedback(id): Delete ["v1", "feedback", id], "rejectFeedback", "/v1/feedback/{id}", Data, "Drop a correction";
+    V2Server: Get ["v2"], "v2Server", "/v2", Predict, "Show the service and the extensions of the protocol it has";
+    V2ServerSlash: Get ["v2", ""], "v2ServerSlash", "/v2/", Predict, "The same, as the protocol's own description writes it";
+    V2Live: Get ["v2", "health", "live"], "v2Live", "/v2/health/live", Public, "Whether the process answers at all";
+    V2Ready: Get ["v2", "health", "ready"], "v2Ready", "/v2/health/ready", Public, "Whether new work is welcome";
+    V2AllStatistics: Get ["v2", "models", "stats"], "v2AllStatistics", "/v2/models/stats", Predict, "Count the work of the versions in memory";
+    V2Model(model): Get ["v2", "models", model], "v2Model", "/v2/models/{model}", Predict, "Show inputs and outputs of the model";
+    V2Version(model, version): Get ["v2", "models", model, "versions", version], "v2Version", "/v2/models/{model}/versions/{version}", Predict, "Show inputs and outputs of a version";
+    V2ModelReady(model): Get ["v2", "models", model, "ready"], "v2ModelReady", "/v2/models/{model}/ready", Predict, "Whether the model answers";
+    V2VersionReady(model, version): Get ["v2", "models", model, "versions", version, "ready"], "v2VersionReady", "/v2/models/{model}/versions/{version}/ready", Predict, "Whether a version answers";
+    V2Config(model): Get ["v2", "models", model, "config"], "v2Config", "/v2/models/{model}/config", Predict, "Show the configuration of the model";
+    V2VersionConfig(model, version): Get ["v2", "models", model, "versions", version, "config"], "v2VersionConfig", "/v2/models/{model}/versions/{version}/config", Predict, "Show the configuration of a version";
+    V2Statistics(model): Get ["v2", "models", model, "stats"], "v2Statistics", "/v2/models/{model}/stats", Predict, "Count the work of the versions in memory";
+    V2VersionStatistics(model, version): Get ["v2", "models", model, "versions", version, "stats"], "v2VersionStatistics", "/v2/models/{model}/versions/{version}/stats", Predict, "Count the work of a version";
+    V2Infer(model): Post ["v2", "models", model, "infer"], "v2Infer", "/v2/models/{model}/infer", Predict, "Classify a tensor of images";
+    V2VersionInfer(model, version): Post ["v2", "models", model, "versions", version, "infer"], "v2VersionInfer", "/v2/models/{model}/versions/{version}/infer", Predict, "Classify a tensor of images with a version";
+    V2Index: Post ["v2", "repository", "index"], "v2Index", "/v2/repository/index", Predict, "List the versions of the model";
+    V2Load(model): Post ["v2", "repository", "models", model, "load"], "v2Load", "/v2/repository/models/{model}/load", Admin, "Serve what the data folder says";
+    V2Unload(model): Post ["v2", "repository", "models", model, "unload"], "v2Unload", "/v2/repository/models/{model}/unload", Admin, "Refused: this service always serves its model";
 }
 
 impl<'p> Endpoint<'p> {

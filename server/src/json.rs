@@ -1,11 +1,11 @@
 //! JSON from outside, within a depth.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use crate::problem::Problem;
 
 /// Parses a body. Its nesting is counted first: a parser that recurses must not be led by the client.
-pub(crate) fn parse<T: DeserializeOwned>(text: &[u8], max_depth: usize) -> Result<T, Problem> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {
     if depth(text) > max_depth {
         return Err(Problem::BadBody(format!("arrays and objects are nested more than {max_depth} deep")));
     }
@@ -21,7 +21,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8], max_depth: usize) -> Resul
 }
 
 /// The text of an error without its place, which stands in front already, and without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let text = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }

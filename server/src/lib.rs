@@ -46,10 +46,12 @@ mod routes;
 mod run;
 mod serving;
 mod state;
+mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod v2;
 
 pub use access::Keys;
 pub use config::Config;

@@ -85,6 +85,13 @@ impl Models {
         Some(found)
     }
 
+    /// All versions in memory, the serving one first.
+    pub(crate) fn in_memory(&self) -> Vec<Arc<Serving>> {
+        let mut all = vec![self.serving()];
+        all.extend(self.extra().iter().rev().cloned());
+        all
+    }
+
     /// A version by name, loaded where it is not. Takes the time of a load: not for a thread that serves connections.
     pub(crate) fn load(&self, version: &str) -> Result<Arc<Serving>, Problem> {
         if let Some(found) = self.loaded(version) {

@@ -16,6 +16,7 @@ use crate::endpoint::{Endpoint, Operation, Verb};
 use crate::jobs::{JobRecord, RetrainRequest};
 use crate::problem::Report;
 use crate::routes::{datasets, feedback, health, jobs, models, predict, status, upload};
+use crate::v2::{metadata, outputs};
 
 /// The document, as it is sent.
 pub(crate) fn text() -> Bytes {
@@ -179,9 +180,64 @@ impl Types {
             "getEvaluation" => Details::new(json!({ "type": "object" })),
             "downloadModel" => Details::of_type("application/octet-stream"),
             "promote" | "rollback" => Details::new(self.of::<models::Changed>()),
+            "v2Server" | "v2ServerSlash" => Details::new(self.of::<metadata::Server>()),
+            "v2Live" => Details::new(self.of::<metadata::Live>()),
+            "v2Ready" => Details::new(self.of::<metadata::Ready>()),
+            "v2Model" | "v2Version" => Details::new(self.of::<metadata::Model<'static>>()),
+            "v2ModelReady" | "v2VersionReady" => Details::new(self.of::<metadata::ModelReady<'static>>()),
+            "v2Config" | "v2VersionConfig" => Details::new(self.of::<metadata::ModelConfig<'static>>()),
+            "v2AllStatistics" | "v2Statistics" | "v2VersionStatistics" => {
+                Details::new(self.of::<metadata::Statistics<'static>>())
+            }
+            "v2Infer" | "v2VersionInfer" => infer(self.of::<outputs::Inferred<'static>>()),
+            "v2Index" => {
+                let request =
+                    json!({ "type": "object", "properties": { "ready": { "type": ["boolean", "null"] } } });
+                let answer = json!({ "type": "array", "items": self.of::<metadata::Indexed<'static>>() });
+                let details = Details::new(answer).body("application/json", request);
+                Details { body_required: false, ..details }
+            }
+            "v2Load" => {
+                let none = json!({ "type": "object", "additionalProperties": false });
+                let request = json!({ "type": "object", "properties": { "parameters": none } });
+                let details =
+                    Details::new(self.of::<metadata::Loaded<'static>>()).body("application/json", request);
+                Details { body_required: false, ..details }
+            }
+            "v2Unload" => Details::new(json!({})),
             other => panic!("operation {other} has no details in openapi.rs"),
         }
     }
+}
+
+/// An inference request, as JSON or with raw tensors behind the JSON; `answer` is its JSON.
+fn infer(answer: Value) -> Details {
+    let parameters = json!({ "type": "object" });
+    let input = json!({ "type": "object", "required": ["name", "shape", "datatype", "data"], "properties": {
+        "name": { "enum": ["pixels", "image"] },
+        "shape": { "type": "array", "items": number(1, 4096), "minItems": 1, "maxItems": 4 },
+        "datatype": { "enum": ["FP32", "UINT8", "BYTES"] },
+        "parameters": parameters,
+        "data": { "type": "array", "description": "Pixels from 0 to 255, or image files in base64; nested or flat" } } });
+    let output = json!({ "type": "object", "required": ["name"], "properties": {
+        "name": { "const": "probabilities" },
+        "parameters": { "type": "object", "properties": {
+            "binary_data": { "type": "boolean" },
+            "classification": { "type": "integer", "minimum": 1,
+                "description": "This many of the most likely classes as `probability:index:label`" } } } } });
+    let request = json!({ "type": "object", "required": ["inputs"], "properties": {
+        "id": { "type": "string" },
+        "parameters": { "type": "object", "properties": { "binary_data_output": { "type": "boolean" } } },
+        "inputs": { "type": "array", "items": input, "minItems": 1, "maxItems": 1 },
+        "outputs": { "type": "array", "items": output, "maxItems": 1 } } });
+    let mut details =
+        Details::new(answer).body("application/json", request).body("application/octet-stream", binary());
+    details.headers.push((
+        "Inference-Header-Content-Length",
+        json!({ "type": "integer" }),
+        "Bytes of JSON in front of raw tensors, where there are some",
+    ));
+    details
 }
 
 fn document() -> Value {

@@ -42,12 +42,7 @@ impl Encoding {
     /// No type, and the form type that `curl --data-binary` sends unasked, mean raw: the image's own first
     /// bytes say what it is.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Encoding, Problem> {
-        if headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-        {
-            return Err(Problem::UnsupportedMediaType("send the body without content encoding"));
-        }
+        check_content_encoding(headers)?;
         let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Encoding::Raw) };
         let value = value.to_str().map_err(|_| Problem::UnsupportedMediaType(ACCEPTED))?;
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -61,6 +56,16 @@ impl Encoding {
             _ if essence.starts_with("image/") => Ok(Encoding::Raw),
             _ => Err(Problem::UnsupportedMediaType(ACCEPTED)),
         }
+    }
+}
+
+/// Bodies are read as they are: what inflates would need limits of its own.
+pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Problem::UnsupportedMediaType("send the body without content encoding"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -110,12 +115,14 @@ pub(crate) fn json(body: &[u8], max_images: usize, max_depth: usize) -> Result<V
         return Err(Problem::TooManyImages { limit: max_images });
     }
     let decode = |(index, text): (usize, &String)| {
-        BASE64
-            .decode(without_data_url(text))
-            .map(Bytes::from)
-            .map_err(|_| Problem::BadBody(format!("image {} is not base64", index + 1)))
+        base64(text).ok_or_else(|| Problem::BadBody(format!("image {} is not base64", index + 1)))
     };
     texts.iter().enumerate().map(decode).collect()
+}
+
+/// The bytes of a base64 text or of a `data:` URL; `None` if it is neither.
+pub(crate) fn base64(text: &str) -> Option<Bytes> {
+    BASE64.decode(without_data_url(text)).ok().map(Bytes::from)
 }
 
 /// The payload of a `data:image/png;base64,..` text, which is what browsers make of a file.

@@ -37,6 +37,8 @@ pub(crate) enum Problem {
     Conflict(String),
     /// What was sent is well formed and is refused as a whole.
     Refused(String),
+    /// The protocol has this, and this service does not do it.
+    Unsupported(&'static str),
     /// The query string does not say what this route understands.
     BadQuery(String),
     /// The body is not what its content type says.
@@ -95,6 +97,7 @@ impl Problem {
             Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Problem::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Problem::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+            Problem::Unsupported(_) => (StatusCode::BAD_REQUEST, "unsupported"),
             Problem::BadQuery(_) => (StatusCode::BAD_REQUEST, "bad_query"),
             Problem::BadBody(_) => (StatusCode::BAD_REQUEST, "bad_body"),
             Problem::NoImage => (StatusCode::BAD_REQUEST, "no_image"),
@@ -190,7 +193,7 @@ impl fmt::Display for Problem {
                 write!(f, "the body is larger than the limit of {limit} bytes")
             }
             Problem::TooManyImages { limit } => write!(f, "the limit is {limit} images in one request"),
-            Problem::UnsupportedMediaType(reason) => f.write_str(reason),
+            Problem::Unsupported(reason) | Problem::UnsupportedMediaType(reason) => f.write_str(reason),
             Problem::Undecodable { images: 1, reason, .. } => write!(f, "the image cannot be read: {reason}"),
             Problem::Undecodable { index, images, reason } => {
                 write!(f, "image {} of {images} cannot be read: {reason}", index + 1)

@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::response::ResponseBody;
-use crate::routes::{datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload};
+use crate::routes::{datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2};
 use crate::state::State;
 use crate::stream::Exchange;
 
@@ -149,6 +149,23 @@ async fn route(
         Endpoint::FeedbackImage { id } => feedback::image(context, id).await,
         Endpoint::ApproveFeedback { id } => feedback::approve(context, id).await,
         Endpoint::RejectFeedback { id } => feedback::reject(context, id).await,
+        Endpoint::V2Server | Endpoint::V2ServerSlash => v2::server(context),
+        Endpoint::V2Live => Ok(v2::live()),
+        Endpoint::V2Ready => v2::ready(context),
+        Endpoint::V2Model { model } => v2::model(context, model, None).await,
+        Endpoint::V2Version { model, version } => v2::model(context, model, Some(version)).await,
+        Endpoint::V2ModelReady { model } => v2::model_ready(context, model, None).await,
+        Endpoint::V2VersionReady { model, version } => v2::model_ready(context, model, Some(version)).await,
+        Endpoint::V2Config { model } => v2::config(context, model, None).await,
+        Endpoint::V2VersionConfig { model, version } => v2::config(context, model, Some(version)).await,
+        Endpoint::V2AllStatistics => v2::all_statistics(context, None),
+        Endpoint::V2Statistics { model } => v2::all_statistics(context, Some(model)),
+        Endpoint::V2VersionStatistics { model, version } => v2::statistics(context, model, version).await,
+        Endpoint::V2Infer { model } => v2::infer(context, body, model, None).await,
+        Endpoint::V2VersionInfer { model, version } => v2::infer(context, body, model, Some(version)).await,
+        Endpoint::V2Index => v2::index(context, body).await,
+        Endpoint::V2Load { model } => v2::load(context, body, model).await,
+        Endpoint::V2Unload { model } => v2::unload(context, model),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::batcher::{self, Predict, Queue};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
+use crate::stats::Stats;
 
 /// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
 const PIXEL: &[u8] =
@@ -59,6 +60,7 @@ pub(crate) struct Serving {
     pub(crate) info: ModelInfo,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) queue: Queue,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Serving {
@@ -103,8 +105,9 @@ impl Serving {
         config: &Config,
         metrics: &Metrics,
     ) -> Result<Serving, ServerError> {
-        let queue =
-            batcher::spawn(predict, config.max_batch, metrics.clone()).map_err(ServerError::Thread)?;
-        Ok(Serving { info, decoder: Arc::new(decoder), queue })
+        let stats = Arc::new(Stats::default());
+        let queue = batcher::spawn(predict, config.max_batch, metrics.clone(), stats.clone())
+            .map_err(ServerError::Thread)?;
+        Ok(Serving { info, decoder: Arc::new(decoder), queue, stats })
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod predict;
 pub(crate) mod retrain;
 pub(crate) mod status;
 pub(crate) mod upload;
+pub(crate) mod v2;
 
 use tokio::task::spawn_blocking;
 

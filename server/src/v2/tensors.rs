@@ -1,0 +1,349 @@
+//! From one input tensor to images. What its shape announces is compared with the model and with the limits before any
+//! of its values is looked at, and no more is kept than came in the body.
+
+use std::fmt;
+
+use bytes::Bytes;
+use ocelli_pipeline::{Pixels, Prepared};
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::json;
+use crate::payload;
+use crate::problem::Problem;
+use crate::v2::codec::{Expected, bad, shown};
+use crate::v2::{IMAGE, PIXELS};
+
+/// Steps of a 16-bit image in one step of an 8-bit one: 65,535 / 255.
+const STEPS: f32 = 257.0;
+
+/// Where the values of a tensor are.
+#[derive(Clone, Debug)]
+pub(super) enum Data<'a> {
+    /// Little-endian, row by row.
+    Raw(Bytes),
+    /// Arrays nested as the shape says, or one flat array.
+    Json(&'a RawValue),
+}
+
+/// The images of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Images {
+    /// Image files.
+    Encoded(Vec<Bytes>),
+    /// Pixels of the network's size.
+    Prepared(Vec<Prepared>),
+}
+
+/// Reads the input `name`.
+pub(super) fn read(
+    name: &str,
+    datatype: &str,
+    shape: &[u64],
+    data: Data<'_>,
+    expected: &Expected,
+) -> Result<Images, Problem> {
+    match (name, datatype) {
+        (PIXELS, "FP32" | "UINT8") => {
+            check_pixels(shape, expected)?;
+            let images =
+                if datatype == "FP32" { fp32(data, shape, expected) } else { uint8(data, shape, expected) };
+            images.map(Images::Prepared)
+        }
+        (IMAGE, "BYTES") => {
+            check_files(shape, expected)?;
+            files(data, shape).map(Images::Encoded)
+        }
+        (PIXELS, _) => Err(wrong(PIXELS, format!("datatype {}; expected FP32 or UINT8", shown(datatype)))),
+        (IMAGE, _) => Err(wrong(IMAGE, format!("datatype {}; expected BYTES", shown(datatype)))),
+        _ => Err(bad(format!("input \"{}\" is unknown; send \"{PIXELS}\" or \"{IMAGE}\"", shown(name)))),
+    }
+}
+
+/// The one tensor that a body without JSON is: pixels if its length is that of an image as FP32 or as UINT8, else an
+/// image file.
+pub(super) fn of_body(body: &Bytes, expected: &Expected) -> Result<Images, Problem> {
+    let Expected { input, .. } = expected;
+    let shape = [1, input.height.into(), input.width.into(), input.channels.into()];
+    let (data, values) = (Data::Raw(body.clone()), expected.values());
+    match body.len() {
+        0 => Err(Problem::NoImage),
+        length if length == 4 * values => fp32(data, &shape, expected).map(Images::Prepared),
+        length if length == values => uint8(data, &shape, expected).map(Images::Prepared),
+        _ => Ok(Images::Encoded(vec![body.clone()])),
+    }
+}
+
+fn wrong(input: &str, reason: String) -> Problem {
+    bad(format!("input \"{input}\": {reason}"))
+}
+
+/// Afterwards the shape is `[n, height, width, channels]`, and its product is below 2^64: at most 1,024 images of
+/// 4,096 by 4,096 by 3.
+fn check_pixels(shape: &[u64], expected: &Expected) -> Result<(), Problem> {
+    let input = expected.input;
+    let own: [u64; 3] = [input.height.into(), input.width.into(), input.channels.into()];
+    match shape {
+        [images, rest @ ..] if *rest == own && *images > 0 => check_count(*images, expected),
+        _ => {
+            let [h, w, c] = own;
+            let reason = format!("shape {shape:?}; expected [n, {h}, {w}, {c}], n images from 1 on");
+            Err(wrong(PIXELS, reason))
+        }
+    }
+}
+
+fn check_files(shape: &[u64], expected: &Expected) -> Result<(), Problem> {
+    match shape {
+        [images] | [images, 1] if *images > 0 => check_count(*images, expected),
+        _ => Err(wrong(IMAGE, format!("shape {shape:?}; expected [n] or [n, 1], n files from 1 on"))),
+    }
+}
+
+fn check_count(images: u64, expected: &Expected) -> Result<(), Problem> {
+    let limit = expected.images;
+    if images > limit as u64 { Err(Problem::TooManyImages { limit }) } else { Ok(()) }
+}
+
+fn count(shape: &[u64]) -> usize {
+    shape.iter().product::<u64>().try_into().expect("the shape was compared with the model's and the limit")
+}
+
+fn fp32(data: Data<'_>, shape: &[u64], expected: &Expected) -> Result<Vec<Prepared>, Problem> {
+    let values = expected.values();
+    match data {
+        Data::Raw(bytes) => {
+            check_length(&bytes, 4 * count(shape), "FP32")?;
+            let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let images = bytes.chunks_exact(4 * values).enumerate();
+            images.map(|(i, image)| prepare(i * values, image.chunks_exact(4).map(number))).collect()
+        }
+        Data::Json(text) => {
+            let numbers: Vec<f32> = parse(PIXELS, text, shape)?;
+            let images = numbers.chunks_exact(values).enumerate();
+            images.map(|(i, image)| prepare(i * values, image.iter().copied())).collect()
+        }
+    }
+}
+
+fn uint8(data: Data<'_>, shape: &[u64], expected: &Expected) -> Result<Vec<Prepared>, Problem> {
+    let bytes = match data {
+        Data::Raw(bytes) => {
+            check_length(&bytes, count(shape), "UINT8")?;
+            bytes
+        }
+        Data::Json(text) => parse::<Vec<u8>>(PIXELS, text, shape)?.into(),
+    };
+    let images = bytes.chunks_exact(expected.values());
+    Ok(images.map(|image| Prepared { pixels: Pixels::U8(image.to_vec()) }).collect())
+}
+
+fn check_length(bytes: &Bytes, length: usize, datatype: &str) -> Result<(), Problem> {
+    if bytes.len() == length {
+        return Ok(());
+    }
+    let found = bytes.len();
+    Err(wrong(PIXELS, format!("{found} bytes of data; this shape of {datatype} has {length}")))
+}
+
+/// One image; `first` is the place of its first value in the tensor.
+///
+/// Whole numbers keep to 8 bits, which gives the same bits as 16: `257 v / 65535` and `v / 255` are one fraction,
+/// rounded once.
+fn prepare(first: usize, values: impl Iterator<Item = f32> + Clone) -> Result<Prepared, Problem> {
+    let mut whole = true;
+    for (index, value) in values.clone().enumerate() {
+        if !(0.0..=255.0).contains(&value) {
+            let index = first + index;
+            return Err(wrong(
+                PIXELS,
+                format!("value {index} is {value}; pixels go from 0 to 255, as decoded"),
+            ));
+        }
+        whole &= value.fract() == 0.0;
+    }
+    let pixels = if whole {
+        Pixels::U8(values.map(|value| value as u8).collect())
+    } else {
+        Pixels::U16(values.map(|value| (value * STEPS).round() as u16).collect())
+    };
+    Ok(Prepared { pixels })
+}
+
+fn files(data: Data<'_>, shape: &[u64]) -> Result<Vec<Bytes>, Problem> {
+    let mut rest = match data {
+        Data::Raw(bytes) => bytes,
+        Data::Json(text) => return parse(IMAGE, text, shape),
+    };
+    let count = count(shape);
+    let mut files = Vec::with_capacity(count);
+    for index in 0..count {
+        let ends = || wrong(IMAGE, format!("the data ends inside of file {} of {count}", index + 1));
+        let length = rest.split_first_chunk::<4>().ok_or_else(ends)?.0;
+        let length = u32::from_le_bytes(*length) as usize;
+        let mut file = rest.split_off(4);
+        if length > file.len() {
+            return Err(ends());
+        }
+        rest = file.split_off(length);
+        files.push(file);
+    }
+    if rest.is_empty() {
+        Ok(files)
+    } else {
+        Err(wrong(IMAGE, format!("{} bytes are left over behind {count} files", rest.len())))
+    }
+}
+
+/// Reads a JSON tensor of a shape.
+fn parse<S: Sink>(input: &str, text: &RawValue, shape: &[u64]) -> Result<S, Problem> {
+    let (mut sink, mut leaves) = (S::default(), None);
+    let level = Level { sink: &mut sink, most: count(shape), shape, depth: 0, leaves: &mut leaves };
+    let mut json = serde_json::Deserializer::from_str(text.get());
+    level.deserialize(&mut json).map_err(|error| wrong(input, json::plain(&error.to_string())))?;
+    if sink.len() == count(shape) {
+        return Ok(sink);
+    }
+    Err(wrong(input, format!("{} values in data; shape {shape:?} has {}", sink.len(), count(shape))))
+}
+
+/// Takes values one after the other.
+trait Sink: Default {
+    const VALUES: &'static str;
+
+    fn number(&mut self, value: f64) -> bool;
+    fn text(&mut self, value: &str) -> bool;
+    fn len(&self) -> usize;
+}
+
+impl Sink for Vec<f32> {
+    const VALUES: &'static str = "numbers";
+
+    fn number(&mut self, value: f64) -> bool {
+        self.push(value as f32);
+        true
+    }
+
+    fn text(&mut self, _: &str) -> bool {
+        false
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Sink for Vec<u8> {
+    const VALUES: &'static str = "whole numbers from 0 to 255";
+
+    fn number(&mut self, value: f64) -> bool {
+        let fits = (0.0..=255.0).contains(&value) && value.fract() == 0.0;
+        if fits {
+            self.push(value as u8);
+        }
+        fits
+    }
+
+    fn text(&mut self, _: &str) -> bool {
+        false
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Sink for Vec<Bytes> {
+    const VALUES: &'static str = "image files as base64 texts";
+
+    fn number(&mut self, _: f64) -> bool {
+        false
+    }
+
+    fn text(&mut self, value: &str) -> bool {
+        let bytes = payload::base64(value);
+        self.extend(bytes.clone());
+        bytes.is_some()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+/// One level of arrays, from the outermost at depth 0; at the depth of the shape are the values.
+struct Level<'s, S> {
+    sink: &'s mut S,
+    /// Most values that are kept.
+    most: usize,
+    shape: &'s [u64],
+    depth: usize,
+    /// Depth of the values, once there was one: that of the shape, or 1 for a flat array.
+    leaves: &'s mut Option<usize>,
+}
+
+impl<S: Sink> Level<'_, S> {
+    fn leaf<E: Error>(self, what: impl fmt::Display, take: impl FnOnce(&mut S) -> bool) -> Result<(), E> {
+        let depth = *self.leaves.get_or_insert(self.depth);
+        if depth != self.depth || (depth != 1 && depth != self.shape.len()) {
+            return Err(E::custom(format!("data is nested otherwise than shape {:?}", self.shape)));
+        }
+        if self.sink.len() == self.most {
+            return Err(E::custom(format!("more values in data than shape {:?} has", self.shape)));
+        }
+        if take(self.sink) {
+            return Ok(());
+        }
+        Err(E::custom(format!("value {} is {what}; expected {}", self.sink.len(), S::VALUES)))
+    }
+}
+
+impl<'de, S: Sink> DeserializeSeed<'de> for Level<'_, S> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, S: Sink> Visitor<'de> for Level<'_, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of {}", S::VALUES)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.leaf(value, |sink| sink.number(value as f64))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.leaf(value, |sink| sink.number(value as f64))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.leaf(value, |sink| sink.number(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.leaf("another text", |sink| sink.text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Level { sink, most, shape, depth, leaves } = self;
+        let mut items = 0_u64;
+        loop {
+            let inner = Level { sink, most, shape, depth: depth + 1, leaves };
+            if seq.next_element_seed(inner)?.is_none() {
+                break;
+            }
+            items += 1;
+        }
+        // Of a flat array, the number of values is compared at the end.
+        let flat = depth == 0 && *leaves == Some(1);
+        if flat || shape.get(depth) == Some(&items) {
+            return Ok(());
+        }
+        Err(A::Error::custom(format!("{items} items at depth {depth} do not fit shape {shape:?}")))
+    }
+}
