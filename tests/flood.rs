@@ -184,7 +184,7 @@ fn refusals_are_counted_by_their_code() {
     assert!(run.stdout.contains("errors    1 connection: 5 x 422 undecodable_image: "), "{run:#?}");
     run.ok();
     let run = sandbox.run(&format!("flood {}/nowhere -n 3 -c 1 --warmup 0s", server.addr));
-    assert!(run.stdout.contains("3 x 404 not_found"), "{run:#?}");
+    assert!(run.stdout.contains("3 x 404 no_route"), "{run:#?}");
 }
 
 #[test]
