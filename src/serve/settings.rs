@@ -90,7 +90,7 @@ impl ServiceSettings {
             }
             _ => None,
         };
-        Ok(Access { keys: self.keys()?, tls })
+        Ok(Access { keys: self.keys()?, tls, anybody: self.insecure })
     }
 
     /// The keys: the environment's over the file's.
