@@ -1,7 +1,7 @@
 //! Admission, and the way to the batcher and back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ocelli_pipeline::Prepared;
@@ -51,7 +51,7 @@ impl Classifier {
         memory: OwnedSemaphorePermit,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(model, images.len())?;
+        let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
         let memory = Arc::new(memory);
         let total = images.len();
@@ -87,7 +87,7 @@ impl Classifier {
         images: Vec<Prepared>,
         top_k: usize,
     ) -> Result<Vec<Answer>, Problem> {
-        let mut slots = self.admit(model, images.len())?;
+        let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
         let mut waiting = Vec::with_capacity(images.len());
         for image in images {
@@ -101,13 +101,10 @@ impl Classifier {
     }
 
     /// Takes a slot for every image of a request, or none.
-    fn admit(&self, model: &Serving, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    fn admit(&self, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let count = u32::try_from(images).expect("the number of images in a request is limited");
         let slots = self.slots.clone().try_acquire_many_owned(count);
-        slots.map_err(|_| {
-            model.stats.failed(Duration::ZERO);
-            Problem::Busy { what: "the queue is full" }
-        })
+        slots.map_err(|_| Problem::Busy { what: "the queue is full" })
     }
 
     /// Runs work too long for a thread that serves connections where decoding is done, as bounded.

@@ -38,7 +38,7 @@ pub(crate) struct Counts {
     pub(crate) executions: u64,
     /// Requests with an answer, from admission to the last of their images.
     pub(crate) success: Total,
-    /// Requests that found the queue full, or whose images could not be read or computed.
+    /// Requests that were admitted and got no answer: an image could not be read or computed.
     pub(crate) fail: Total,
     /// Steps of the requests with an answer; of several images the slowest counts.
     pub(crate) decode: Total,

@@ -8,3 +8,4 @@ mod predict; // every way to send an image
 mod refusals; // one table of everything that is refused, and hostile bytes
 mod shutdown; // what is in flight finishes
 mod support;
+mod v2; // the Open Inference Protocol

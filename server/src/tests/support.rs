@@ -126,7 +126,7 @@ impl Service {
         Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
     }
 
-    fn serve(state: State) -> Service {
+    pub(super) fn serve(state: State) -> Service {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
