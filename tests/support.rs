@@ -81,7 +81,8 @@ pub(crate) struct Server {
 impl Server {
     /// Serves with these arguments; the built-in model where they name none.
     pub(crate) fn start(sandbox: &Sandbox, args: &str) -> Self {
-        let mut child = sandbox.command(&format!("serve {args} --addr 127.0.0.1:0 --drain-delay 0")).spawn().unwrap();
+        let mut child =
+            sandbox.command(&format!("serve {args} --addr 127.0.0.1:0 --drain-delay 0")).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         stdout.read_line(&mut first).unwrap();

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
-    Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions, open_model, resume,
-    train, version_id,
+    Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions,
+    open_model, resume, train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -126,7 +126,8 @@ fn candidate(shared: &Shared, job: &Job, name: &Name) -> Result<String, Broken> 
             let judge = || {
                 lower_priority(shared.config.job_nice);
                 let compute = Compute { threads: shared.config.job_threads, exact: false };
-                gate.judge(&file, &evaluation, Some((&serving, &serving_file)), &data, compute, &job.stop)
+                let candidate = Candidate { file: &file, evaluation: &evaluation };
+                gate.judge(&candidate, Some((&serving, &serving_file)), &data, compute, &job.stop)
             };
             let verdict = std::thread::scope(|scope| scope.spawn(judge).join());
             Some(verdict.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
