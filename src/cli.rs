@@ -7,11 +7,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
-use crate::{bench, completions, demo, doctor, evaluate, predict, serve, train};
+use crate::{bench, completions, demo, doctor, evaluate, flood, predict, serve, train};
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy),
-130 interrupted. Results go to standard output, everything else to standard error.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
+flood --max-p99), 130 interrupted. Results go to standard output, everything else to standard error.
 
 Start here:
   ocelli demo                       train on the built-in images, then open a server
@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Predict(predict::Args),
     Serve(serve::Args),
     Bench(bench::Args),
+    Flood(Box<flood::Args>),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),

@@ -36,8 +36,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     train::Settings::with_compute(args.threads, args.exact).apply(args.epochs, &mut recipe, &mut origins);
     recipe.validate()?;
     let name = Some("demo".to_owned());
-    let options =
-        TrainOptions { data: Data::Bundled, recipe, origins, runs_dir: args.out, name, start: None };
+    let options = TrainOptions {
+        data: Data::Bundled,
+        recipe,
+        origins,
+        runs_dir: args.out,
+        name,
+        data_name: None,
+        start: None,
+    };
     let interrupt = Interrupt::listen()?;
     let outcome = train::train(&options, &interrupt, false, out)?;
     train::finish(&outcome, false, out)?;

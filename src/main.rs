@@ -10,6 +10,7 @@ mod doctor;
 mod dry_run;
 mod evaluate;
 mod failure;
+mod flood;
 mod interrupt;
 mod output;
 mod paths;
@@ -48,6 +49,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(args, out),
         Command::Serve(args) => serve::run(args, out),
         Command::Bench(args) => bench::run(args, out),
+        Command::Flood(args) => flood::run(*args, out),
         Command::Demo(args) => demo::run(args, out),
         Command::Doctor(args) => doctor::run(args, out),
         Command::Completions(args) => completions::run(args, out),

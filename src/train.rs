@@ -178,7 +178,7 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
 
 /// What is to be done, checked.
 enum Plan {
-    Train(TrainOptions),
+    Train(Box<TrainOptions>),
     Resume { run_dir: PathBuf, epochs: Option<u32> },
 }
 
@@ -214,7 +214,15 @@ impl Args {
         recipe.validate()?;
         let data = paths::data(self.data);
         let start = self.start.as_deref().map(start_model).transpose()?;
-        Ok(Plan::Train(TrainOptions { data, recipe, origins, runs_dir: self.out, name: self.name, start }))
+        Ok(Plan::Train(Box::new(TrainOptions {
+            data,
+            recipe,
+            origins,
+            runs_dir: self.out,
+            name: self.name,
+            data_name: None,
+            start,
+        })))
     }
 }
 

@@ -20,6 +20,8 @@ mod bad_input;
 mod habits;
 // The server, over TCP.
 mod serve;
+// The load test, against the server and against services that misbehave.
+mod flood;
 // The rules of ARCHITECTURE.md that a look at the sources can prove.
 mod architecture;
 // The same bits with any number of threads.

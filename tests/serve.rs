@@ -1,53 +1,15 @@
 //! `ocelli serve` over TCP: the answers of `ocelli predict`, and a clean end.
 
-use std::io::{BufRead, BufReader};
-use std::process::Child;
-
 use crate::http_client::{form, request};
 use crate::shapes::{self, CLASSES, Rng, TRAINED, photo};
-use crate::support::{Sandbox, signal, wait};
-
-/// A server on a free port, ended with the test.
-struct Server {
-    child: Option<Child>,
-    addr: String,
-}
-
-impl Server {
-    fn start(sandbox: &Sandbox) -> Self {
-        let line = format!("serve {} --addr 127.0.0.1:0", TRAINED.run_dir.display());
-        let mut child = sandbox.command(&line).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
-        let addr =
-            first.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{first}")).to_owned();
-        Server { child: Some(child), addr }
-    }
-
-    /// Sends a signal and gives the exit code.
-    fn stop(mut self, name: &str) -> Option<i32> {
-        let child = self.child.take().unwrap();
-        signal(child.id(), name);
-        wait(child).code
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
+use crate::support::{Sandbox, Server};
 
 #[test]
 fn http_and_command_line_give_the_same_answer() {
     let sandbox = Sandbox::new();
     let mut rng = Rng(21);
     let images: Vec<Vec<u8>> = CLASSES.iter().map(|class| shapes::png(&photo(class, &mut rng))).collect();
-    let server = Server::start(&sandbox);
+    let server = Server::start(&sandbox, &TRAINED.run_dir.display().to_string());
     let mut offline = Vec::new();
     for (i, image) in images.iter().enumerate() {
         sandbox.write(&format!("{i}.png"), image);
@@ -83,7 +45,7 @@ fn http_and_command_line_give_the_same_answer() {
 #[test]
 fn bad_requests_are_told_what_is_wrong() {
     let sandbox = Sandbox::new();
-    let server = Server::start(&sandbox);
+    let server = Server::start(&sandbox, &TRAINED.run_dir.display().to_string());
     let huge = vec![0; 11 << 20];
     let table: [(&str, &str, &[u8], u16); 6] = [
         ("POST /predict", "image/jpeg", b"just text", 422),

@@ -1,6 +1,6 @@
 //! Running the program in a folder of its own.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -69,6 +69,42 @@ impl Run {
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         json_lines(&self.stdout)
+    }
+}
+
+/// `ocelli serve` on a free port, ended with the test.
+pub(crate) struct Server {
+    child: Option<Child>,
+    pub(crate) addr: String,
+}
+
+impl Server {
+    /// Serves with these arguments; the built-in model where they name none.
+    pub(crate) fn start(sandbox: &Sandbox, args: &str) -> Self {
+        let mut child =
+            sandbox.command(&format!("serve {args} --addr 127.0.0.1:0 --drain-delay 0")).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        stdout.read_line(&mut first).unwrap();
+        let addr =
+            first.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{first}")).to_owned();
+        Server { child: Some(child), addr }
+    }
+
+    /// Sends a signal and gives the exit code.
+    pub(crate) fn stop(mut self, name: &str) -> Option<i32> {
+        let child = self.child.take().unwrap();
+        signal(child.id(), name);
+        wait(child).code
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

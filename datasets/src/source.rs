@@ -114,6 +114,11 @@ impl Source {
         &self.classes
     }
 
+    /// The same source under another name, where the file's own says nothing to people.
+    pub fn named(self, name: &str) -> Source {
+        Source { name: name.to_owned(), ..self }
+    }
+
     /// Renumbers the classes: `first` in their order, whether they have images or not, then those that `first` lacks.
     pub fn align_classes(&mut self, first: &[String]) {
         let new: Vec<String> = self.classes.iter().filter(|class| !first.contains(class)).cloned().collect();

@@ -2,7 +2,7 @@
 
 use crate::metrics::Evaluation;
 use crate::progress::EpochRow;
-use crate::svg::{Anchor, Svg, shorten};
+use crate::svg::{Anchor, Svg, number, shorten, ticks};
 
 const PANEL_WIDTH: f64 = 420.0;
 const PANEL_HEIGHT: f64 = 240.0;
@@ -107,28 +107,6 @@ fn panel(svg: &mut Svg, left: f64, what: &str, lines: &[Line], best_epoch: Optio
             points.iter().for_each(|&point| svg.circle(&format!("dot-{}", line.class), point, 2.5));
         }
     }
-}
-
-/// Round numbers that cover `low..=high`, about `wanted` of them, at least two.
-fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
-    let span = (high - low).max(high.abs() * 1e-6).max(1e-9);
-    let raw = span / wanted as f64;
-    let power = 10f64.powf(raw.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= raw * 0.999).unwrap_or(raw);
-    let (first, mut last) = ((low / step).floor(), (high / step).ceil());
-    if last <= first {
-        last = first + 1.0;
-    }
-    (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect()
-}
-
-/// A tick's text with as many digits as the axis needs.
-fn number(value: f64, span: f64) -> String {
-    let digits = (2.0 - span.log10().floor()).clamp(0.0, 8.0) as usize;
-    let text = format!("{value:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 /// The confusion matrix as a heat map: tint by the part of a class's images, numbers where there is room. Of more than
@@ -262,22 +240,6 @@ mod tests {
         elements(&curves("x", &odd, Some(9)));
         let flat = vec![EpochRow { train_loss: 0.0, train_accuracy: 1.0, ..rows(1, false)[0] }; 3];
         elements(&curves("x", &flat, None));
-    }
-
-    #[test]
-    fn ticks_cover_the_range_with_few_round_numbers() {
-        for (low, high) in
-            [(0.0, 1.0), (0.83, 0.91), (1.0, 1.0), (0.0, 0.0), (-3.0, 1e6), (1e-7, 2e-7), (1.0, 40.0)]
-        {
-            let ticks = ticks(low, high, 5);
-            assert!((2..=8).contains(&ticks.len()), "{low} {high} {ticks:?}");
-            let slack = (high - low).abs().max(1e-9) * 1e-6;
-            assert!(ticks[0] <= low + slack && ticks[ticks.len() - 1] >= high - slack, "{ticks:?}");
-        }
-        let texts =
-            |low, high| ticks(low, high, 5).into_iter().map(|t| number(t, high - low)).collect::<Vec<_>>();
-        assert_eq!(texts(0.0, 1.0), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
-        assert_eq!(texts(0.83, 0.91), ["0.82", "0.84", "0.86", "0.88", "0.9", "0.92"]);
     }
 
     #[test]

@@ -60,6 +60,15 @@ pub struct Verdict {
     pub serving: Option<String>,
 }
 
+/// A model that might be promoted.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The model.
+    pub file: &'a ModelFile,
+    /// Its evaluation at the end of its run.
+    pub evaluation: &'a Evaluation,
+}
+
 impl Gate {
     /// Checks that the fractions are fractions.
     ///
@@ -74,19 +83,19 @@ impl Gate {
         Ok(())
     }
 
-    /// Compares a candidate, evaluated at the end of its run, with the serving model (its version and file).
+    /// Compares a candidate with the serving model (its version and file).
     ///
     /// # Errors
     /// Those of reading the data; [`PipelineError::Stopped`].
     pub fn judge(
         &self,
-        candidate: &ModelFile,
-        evaluation: &Evaluation,
+        candidate: &Candidate<'_>,
         serving: Option<(&str, &ModelFile)>,
         data: &Data,
         compute: Compute,
         stop: &AtomicBool,
     ) -> Result<Verdict, PipelineError> {
+        let Candidate { file: candidate, evaluation } = *candidate;
         let own = evaluation.accuracy;
         let other = match serving {
             Some((_, file)) if self.mode == GateMode::NoWorse => {

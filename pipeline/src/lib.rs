@@ -35,7 +35,7 @@ mod run;
 mod run_folder;
 mod schedule;
 pub mod store;
-mod svg;
+pub mod svg;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -45,7 +45,7 @@ pub use data::Data;
 pub use error::PipelineError;
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use event::Event;
-pub use gate::{Gate, GateMode, Verdict};
+pub use gate::{Candidate, Gate, GateMode, Verdict};
 pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImage};
 pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};

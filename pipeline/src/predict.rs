@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ocelli_datasets::{DecodeError, DecodeLimits, Prepared, Preprocessing, decode};
+use ocelli_datasets::{DecodeError, DecodeLimits, ImageHeader, Prepared, Preprocessing, decode, probe};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{Exec, Inference, softmax};
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,14 @@ impl Decoder {
     /// The same decoder with other limits on what it takes.
     pub fn with_limits(self, limits: DecodeLimits) -> Self {
         Decoder { limits, ..self }
+    }
+
+    /// Size and channels of an image file, from its header alone.
+    ///
+    /// # Errors
+    /// As [`Decoder::prepare`], as far as the header shows them.
+    pub fn probe(&self, bytes: &[u8]) -> Result<ImageHeader, DecodeError> {
+        probe(bytes, &self.limits)
     }
 
     /// Decodes and resizes one image file, exactly as training and evaluation do.

@@ -16,20 +16,23 @@ text{fill:currentColor}.title{font-size:15px;font-weight:600}.small{font-size:10
 
 /// Where a text hangs on its point.
 #[derive(Clone, Copy)]
-pub(crate) enum Anchor {
+pub enum Anchor {
+    /// It begins there.
     Start,
+    /// It is centred there.
     Middle,
+    /// It ends there.
     End,
 }
 
 /// A drawing in the making.
-pub(crate) struct Svg {
+pub struct Svg {
     text: String,
 }
 
 impl Svg {
     /// A drawing of some pixels with a title that screen readers say.
-    pub(crate) fn new(width: f64, height: f64, title: &str) -> Self {
+    pub fn new(width: f64, height: f64, title: &str) -> Self {
         let mut svg = Svg { text: String::new() };
         svg.push(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" role=\"img\">\n<title>{2}</title>\n<style>{STYLE}</style>\n",
@@ -40,25 +43,33 @@ impl Svg {
         svg
     }
 
-    pub(crate) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+    /// What the drawing shows, for those who do not see it. Comes first.
+    pub fn describe(&mut self, text: &str) {
+        self.push(format_args!("<desc>{}</desc>\n", escape(text)));
+    }
+
+    /// A straight line.
+    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
         let [x1, y1, x2, y2] = [from.0, from.1, to.0, to.1].map(round);
         self.push(format_args!(
             "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>\n"
         ));
     }
 
-    pub(crate) fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
+    /// A line through points.
+    pub fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
         let points: Vec<String> = points.iter().map(|&(x, y)| format!("{},{}", round(x), round(y))).collect();
         self.push(format_args!("<polyline class=\"{class}\" points=\"{}\"/>\n", points.join(" ")));
     }
 
-    pub(crate) fn circle(&mut self, class: &str, centre: (f64, f64), radius: f64) {
+    /// A filled circle.
+    pub fn circle(&mut self, class: &str, centre: (f64, f64), radius: f64) {
         let [x, y, r] = [centre.0, centre.1, radius].map(round);
         self.push(format_args!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{r}\"/>\n"));
     }
 
     /// A rectangle with a style or class attribute and what a pointer resting on it shows.
-    pub(crate) fn rect(&mut self, paint: &str, corner: (f64, f64), size: (f64, f64), hover: &str) {
+    pub fn rect(&mut self, paint: &str, corner: (f64, f64), size: (f64, f64), hover: &str) {
         let [x, y, w, h] = [corner.0, corner.1, size.0, size.1].map(round);
         self.push(format_args!(
             "<rect {paint} x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\"><title>{}</title></rect>\n",
@@ -66,12 +77,13 @@ impl Svg {
         ));
     }
 
-    pub(crate) fn label(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
+    /// A text on one line.
+    pub fn label(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
         self.styled_label(&format!("class=\"{class}\""), at, anchor, text);
     }
 
     /// A text with attributes of its own.
-    pub(crate) fn styled_label(&mut self, attributes: &str, at: (f64, f64), anchor: Anchor, text: &str) {
+    pub fn styled_label(&mut self, attributes: &str, at: (f64, f64), anchor: Anchor, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
@@ -84,7 +96,8 @@ impl Svg {
         ));
     }
 
-    pub(crate) fn finish(mut self) -> String {
+    /// The drawing as one element.
+    pub fn finish(mut self) -> String {
         self.text.push_str("</svg>\n");
         self.text
     }
@@ -100,7 +113,7 @@ fn round(value: f64) -> f64 {
 }
 
 /// Text for elements and attributes; characters that XML 1.0 forbids become U+FFFD.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -118,11 +131,33 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// A text of at most `limit` characters.
-pub(crate) fn shorten(text: &str, limit: usize) -> String {
+pub fn shorten(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
     }
     text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Round numbers that cover `low..=high`, about `wanted` of them, at least two.
+pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
+    let span = (high - low).max(high.abs() * 1e-6).max(1e-9);
+    let raw = span / wanted as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= raw * 0.999).unwrap_or(raw);
+    let (first, mut last) = ((low / step).floor(), (high / step).ceil());
+    if last <= first {
+        last = first + 1.0;
+    }
+    (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect()
+}
+
+/// A tick's text with as many digits as the axis needs.
+pub fn number(value: f64, span: f64) -> String {
+    let digits = (2.0 - span.log10().floor()).clamp(0.0, 8.0) as usize;
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -177,6 +212,22 @@ pub(crate) mod tests {
         svg.label("small", (1.0, 2.0), Anchor::Middle, hostile);
         svg.rect("class=\"empty\"", (0.0, 0.0), (1.0, 1.0), hostile);
         assert_eq!(elements(&svg.finish()), ["svg", "title", "style", "text", "rect", "title"]);
+    }
+
+    #[test]
+    fn ticks_cover_the_range_with_few_round_numbers() {
+        for (low, high) in
+            [(0.0, 1.0), (0.83, 0.91), (1.0, 1.0), (0.0, 0.0), (-3.0, 1e6), (1e-7, 2e-7), (1.0, 40.0)]
+        {
+            let ticks = ticks(low, high, 5);
+            assert!((2..=8).contains(&ticks.len()), "{low} {high} {ticks:?}");
+            let slack = (high - low).abs().max(1e-9) * 1e-6;
+            assert!(ticks[0] <= low + slack && ticks[ticks.len() - 1] >= high - slack, "{ticks:?}");
+        }
+        let texts =
+            |low, high| ticks(low, high, 5).into_iter().map(|t| number(t, high - low)).collect::<Vec<_>>();
+        assert_eq!(texts(0.0, 1.0), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(texts(0.83, 0.91), ["0.82", "0.84", "0.86", "0.88", "0.9", "0.92"]);
     }
 
     #[test]

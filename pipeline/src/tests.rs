@@ -103,6 +103,7 @@ fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
         origins: Origins::new(),
         runs_dir: dir.path().join("runs"),
         name: None,
+        data_name: None,
         start: None,
     }
 }
@@ -571,7 +572,8 @@ fn a_run_can_start_from_a_model_and_grow_its_head() {
     // The parent knows two of three classes, so it cannot win on all three.
     let (gate, evaluation) = (Gate::default(), child.evaluation.unwrap());
     let judge = |gate: &Gate, candidate: &ModelFile, serving: &ModelFile| {
-        gate.judge(candidate, &evaluation, Some(("v", serving)), &grown, Compute::on(1), &NEVER).unwrap()
+        let candidate = Candidate { file: candidate, evaluation: &evaluation };
+        gate.judge(&candidate, Some(("v", serving)), &grown, Compute::on(1), &NEVER).unwrap()
     };
     let verdict = judge(&gate, &after, &file);
     assert!(verdict.serving_accuracy.unwrap() <= 0.75, "{verdict:?}");

@@ -30,6 +30,8 @@ pub struct TrainOptions {
     pub runs_dir: PathBuf,
     /// Name of the run; the data set's where there is none.
     pub name: Option<String>,
+    /// What to call the data; its file's or folder's name where there is none.
+    pub data_name: Option<String>,
     /// A model whose weights training starts from; fresh ones where there is none.
     pub start: Option<StartModel>,
 }
@@ -118,6 +120,9 @@ pub fn train(
         Some(_) => options.data.open_any()?,
         None => options.data.open()?,
     };
+    if let Some(name) = &options.data_name {
+        source = source.named(name);
+    }
     if let Some(start) = &options.start {
         start.apply(&mut recipe, &mut origins, &mut source)?;
     }

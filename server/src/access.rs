@@ -134,7 +134,7 @@ fn same_site(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(Problem::CrossSite);
     }
     // HTTP/1.0 and tools of the trade send none; browsers always do.
-    if host.is_none_or(|host| is_own(host)) { Ok(()) } else { Err(Problem::UnknownHost) }
+    if host.is_none_or(is_own) { Ok(()) } else { Err(Problem::UnknownHost) }
 }
 
 /// An address, or a name that only this machine or its own network answers to: no public name can be bent to those.

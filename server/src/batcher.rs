@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::{Prediction, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::decode::Encoded;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::stats::Stats;
@@ -37,10 +38,31 @@ pub(crate) struct Answer {
     pub(crate) compute: Duration,
 }
 
-/// A decoded image in the queue.
+/// An image in the queue.
 pub(crate) struct Entry {
-    pub(crate) image: Prepared,
+    pub(crate) image: Image,
     pub(crate) ticket: Ticket,
+}
+
+/// How far it is.
+pub(crate) enum Image {
+    Prepared(Prepared),
+    /// A small one, decoded when its turn comes.
+    Encoded(Encoded),
+}
+
+/// The way to the thread. It ends when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Queue(Sender<Entry>);
+
+impl Queue {
+    /// Queues an image; answers it here in the case that the thread is gone.
+    pub(crate) fn push(&self, entry: Entry) {
+        if let Err(refused) = self.0.send(entry) {
+            let reason = "the classifier has stopped".into();
+            refused.0.ticket.answer(Err(Problem::Internal { reason }));
+        }
+    }
 }
 
 /// What belongs to an image besides its pixels.
@@ -54,36 +76,36 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     /// The slot is given back first: a client that has its answer finds room for its next image.
-    fn answer(self, outcome: Result<Answer, Problem>) {
+    pub(crate) fn answer(self, outcome: Result<Answer, Problem>) {
         drop(self.slot);
         // An error means that the client left: nobody is there to be told.
         let _ = self.reply.send(outcome);
     }
 }
 
-/// Starts the thread. It ends when the last sender is dropped.
+/// Starts the thread.
 pub(crate) fn spawn(
     predict: Predict,
     max_batch: usize,
     metrics: Metrics,
     stats: Arc<Stats>,
-) -> io::Result<Sender<Entry>> {
+) -> io::Result<Queue> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("ocelli-batcher".into())
         .spawn(move || serve(&receiver, predict, max_batch, &metrics, &stats))?;
-    Ok(sender)
+    Ok(Queue(sender))
 }
 
 fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metrics: &Metrics, stats: &Stats) {
     while let Ok(first) = queue.recv() {
-        let mut batch = vec![first];
+        let mut batch = Vec::new();
+        batch.extend(prepare(first));
         while batch.len() < max_batch
             && let Ok(next) = queue.try_recv()
         {
-            batch.push(next);
+            batch.extend(prepare(next));
         }
-        batch.retain(|entry| !entry.ticket.reply.is_closed());
         if !batch.is_empty() {
             metrics.batch(batch.len());
             answer_batch(&mut predict, batch, stats);
@@ -91,9 +113,20 @@ fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metric
     }
 }
 
-fn answer_batch(predict: &mut Predict, batch: Vec<Entry>, stats: &Stats) {
-    let (images, tickets): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|entry| (entry.image, entry.ticket)).unzip();
+/// The pixels of an entry whose client still waits.
+fn prepare(entry: Entry) -> Option<(Prepared, Ticket)> {
+    let Entry { image, ticket } = entry;
+    if ticket.reply.is_closed() {
+        return None;
+    }
+    match image {
+        Image::Prepared(image) => Some((image, ticket)),
+        Image::Encoded(image) => image.decode_small(ticket),
+    }
+}
+
+fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Ticket)>, stats: &Stats) {
+    let (images, tickets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let most = tickets.iter().map(|ticket| ticket.top_k).max().unwrap_or(1);
     let started = Instant::now();
     match attempt(predict, &images, most) {

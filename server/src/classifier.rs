@@ -1,16 +1,16 @@
-//! Admission, decoding and the way to the batcher.
+//! Admission, and the way to the batcher and back.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::{Decoder, Prepared};
+use ocelli_pipeline::Prepared;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::spawn_blocking;
 
-use crate::batcher::{Answer, Entry, Reply, Ticket};
+use crate::batcher::{Answer, Entry, Image, Ticket};
 use crate::config::Config;
+use crate::decode::{Encoded, Pool};
 use crate::problem::Problem;
 use crate::serving::Serving;
 
@@ -19,7 +19,7 @@ pub(crate) struct Classifier {
     /// One slot per admitted image, from before it is decoded until it is answered.
     slots: Arc<Semaphore>,
     capacity: usize,
-    decoding: Arc<Semaphore>,
+    pool: Pool,
 }
 
 impl Classifier {
@@ -27,7 +27,7 @@ impl Classifier {
         Classifier {
             slots: Arc::new(Semaphore::new(config.queue)),
             capacity: config.queue,
-            decoding: Arc::new(Semaphore::new(config.decode_threads)),
+            pool: Pool::new(config.decode_threads),
         }
     }
 
@@ -59,10 +59,22 @@ impl Classifier {
         for (index, bytes) in images.into_iter().enumerate() {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
-            let image = Encoded { bytes, index, total, _memory: memory.clone() };
+            let image = Encoded {
+                bytes,
+                index,
+                images: total,
+                decoder: model.decoder.clone(),
+                _memory: memory.clone(),
+                queue: model.queue.clone(),
+                pool: self.pool.clone(),
+                runtime: Handle::current(),
+            };
             let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
-            let (decoder, queue) = (model.decoder.clone(), model.queue.clone());
-            self.start(move || image.decode(&decoder, ticket, &queue)).await;
+            if image.is_small() {
+                model.queue.push(Entry { image: Image::Encoded(image), ticket });
+            } else {
+                image.decode_on_pool(ticket).await;
+            }
             waiting.push(answer);
         }
         collect(model, admitted, waiting).await
@@ -82,7 +94,7 @@ impl Classifier {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
             let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
-            hand_over(Entry { image, ticket }, &model.queue);
+            model.queue.push(Entry { image: Image::Prepared(image), ticket });
             waiting.push(answer);
         }
         collect(model, admitted, waiting).await
@@ -102,51 +114,13 @@ impl Classifier {
     ) -> Result<T, Problem> {
         let (reply, result) = oneshot::channel();
         // An error means that the client left while the work ran.
-        self.start(move || drop(reply.send(work()))).await;
+        self.pool.start(move || drop(reply.send(work()))).await;
         result.await.unwrap_or_else(|_| Err(decode_panicked()))
-    }
-
-    /// Waits for one of the decoding permits and starts `work`; the permit lives as long as the work.
-    async fn start(&self, work: impl FnOnce() + Send + 'static) {
-        let permit = self.decoding.clone().acquire_owned().await.expect("this semaphore is never closed");
-        spawn_blocking(move || {
-            let _permit = permit;
-            work();
-        });
     }
 }
 
 fn decode_panicked() -> Problem {
     Problem::Internal { reason: "reading this request failed inside the service; the service goes on".into() }
-}
-
-struct Encoded {
-    bytes: Bytes,
-    index: usize,
-    total: usize,
-    _memory: Arc<OwnedSemaphorePermit>,
-}
-
-impl Encoded {
-    /// Decodes and hands over to the batcher, or answers right here that it cannot be read.
-    fn decode(self, decoder: &Decoder, mut ticket: Ticket, batcher: &Sender<Entry>) {
-        if ticket.reply.is_closed() {
-            return;
-        }
-        let started = Instant::now();
-        match decoder.prepare(&self.bytes) {
-            Ok(image) => {
-                ticket.decode = started.elapsed();
-                hand_over(Entry { image, ticket }, batcher);
-            }
-            Err(error) => {
-                let Ticket { slot, reply, .. } = ticket;
-                drop(slot);
-                let reason = error.to_string();
-                refuse(reply, Problem::Undecodable { index: self.index, images: self.total, reason });
-            }
-        }
-    }
 }
 
 async fn collect(
@@ -167,16 +141,4 @@ async fn collect(
     }
     model.stats.succeeded(admitted.elapsed(), &answers);
     Ok(answers)
-}
-
-fn hand_over(entry: Entry, queue: &Sender<Entry>) {
-    if let Err(refused) = queue.send(entry) {
-        let problem = Problem::Internal { reason: "the classifier has stopped".into() };
-        refuse(refused.0.ticket.reply, problem);
-    }
-}
-
-fn refuse(reply: Reply, problem: Problem) {
-    // An error means that the client left: nobody is there to be told.
-    let _ = reply.send(Err(problem));
 }

@@ -120,6 +120,11 @@ endpoints! {
     ModelBytes(version): Get ["v1", "models", version, "file"], "downloadModel", "/v1/models/{version}/file", Data, "Download a version as a model file";
     Promote(version): Post ["v1", "models", version, "promote"], "promote", "/v1/models/{version}/promote", Admin, "Serve a version";
 
+    Feedback: Get ["v1", "feedback"], "listFeedback", "/v1/feedback", Data, "List the corrected labels that wait for a review";
+    AddFeedback: Post ["v1", "feedback"], "addFeedback", "/v1/feedback", Predict, "Say what an image really shows";
+    FeedbackImage(id): Get ["v1", "feedback", id, "image"], "getFeedbackImage", "/v1/feedback/{id}/image", Data, "Get the image of a correction";
+    ApproveFeedback(id): Post ["v1", "feedback", id, "approve"], "approveFeedback", "/v1/feedback/{id}/approve", Data, "Take a correction into a data set";
+    RejectFeedback(id): Delete ["v1", "feedback", id], "rejectFeedback", "/v1/feedback/{id}", Data, "Drop a correction";
     V2Server: Get ["v2"], "v2Server", "/v2", Predict, "Show the service and the extensions of the protocol it has";
     V2ServerSlash: Get ["v2", ""], "v2ServerSlash", "/v2/", Predict, "The same, as the protocol's own description writes it";
     V2Live: Get ["v2", "health", "live"], "v2Live", "/v2/health/live", Public, "Whether the process answers at all";

@@ -1,23 +1,26 @@
-//! The HTTP service of Ocelli: raw hyper in front of one classifier.
+//! The HTTP service of Ocelli: raw hyper in front of a model that can be replaced while it answers.
 //!
 //! ```text
-//! run ──> connection task (stream: time limits) ──> router ──> routes/*
-//!                                                                │ body, payload: bytes -> encoded images
-//!                                                                v
-//!                              classifier: one slot per image, or 429
-//!                                                                │ bounded blocking threads: decode, resize
-//!                                                                v
-//!                              batcher: one thread owns the model and takes whatever has queued up
+//! run ──> connection task (stream: time limits; tls) ──> router ──> endpoint: the one table of addresses
+//!                                                          │ access: may this request?
+//!                                                          v
+//! routes/predict, v2 ── body, payload: bytes -> encoded images
+//!         │                                             routes/{upload, datasets, feedback, retrain, jobs, models}
+//!         v                                                │
+//! models: which version answers                            │
+//!         │                                                v
+//!         v                                             store (pipeline): the data folder
+//! classifier: one slot per image, or 429                   ^
+//!         │ decode: small images wait for the batcher,     │
+//!         │ large ones go to a bounded pool                │
+//!         v                                                │
+//! serving, batcher: one thread owns a version <── models <── jobs: train, compare, keep, promote
+//! and takes whatever has queued up
 //! ```
 //!
-//! | route | answer |
-//! |---|---|
-//! | `POST /predict` | labels of one or several images |
-//! | `GET /status` | version, model, load |
-//! | `/v2/..` | the Open Inference Protocol |
-//! | `GET /health/live`, `GET /health/ready` | for supervisors and balancers |
+//! `GET /openapi.json` lists the routes, docs/service.md explains them.
 //!
-//! Every error is one JSON shape, made in one place, with texts of our own. Every limit is a field of
+//! Every error is one JSON shape, made in one place (`problem.rs`), with texts of our own. Every limit is a field of
 //! [`Config`]. Nothing is computed on the threads that serve connections, nothing is printed, no URL is ever
 //! fetched, and no header invites other origins.
 //!
@@ -30,6 +33,7 @@ mod batcher;
 mod body;
 mod classifier;
 mod config;
+mod decode;
 mod endpoint;
 mod error;
 mod jobs;

@@ -15,7 +15,7 @@ use crate::access::Scope;
 use crate::endpoint::{Endpoint, Operation, Verb};
 use crate::jobs::{JobRecord, RetrainRequest};
 use crate::problem::Report;
-use crate::routes::{datasets, health, jobs, models, predict, status, upload};
+use crate::routes::{datasets, feedback, health, jobs, models, predict, status, upload};
 use crate::v2::{metadata, outputs};
 
 /// The document, as it is sent.
@@ -66,6 +66,11 @@ impl Details {
 
 fn binary() -> Value {
     json!({ "type": "string", "format": "binary" })
+}
+
+/// A form with one image.
+fn one_file() -> Value {
+    json!({ "type": "object", "required": ["file"], "properties": { "file": binary() }, "additionalProperties": false })
 }
 
 fn number(least: u64, most: u64) -> Value {
@@ -149,6 +154,23 @@ impl Types {
                 number(1, u64::from(ocelli_pipeline::MAX_THUMBNAIL_SIDE)),
                 "Longest side in pixels; 96 if left out",
             ),
+            "listFeedback" => Details::new(self.of::<feedback::List>()),
+            "addFeedback" => {
+                let text = || json!({ "type": "string" });
+                let details = Details::new(self.of::<feedback::Added>())
+                    .query("label", text(), "What the image shows")
+                    .query("predicted", text(), "What was predicted")
+                    .query("version", text(), "The version that predicted it")
+                    .query("note", text(), "Anything else")
+                    .body("multipart/form-data", one_file())
+                    .body("image/*", binary())
+                    .body("application/octet-stream", binary());
+                Details { status: 201, ..details }
+            }
+            "approveFeedback" => Details::new(self.of::<feedback::Approved>())
+                .query("dataset", json!({ "type": "string" }), "The data set; `default` if left out")
+                .query("label", json!({ "type": "string" }), "Another class than the one that was sent"),
+            "rejectFeedback" => Details::new(self.of::<feedback::Rejected>()),
             "listJobs" => Details::new(self.of::<jobs::List>()),
             "showJob" | "cancelJob" => Details::new(self.of::<JobRecord>()),
             "jobEvents" => Details::of_type("text/event-stream"),

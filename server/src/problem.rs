@@ -4,6 +4,7 @@ use std::fmt;
 
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
@@ -221,14 +222,17 @@ impl From<StoreError> for Problem {
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Problem::DiskFull
             }
-            StoreError::Io { source, .. } => {
+            StoreError::Pipeline(PipelineError::Decode(_)) => Problem::Refused(text),
+            StoreError::Io { path, source } => {
+                tracing::error!("{}: {source}", path.display());
                 let reason = format!("the data folder cannot be read or written ({:?})", source.kind());
                 Problem::Internal { reason }
             }
-            StoreError::Locked { .. } | StoreError::Damaged { .. } => Problem::Internal {
-                reason: "a file of the data folder is damaged; see the log of the service".into(),
-            },
-            StoreError::Pipeline(_) => Problem::Internal { reason: text },
+            StoreError::Locked { .. } | StoreError::Damaged { .. } | StoreError::Pipeline(_) => {
+                tracing::error!("{text}");
+                let reason = "a file of the data folder cannot be used; the log of the service says which";
+                Problem::Internal { reason: reason.into() }
+            }
         }
     }
 }

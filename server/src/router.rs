@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::response::ResponseBody;
-use crate::routes::{datasets, docs, health, jobs, models, predict, retrain, status, upload, v2};
+use crate::routes::{datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2};
 use crate::state::State;
 use crate::stream::Exchange;
 
@@ -144,6 +144,11 @@ async fn route(
         Endpoint::Promote { version } => models::promote(context, version).await,
         Endpoint::Rollback => models::roll_back(context).await,
         Endpoint::DeleteModel { version } => models::delete(context, version).await,
+        Endpoint::Feedback => feedback::list(context),
+        Endpoint::AddFeedback => feedback::add(context, body).await,
+        Endpoint::FeedbackImage { id } => feedback::image(context, id).await,
+        Endpoint::ApproveFeedback { id } => feedback::approve(context, id).await,
+        Endpoint::RejectFeedback { id } => feedback::reject(context, id).await,
         Endpoint::V2Server | Endpoint::V2ServerSlash => v2::server(context),
         Endpoint::V2Live => Ok(v2::live()),
         Endpoint::V2Ready => v2::ready(context),

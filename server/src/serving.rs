@@ -1,12 +1,11 @@
 //! A version of the model that is loaded, warm, and has a thread of its own.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use ocelli_pipeline::{Compute, Decoder, ModelFile, Predictor};
 use serde::Serialize;
 
-use crate::batcher::{self, Entry, Predict};
+use crate::batcher::{self, Predict, Queue};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
@@ -60,7 +59,7 @@ impl ModelInfo {
 pub(crate) struct Serving {
     pub(crate) info: ModelInfo,
     pub(crate) decoder: Arc<Decoder>,
-    pub(crate) queue: Sender<Entry>,
+    pub(crate) queue: Queue,
     pub(crate) stats: Arc<Stats>,
 }
 

@@ -16,7 +16,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
-pub(crate) struct Settings {
+pub(crate) struct ServiceSettings {
     /// Limits in TOML; SECURITY.md lists them with their defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -58,7 +58,7 @@ struct KeyFile {
     admin: Option<String>,
 }
 
-impl Settings {
+impl ServiceSettings {
     pub(crate) fn start_log(&self) {
         log::start(self.log, self.log_level);
     }
@@ -90,7 +90,7 @@ impl Settings {
             }
             _ => None,
         };
-        Ok(Access { keys: self.keys()?, tls })
+        Ok(Access { keys: self.keys()?, tls, anybody: self.insecure })
     }
 
     /// The keys: the environment's over the file's.

@@ -9,4 +9,8 @@ mod layouts;
 mod manifests;
 mod preprocessing;
 mod sets;
+mod uploads;
 mod zips;
+
+#[path = "../hostile/mod.rs"]
+mod hostile;

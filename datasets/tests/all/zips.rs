@@ -9,7 +9,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 /// Archive bytes of files; names that end in `/` become folders.
-fn zip_of(files: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
+pub(crate) fn zip_of(files: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     for (name, bytes) in files {
@@ -30,7 +30,7 @@ fn saved(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn files(names: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn files(names: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {
     names.iter().copied().zip((1..).map(png)).collect()
 }
 

@@ -12,7 +12,7 @@
 //!
 //! Writers of one data set wait for each other. Readers share the list in memory and never wait for a writer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{DecodeError, DecodeLimits, Split, decode, file_format};
-use serde::Serialize;
 
 use crate::error::PipelineError;
-use crate::store::list::{Id, List, Origin, Row, check_class, original, sync_folder};
-use crate::store::place::Place;
+use crate::store::info::{
+    AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage,
+};
+use crate::store::list::{Id, List, Origin, Row, check_class, original};
+use crate::store::place::{Place, make_folder, sync_folder};
 use crate::store::{Name, StoreError, place};
 
 const WHAT: &str = "data set";
@@ -42,106 +44,6 @@ struct Slot {
     /// Held while the data set is changed.
     writer: Mutex<()>,
     list: Mutex<Option<Arc<List>>>,
-}
-
-/// A data set in a list of data sets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct DatasetSummary {
-    /// Its name.
-    pub name: String,
-    /// Images in all.
-    pub images: usize,
-    /// Classes in all.
-    pub classes: usize,
-    /// Bytes of all image files.
-    pub bytes: u64,
-    /// When it last changed, in seconds since 1970; 0 where the system does not say.
-    pub changed: u64,
-    /// Why its list cannot be read; the numbers are 0 then.
-    pub damaged: Option<String>,
-}
-
-/// All about a data set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct DatasetInfo {
-    /// Its name.
-    pub name: String,
-    /// Images in all.
-    pub images: usize,
-    /// Bytes of all image files.
-    pub bytes: u64,
-    /// Classes by name.
-    pub classes: Vec<ClassInfo>,
-    /// When its first image came, of those that are left; seconds since 1970.
-    pub created: u64,
-    /// When it last changed, in seconds since 1970; 0 where the system does not say.
-    pub changed: u64,
-    /// Snapshots that are in use.
-    pub snapshots: Vec<String>,
-}
-
-/// Images of a class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ClassInfo {
-    /// Its name.
-    pub name: String,
-    /// Images in all.
-    pub images: usize,
-    /// Declared for training.
-    pub train: usize,
-    /// Declared for validation.
-    pub val: usize,
-    /// Declared for test.
-    pub test: usize,
-}
-
-/// An image of a data set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ImageInfo {
-    /// SHA-256 of the file, in hexadecimal.
-    pub id: String,
-    /// Its class.
-    pub class: String,
-    /// The split that its upload declared; training draws one where there is none.
-    #[schemars(with = "Option<String>")]
-    pub split: Option<Split>,
-    /// What it was called where it came from.
-    pub name: String,
-    /// When it came, in seconds since 1970.
-    pub added: u64,
-    /// How it came.
-    pub source: Origin,
-    /// Size of the file.
-    pub bytes: u64,
-}
-
-/// Some of a data set's images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ImagePage {
-    /// How many there are in all.
-    pub total: usize,
-    /// Those that were asked for, in the order in which they came.
-    pub images: Vec<ImageInfo>,
-}
-
-/// An image file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredImage {
-    /// The file as it was sent.
-    pub bytes: Vec<u8>,
-    /// By content, e.g. `image/png`.
-    pub media_type: &'static str,
-}
-
-/// What became of an image that was added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AddedImage {
-    /// SHA-256 of the file, in hexadecimal.
-    pub id: String,
-    /// Its class.
-    pub class: String,
-    /// It was there before.
-    pub duplicate: bool,
 }
 
 /// A folder for something that is being received; removed with all that is in it when dropped.
@@ -172,9 +74,24 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Moves the staged images `fresh` in and replaces the list by one that names them: all or nothing.
+    pub(super) fn merge(&mut self, staging: &Path, fresh: &[Row], list: List) -> Result<(), StoreError> {
+        let moved = self.place.take(staging, fresh)?;
+        self.commit(list).inspect_err(|_| {
+            // A list that was replaced and could not be synced may be there after all, and names them.
+            let there = List::read(&self.place.list());
+            if there
+                .is_ok_and(|list| list.is_none_or(|list| fresh.iter().all(|row| list.get(&row.id).is_none())))
+            {
+                moved.undo();
+            }
+        })
+    }
+
     /// Replaces the list: from here on the change is real.
     pub(super) fn commit(&mut self, list: List) -> Result<(), StoreError> {
-        list.write(&self.place.list())?;
+        // After an error the file tells what became of it.
+        list.write(&self.place.list()).inspect_err(|_| *lock(&self.slot.list) = None)?;
         self.list = Arc::new(list);
         *lock(&self.slot.list) = Some(self.list.clone());
         Ok(())
@@ -184,6 +101,7 @@ impl Writer<'_> {
 impl Datasets {
     /// Opens the data sets below `dir` and sweeps away what no list names.
     pub(super) fn open(dir: PathBuf) -> Result<Datasets, StoreError> {
+        make_folder(&dir)?;
         place::sweep(&dir)?;
         Ok(Datasets { dir, slots: Mutex::default(), stagings: AtomicU64::new(0) })
     }
@@ -236,21 +154,23 @@ impl Datasets {
     pub fn inspect(&self, name: &Name) -> Result<DatasetInfo, StoreError> {
         let list = self.read(name)?;
         let place = self.place(name);
-        let in_split = |class: &str, split| {
-            list.rows().iter().filter(|row| *row.class == *class && row.split == Some(split)).count()
-        };
-        let class = |(class, images): (Arc<str>, usize)| ClassInfo {
-            images,
-            train: in_split(&class, Split::Train),
-            val: in_split(&class, Split::Val),
-            test: in_split(&class, Split::Test),
-            name: class.to_string(),
-        };
+        let mut classes: BTreeMap<Arc<str>, ClassInfo> = BTreeMap::new();
+        for row in list.rows() {
+            let class = classes.entry(row.class.clone()).or_default();
+            class.images += 1;
+            match row.split {
+                Some(Split::Train) => class.train += 1,
+                Some(Split::Val) => class.val += 1,
+                Some(Split::Test) => class.test += 1,
+                None => {}
+            }
+        }
+        let named = |(name, class): (Arc<str>, ClassInfo)| ClassInfo { name: name.to_string(), ..class };
         Ok(DatasetInfo {
             name: name.to_string(),
             images: list.rows().len(),
             bytes: list.bytes(),
-            classes: list.counts().into_iter().map(class).collect(),
+            classes: classes.into_iter().map(named).collect(),
             created: list.rows().iter().map(|row| row.added).min().unwrap_or_else(|| place.changed()),
             changed: place.changed(),
             snapshots: place.snapshots()?.iter().map(Name::to_string).collect(),
@@ -315,8 +235,8 @@ impl Datasets {
     ) -> Result<AddedImage, StoreError> {
         check_class(class).map_err(|reason| StoreError::Refused { reason })?;
         let staging = self.staging()?;
-        let (id, extension) = place::stage(staging.path(), bytes, &DecodeLimits::default())
-            .map_err(|error| error.into_store("the image"))?;
+        let (id, extension) = place::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
+        place::put(staging.path(), &id, extension, bytes)?;
         let row = Row {
             id,
             extension,
@@ -340,8 +260,7 @@ impl Datasets {
             let mut list = List::clone(&writer.list);
             list.push(row.clone());
             list.check_size()?;
-            let moved = writer.place.take(staging.path(), std::slice::from_ref(&row))?;
-            writer.commit(list).inspect_err(|_| moved.undo())?;
+            writer.merge(staging.path(), std::slice::from_ref(&row), list)?;
             Ok(added(false))
         })
     }
@@ -462,6 +381,15 @@ impl Datasets {
             format!("there are: {}", there.join(", "))
         };
         StoreError::NotFound { what: WHAT, name: format!("{name} ({there})") }
+    }
+}
+
+/// Of an image that is all that was sent.
+pub(super) fn refusal(error: DecodeError) -> StoreError {
+    let reason = format!("the image is not taken: {error}");
+    match error {
+        DecodeError::TooManyBytes { .. } => StoreError::TooLarge { reason },
+        _ => StoreError::Refused { reason },
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +14,7 @@ use serde::Serialize;
 use crate::metrics::SkippedImage;
 use crate::store::datasets::{Datasets, Writer, lock, now};
 use crate::store::list::{Id, List, Origin, Row, check_class, original};
-use crate::store::place::{StageError, stage};
+use crate::store::place::{examine, put};
 use crate::store::{Name, StoreError};
 
 /// Most skipped images that a report names.
@@ -153,10 +152,12 @@ impl Work<'_> {
             return Err(StoreError::Stopped);
         }
         let bytes = self.archive.bytes(index).map_err(|error| store_error(self.zip, error))?;
-        match stage(self.staging, &bytes, &self.limits.image) {
-            Ok((id, extension)) => Ok(Ok((id, extension, bytes.len() as u64))),
-            Err(StageError::Image(error)) => Ok(Err(error.to_string())),
-            Err(StageError::Store(error)) => Err(error),
+        match examine(&bytes, &self.limits.image) {
+            Ok((id, extension)) => {
+                put(self.staging, &id, extension, &bytes)?;
+                Ok(Ok((id, extension, bytes.len() as u64)))
+            }
+            Err(error) => Ok(Err(error.to_string())),
         }
     }
 }
@@ -228,7 +229,7 @@ impl Plan {
     fn skip(&mut self, item: &Item, reason: String) {
         self.skipped_total += 1;
         if self.skipped.len() < MAX_SKIPPED {
-            self.skipped.push(SkippedImage { name: item.name.clone(), reason });
+            self.skipped.push(SkippedImage { name: original(&item.name), reason });
         }
     }
 
@@ -245,8 +246,7 @@ impl Plan {
         self.list.check_size()?;
         let report = self.report(notes);
         if !self.fresh.is_empty() {
-            let moved = writer.place.take(staging, &self.fresh)?;
-            writer.commit(self.list).inspect_err(|_| moved.undo())?;
+            writer.merge(staging, &self.fresh, self.list)?;
         }
         Ok(report)
     }

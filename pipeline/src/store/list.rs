@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ocelli_datasets::{ContentHash, Split};
 use ocelli_engine::model_file::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::csv;
 use crate::run_folder::{hex, write_atomic};
@@ -48,9 +49,13 @@ impl Origin {
 
 /// SHA-256 of an image file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(super) struct Id(pub(super) ContentHash);
+pub(super) struct Id(ContentHash);
 
 impl Id {
+    pub(super) fn of(image: &[u8]) -> Id {
+        Id(Sha256::digest(image).into())
+    }
+
     /// From 64 lower-case hexadecimal digits.
     pub(super) fn parse(text: &str) -> Option<Id> {
         let digits = text.as_bytes();
@@ -72,7 +77,7 @@ impl std::fmt::Display for Id {
 }
 
 /// An image of a data set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) id: Id,
     /// By content, without a dot.
@@ -216,19 +221,18 @@ impl List {
 
     /// Whether the list is within its limits.
     pub(super) fn check_size(&self) -> Result<(), StoreError> {
-        let too_many = |what: &str, n: usize, most: usize| {
-            let reason = format!("the data set would have {n} {what}; at most {most} are possible");
-            Err(StoreError::TooLarge { reason })
-        };
-        let (images, classes) = (self.rows.len(), self.counts().len());
-        if images > MAX_IMAGES {
-            return too_many("images", images, MAX_IMAGES);
-        }
-        if classes > MAX_CLASSES {
-            return too_many("classes", classes, MAX_CLASSES);
-        }
-        Ok(())
+        check_counts(self.rows.len(), self.counts().len())
     }
+}
+
+fn check_counts(images: usize, classes: usize) -> Result<(), StoreError> {
+    for (what, n, most) in [("images", images, MAX_IMAGES), ("classes", classes, MAX_CLASSES)] {
+        if n > most {
+            let reason = format!("the data set would have {n} {what}; at most {most} are possible");
+            return Err(StoreError::TooLarge { reason });
+        }
+    }
+    Ok(())
 }
 
 fn row_of(record: &::csv::StringRecord, class: Arc<str>) -> Option<Row> {
@@ -270,20 +274,58 @@ pub(super) fn original(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ORIGINAL).collect()
 }
 
-/// Makes names in a folder survive a power cut.
-pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    // Only Unix opens folders as files.
-    if cfg!(unix) {
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Makes a folder that may be there already; its name is on the disk afterwards.
-pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    match fs::create_dir(path) {
-        Ok(()) => sync_folder(path.parent().expect("folders of the store lie in the store")),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(StoreError::io(path)(error)),
+    #[test]
+    fn a_list_reads_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("images.csv");
+        assert!(List::read(&path).unwrap().is_none());
+        let mut list = List::default();
+        let texts =
+            ["x", "a,b", "\"", "'", "=1+1", "a \"b\", c", "\u{fffd}", "a\u{2028}b", "#", ";;;;", "path"];
+        let splits = [None, Some(Split::Train), Some(Split::Val), Some(Split::Test)];
+        for i in 0..200u64 {
+            let text = texts[i as usize % texts.len()];
+            list.push(Row {
+                id: Id::of(&i.to_le_bytes()),
+                extension: EXTENSIONS[i as usize % EXTENSIONS.len()],
+                class: text.into(),
+                split: splits[i as usize % splits.len()],
+                name: format!(" {text} {i}"),
+                added: i << 32,
+                origin: if i % 2 == 0 { Origin::Upload } else { Origin::Feedback },
+                bytes: u64::MAX - i,
+            });
+        }
+        list.write(&path).unwrap();
+        let read = List::read(&path).unwrap().unwrap();
+        assert_eq!(read.rows, list.rows);
+        let id = list.rows[7].id;
+        let without = list.without(&id);
+        assert!(without.get(&id).is_none() && without.rows.len() == 199);
+    }
+
+    #[test]
+    fn limits_hold_to_the_number() {
+        assert!(check_counts(MAX_IMAGES, MAX_CLASSES).is_ok());
+        let text = |images, classes| check_counts(images, classes).unwrap_err().to_string();
+        assert!(text(MAX_IMAGES + 1, 1).contains("1000001 images; at most 1000000"));
+        assert!(text(1, MAX_CLASSES + 1).contains("65537 classes; at most 65536"));
+        assert!(check_class(&"x".repeat(MAX_CLASS_NAME_BYTES)).is_ok());
+        for bad in ["", " x", "x\t", "a\nb", &"x".repeat(MAX_CLASS_NAME_BYTES + 1)] {
+            assert!(check_class(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_64_lower_case_digits() {
+        let id = Id::of(b"x");
+        assert_eq!(Id::parse(&id.to_string()), Some(id));
+        for bad in ["", "../x", &"0".repeat(63), &"0".repeat(65), &"A".repeat(64), &"\u{e4}".repeat(32)] {
+            assert!(Id::parse(bad).is_none(), "{bad}");
+        }
     }
 }

@@ -15,20 +15,26 @@
 
 mod datasets;
 mod error;
+mod feedback;
 mod import;
+mod info;
 mod list;
 mod name;
 mod place;
 mod versions;
 
+#[cfg(test)]
+#[path = "../../../datasets/tests/hostile/mod.rs"]
+mod hostile;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-pub use datasets::{
-    AddedImage, ClassInfo, DatasetInfo, DatasetSummary, Datasets, ImageInfo, ImagePage, Staging, StoredImage,
-};
+pub use datasets::{Datasets, Staging};
 pub use error::StoreError;
+pub use feedback::{Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
+pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
 pub use list::{MAX_IMAGES, Origin};
 pub use name::{MAX_NAME, Name};
 pub use versions::{NewVersion, VersionRecord, Versions};
@@ -37,6 +43,7 @@ pub use versions::{NewVersion, VersionRecord, Versions};
 pub struct Store {
     dir: PathBuf,
     datasets: Datasets,
+    feedback: Feedback,
     _lock: File,
 }
 
@@ -57,7 +64,10 @@ impl Store {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let datasets = Datasets::open(dir.join("datasets"))?;
-        Ok(Store { dir, datasets, _lock: lock })
+        let feedback = Feedback::open(dir.join("feedback"))?;
+        // Uploads and feedback sync what lies in their folders; this is for the folders themselves.
+        place::sync_folder(&dir)?;
+        Ok(Store { dir, datasets, feedback, _lock: lock })
     }
 
     /// The folder, as an absolute path.
@@ -92,6 +102,11 @@ impl Store {
     /// Images that users sent.
     pub fn datasets(&self) -> &Datasets {
         &self.datasets
+    }
+
+    /// Predictions that users corrected.
+    pub fn feedback(&self) -> &Feedback {
+        &self.feedback
     }
 
     /// Where training writes its run folders.

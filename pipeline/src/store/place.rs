@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
-use sha2::{Digest, Sha256};
 
-use crate::store::list::{Id, List, Row, id_of_file, make_folder, sync_folder};
+use crate::store::list::{Id, List, Row, id_of_file};
 use crate::store::{Name, StoreError};
 
 const LIST: &str = "images.csv";
@@ -60,9 +59,9 @@ impl Place {
     }
 
     fn take_all(&self, staging: &Path, rows: &[Row], moved: &mut Moved) -> Result<(), StoreError> {
-        make_folder(self.dir.parent().expect("data sets lie in a folder"))?;
+        let images = self.dir.join("images");
         make_folder(&self.dir)?;
-        make_folder(&self.dir.join("images"))?;
+        make_folder(&images)?;
         let mut folders = BTreeSet::new();
         for row in rows {
             let target = self.dir.join(row.path());
@@ -73,13 +72,19 @@ impl Place {
             }
             // A file that a snapshot keeps has the same content; undoing must not take it away.
             let kept = target.exists();
-            let staged = staging.join(staged_name(&row.id, row.extension));
+            let staged = staging.join(file_name(&row.id, row.extension));
             fs::rename(staged, &target).map_err(StoreError::io(&target))?;
             if !kept {
                 moved.0.push(target);
             }
         }
-        folders.iter().try_for_each(|folder| sync_folder(folder))
+        // All of them, new or not: whoever made one may have been killed before syncing its name.
+        let around = self.dir.parent().expect("data sets lie in a folder");
+        folders
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([images.as_path(), &self.dir, around])
+            .try_for_each(sync_folder)
     }
 
     /// Removes the files of `rows` that neither `list` nor a snapshot names.
@@ -179,48 +184,46 @@ pub(super) fn sweep(datasets: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Why an image is not staged.
-pub(super) enum StageError {
-    Image(DecodeError),
-    Store(StoreError),
-}
-
-impl StageError {
-    /// Where the image is all that was sent.
-    pub(super) fn into_store(self, what: &str) -> StoreError {
-        match self {
-            StageError::Image(error @ DecodeError::TooManyBytes { .. }) => {
-                StoreError::TooLarge { reason: format!("{what} is not taken: {error}") }
-            }
-            StageError::Image(error) => {
-                StoreError::Refused { reason: format!("{what} is not taken: {error}") }
-            }
-            StageError::Store(error) => error,
-        }
-    }
-}
-
-/// Decodes an image and writes it, synced, under its hash into a staging folder. Staging it twice is fine.
-pub(super) fn stage(
-    staging: &Path,
-    bytes: &[u8],
-    limits: &DecodeLimits,
-) -> Result<(Id, &'static str), StageError> {
-    decode(bytes, limits).map_err(StageError::Image)?;
+/// Decodes an image, which is the test it must pass; gives its id and the extension that fits its content.
+pub(super) fn examine(bytes: &[u8], limits: &DecodeLimits) -> Result<(Id, &'static str), DecodeError> {
+    decode(bytes, limits)?;
     let format = file_format(bytes).expect("what was decoded has a format");
-    let id = Id(Sha256::digest(bytes).into());
-    let path = staging.join(staged_name(&id, format.extension));
-    let written = match File::create_new(&path) {
-        Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    };
-    written.map_err(|error| StageError::Store(StoreError::io(&path)(error)))?;
-    Ok((id, format.extension))
+    Ok((Id::of(bytes), format.extension))
 }
 
-fn staged_name(id: &Id, extension: &str) -> String {
+/// Writes an image, synced, under its id into a folder; one that is there already is the same.
+pub(super) fn put(folder: &Path, id: &Id, extension: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let path = folder.join(file_name(id, extension));
+    let mut file = match File::create_new(&path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        file => file.map_err(StoreError::io(&path))?,
+    };
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half an image must not pass for a whole one.
+        let _ = fs::remove_file(&path);
+        StoreError::io(&path)(error)
+    })
+}
+
+pub(super) fn file_name(id: &Id, extension: &str) -> String {
     format!("{id}.{extension}")
+}
+
+/// Makes names in a folder survive a power cut.
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    // Only Unix opens folders as files.
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that may be there already. Its name is on the disk once the folder around it is synced.
+pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result.map_err(StoreError::io(path)),
+    }
 }
 
 /// What is in a folder; nothing where there is none.

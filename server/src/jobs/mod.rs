@@ -135,9 +135,10 @@ impl Jobs {
         least > 0 && *news >= least
     }
 
-    /// All jobs, newest first.
+    /// All jobs, newest first, without their epochs: of a thousand jobs these are megabytes.
     pub(crate) fn all(&self) -> Vec<JobRecord> {
-        self.shared.list().jobs.values().rev().map(|job| job.record().clone()).collect()
+        let jobs: Vec<Arc<Job>> = self.shared.list().jobs.values().rev().cloned().collect();
+        jobs.iter().map(|job| job.record().without_epochs()).collect()
     }
 
     /// A job by its number.
@@ -170,9 +171,8 @@ impl Jobs {
     /// Running and waiting jobs.
     pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
         let list = self.shared.list();
-        let running =
-            list.jobs.values().map(|job| job.record().clone()).filter(|record| record.state.is_running());
-        (running.collect(), list.queue.len())
+        let running = list.jobs.values().filter(|job| job.record().state.is_running());
+        (running.map(|job| job.record().without_epochs()).collect(), list.queue.len())
     }
 
     /// How many run and how many wait.

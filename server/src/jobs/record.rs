@@ -151,6 +151,11 @@ impl JobRecord {
         }
     }
 
+    /// The record for a list.
+    pub(crate) fn without_epochs(&self) -> JobRecord {
+        JobRecord { epochs: Vec::new(), ..self.clone() }
+    }
+
     pub(crate) fn brief(&self) -> Brief<'_> {
         let JobRecord { number, state, version, verdict, error, .. } = self;
         Brief { id: *number, state: *state, version, verdict, error }

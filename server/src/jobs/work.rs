@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
-    Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions, open_model, resume,
-    train, version_id,
+    Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions,
+    open_model, resume, train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -89,7 +89,12 @@ pub(crate) fn run(shared: &Shared, job: &Job) -> Result<(), StoreError> {
             return job.update(|record| record.attempts = 0);
         }
         Err(Broken::Stopped) => job.end(JobState::Cancelled, None)?,
-        Err(Broken::Failed(error)) => job.end(JobState::Failed, Some(error))?,
+        Err(Broken::Failed(error)) => {
+            tracing::error!(job = job.record().number, "{error}");
+            // Where the data folder lies is nobody's business who asks over HTTP.
+            let error = error.replace(&format!("{}/", shared.store.dir().display()), "");
+            job.end(JobState::Failed, Some(error))?;
+        }
         Ok(state) => job.end(state, None)?,
     }
     drop_snapshot(shared, job, &name);
@@ -121,7 +126,8 @@ fn candidate(shared: &Shared, job: &Job, name: &Name) -> Result<String, Broken> 
             let judge = || {
                 lower_priority(shared.config.job_nice);
                 let compute = Compute { threads: shared.config.job_threads, exact: false };
-                gate.judge(&file, &evaluation, Some((&serving, &serving_file)), &data, compute, &job.stop)
+                let candidate = Candidate { file: &file, evaluation: &evaluation };
+                gate.judge(&candidate, Some((&serving, &serving_file)), &data, compute, &job.stop)
             };
             let verdict = std::thread::scope(|scope| scope.spawn(judge).join());
             Some(verdict.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
@@ -236,7 +242,8 @@ fn options(
         recipe,
         origins,
         runs_dir: shared.store.runs_dir(),
-        name: Some(request.dataset),
+        name: Some(request.dataset.clone()),
+        data_name: Some(request.dataset),
         start,
     })
 }

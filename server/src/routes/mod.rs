@@ -2,6 +2,7 @@
 
 pub(crate) mod datasets;
 pub(crate) mod docs;
+pub(crate) mod feedback;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod models;

@@ -8,10 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
 use ocelli_pipeline::Prediction;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batcher::Answer;
 use crate::body::{Buffered, RequestBody};
@@ -69,12 +71,24 @@ pub(crate) async fn post(
     let top_k = query.number("top_k", 1..=config.max_top_k)?.unwrap_or(config.default_top_k);
     let version = query.text("version")?;
     query.finish()?;
-    let encoding = Encoding::of(&context.parts.headers)?;
     if state.classifier.is_full() {
         // Known before the body is read and unpacked: turning a request away must cost less than answering it.
         return Err(Problem::Busy { what: "the queue is full" });
     }
     let model = model(context, version).await?;
+    let (images, share) = images(context, body).await?;
+    let answers = state.classifier.classify(&model, images, share, top_k).await?;
+    state.metrics.classified(&answers);
+    Ok(response(context, &model, &answers))
+}
+
+/// The encoded images of a body, at least one, with their share of the memory for bodies.
+pub(crate) async fn images(
+    context: &Context<'_>,
+    body: &mut RequestBody,
+) -> Result<(Vec<Bytes>, OwnedSemaphorePermit), Problem> {
+    let (state, config) = (context.state, &context.state.config);
+    let encoding = Encoding::of(&context.parts.headers)?;
     let Buffered { bytes, share } = body.read(config, &state.body_memory).await?;
     let (limit, depth) = (config.images_per_request, config.json_depth);
     let images = match encoding {
@@ -83,12 +97,7 @@ pub(crate) async fn post(
         Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
         Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit, depth)).await?,
     };
-    if images.is_empty() {
-        return Err(Problem::NoImage);
-    }
-    let answers = state.classifier.classify(&model, images, share, top_k).await?;
-    state.metrics.classified(&answers);
-    Ok(response(context, &model, &answers))
+    if images.is_empty() { Err(Problem::NoImage) } else { Ok((images, share)) }
 }
 
 /// The version that a request asks for; the one that serves where it asks for none.

@@ -47,7 +47,8 @@ fn base64_of_every_length_is_read() {
         let bytes: Vec<u8> = (0..length).map(|_| rng.next() as u8).collect();
         let text = base64(&bytes);
         for text in [text.as_str(), text.trim_end_matches('=')] {
-            let images = crate::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1, 2).unwrap();
+            let images =
+                crate::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1, 2).unwrap();
             assert_eq!(images, std::slice::from_ref(&bytes));
         }
     }

@@ -58,6 +58,7 @@ pub(super) fn predictor() -> Predictor {
             origins,
             runs_dir: folder.path().to_owned(),
             name: None,
+            data_name: None,
             start: None,
         };
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");

@@ -18,7 +18,7 @@ fn pixels(input: Input, images: usize, seed: u64) -> Vec<u8> {
 
 /// An image file with these RGB pixels, of a width whose rows need no padding.
 fn bmp_of(input: Input, rgb: &[u8]) -> Vec<u8> {
-    assert!(input.channels == 3 && input.width % 4 == 0);
+    assert!(input.channels == 3 && input.width.is_multiple_of(4));
     let mut bytes = bmp(0)[..54].to_vec();
     bytes[2..6].copy_from_slice(&(54 + rgb.len() as u32).to_le_bytes());
     bytes[18..22].copy_from_slice(&input.width.to_le_bytes());

@@ -1,0 +1,109 @@
+//! Image files from the edges of their formats.
+
+use super::{crc32, deflated_zeros};
+
+/// What is to become of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Decoded to this width and height.
+    Accepted(u32, u32),
+    /// Refused; a part of the reason.
+    Refused(&'static str),
+}
+
+/// A PNG (gray, 8 bits) whose top row tells the `mark`, so that different marks make different files.
+pub(crate) fn png(width: u32, height: u32, mark: &[u8]) -> Vec<u8> {
+    let mut rows = vec![0; (width as usize + 1) * height as usize];
+    let n = mark.len().min(width as usize);
+    rows[1..=n].copy_from_slice(&mark[..n]);
+    png_of(width, height, [8, 0, 0], &[], &stored(&rows))
+}
+
+/// A PNG of `[bit depth, colour type, interlace]`, chunks before the image data, and a zlib stream.
+pub(crate) fn png_of(width: u32, height: u32, kind: [u8; 3], chunks: &[u8], zlib: &[u8]) -> Vec<u8> {
+    let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    let header = [size.as_slice(), &[kind[0], kind[1], 0, 0, kind[2]]].concat();
+    let end = chunk(b"IEND", b"");
+    [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", &header).as_slice(), chunks, &chunk(b"IDAT", zlib), &end].concat()
+}
+
+pub(crate) fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let named = [kind.as_slice(), body].concat();
+    [&(body.len() as u32).to_be_bytes(), named.as_slice(), &crc32(&named).to_be_bytes()].concat()
+}
+
+/// A zlib stream (RFC 1950) of blocks that are not packed.
+pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
+    let mut stream = vec![0x78, 0x01];
+    let mut blocks = bytes.chunks(0xffff).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        stream.push(u8::from(blocks.peek().is_none()));
+        stream.extend(length.to_le_bytes());
+        stream.extend((!length).to_le_bytes());
+        stream.extend(block);
+    }
+    let (a, b) = bytes.iter().fold((1, 0), |(a, b): (u32, u32), &byte| {
+        let a = (a + u32::from(byte)) % 65_521;
+        (a, (a + b) % 65_521)
+    });
+    stream.extend((b << 16 | a).to_be_bytes());
+    stream
+}
+
+/// A zlib stream of zeros with a checksum that only fits by chance.
+fn zlib_zeros(matches: usize) -> Vec<u8> {
+    [[0x78, 0x01].as_slice(), &deflated_zeros(matches), &[0, 0, 0, 1]].concat()
+}
+
+/// The corpus: a name, a file, what is to become of it under the limits that the product has by default.
+pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>, Fate)> {
+    let cmyk = include_bytes!("../fixtures/cmyk.jpg").to_vec();
+    let animated = include_bytes!("../fixtures/animated.gif").to_vec();
+    let photo = include_bytes!("../fixtures/progressive.jpg").to_vec();
+    let sixteen = stored(&[0, 1, 2, 3, 4, 0, 5, 6, 7, 8]);
+    // Adam7: a 2x2 image is its top left pixel, the one beside it, then the second row.
+    let interlaced = stored(&[0, 10, 0, 20, 0, 30, 40]);
+    // 30 MB of profile in 200 KB, and 60 KB of profile in front of an honest picture.
+    let bomb = chunk(b"iCCP", &[b"x\0\0".as_slice(), &zlib_zeros(120_000)].concat());
+    let padded = chunk(b"iCCP", &[b"x\0\0".as_slice(), &stored(&[0; 60_000])].concat());
+    let one = stored(&[0, 7]);
+    let row = stored(&vec![0; 2 * 65_535]);
+    let archive = super::zips::zip(&super::zips::fine(1));
+    vec![
+        (
+            "50,000 x 50,000",
+            png_of(50_000, 50_000, [1, 0, 0], &[], &zlib_zeros(100)),
+            Fate::Refused("too large"),
+        ),
+        ("2^31 - 1 a side", png_of(0x7fff_ffff, 0x7fff_ffff, [8, 6, 0], &[], &one), Fate::Refused("")),
+        ("0 x 1", png_of(0, 1, [8, 0, 0], &[], &one), Fate::Refused("PNG file")),
+        ("1 x 1", png_of(1, 1, [8, 0, 0], &[], &one), Fate::Accepted(1, 1)),
+        ("1 x 65,535", png_of(1, 65_535, [8, 0, 0], &[], &row), Fate::Refused("too large")),
+        ("16 bits", png_of(2, 2, [16, 0, 0], &[], &sixteen), Fate::Accepted(2, 2)),
+        ("interlaced", png_of(2, 2, [8, 0, 1], &[], &interlaced), Fate::Accepted(2, 2)),
+        ("colour profile of 60 KB", png_of(1, 1, [8, 0, 0], &padded, &one), Fate::Accepted(1, 1)),
+        ("colour profile that inflates to 30 MB", png_of(1, 1, [8, 0, 0], &bomb, &one), Fate::Accepted(1, 1)),
+        ("four colours", cmyk, Fate::Accepted(16, 8)),
+        ("animated", animated, Fate::Accepted(16, 8)),
+        ("turned by EXIF", turned(&photo), Fate::Accepted(8, 16)),
+        ("a picture and an archive", [photo.as_slice(), &archive].concat(), Fate::Accepted(16, 8)),
+        ("an archive", archive, Fate::Refused("a ZIP archive")),
+        ("nothing", Vec::new(), Fate::Refused("empty file")),
+        ("text", b"no picture, whatever it is called".to_vec(), Fate::Refused("looks like text")),
+        ("a script", b"<svg xmlns='x'><script>1</script></svg>".to_vec(), Fate::Refused("markup")),
+    ]
+}
+
+/// The picture with an EXIF segment that turns it by a quarter.
+fn turned(jpeg: &[u8]) -> Vec<u8> {
+    let mut exif =
+        b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0".to_vec();
+    exif.extend([0; 4]);
+    [&jpeg[..2], exif.as_slice(), &jpeg[2..]].concat()
+}
+
+/// The file cut at every hundredth of its length.
+pub(crate) fn cuts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    (0..100).map(|percent| &bytes[..bytes.len() * percent / 100])
+}
