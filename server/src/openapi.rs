@@ -266,6 +266,7 @@ fn document() -> Value {
             "description": "Image classification: predict, take new data, retrain, swap the better model in.",
             "license": { "name": "MIT", "identifier": "MIT" }
         },
+        "tags": TAGS.map(|name| json!({ "name": name })),
         "paths": paths,
         "components": {
             "schemas": types.0.take_definitions(true),
@@ -323,6 +324,9 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
     }
     described
 }
+
+/// The headings of the page, in their order.
+const TAGS: [&str; 7] = ["service", "data sets", "jobs", "models", "feedback", "open inference", "operations"];
 
 /// The heading under which an operation is shown.
 fn tag(path: &str) -> &'static str {
