@@ -7,7 +7,7 @@ PYTHON ?= python3
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once peers-check codegen unit ## All that CI checks; tests last, so that their count is the last line
+test: format lint docs bench-once peers-check codegen conformance unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -47,7 +47,7 @@ peers-check: ## The comparison's statistics and reports; installs and measures n
 	fi
 
 conformance: ## tritonclient and schemathesis on the service (needs python3 and PyPI, else skipped out loud)
-	PYTHON=$(PYTHON) tests/conformance/run
+	PYTHON=$(PYTHON) tests/conformance/run --debug
 
 deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
 	$(CARGO) deny check
