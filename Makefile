@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs bench-once bench bench-peers peers-check conformance deny
+.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,6 +29,9 @@ codegen: ## The inner loops of the kernels in the code that ships: nothing spill
 ISA ?= avx2
 test-isa: ## All tests with one instruction set forced: make test-isa ISA=portable
 	OCELLI_ISA=$(ISA) OCELLI_REQUIRE_ISA=1 $(CARGO) test --workspace --locked
+
+faults: ## Kills, swaps, floods and slow clients of the service in their long form; prints what it measured (minutes)
+	OCELLI_LONG=1 $(CARGO) test --locked -p ocelli --test e2e service:: -- --nocapture --test-threads=1
 
 bench-once: ## Every benchmark compiled, verified against its oracle and run once
 	$(CARGO) test --benches --locked -p ocelli
