@@ -96,6 +96,7 @@ endpoints! {
     Ready: Get ["health", "ready"], "healthReady", "/health/ready", Public, "Whether new work is welcome";
     Metrics: Get ["metrics"], "metrics", "/metrics", Predict, "Counters for Prometheus";
     OpenApi: Get ["openapi.json"], "openapi", "/openapi.json", Public, "This description";
+    Index: Get [""], "index", "/", Public, "Leads to the description as a page";
     Docs: Get ["docs"], "docs", "/docs", Public, "This description as a page";
     DocsFile(file): Get ["docs", file], "docsFile", "/docs/{file}", Public, "Files of that page";
 
@@ -199,7 +200,7 @@ mod tests {
             find(Method::PUT, "/v1/models/rollback"),
             Err(Problem::MethodNotAllowed { allow: "POST".into() })
         );
-        for path in ["/", "", "/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
+        for path in ["/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
             // An empty name is the router's to refuse; what matters is that it is no other route.
             let found = find(Method::GET, path);
             assert!(

@@ -150,6 +150,11 @@ impl Types {
             "healthReady" => Details::new(self.of::<health::Ready>()),
             "metrics" => Details::of_type("application/openmetrics-text"),
             "openapi" => Details::new(json!({ "type": "object" })),
+            "index" => {
+                let mut details = Details { status: 303, ..Details::of_type("text/html") };
+                details.headers.push(("Location", json!({ "type": "string" }), "`/docs`"));
+                details
+            }
             "docs" => Details::of_type("text/html"),
             "docsFile" => Details::of_type("text/*"),
             "listDatasets" => Details::new(self.of::<datasets::List>()),
@@ -317,7 +322,7 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
         "parameters": parameters,
         "responses": {
             details.status.to_string(): {
-                "description": if details.status < 300 { "Done" } else { "Refused" }, "headers": headers, "content": { media_type: { "schema": schema } }
+                "description": if details.status < 400 { "Done" } else { "Refused" }, "headers": headers, "content": { media_type: { "schema": schema } }
             },
             "default": {
                 "description": "Not done, and why (RFC 9457)",
