@@ -17,7 +17,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// A header by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.split_once(": ").filter(|(own, _)| *own == name)).map(|(_, v)| v)
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(own, _)| *own == name))
+            .map(|(_, v)| v)
     }
 
     #[track_caller]

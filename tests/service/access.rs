@@ -74,11 +74,15 @@ fn every_operation_opens_to_its_scope_and_those_above() {
         for (verb, operation) in verbs.as_object().unwrap() {
             let id = text(&operation["operationId"]);
             let known = OPERATIONS.iter().find(|(known, ..)| *known == id);
-            let &(_, scope, allowed) = known.unwrap_or_else(|| panic!("{verb} {path} ({id}): who may use it?"));
-            let filled: String = path.split_inclusive('}').map(|part| match part.split_once('{') {
-                Some((before, _)) => format!("{before}1"),
-                None => part.to_owned(),
-            }).collect();
+            let &(_, scope, allowed) =
+                known.unwrap_or_else(|| panic!("{verb} {path} ({id}): who may use it?"));
+            let filled: String = path
+                .split_inclusive('}')
+                .map(|part| match part.split_once('{') {
+                    Some((before, _)) => format!("{before}1"),
+                    None => part.to_owned(),
+                })
+                .collect();
             let line = format!("{} {filled}", verb.to_uppercase());
             let none = try_request(&service.addr, &line, &[], b"").unwrap();
             let wrong = with_key(&service, &line, "nobody-has-this-key-at-all");
@@ -87,7 +91,10 @@ fn every_operation_opens_to_its_scope_and_those_above() {
                 assert!(operation["security"].is_null(), "{line}");
             } else {
                 assert_eq!((none.status, wrong.status), (401, 401), "{line}");
-                assert!(none.header("www-authenticate").is_some_and(|way| way.starts_with("bearer")), "{none:?}");
+                assert!(
+                    none.header("www-authenticate").is_some_and(|way| way.starts_with("bearer")),
+                    "{none:?}"
+                );
                 assert!(text(&operation["description"]).contains(&format!("`{scope}`")), "{line}");
             }
             let mut open = scope == "public";
@@ -113,7 +120,10 @@ fn keys_come_from_files_and_the_environment_and_can_be_changed() {
     command.env("OCELLI_KEY_PREDICT", "from-the-environment-1");
     let service = Service::launch(&sandbox, command).unwrap();
     let status = |key: &str| with_key(&service, "GET /status", key).status;
-    assert_eq!([status("from-the-environment-1"), status(admin), status("neither-of-the-two-1")], [200, 200, 401]);
+    assert_eq!(
+        [status("from-the-environment-1"), status(admin), status("neither-of-the-two-1")],
+        [200, 200, 401]
+    );
 
     let next = "the-next-admin-key-0123";
     sandbox.write("keys.toml", format!("admin = \"{next}\"\n"));
@@ -127,7 +137,8 @@ fn keys_come_from_files_and_the_environment_and_can_be_changed() {
         let complaints = service.log().matches("keys and certificate stay as they were").count();
         service.signal("HUP");
         until("the complaint", || {
-            (service.log().matches("keys and certificate stay as they were").count() > complaints).then_some(())
+            (service.log().matches("keys and certificate stay as they were").count() > complaints)
+                .then_some(())
         });
         assert_eq!([status(next), status("from-the-environment-1"), status("")], [200, 200, 401], "{bad}");
     }
@@ -171,7 +182,10 @@ fn without_keys_other_sites_and_other_machines_stay_outside() {
     let mut short = sandbox.command(&format!("serve {} --addr 0.0.0.0:0", model()));
     short.env("OCELLI_KEY_ADMIN", "too-short");
     let run = finish(short, &[]);
-    assert!(run.code != Some(0) && run.stderr.contains("16 to 512") && !run.stderr.contains("too-short"), "{run:#?}");
+    assert!(
+        run.code != Some(0) && run.stderr.contains("16 to 512") && !run.stderr.contains("too-short"),
+        "{run:#?}"
+    );
     for (arguments, key) in [("--insecure", ""), ("", KEYS[2].1)] {
         let mut command =
             sandbox.command(&format!("serve {} --data-dir open --addr 0.0.0.0:0 {arguments}", model()));
@@ -198,7 +212,9 @@ fn https_is_spoken_with_a_certificate_that_can_be_changed() {
     let sandbox = Sandbox::new();
     let certify = |name: &str, as_name: &str| {
         let files = format!("-keyout {as_name}.key -out {as_name}.pem");
-        let line = format!("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} {files}");
+        let line = format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} {files}"
+        );
         openssl(&sandbox, &line, b"")
     };
     if certify("first", "tls").is_none() {
@@ -230,7 +246,8 @@ fn https_is_spoken_with_a_certificate_that_can_be_changed() {
     service.signal("HUP");
     until("the refusal", || service.log().contains("stay as they were").then_some(()));
     assert!(trusts());
-    let run = sandbox.run(&format!("serve {} --tls-cert tls.pem --tls-key tls.key --addr 127.0.0.1:0", model()));
+    let run =
+        sandbox.run(&format!("serve {} --tls-cert tls.pem --tls-key tls.key --addr 127.0.0.1:0", model()));
     assert!(run.code != Some(0) && run.stderr.contains("does not belong to the certificate"), "{run:#?}");
     assert_eq!(service.stop("TERM"), Some(0));
 }

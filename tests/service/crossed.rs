@@ -13,7 +13,9 @@ use crate::support::Sandbox;
 /// Sends some of a request, or all of it, and leaves without an answer.
 fn leave(addr: &str, image: &[u8], rng: &mut Rng) {
     let mut stream = TcpStream::connect(addr).unwrap();
-    let request = [head(addr, "POST /predict", &[("content-type", "image/png")], image.len()).as_bytes(), image].concat();
+    let request =
+        [head(addr, "POST /predict", &[("content-type", "image/png")], image.len()).as_bytes(), image]
+            .concat();
     let sent = if rng.uniform() < 0.5 { request.len() } else { (rng.next() % request.len() as u64) as usize };
     stream.write_all(&request[..sent]).unwrap();
     if rng.uniform() < 0.3 {

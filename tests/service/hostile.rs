@@ -104,7 +104,9 @@ fn names_in_addresses_lead_nowhere() {
     service.upload("default", &archive(&photos(4, 1, &CLASSES)));
     sandbox.write("secret/images.csv", "not yours");
     survives(&sandbox, &service, || {
-        for name in ["..", "%2e%2e", "..%2f..%2fsecret", "%2Fetc", ".staging", "a%00b", "%ff", "default%2f..", "%5c"] {
+        for name in
+            ["..", "%2e%2e", "..%2f..%2fsecret", "%2Fetc", ".staging", "a%00b", "%ff", "default%2f..", "%5c"]
+        {
             for path in [
                 "/v1/datasets/NAME",
                 "/v1/datasets/NAME/images",

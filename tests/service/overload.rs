@@ -41,7 +41,8 @@ fn an_overloaded_service_refuses_and_recovers() {
     assert!(statuses.keys().all(|status| ["200", "429", "503"].contains(&status.as_str())), "{level}");
     let faults = level["faults"].as_object().unwrap();
     assert!(faults.keys().all(|fault| fault.starts_with("429 ") || fault.starts_with("503 ")), "{level}");
-    let [ok, refused] = ["200", "429"].map(|status| statuses.get(status).and_then(Value::as_u64).unwrap_or(0));
+    let [ok, refused] =
+        ["200", "429"].map(|status| statuses.get(status).and_then(Value::as_u64).unwrap_or(0));
     assert!(ok > 0 && refused > 0, "{level}");
     println!(
         "{capacity:.0} a second at peak, {:.0} of {rate:.0} a second beyond it; p99 {} ms",

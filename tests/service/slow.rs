@@ -86,7 +86,11 @@ fn slow_clients_are_closed_and_cost_the_others_nothing() {
     stop.store(false, Ordering::Relaxed);
     let beside = thread::scope(|scope| {
         let client = scope.spawn(|| normal(&service, image, &stop));
-        let counts = [(Kind::Header, of_form(50, 500)), (Kind::Body, of_form(20, 200)), (Kind::Reader, of_form(20, 100))];
+        let counts = [
+            (Kind::Header, of_form(50, 500)),
+            (Kind::Body, of_form(20, 200)),
+            (Kind::Reader, of_form(20, 100)),
+        ];
         let all = counts.into_iter().flat_map(|(kind, count)| (0..count).map(move |_| kind));
         let mut open: Vec<(Kind, TcpStream)> = all.map(|kind| (kind, connect(&service.addr, kind))).collect();
         let count = open.len();
@@ -102,7 +106,10 @@ fn slow_clients_are_closed_and_cost_the_others_nothing() {
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let mut taken = Vec::new();
             let ended = stream.read_to_end(&mut taken);
-            assert!(ended.as_ref().map_err(|error| error.kind()) != Err(std::io::ErrorKind::WouldBlock), "{ended:?}");
+            assert!(
+                ended.as_ref().map_err(|error| error.kind()) != Err(std::io::ErrorKind::WouldBlock),
+                "{ended:?}"
+            );
         }
         stop.store(true, Ordering::Relaxed);
         client.join().unwrap()
