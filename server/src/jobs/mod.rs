@@ -89,6 +89,8 @@ impl Jobs {
         }
         let open = |job: &Arc<Job>| !job.record().state.has_ended();
         list.queue = list.jobs.iter().filter(|(_, job)| open(job)).map(|(&number, _)| number).collect();
+        sweep(&dir);
+        sweep(&store.runs_dir());
         let shared = Arc::new(Shared {
             dir,
             store,
@@ -117,7 +119,11 @@ impl Jobs {
         fs::create_dir_all(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
         let record = JobRecord::new(number, request, trigger);
         let job = Job::new(dir, record.clone(), Log::default());
-        job.update(|_| {})?;
+        if let Err(error) = job.update(|_| {}) {
+            // Nobody is told of this job.
+            let _ = fs::remove_dir_all(&job.dir);
+            return Err(error.into());
+        }
         list.news.remove(&record.request.dataset);
         list.jobs.insert(number, Arc::new(job));
         list.queue.push_back(number);
@@ -160,8 +166,13 @@ impl Jobs {
         } else if job.record().state.has_ended() {
             return Err(Problem::Conflict(format!("job {number} has ended already")));
         } else {
-            job.update(|record| record.state = JobState::Cancelling)?;
+            // First, so that it ends even where that cannot be written down.
             job.stop.store(true, Ordering::Relaxed);
+            job.update(|record| {
+                if !record.state.has_ended() {
+                    record.state = JobState::Cancelling;
+                }
+            })?;
         }
         drop(list);
         let record = job.record().clone();
@@ -193,6 +204,18 @@ impl Jobs {
         if let Some(thread) = thread {
             // It contains panics of its jobs.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Removes files below a folder that were being written when the process ended. One that stays costs room and no more.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sweep(&entry.path());
+        } else if name.starts_with('.') && name.contains(".tmp-") {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -265,17 +288,18 @@ impl Job {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the record, on the disk too, and tells those who follow it when its state is another.
+    /// Changes the record, on the disk too, and tells those who follow it when its state is another. An error is the
+    /// disk's; in memory the change is made.
     fn update(&self, change: impl FnOnce(&mut JobRecord)) -> Result<(), StoreError> {
         let mut record = self.record();
         let before = record.state;
         change(&mut record);
-        record::write(&self.dir.join("job.json"), &record)?;
+        let written = record::write(&self.dir.join("job.json"), &record);
         if record.state != before || record.attempts == 0 {
             tracing::info!(job = record.number, state = record.state.name(), "job");
             self.tell("state", &record.brief());
         }
-        Ok(())
+        written
     }
 
     /// Tells those who follow the job, and those who come later.
@@ -285,12 +309,12 @@ impl Job {
 
     /// Writes down how it ended. Those who follow it are told last.
     fn end(&self, state: JobState, error: Option<String>) -> Result<(), StoreError> {
-        self.update(|record| {
+        let written = self.update(|record| {
             record.state = state;
             record.error = error;
             record.finished = Some(record::now());
-        })?;
+        });
         self.log.end();
-        Ok(())
+        written
     }
 }

@@ -4,8 +4,10 @@
 //! when its training is over, read; a version that is kept already keeps its verdict; promoting what serves changes
 //! nothing.
 
+use std::error::Error;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -45,11 +47,16 @@ impl std::convert::From<StoreError> for Broken {
 
 impl std::convert::From<PipelineError> for Broken {
     fn from(error: PipelineError) -> Self {
+        if matches!(error, PipelineError::Stopped) {
+            return Broken::Stopped;
+        }
         // Its texts are ours, but those of files name places that are nobody's business.
-        match error {
-            PipelineError::Stopped => Broken::Stopped,
-            error @ PipelineError::Io { .. } => StoreError::from(error).into(),
-            error => Broken::Failed(error.to_string()),
+        match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(source) => {
+                tracing::error!("training: {error}");
+                StoreError::Io { path: PathBuf::new(), source: source.kind().into() }.into()
+            }
+            None => Broken::Failed(error.to_string()),
         }
     }
 }
