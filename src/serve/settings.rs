@@ -38,6 +38,9 @@ pub(crate) struct ServiceSettings {
     /// Threads of a training job
     #[arg(long, value_name = "N")]
     job_threads: Option<usize>,
+    /// Niceness of training, 0 to 19: at 19 it takes what serving leaves; the default of --config, or 19
+    #[arg(long, value_name = "N")]
+    job_nice: Option<usize>,
     /// Seconds to go on accepting after SIGTERM, while /health/ready says no
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     drain_delay: f64,
@@ -78,6 +81,9 @@ impl ServiceSettings {
         }
         if let Some(threads) = self.job_threads {
             config.job_threads = threads;
+        }
+        if let Some(nice) = self.job_nice {
+            config.job_nice = nice;
         }
         Ok(config)
     }

@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 3] = [
 
 /// Every operation: the scope that it needs, and its status for somebody who may, without a body and for things that
 /// do not exist. A route that is not in here fails the test: decide who may use it.
-const OPERATIONS: [(&str, &str, u16); 33] = [
+const OPERATIONS: [(&str, &str, u16); 52] = [
     ("predict", "predict", 400),
     ("uploadData", "data", 400),
     ("retrain", "admin", 404),
@@ -46,11 +46,30 @@ const OPERATIONS: [(&str, &str, u16); 33] = [
     ("getEvaluation", "predict", 404),
     ("downloadModel", "data", 404),
     ("promote", "admin", 404),
+    ("index", "public", 303),
     ("listFeedback", "data", 200),
     ("addFeedback", "predict", 400),
     ("getFeedbackImage", "data", 404),
     ("approveFeedback", "data", 404),
     ("rejectFeedback", "data", 404),
+    ("v2Server", "predict", 200),
+    ("v2ServerSlash", "predict", 200),
+    ("v2Live", "public", 200),
+    ("v2Ready", "public", 200),
+    ("v2AllStatistics", "predict", 200),
+    ("v2Model", "predict", 404),
+    ("v2Version", "predict", 404),
+    ("v2ModelReady", "predict", 404),
+    ("v2VersionReady", "predict", 404),
+    ("v2Config", "predict", 404),
+    ("v2VersionConfig", "predict", 404),
+    ("v2Statistics", "predict", 404),
+    ("v2VersionStatistics", "predict", 404),
+    ("v2Infer", "predict", 404),
+    ("v2VersionInfer", "predict", 404),
+    ("v2Index", "predict", 200),
+    ("v2Load", "admin", 404),
+    ("v2Unload", "admin", 404),
 ];
 
 fn with_key(service: &Service, line: &str, key: &str) -> Answer {

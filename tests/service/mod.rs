@@ -196,7 +196,8 @@ impl Drop for Service {
 /// The command that serves in a sandbox.
 fn serve(sandbox: &Sandbox, args: &str) -> Command {
     let given = if args.contains("--data-dir") { args.to_owned() } else { format!("{args} --data-dir data") };
-    sandbox.command(&format!("serve {given} --addr 127.0.0.1:0"))
+    // Beside a whole suite, training that takes what others leave would take very long.
+    sandbox.command(&format!("serve {given} --addr 127.0.0.1:0 --job-nice 0"))
 }
 
 /// Where the model is that all tests share.

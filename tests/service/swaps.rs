@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{Service, add_renamed, is_long, memory, model, of_form, offline, photos, serve, text};
+use super::{Service, add_renamed, is_long, memory, model, of_form, offline, photos, text};
 use crate::http_client::request;
 use crate::shapes::CLASSES;
 use crate::support::Sandbox;
@@ -16,11 +16,7 @@ fn promotions_under_load_lose_and_mix_up_nothing() {
     let images: Vec<Vec<u8>> = photos(1, 4, &CLASSES).into_iter().map(|(_, bytes)| bytes).collect();
     let expected = offline(&sandbox, &images);
     let other = add_renamed(&sandbox, "data", "other-");
-    let mut command = serve(&sandbox, &model());
-    // Versions are loaded by whatever thread is free, and glibc keeps freed memory for each of them apart: with one
-    // arena for all, what grows is what leaks.
-    command.env("MALLOC_ARENA_MAX", "1");
-    let service = Service::launch(&sandbox, command).unwrap();
+    let service = Service::start(&sandbox, &model());
     let own = service.version();
     let (stop, answers) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     let ask = |client: usize| {
