@@ -191,3 +191,23 @@ mod seconds {
             .ok_or_else(|| serde::de::Error::custom("a time is above 0 and at most 86400 seconds"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_documented_and_read_from_a_file() {
+        let limits = include_str!("../../SECURITY.md");
+        let serde_json::Value::Object(settings) = serde_json::to_value(Config::default()).unwrap() else {
+            panic!("a configuration is a struct")
+        };
+        for setting in settings.keys() {
+            assert!(limits.contains(&format!("`{setting}`")), "{setting} is not in SECURITY.md");
+        }
+        let read: Config = serde_json::from_value(settings.into()).unwrap();
+        assert_eq!(read, Config::default());
+        assert!(serde_json::from_str::<Config>("{\"header_timeout\": 0}").is_err());
+        assert!(serde_json::from_str::<Config>("{\"header_timeouts\": 1}").is_err());
+    }
+}
