@@ -3,6 +3,10 @@
 //! Every file has a theme. What a test repeats (kills, swaps, clients), it repeats a few times in `cargo test` and often
 //! in the long form, `make faults`, which also prints what it measured. Times are printed, never asserted: the machine
 //! belongs to others too.
+#![allow(
+    clippy::print_stdout,
+    reason = "what the long form measured, and what a system does not let it test"
+)]
 
 // Following a job.
 mod events;
