@@ -2,12 +2,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs bench-once bench bench-peers peers-check conformance deny
+.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once peers-check codegen unit ## All that CI checks; tests last, so that their count is the last line
+test: format lint docs bench-once peers-check codegen conformance unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -30,6 +30,9 @@ ISA ?= avx2
 test-isa: ## All tests with one instruction set forced: make test-isa ISA=portable
 	OCELLI_ISA=$(ISA) OCELLI_REQUIRE_ISA=1 $(CARGO) test --workspace --locked
 
+faults: ## Kills, swaps, floods and slow clients of the service in their long form; prints what it measured (minutes)
+	OCELLI_LONG=1 $(CARGO) test --locked -p ocelli --test e2e service:: -- --nocapture --test-threads=1
+
 bench-once: ## Every benchmark compiled, verified against its oracle and run once
 	$(CARGO) test --benches --locked -p ocelli
 
@@ -47,7 +50,7 @@ peers-check: ## The comparison's statistics and reports; installs and measures n
 	fi
 
 conformance: ## tritonclient and schemathesis on the service (needs python3 and PyPI, else skipped out loud)
-	PYTHON=$(PYTHON) tests/conformance/run
+	PYTHON=$(PYTHON) tests/conformance/run --debug
 
 deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
 	$(CARGO) deny check

@@ -20,6 +20,11 @@ mod bad_input;
 mod habits;
 // The server, over TCP.
 mod serve;
+// The service under faults: its whole loop, hostile input, kills, load, slow clients, keys, its end.
+mod service;
+// Files that were made to do harm, the same that the readers' own tests use.
+#[path = "../datasets/tests/hostile/mod.rs"]
+mod hostile;
 // The load test, against the server and against services that misbehave.
 mod flood;
 // The rules of ARCHITECTURE.md that a look at the sources can prove.

@@ -81,21 +81,36 @@ pub(crate) struct Server {
 impl Server {
     /// Serves with these arguments; the built-in model where they name none.
     pub(crate) fn start(sandbox: &Sandbox, args: &str) -> Self {
-        let mut child =
-            sandbox.command(&format!("serve {args} --addr 127.0.0.1:0 --drain-delay 0")).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        Server::launch(sandbox.command(&format!("serve {args} --addr 127.0.0.1:0 --drain-delay 0")))
+            .unwrap_or_else(|run| panic!("{run:#?}"))
+    }
+
+    /// Starts a service; what it left where it did not come to listen.
+    pub(crate) fn launch(mut command: Command) -> Result<Self, Run> {
+        let mut child = command.spawn().unwrap();
         let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
-        let addr =
-            first.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{first}")).to_owned();
-        Server { child: Some(child), addr }
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        let addr = first.trim().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        match addr {
+            Some((_, addr)) => Ok(Server { addr: addr.to_owned(), child: Some(child) }),
+            None => Err(wait(child)),
+        }
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Sends a signal and gives the exit code.
     pub(crate) fn stop(mut self, name: &str) -> Option<i32> {
-        let child = self.child.take().unwrap();
-        signal(child.id(), name);
-        wait(child).code
+        signal(self.id(), name);
+        self.wait()
+    }
+
+    /// Waits for its end and gives the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        wait(self.child.take().unwrap()).code
     }
 }
 
@@ -121,7 +136,9 @@ pub(crate) fn accuracy(stdout: &str) -> f32 {
 }
 
 pub(crate) fn command(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+    // Another build of the same sources, say the one that ships, where it is named.
+    let program = std::env::var_os("OCELLI_TEST_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ocelli").into());
+    let mut command = Command::new(program);
     command.args(line.split_whitespace()).current_dir(folder);
     for name in ["NO_COLOR", "CLICOLOR_FORCE", "TERM"] {
         command.env_remove(name);

@@ -36,8 +36,10 @@ pub struct Gate {
     /// The rule.
     pub mode: GateMode,
     /// How much lower the candidate's accuracy may be, in 0..=1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub max_drop: f32,
     /// The least accuracy of a candidate, in 0..=1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_accuracy: f32,
 }
 

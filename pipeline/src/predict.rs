@@ -120,10 +120,18 @@ impl Predictor {
     /// [`PipelineError::Engine`] for a network or a number of threads that the engine refuses,
     /// [`PipelineError::Dataset`] for preprocessing that makes no sense.
     pub fn from_model_file(file: ModelFile, compute: Compute) -> Result<Self, PipelineError> {
+        Predictor::with_batch(file, compute, MAX_BATCH)
+    }
+
+    /// As [`Predictor::from_model_file`], with memory for at most `batch` images at once.
+    ///
+    /// # Errors
+    /// As [`Predictor::from_model_file`].
+    pub fn with_batch(file: ModelFile, compute: Compute, batch: usize) -> Result<Self, PipelineError> {
         let exec = compute.exec()?;
         let decoder = Decoder::new(&file.meta);
         decoder.preprocessing.validate()?;
-        let batch = batch_for(decoder.preprocessing.len());
+        let batch = batch_for(decoder.preprocessing.len()).min(batch.max(1));
         let inference = Inference::new(&file.model, batch, &exec)?;
         // What only a resumed run needs is no part of the model's identity.
         let file = ModelFile { training: None, ..file };

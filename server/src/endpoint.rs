@@ -96,6 +96,7 @@ endpoints! {
     Ready: Get ["health", "ready"], "healthReady", "/health/ready", Public, "Whether new work is welcome";
     Metrics: Get ["metrics"], "metrics", "/metrics", Predict, "Counters for Prometheus";
     OpenApi: Get ["openapi.json"], "openapi", "/openapi.json", Public, "This description";
+    Index: Get [""], "index", "/", Public, "Leads to the description as a page";
     Docs: Get ["docs"], "docs", "/docs", Public, "This description as a page";
     DocsFile(file): Get ["docs", file], "docsFile", "/docs/{file}", Public, "Files of that page";
 
@@ -151,11 +152,13 @@ impl<'p> Endpoint<'p> {
         if let Some(endpoint) = Verb::of(method).and_then(|verb| Endpoint::lookup(verb, segments)) {
             return Ok(endpoint);
         }
-        let allowed: Vec<&str> = Verb::ALL
-            .into_iter()
-            .filter(|&verb| Endpoint::lookup(verb, segments).is_some())
-            .map(Verb::methods)
-            .collect();
+        // A path that is in the table word for word is that one, and not a name that fits a parameter.
+        let path = format!("/{}", segments.join("/"));
+        let known = Endpoint::ALL.iter().any(|operation| operation.path == path);
+        let here =
+            |verb| Endpoint::lookup(verb, segments).is_some_and(|e| !known || e.operation().path == path);
+        let allowed: Vec<&str> =
+            Verb::ALL.into_iter().filter(|&verb| here(verb)).map(Verb::methods).collect();
         if allowed.is_empty() {
             Err(Problem::NoRoute)
         } else {
@@ -193,7 +196,11 @@ mod tests {
         assert_eq!(find(Method::GET, "/predict"), Err(Problem::MethodNotAllowed { allow: "POST".into() }));
         let allow = "GET, HEAD, DELETE".into();
         assert_eq!(find(Method::PATCH, "/v1/datasets/a"), Err(Problem::MethodNotAllowed { allow }));
-        for path in ["/", "", "/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
+        assert_eq!(
+            find(Method::PUT, "/v1/models/rollback"),
+            Err(Problem::MethodNotAllowed { allow: "POST".into() })
+        );
+        for path in ["/predict/", "//predict", "/v1", "/v1/datasets/", "/Predict"] {
             // An empty name is the router's to refuse; what matters is that it is no other route.
             let found = find(Method::GET, path);
             assert!(

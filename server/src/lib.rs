@@ -38,6 +38,7 @@ mod endpoint;
 mod error;
 mod jobs;
 mod json;
+mod loader;
 mod metrics;
 mod models;
 mod openapi;

@@ -11,6 +11,7 @@ use ocelli_pipeline::{Compute, ModelFile, PipelineError, version_id};
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::serving::Serving;
@@ -24,7 +25,8 @@ pub(crate) struct Models {
     /// Held while the serving version changes.
     promotion: Mutex<()>,
     /// Where versions are kept; none in a service without a data folder.
-    versions: Option<Versions>,
+    versions: Option<Arc<Versions>>,
+    loader: Loader,
     compute: Compute,
     config: Config,
     metrics: Metrics,
@@ -44,17 +46,18 @@ impl Models {
         compute: Compute,
         config: Config,
         metrics: Metrics,
-    ) -> Models {
-        Models {
+    ) -> Result<Models, ServerError> {
+        Ok(Models {
             name: serving.info.name.clone(),
             serving: RwLock::new(Arc::new(serving)),
             extra: Mutex::new(Vec::new()),
             promotion: Mutex::new(()),
-            versions,
+            versions: versions.map(Arc::new),
+            loader: Loader::start().map_err(ServerError::Thread)?,
             compute,
             config,
             metrics,
-        }
+        })
     }
 
     /// The model's name, which all versions share.
@@ -68,7 +71,7 @@ impl Models {
     }
 
     /// The versions on the disk.
-    pub(crate) fn versions(&self) -> Result<&Versions, Problem> {
+    pub(crate) fn versions(&self) -> Result<&Arc<Versions>, Problem> {
         self.versions.as_ref().ok_or_else(Problem::no_data_folder)
     }
 
@@ -158,15 +161,21 @@ impl Models {
     }
 
     fn read(&self, version: &str) -> Result<Serving, Problem> {
-        let file = self.versions()?.load(version)?;
-        Serving::load(file, &self.name, self.compute, &self.config, &self.metrics).map_err(
-            |error| match error {
+        let versions = self.versions()?.clone();
+        let (name, compute, version) = (self.name.clone(), self.compute, version.to_owned());
+        let (config, metrics) = (self.config.clone(), self.metrics.clone());
+        let load = move || {
+            let file = versions.load(&version)?;
+            Serving::load(file, &name, compute, &config, &metrics).map_err(|error| match error {
                 ServerError::WarmUp(source) => {
                     Problem::Conflict(format!("version {version} cannot serve: {source}"))
                 }
                 error => Problem::Internal { reason: error.to_string() },
-            },
-        )
+            })
+        };
+        let failed =
+            || Problem::Internal { reason: "loading this version failed; the service goes on".into() };
+        self.loader.run(load).unwrap_or_else(|| Err(failed()))
     }
 
     fn exchange(&self, next: Arc<Serving>) -> Promotion {

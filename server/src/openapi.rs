@@ -73,6 +73,16 @@ fn one_file() -> Value {
     json!({ "type": "object", "required": ["file"], "properties": { "file": binary() }, "additionalProperties": false })
 }
 
+/// The name of a data set or a model.
+fn name() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$" })
+}
+
+/// The name of a class.
+fn label() -> Value {
+    json!({ "type": "string", "minLength": 1 })
+}
+
 fn number(least: u64, most: u64) -> Value {
     json!({ "type": "integer", "minimum": least, "maximum": most })
 }
@@ -90,7 +100,7 @@ impl Types {
             "predict" => {
                 let file = json!({ "type": "object", "required": ["file"], "properties": {
                     "file": { "type": "array", "items": binary(), "minItems": 1 } }, "additionalProperties": false });
-                let image = json!({ "type": "string", "contentEncoding": "base64" });
+                let image = json!({ "type": "string", "contentEncoding": "base64", "minLength": 4 });
                 let base64 = json!({ "oneOf": [
                     { "type": "object", "required": ["image"], "additionalProperties": false, "properties": { "image": image } },
                     { "type": "object", "required": ["images"], "additionalProperties": false,
@@ -119,7 +129,7 @@ impl Types {
             }
             "uploadData" => {
                 let form = json!({ "type": "object", "required": ["file"], "properties": {
-                    "file": binary(), "dataset": { "type": "string" } }, "additionalProperties": false });
+                    "file": binary(), "dataset": name() }, "additionalProperties": false });
                 Details::new(self.of::<upload::Answer>())
                     .query(
                         "dataset",
@@ -140,7 +150,13 @@ impl Types {
             "healthReady" => Details::new(self.of::<health::Ready>()),
             "metrics" => Details::of_type("application/openmetrics-text"),
             "openapi" => Details::new(json!({ "type": "object" })),
-            "docs" | "docsFile" => Details::of_type("text/html"),
+            "index" => {
+                let mut details = Details { status: 303, ..Details::of_type("text/html") };
+                details.headers.push(("Location", json!({ "type": "string" }), "`/docs`"));
+                details
+            }
+            "docs" => Details::of_type("text/html"),
+            "docsFile" => Details::of_type("text/*"),
             "listDatasets" => Details::new(self.of::<datasets::List>()),
             "inspectDataset" => Details::new(self.of::<DatasetInfo>()),
             "deleteDataset" | "deleteImage" => Details::new(self.of::<datasets::Deleted>()),
@@ -158,8 +174,8 @@ impl Types {
             "addFeedback" => {
                 let text = || json!({ "type": "string" });
                 let details = Details::new(self.of::<feedback::Added>())
-                    .query("label", text(), "What the image shows")
-                    .query("predicted", text(), "What was predicted")
+                    .query("label", label(), "What the image shows")
+                    .query("predicted", label(), "What was predicted")
                     .query("version", text(), "The version that predicted it")
                     .query("note", text(), "Anything else")
                     .body("multipart/form-data", one_file())
@@ -168,8 +184,8 @@ impl Types {
                 Details { status: 201, ..details }
             }
             "approveFeedback" => Details::new(self.of::<feedback::Approved>())
-                .query("dataset", json!({ "type": "string" }), "The data set; `default` if left out")
-                .query("label", json!({ "type": "string" }), "Another class than the one that was sent"),
+                .query("dataset", name(), "The data set; `default` if left out")
+                .query("label", label(), "Another class than the one that was sent"),
             "rejectFeedback" => Details::new(self.of::<feedback::Rejected>()),
             "listJobs" => Details::new(self.of::<jobs::List>()),
             "showJob" | "cancelJob" => Details::new(self.of::<JobRecord>()),
@@ -204,7 +220,12 @@ impl Types {
                     Details::new(self.of::<metadata::Loaded<'static>>()).body("application/json", request);
                 Details { body_required: false, ..details }
             }
-            "v2Unload" => Details::new(json!({})),
+            // Only ever refused, as its summary says.
+            "v2Unload" => Details {
+                status: 400,
+                answer: ("application/problem+json", self.of::<Report<'static>>()),
+                ..Details::new(json!({}))
+            },
             other => panic!("operation {other} has no details in openapi.rs"),
         }
     }
@@ -270,6 +291,7 @@ fn document() -> Value {
             "description": "Image classification: predict, take new data, retrain, swap the better model in.",
             "license": { "name": "MIT", "identifier": "MIT" }
         },
+        "tags": TAGS.map(|name| json!({ "name": name })),
         "paths": paths,
         "components": {
             "schemas": types.0.take_definitions(true),
@@ -304,7 +326,7 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
         "parameters": parameters,
         "responses": {
             details.status.to_string(): {
-                "description": "Done", "headers": headers, "content": { media_type: { "schema": schema } }
+                "description": if details.status < 400 { "Done" } else { "Refused" }, "headers": headers, "content": { media_type: { "schema": schema } }
             },
             "default": {
                 "description": "Not done, and why (RFC 9457)",
@@ -327,6 +349,10 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
     }
     described
 }
+
+/// The headings of the page, in their order.
+const TAGS: [&str; 7] =
+    ["service", "data sets", "jobs", "models", "feedback", "open inference", "operations"];
 
 /// The heading under which an operation is shown.
 fn tag(path: &str) -> &'static str {

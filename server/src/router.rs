@@ -124,6 +124,7 @@ async fn route(
         Endpoint::Ready => health::ready(context),
         Endpoint::Metrics => health::metrics(context),
         Endpoint::OpenApi => docs::openapi(context),
+        Endpoint::Index => docs::index(context),
         Endpoint::Docs => docs::page(context),
         Endpoint::DocsFile { file } => docs::file(context, file),
         Endpoint::Datasets => datasets::list(context).await,

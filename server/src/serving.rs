@@ -93,7 +93,8 @@ impl Serving {
         config: &Config,
         metrics: &Metrics,
     ) -> Result<Serving, ServerError> {
-        let predictor = Predictor::from_model_file(file, compute).map_err(ServerError::WarmUp)?;
+        let predictor =
+            Predictor::with_batch(file, compute, config.max_batch).map_err(ServerError::WarmUp)?;
         Serving::start(predictor, name, config, metrics)
     }
 

@@ -81,7 +81,7 @@ impl State {
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
         let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;
-        let models = Models::new(serving, None, compute, config.clone(), metrics.clone());
+        let models = Models::new(serving, None, compute, config.clone(), metrics.clone())?;
         State::assemble(models, None, config, access, metrics)
     }
 
@@ -103,7 +103,7 @@ impl State {
         let metrics = Metrics::default();
         let file = models::first(&versions, seed)?;
         let serving = Serving::load(file, name.as_str(), compute, &config, &metrics)?;
-        let models = Models::new(serving, Some(versions), compute, config.clone(), metrics.clone());
+        let models = Models::new(serving, Some(versions), compute, config.clone(), metrics.clone())?;
         State::assemble(models, Some(Arc::new(store)), config, access, metrics)
     }
 

@@ -108,7 +108,7 @@ def schemathesis_config(url: str) -> str:
         "version": [model["version"]],
         "name": ["default"],
         "id": [image["id"] for image in page["images"]][:20],
-        "file": ["index.html"],
+        "file": ["start.js", "style.css"],
     }
     lines = []
     for name, values in known.items():

@@ -28,6 +28,8 @@ use crate::store::{Name, StoreError};
 pub const MAX_FEEDBACK: usize = 10_000;
 /// Largest image in bytes.
 pub const MAX_FEEDBACK_BYTES: u64 = 10 << 20;
+/// Bytes of all images that wait: whoever may predict may send feedback, and must not be able to fill the disk.
+pub const MAX_FEEDBACK_TOTAL: u64 = 1 << 30;
 /// Longest note and longest model version in bytes.
 const MAX_NOTE: usize = 2000;
 /// Largest description that is read back: all texts at their longest, escaped.
@@ -95,7 +97,7 @@ impl Feedback {
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the image cannot be decoded or a text will not do, [`StoreError::TooLarge`] over
-    /// [`MAX_FEEDBACK_BYTES`] or [`MAX_FEEDBACK`] entries, [`StoreError::Io`].
+    /// [`MAX_FEEDBACK_BYTES`], [`MAX_FEEDBACK`] entries or [`MAX_FEEDBACK_TOTAL`] bytes in all, [`StoreError::Io`].
     pub fn add(&self, image: &[u8], input: FeedbackInput) -> Result<String, StoreError> {
         check(&input)?;
         let limits = DecodeLimits { max_bytes: MAX_FEEDBACK_BYTES, ..DecodeLimits::default() };
@@ -104,6 +106,13 @@ impl Feedback {
         if waiting.len() >= MAX_FEEDBACK && !waiting.contains_key(&id) {
             let reason =
                 format!("{MAX_FEEDBACK} images wait for a review already; approve or reject some first");
+            return Err(StoreError::TooLarge { reason });
+        }
+        let others: u64 = waiting.iter().filter(|(own, _)| **own != id).map(|(_, entry)| entry.bytes).sum();
+        if others + image.len() as u64 > MAX_FEEDBACK_TOTAL {
+            let reason = format!(
+                "the images that wait for a review would take more than {MAX_FEEDBACK_TOTAL} bytes; approve or reject some first"
+            );
             return Err(StoreError::TooLarge { reason });
         }
         put(&self.dir, &id, extension, image)?;
@@ -348,6 +357,21 @@ mod tests {
         store.feedback().add(&png(8, 8, b"last"), input("fox")).unwrap();
         store.feedback().reject(&id).unwrap();
         store.feedback().add(&png(8, 8, b"more"), input("dog")).unwrap();
+    }
+
+    #[test]
+    fn so_many_bytes_wait_and_no_more() {
+        let image = png(8, 8, b"last");
+        for (taken, fits) in [(MAX_FEEDBACK_TOTAL - image.len() as u64, true), (MAX_FEEDBACK_TOTAL, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("feedback");
+            fs::create_dir(&folder).unwrap();
+            let id = format!("{:064x}", 1);
+            let entry = format!(r#"{{"id":"{id}","added":1,"bytes":{taken},"extension":"png"}}"#);
+            fs::write(folder.join(format!("{id}.json")), entry).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.feedback().add(&image, input("dog")).is_ok(), fits);
+        }
     }
 
     #[test]

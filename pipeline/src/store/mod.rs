@@ -32,7 +32,9 @@ use std::path::{Path, PathBuf};
 
 pub use datasets::{Datasets, Staging};
 pub use error::StoreError;
-pub use feedback::{Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES};
+pub use feedback::{
+    Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES, MAX_FEEDBACK_TOTAL,
+};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
 pub use list::{MAX_IMAGES, Origin};

@@ -39,10 +39,12 @@ pub(crate) enum From {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetrainRequest {
     /// The data set.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"))]
     pub(crate) dataset: String,
     pub(crate) quality: Quality,
     pub(crate) from: From,
     /// Epochs, over what the quality says.
+    #[schemars(range(min = 1, max = 100_000))]
     pub(crate) epochs: Option<u32>,
     /// Seconds that the epochs may take.
     pub(crate) time_budget_s: Option<u32>,

@@ -1,7 +1,7 @@
-//! `GET /openapi.json`, and `GET /docs`: Swagger UI, from files inside the program.
+//! `GET /openapi.json`, `GET /`, and `GET /docs`: Swagger UI, from files inside the program.
 
-use hyper::Response;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, LOCATION};
+use hyper::{Response, StatusCode};
 
 use crate::openapi;
 use crate::problem::Problem;
@@ -29,6 +29,15 @@ const POLICY: &str =
 pub(crate) fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     Ok(response::bytes("application/json", openapi::text()))
+}
+
+/// `GET /`: whoever comes with a browser looks for a page.
+pub(crate) fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.query()?.finish()?;
+    let mut response = response::bytes("text/html; charset=utf-8", "<a href=\"/docs\">/docs</a>\n");
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/docs"));
+    Ok(response)
 }
 
 /// `GET /docs`.

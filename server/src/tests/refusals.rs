@@ -22,7 +22,7 @@ fn each_refusal_has_its_status_and_code() {
     let two = format!("{{\"images\":[\"{}\",\"AAAA\"]}}", base64(&image));
     let many = format!("{{\"images\":[{}\"\"]}}", "\"\",".repeat(1200));
     let cases: Vec<(u16, &str, Vec<u8>)> = vec![
-        (404, "no_route", get("/")),
+        (404, "no_route", get("/nowhere")),
         (404, "no_route", get("/predict/")),
         (404, "no_route", get("/%2e%2e/etc/passwd")),
         (404, "no_route", post("/upload", "image/bmp", &image)),

@@ -1,0 +1,97 @@
+//! Asking for training: who waits, who is turned away, who is told what.
+
+use serde_json::{Value, json};
+
+use super::events::follow;
+use super::{Service, archive, model, photos, text, until};
+use crate::shapes::CLASSES;
+use crate::support::Sandbox;
+
+/// Training that is not over before it is told to end.
+fn endless() -> Value {
+    json!({ "epochs": 1000 })
+}
+
+#[test]
+fn jobs_run_one_after_another_and_can_be_ended() {
+    let sandbox = Sandbox::new();
+    sandbox.write("limits.toml", "job_queue = 1\n");
+    let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
+    let seed = service.version();
+    service.upload("default", &archive(&photos(1, 8, &CLASSES)));
+    let first = service.retrain(&endless());
+    until("the first epoch", || (service.job(first)["epochs"] != json!([])).then_some(()));
+    let second = service.retrain(&endless());
+    assert_eq!(service.job(second)["state"], "queued");
+    let full = service.post("/retrain", "", b"");
+    assert_eq!((full.status, full.header("retry-after")), (429, Some("1")), "{full:?}");
+    let status = service.json("/status");
+    assert_eq!((&status["jobs"]["waiting"], &status["jobs"]["running"][0]["id"]), (&1.into(), &first.into()));
+    // Its images are in use.
+    assert_eq!(service.delete("/v1/datasets/default").status, 409);
+
+    // One that waits ends at once, one that runs at its next step; both once.
+    assert_eq!(service.delete(&format!("/v1/jobs/{second}")).json()["state"], "cancelled");
+    let third = service.retrain(&endless());
+    assert_eq!(service.delete(&format!("/v1/jobs/{first}")).json()["state"], "cancelling");
+    assert_eq!(service.ended(first)["state"], "cancelled");
+    assert_eq!(service.delete(&format!("/v1/jobs/{first}")).status, 409);
+    until("the turn of the third", || (service.job(third)["state"] == "running").then_some(()));
+    service.delete(&format!("/v1/jobs/{third}"));
+    let last = follow(&service.addr, third, None).last().unwrap();
+    assert_eq!((last.event.as_str(), &last.data["state"]), ("state", &"cancelled".into()));
+
+    let list = service.json("/v1/jobs");
+    let numbers: Vec<_> = list["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
+    assert_eq!(numbers, [third, second, first]);
+    assert_eq!(service.version(), seed);
+    assert_eq!(service.delete("/v1/datasets/default").status, 200);
+}
+
+#[test]
+fn requests_that_cannot_be_meant_start_nothing() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    service.upload("default", &archive(&photos(2, 2, &CLASSES)));
+    for (body, status, words) in [
+        (r#"{"dataset":"nowhere"}"#, 404, "nowhere"),
+        (r#"{"dataset":"../secret"}"#, 400, "dataset"),
+        (r#"{"epochs":0}"#, 422, "epochs"),
+        (r#"{"recipe":{"lr":-1}}"#, 422, "lr"),
+        (r#"{"recipe":{"model":"resnet"}}"#, 422, "resnet"),
+        (r#"{"recipe":{"learning_rate":1}}"#, 422, "learning_rate"),
+        (r#"{"gate":{"max_drop":7}}"#, 422, "max_drop"),
+        (r#"{"epoch":3}"#, 400, "epoch"),
+        (r#"{"epochs":"#, 400, "JSON"),
+    ] {
+        let answer = service.post("/retrain", "application/json", body.as_bytes());
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+        let detail = text(&answer.json()["detail"]);
+        assert!(detail.contains(words), "{body}: {detail}");
+    }
+    assert_eq!(service.json("/v1/jobs"), json!({ "jobs": [] }));
+    for path in ["/v1/jobs/1", "/v1/jobs/x", "/v1/jobs/1/events"] {
+        assert_eq!(service.get(path).status, 404, "{path}");
+    }
+    // What turns out only when it is done is the job's own failure: nothing is left to hold out or to learn.
+    let mut request = endless();
+    request["recipe"] = json!({ "val_split": 0.5, "test_split": 0.5 });
+    let answer = service.post("/retrain", "application/json", request.to_string().as_bytes());
+    assert!(answer.status == 422 || service.ended(1)["state"] == "failed", "{answer:?}");
+}
+
+#[test]
+fn enough_new_images_train_by_themselves() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &format!("{} --retrain-on-upload=10", model()));
+    let few = photos(3, 3, &CLASSES);
+    assert_eq!(service.upload("default", &archive(&few))["job"], Value::Null);
+    // The same again is nothing new.
+    assert_eq!(service.upload("default", &archive(&few))["job"], Value::Null);
+    let report = service.upload("default", &archive(&photos(4, 1, &CLASSES)));
+    let number = report["job"].as_u64().unwrap_or_else(|| panic!("{report}"));
+    assert_eq!(service.job(number)["trigger"], "upload");
+    service.delete(&format!("/v1/jobs/{number}"));
+    assert_eq!(service.ended(number)["state"], "cancelled");
+    assert_eq!(service.upload("other", &archive(&few))["job"], Value::Null);
+}

@@ -1,0 +1,203 @@
+//! Photos go up, a version comes of them, it serves, another one serves, and a restart knows which.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::events::follow;
+use super::{Service, add_renamed, archive, model, photos, short_training, text, until};
+use crate::http_client::form;
+use crate::shapes::CLASSES;
+use crate::support::Sandbox;
+
+/// The label of an answer, and the version that gave it.
+fn labelled(answer: &Value) -> (String, String) {
+    (text(&answer["label"]), text(&answer["model"]["version"]))
+}
+
+#[test]
+fn photos_become_the_version_that_answers_and_can_be_taken_back() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let seed = service.version();
+
+    // A form, then the same as a raw body: nothing is taken twice.
+    let files = photos(1, 8, &CLASSES);
+    let zip = archive(&files);
+    let (kind, body) = form(&[&zip]);
+    let report = service.post("/upload-data?dataset=shapes", &kind, &body).json();
+    assert_eq!((&report["accepted"], &report["images"]), (&24.into(), &24.into()), "{report}");
+    let report = service.upload("shapes", &zip);
+    assert_eq!((&report["accepted"], &report["duplicates"]), (&0.into(), &24.into()), "{report}");
+
+    let mut request = short_training();
+    request["dataset"] = "shapes".into();
+    let number = service.retrain(&request);
+    let told: Vec<_> = follow(&service.addr, number, None).collect();
+    let kept: Vec<_> = told.iter().filter(|told| told.id.is_some()).cloned().collect();
+    assert!(kept.iter().map(|told| told.id.unwrap()).eq(1..=kept.len()), "{told:?}");
+    let states: Vec<_> = kept.iter().filter(|told| told.event == "state").map(|t| &t.data["state"]).collect();
+    assert_eq!(states, ["queued", "running", "promoted"], "{told:?}");
+    assert!(kept.iter().any(|told| told.event == "epoch" && told.data["epoch"] == 1), "{told:?}");
+    // Whoever comes back with the last id it saw gets the rest, and nothing twice.
+    for seen in 0..=kept.len() {
+        let rest: Vec<_> = follow(&service.addr, number, Some(seen)).collect();
+        assert_eq!(rest, kept[seen..], "after {seen}");
+    }
+
+    let job = service.job(number);
+    let trained = text(&job["version"]);
+    assert_eq!(
+        (&job["state"], &job["verdict"]["serving"]),
+        (&"promoted".into(), &Value::from(seed.as_str()))
+    );
+    assert_ne!(trained, seed);
+    let image = &files[0].1;
+    let (label, version) = labelled(&service.predict(image));
+    assert_eq!(version, trained);
+
+    let list = service.json("/v1/models");
+    assert_eq!((&list["serving"], &list["previous"]), (&json!(trained), &json!(seed)), "{list}");
+    let versions: Vec<_> = list["versions"].as_array().unwrap().iter().map(|v| &v["version"]).collect();
+    assert_eq!(versions, [&seed, &trained]);
+    let shown = service.json(&format!("/v1/models/{trained}"));
+    assert_eq!(
+        (&shown["origin"], &shown["job"], &shown["parent"]),
+        (&"trained".into(), &"1".into(), &json!(seed))
+    );
+    let evaluation = service.json(&format!("/v1/models/{trained}/evaluation"));
+    assert_eq!(evaluation["accuracy"], job["verdict"]["candidate_accuracy"], "{evaluation}");
+
+    // The file that is downloaded is a model like any other, and answers alike.
+    let file = service.get(&format!("/v1/models/{trained}/file"));
+    assert_eq!(file.header("content-length"), Some(file.body.len().to_string().as_str()));
+    sandbox.write("down.ocelli", &file.body);
+    sandbox.write("one.png", image);
+    let offline = sandbox.run("predict -m down.ocelli one.png --json").json_lines().remove(0);
+    let online = service.predict(image);
+    assert_eq!((&offline["label"], &offline["top"]), (&json!(label), &online["predictions"][0]["top"]));
+
+    // Going back: the other version answers who asks for it, and the one that serves cannot be deleted.
+    let changed = service.post("/v1/models/rollback", "", b"");
+    assert_eq!(changed.json(), json!({ "serving": seed, "before": trained }));
+    assert_eq!(service.post("/v1/models/rollback", "", b"").status, 409);
+    for version in [&seed, &trained] {
+        let answer = service.post(&format!("/predict?version={version}"), "image/png", image);
+        assert_eq!(labelled(&answer.json()).1, *version);
+    }
+    assert_eq!(labelled(&service.predict(image)).1, seed);
+    assert_eq!(service.post("/predict?version=0123456789ab", "image/png", image).status, 404);
+    assert_eq!(service.delete(&format!("/v1/models/{seed}")).status, 409);
+    assert_eq!(service.post(&format!("/v1/models/{trained}/promote"), "", b"").status, 200);
+    assert_eq!(service.stop("TERM"), Some(0));
+
+    // What served last serves again, whether the model is named or not.
+    let service = Service::start(&sandbox, "");
+    assert_eq!(labelled(&service.predict(image)), (label, trained.clone()));
+    assert_eq!(service.stop("INT"), Some(0));
+    let service = Service::start(&sandbox, &model());
+    assert_eq!(service.version(), trained);
+    assert!(service.log().contains(&format!("POST /v1/models/{seed}/promote")), "{}", service.log());
+
+    // Somebody else changes what the disk says, and tells the service.
+    assert_eq!(service.post(&format!("/v1/models/{seed}/promote"), "", b"").status, 200);
+    let pointer = until("the folder of the model", || {
+        let folders = fs::read_dir(sandbox.path().join("data/models")).unwrap();
+        folders.map(|entry| entry.unwrap().path().join("current")).find(|path| path.is_file())
+    });
+    let next = sandbox.write("next", json!({ "version": trained, "previous": [seed] }).to_string());
+    fs::rename(next, &pointer).unwrap();
+    assert_eq!(service.version(), seed);
+    service.signal("HUP");
+    until("the reload", || (service.version() == trained).then_some(()));
+    // A pointer to nowhere changes nothing but the log.
+    fs::write(&pointer, r#"{"version":"0123456789ab","previous":[]}"#).unwrap();
+    service.signal("HUP");
+    until("the refusal", || service.log().contains("the old version goes on").then_some(()));
+    assert_eq!(service.version(), trained);
+    assert_eq!(service.delete(&format!("/v1/models/{seed}")).status, 200);
+    assert_eq!(service.get(&format!("/v1/models/{seed}")).status, 404);
+}
+
+#[test]
+fn new_classes_grow_the_head() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let mut files = photos(2, 8, &["circle"]);
+    files.iter_mut().for_each(|(name, _)| *name = name.replace("circle", "disc"));
+    files.extend(photos(3, 8, &["square"]));
+    service.upload("default", &archive(&files));
+    let mut request = short_training();
+    request["from"] = "current".into();
+    let job = service.ended(service.retrain(&request));
+    assert_eq!(job["state"], "promoted", "{job}");
+    let status = service.json("/status");
+    assert_eq!(status["model"]["classes"], json!(["circle", "square", "triangle", "disc"]));
+    assert_eq!(service.predict(&files[0].1)["predictions"][0]["top"].as_array().unwrap().len(), 4);
+    // What asks for weights that do not fit says so.
+    request["recipe"] = json!({ "model": "resnet9" });
+    let job = service.ended(service.retrain(&request));
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(text(&job["error"]).contains("\"from\": \"fresh\""), "{job}");
+}
+
+#[test]
+fn the_gate_keeps_what_is_worse_and_says_why() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let seed = service.version();
+    service.upload("default", &archive(&photos(4, 12, &CLASSES)));
+    // Weights that hardly move from where chance put them.
+    let fresh = json!({ "epochs": 1, "from": "fresh", "recipe": { "lr": 1e-9, "size": [32, 32] } });
+    let gated = |gate: Value| {
+        let mut request = fresh.clone();
+        request["gate"] = gate;
+        let job = service.ended(service.retrain(&request));
+        assert_eq!(job["state"], "kept", "{job}");
+        (text(&job["version"]), text(&job["verdict"]["reason"]))
+    };
+    let (version, reason) = gated(json!({ "min_accuracy": 0.99 }));
+    assert!(reason.contains("99.00 % are asked for"), "{reason}");
+    // The same weights again are the same version, which keeps its verdict.
+    assert_eq!(gated(json!({})), (version.clone(), reason));
+    let mut request = fresh.clone();
+    request["recipe"]["seed"] = 9.into();
+    let job = service.ended(service.retrain(&request));
+    let reason = text(&job["verdict"]["reason"]);
+    assert!(job["state"] == "kept" && reason.starts_with("worse: ") && reason.contains(" against "), "{job}");
+    assert_eq!(service.version(), seed);
+    // A person may know better.
+    assert_eq!(service.post(&format!("/v1/models/{version}/promote"), "", b"").status, 200);
+    assert_eq!(service.version(), version);
+}
+
+#[test]
+fn corrections_become_images_of_a_data_set() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let image = &photos(5, 1, &["circle"])[0].1;
+    let added = service.post("/v1/feedback?label=circle&predicted=square&note=round", "image/png", image);
+    assert_eq!(added.status, 201, "{added:?}");
+    let id = text(&added.json()["id"]);
+    let other = &photos(6, 1, &["circle"])[0].1;
+    let dropped = text(&service.post("/v1/feedback?label=square", "image/png", other).json()["id"]);
+    assert_eq!(service.json("/v1/feedback")["feedback"].as_array().unwrap().len(), 2);
+    assert_eq!(service.get(&format!("/v1/feedback/{id}/image")).body, *image);
+    assert_eq!(service.delete(&format!("/v1/feedback/{dropped}")).status, 200);
+    let approved = service.post(&format!("/v1/feedback/{id}/approve?dataset=better"), "", b"");
+    assert_eq!(approved.status, 200, "{approved:?}");
+    assert_eq!(service.json("/v1/feedback"), json!({ "feedback": [] }));
+    let images = service.json("/v1/datasets/better/images");
+    let [only] = images["images"].as_array().unwrap().as_slice() else { panic!("{images}") };
+    assert_eq!(
+        (&only["id"], &only["class"], &only["source"]),
+        (&json!(id), &"circle".into(), &"feedback".into())
+    );
+    assert_eq!(service.get(&format!("/v1/datasets/better/images/{id}")).body, *image);
+    // Of a version that the folder gained while nobody served it, the next start knows.
+    assert_eq!(service.stop("TERM"), Some(0));
+    let version = add_renamed(&sandbox, "data", "laid-");
+    let service = Service::start(&sandbox, "");
+    let answer = service.post(&format!("/predict?version={version}"), "image/png", image);
+    assert!(labelled(&answer.json()).0.starts_with("laid-"));
+}
