@@ -20,6 +20,14 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) ->
     })
 }
 
+/// As [`parse`], for a body that is an object: serde would take an array of its fields too.
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {
+    match text.trim_ascii_start().first() {
+        Some(b'{') | None => parse(text, max_depth),
+        Some(_) => Err(Problem::BadBody("the body is no JSON object".to_owned())),
+    }
+}
+
 /// The text of an error without its place, which stands in front already, and without what a terminal would obey.
 pub(crate) fn plain(text: &str) -> String {
     let text = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);

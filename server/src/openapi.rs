@@ -233,13 +233,17 @@ impl Types {
 
 /// An inference request, as JSON or with raw tensors behind the JSON; `answer` is its JSON.
 fn infer(answer: Value) -> Details {
-    let parameters = json!({ "type": "object" });
-    let input = json!({ "type": "object", "required": ["name", "shape", "datatype", "data"], "properties": {
-        "name": { "enum": ["pixels", "image"] },
-        "shape": { "type": "array", "items": number(1, 4096), "minItems": 1, "maxItems": 4 },
-        "datatype": { "enum": ["FP32", "UINT8", "BYTES"] },
-        "parameters": parameters,
-        "data": { "type": "array", "description": "Pixels from 0 to 255, or image files in base64; nested or flat" } } });
+    let input = |name: &str, datatypes: Value, data: &str| {
+        json!({ "type": "object", "required": ["name", "shape", "datatype", "data"], "properties": {
+            "name": { "const": name },
+            "shape": { "type": "array", "items": number(1, 4096), "minItems": 1, "maxItems": 4 },
+            "datatype": { "enum": datatypes },
+            "parameters": { "type": "object" },
+            "data": { "type": "array", "description": data } } })
+    };
+    let input = json!({ "oneOf": [
+        input("pixels", json!(["FP32", "UINT8"]), "Pixels of the network's size, 0 to 255; nested or flat"),
+        input("image", json!(["BYTES"]), "Image files in base64") ] });
     let output = json!({ "type": "object", "required": ["name"], "properties": {
         "name": { "const": "probabilities" },
         "parameters": { "type": "object", "properties": {

@@ -44,7 +44,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, metavar="OCELLI", help="the program; built from here if left out")
-    parser.add_argument("--debug", action="store_true", help="build without optimisation of the release")
+    parser.add_argument("--debug", action="store_true", help="build the development profile")
     parser.add_argument("--venv", type=Path, default=TARGET / "conformance-venv", help="default: %(default)s")
     parser.add_argument("--long", action="store_true", help="at least 5,000 cases of schemathesis instead of hundreds")
     parser.add_argument("--seed", type=int, default=1, help="of schemathesis' cases; default: %(default)s")
@@ -83,8 +83,9 @@ def check_routes(args: argparse.Namespace) -> bool:
     with service(binary(args)) as url, tempfile.TemporaryDirectory() as folder:
         document = json.loads(read(f"{url}/openapi.json"))
         operations = sum(len(verbs) for verbs in document["paths"].values())
-        # Of coverage there are hundreds of cases anyway; the rest is spread over the operations.
-        examples = -(-5000 // operations) if args.long else 3
+        # Of coverage there are hundreds of cases anyway. Operations without parameters have few cases: more for the
+        # others make up for them.
+        examples = -(-8000 // operations) if args.long else 3
         config = Path(folder) / "schemathesis.toml"
         config.write_text(schemathesis_config(url), encoding="utf-8")
         say(f"schemathesis: {operations} operations, {examples} random cases each, besides its own of the borders")
@@ -114,7 +115,7 @@ def schemathesis_config(url: str) -> str:
         lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}", ""]
     lines.append("[parameters]")
     lines += [f'"path.{name}" = {{ dictionary = "{name}", probability = 0.8 }}' for name in known]
-    return (HERE / "schemathesis.toml").read_text(encoding="utf-8") + "\n" + "\n".join(lines) + "\n"
+    return "\n".join([(HERE / "schemathesis.toml").read_text(encoding="utf-8"), *lines, ""])
 
 
 def environment(venv: Path, requirements: Path) -> Path:

@@ -224,5 +224,5 @@ async fn read_small<T: DeserializeOwned>(
     payload::check_content_encoding(&context.parts.headers)?;
     let state = context.state;
     let Buffered { bytes, share: _share } = body.read(&state.config, &state.body_memory).await?;
-    if bytes.is_empty() { Ok(None) } else { json::parse(&bytes, state.config.json_depth).map(Some) }
+    if bytes.is_empty() { Ok(None) } else { json::parse_object(&bytes, state.config.json_depth).map(Some) }
 }

@@ -281,7 +281,7 @@ fn what_is_malformed_is_refused_with_its_reason() {
     let ragged = json!([zeros, [0]]);
     let deep = (0..40).fold(json!(0), |inner, _| json!([inner]));
     let cases = [
-        (json!([]), "expected struct"),
+        (json!([]), "no JSON object"),
         (json!({}), "missing field `inputs`"),
         (json!({ "inputs": [] }), "0 inputs; it takes one"),
         (json!({ "inputs": [good, good] }), "2 inputs; it takes one, \"pixels\" or \"image\""),
@@ -658,6 +658,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     let load = |body: &str| v2.service.send(&post("/v2/repository/models/m/load", "", body.as_bytes()));
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");
     assert!(refused.status == 400 && refused.json()["error"].as_str().unwrap().contains("`config`"));
+    assert_eq!(load("[null]").status, 400);
     assert_eq!(load("{\"parameters\":{}}").json(), json!({ "name": "m", "version": other }));
     assert_eq!(v2.service.state.version(), *other);
     let unload = v2.service.send(&post("/v2/repository/models/m/unload", "", b"{}"));

@@ -93,7 +93,7 @@ pub(crate) fn read(
         )));
     }
     let (head, raw) = (&body[..length], body.slice(length..));
-    let request: Request<'_> = json::parse(head, expected.json_depth)?;
+    let request: Request<'_> = json::parse_object(head, expected.json_depth)?;
     let output = request.output()?;
     let [tensor] = request.inputs.0.as_slice() else {
         let count = request.inputs.0.len();
