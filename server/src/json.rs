@@ -1,6 +1,10 @@
 //! JSON from outside, within a depth.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::problem::Problem;
 
@@ -20,11 +24,24 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) ->
     })
 }
 
-/// As [`parse`], for a body that is an object: serde would take an array of its fields too.
-pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {
-    match text.trim_ascii_start().first() {
-        Some(b'{') | None => parse(text, max_depth),
-        Some(_) => Err(Problem::BadBody("the body is no JSON object".to_owned())),
+/// A value that is an object: serde would take a struct from an array of its fields, too.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::{Buffered, RequestBody};
-use crate::json;
+use crate::json::{self, Object};
 use crate::payload;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
@@ -159,7 +159,7 @@ pub(crate) async fn load(
     #[derive(Deserialize)]
     struct Request {
         #[serde(rename = "parameters")]
-        _parameters: Option<NoParameters>,
+        _parameters: Option<Object<NoParameters>>,
     }
     /// Triton takes a configuration and files here; leaving them unread would be worse than refusing them.
     #[derive(Deserialize)]
@@ -224,5 +224,9 @@ async fn read_small<T: DeserializeOwned>(
     payload::check_content_encoding(&context.parts.headers)?;
     let state = context.state;
     let Buffered { bytes, share: _share } = body.read(&state.config, &state.body_memory).await?;
-    if bytes.is_empty() { Ok(None) } else { json::parse_object(&bytes, state.config.json_depth).map(Some) }
+    if bytes.is_empty() {
+        Ok(None)
+    } else {
+        json::parse(&bytes, state.config.json_depth).map(|Object(request)| Some(request))
+    }
 }

@@ -281,7 +281,10 @@ fn what_is_malformed_is_refused_with_its_reason() {
     let ragged = json!([zeros, [0]]);
     let deep = (0..40).fold(json!(0), |inner, _| json!([inner]));
     let cases = [
-        (json!([]), "no JSON object"),
+        (json!([]), "expected an object"),
+        (json!({ "inputs": [["pixels", "FP32", [], null, []]] }), "expected an object"),
+        (with("parameters", json!([])), "expected an object"),
+        (wanted(json!([true, 1])), "expected an object"),
         (json!({}), "missing field `inputs`"),
         (json!({ "inputs": [] }), "0 inputs; it takes one"),
         (json!({ "inputs": [good, good] }), "2 inputs; it takes one, \"pixels\" or \"image\""),
@@ -659,6 +662,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");
     assert!(refused.status == 400 && refused.json()["error"].as_str().unwrap().contains("`config`"));
     assert_eq!(load("[null]").status, 400);
+    assert_eq!(load("{\"parameters\":[]}").status, 400);
     assert_eq!(load("{\"parameters\":{}}").json(), json!({ "name": "m", "version": other }));
     assert_eq!(v2.service.state.version(), *other);
     let unload = v2.service.send(&post("/v2/repository/models/m/unload", "", b"{}"));

@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Vi
 use serde_json::value::RawValue;
 
 use crate::config::Config;
-use crate::json;
+use crate::json::{self, Object};
 use crate::problem::Problem;
 use crate::serving::Input;
 use crate::v2::tensors::{self, Data, Images};
@@ -93,9 +93,9 @@ pub(crate) fn read(
         )));
     }
     let (head, raw) = (&body[..length], body.slice(length..));
-    let request: Request<'_> = json::parse_object(head, expected.json_depth)?;
+    let Object(request): Object<Request<'_>> = json::parse(head, expected.json_depth)?;
     let output = request.output()?;
-    let [tensor] = request.inputs.0.as_slice() else {
+    let [Object(tensor)] = request.inputs.0.as_slice() else {
         let count = request.inputs.0.len();
         return Err(bad(format!(
             "the request has {count} inputs; it takes one, \"{PIXELS}\" or \"{IMAGE}\""
@@ -110,10 +110,10 @@ pub(crate) fn read(
 #[derive(serde::Deserialize)]
 struct Request<'a> {
     id: Option<String>,
-    parameters: Option<RequestParameters>,
+    parameters: Option<Object<RequestParameters>>,
     #[serde(borrow)]
-    inputs: Few<Tensor<'a>>,
-    outputs: Option<Few<Wanted>>,
+    inputs: Few<Object<Tensor<'a>>>,
+    outputs: Option<Few<Object<Wanted>>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -126,7 +126,7 @@ struct Tensor<'a> {
     name: String,
     datatype: String,
     shape: Few<u64>,
-    parameters: Option<TensorParameters>,
+    parameters: Option<Object<TensorParameters>>,
     /// Looked at when it is known what must be in it.
     #[serde(borrow)]
     data: Option<&'a RawValue>,
@@ -141,7 +141,7 @@ struct TensorParameters {
 #[derive(serde::Deserialize)]
 struct Wanted {
     name: String,
-    parameters: Option<WantedParameters>,
+    parameters: Option<Object<WantedParameters>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -153,11 +153,11 @@ struct WantedParameters {
 
 impl Request<'_> {
     fn output(&self) -> Result<Output, Problem> {
-        let whole = self.parameters.as_ref().and_then(|own| own.binary_data_output);
+        let whole = self.parameters.as_ref().and_then(|own| own.0.binary_data_output);
         let mut output = Output { binary: whole.unwrap_or(false), classification: None };
         let wanted = match self.outputs.as_ref().map(|outputs| outputs.0.as_slice()) {
             None | Some([]) => return Ok(output),
-            Some([one]) => one,
+            Some([Object(one)]) => one,
             Some(several) => {
                 let count = several.len();
                 return Err(bad(format!(
@@ -169,7 +169,7 @@ impl Request<'_> {
             let name = shown(&wanted.name);
             return Err(bad(format!("output \"{name}\" is unknown; there is one, \"{PROBABILITIES}\"")));
         }
-        if let Some(own) = &wanted.parameters {
+        if let Some(Object(own)) = &wanted.parameters {
             if own.shared_memory_region.is_some() {
                 return Err(no_shared_memory());
             }
@@ -190,10 +190,11 @@ impl<'a> Tensor<'a> {
     /// Where the values are; `raw` is what follows the JSON.
     fn data(&self, raw: Bytes, has_raw: bool) -> Result<Data<'a>, Problem> {
         let refuse = |reason: String| Err(bad(format!("input \"{}\": {reason}", shown(&self.name))));
-        if self.parameters.as_ref().is_some_and(|own| own.shared_memory_region.is_some()) {
+        let own = self.parameters.as_ref().map(|Object(own)| own);
+        if own.is_some_and(|own| own.shared_memory_region.is_some()) {
             return Err(no_shared_memory());
         }
-        match (self.data, self.parameters.as_ref().and_then(|own| own.binary_data_size)) {
+        match (self.data, own.and_then(|own| own.binary_data_size)) {
             (None, None) => {
                 refuse("there are no values: give data, or the parameter binary_data_size".into())
             }
