@@ -13,7 +13,7 @@ use multer::{Constraints, Multipart, SizeLimit};
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 use crate::config::IMAGES_CEILING;
-use crate::json;
+use crate::json::{self, Object};
 use crate::problem::Problem;
 
 /// Clients disagree on the padding; without it nothing is ambiguous.
@@ -104,7 +104,7 @@ pub(crate) fn bad_form(error: multer::Error) -> Problem {
 
 /// The images of a JSON body. Costs time in proportion to the body: not for a thread that serves connections.
 pub(crate) fn json(body: &[u8], max_images: usize, max_depth: usize) -> Result<Vec<Bytes>, Problem> {
-    let request: JsonRequest = json::parse(body, max_depth)?;
+    let Object(request): Object<JsonRequest> = json::parse(body, max_depth)?;
     let texts = match (request.image, request.images) {
         (Some(image), None) => vec![image],
         (None, Some(images)) => images.0,

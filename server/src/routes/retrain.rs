@@ -5,7 +5,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::RequestBody;
 use crate::jobs::{RetrainRequest, Trigger};
-use crate::json;
+use crate::json::{self, Object};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
@@ -22,7 +22,7 @@ pub(crate) async fn post(
     let bytes = body.read(&state.config, &state.body_memory).await?.bytes;
     let request: RetrainRequest = match bytes.trim_ascii() {
         [] => RetrainRequest::default(),
-        text => json::parse(text, state.config.json_depth)?,
+        text => json::parse::<Object<_>>(text, state.config.json_depth)?.0,
     };
     let state = state.clone();
     let record = blocking(move || {

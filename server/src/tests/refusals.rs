@@ -58,6 +58,7 @@ fn each_refusal_has_its_status_and_code() {
         (400, "bad_body", json("{\"image\":\"AAAA\",\"image\":\"AAAA\"}")),
         (400, "bad_body", json("{\"image\":\"\u{0}\"}")),
         (400, "bad_body", json(&"[".repeat(3900))),
+        (400, "bad_body", json("[\"aGk=\",null]")),
         (400, "bad_body", json(&many)),
         (413, "too_many_images", json("{\"images\":[\"\",\"\",\"\",\"\"]}")),
         (
