@@ -175,6 +175,7 @@ impl Service {
             let listener = bind().await?;
             let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
             let state = Arc::new(self.open(out)?);
+            let hangups = Hangups::listen()?;
             interrupt
                 .announce("shutting down: requests in flight are finished, a second signal stops at once");
             out.line(format_args!("listening on {scheme}://{addr}"))?;
@@ -191,7 +192,7 @@ impl Service {
             let served = ocelli_server::run(listener, state.clone(), shutdown);
             tokio::select! {
                 ended = served => ended.map_err(Failure::from),
-                never = reload_on_hangup(&state, read_access) => never,
+                never = reload_on_hangup(hangups, &state, read_access) => never,
             }
         })
     }
@@ -255,34 +256,56 @@ fn network_threads() -> usize {
     (cores / 2).clamp(1, 8)
 }
 
-/// Reads keys and the serving version again at every SIGHUP; never ends.
+/// SIGHUP, which asks to read keys, certificate and the serving version again.
+struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Starts to listen. Before a service says that it is there: until then the signal would end it.
+    fn listen() -> Result<Hangups, Failure> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let failed = |error: io::Error| Failure::io(Path::new("signal handler"), &error);
+            Ok(Hangups { signal: signal(SignalKind::hangup()).map_err(failed)? })
+        }
+        #[cfg(not(unix))]
+        Ok(Hangups {})
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Reads anew at every hangup; never ends.
 async fn reload_on_hangup(
+    mut hangups: Hangups,
     state: &Arc<State>,
     read_access: &dyn Fn() -> Result<Access, Failure>,
 ) -> Result<(), Failure> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let failed = |error: io::Error| Failure::io(Path::new("signal handler"), &error);
-        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
-        while hangups.recv().await.is_some() {
-            let access = match read_access() {
-                Ok(access) => access,
-                Err(failure) => {
-                    let reason = failure.message().map_or("", |message| &message.text);
-                    tracing::error!("keys and certificate stay as they were: {reason}");
-                    continue;
-                }
-            };
-            let state = state.clone();
-            let reloaded = tokio::task::spawn_blocking(move || state.reload(access)).await;
-            match reloaded {
-                Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
-                Ok(Err(reason)) => tracing::error!("the old version goes on: {reason}"),
-                Err(_) => tracing::error!("the old version goes on: the new one could not be loaded"),
+    loop {
+        hangups.next().await;
+        let access = match read_access() {
+            Ok(access) => access,
+            Err(failure) => {
+                let reason = failure.message().map_or("", |message| &message.text);
+                tracing::error!("keys and certificate stay as they were: {reason}");
+                continue;
             }
+        };
+        let state = state.clone();
+        match tokio::task::spawn_blocking(move || state.reload(access)).await {
+            Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
+            Ok(Err(reason)) => tracing::error!("the old version goes on: {reason}"),
+            Err(_) => tracing::error!("the old version goes on: the new one could not be loaded"),
         }
     }
-    let _ = (state, read_access);
-    std::future::pending().await
 }
