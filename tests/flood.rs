@@ -394,9 +394,9 @@ fn misbehaving_services_are_described() {
     assert_eq!(line(fake(flipping), "").code, Some(0));
     let flipped = line(fake(flipping), "--check");
     let (levels, _) = split(flipped.json_lines());
-    // How many depends on where in the row of labels the first of the six requests falls.
+    // Wherever in the row of labels the first of the six requests falls, two or three differ from it.
     let changed = levels[0]["faults"]["label changed"]["count"].as_u64();
-    assert!(changed.is_some_and(|count| (1..6).contains(&count)), "{}", levels[0]);
+    assert!(matches!(changed, Some(2 | 3)), "{}", levels[0]);
     // The token travels with every request, from the argument or the environment.
     let guarded = || {
         fake(|_, head| {
