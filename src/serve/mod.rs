@@ -104,8 +104,8 @@ pub(crate) fn demo(
 ) -> Result<(), Failure> {
     let service = Service {
         model: Some(model.to_owned()),
-        // Beside the model: another run of the demo has another one.
-        data_dir: model.join("service"),
+        // In the folder of the run, RUN/weights/best.ocelli: another run of the demo has another one.
+        data_dir: model.ancestors().nth(2).unwrap_or(Path::new(".")).join("service"),
         name: None,
         compute,
         config: Config::default(),
