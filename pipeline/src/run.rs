@@ -131,7 +131,8 @@ impl Run<'_> {
         if done == 1 && fit < self.recipe.epochs {
             self.reporter.note(format!("{fit} of {} epochs fit into {budget} s", self.recipe.epochs))?;
             self.recipe.epochs = fit;
-            self.meta.provenance.recipe = with_epochs(&self.meta.provenance.recipe, fit);
+            self.meta.provenance.recipe =
+                with_epochs(&self.meta.provenance.recipe, fit, "fitted into the time budget");
             self.folder.write("recipe.toml", &self.meta.provenance.recipe)?;
         }
         let left = self.progress.seconds() + an_epoch <= budget;

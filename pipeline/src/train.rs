@@ -227,7 +227,7 @@ pub fn resume(
             // The report is of the shorter run.
             remove(&folder.file("evaluation.json"))?;
         }
-        text = with_epochs(&text, epochs);
+        text = with_epochs(&text, epochs, "extended by resume");
         folder.write("recipe.toml", &text)?;
         let note = format!(
             "{done} epochs done, going on to {epochs}: the {} schedule is stretched to that",
@@ -364,9 +364,9 @@ fn parse<T: serde::de::DeserializeOwned>(
 }
 
 /// The recipe text with another number of epochs; every other line keeps its comment.
-pub(crate) fn with_epochs(text: &str, epochs: u32) -> String {
+pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {
     let setting = format!("epochs = {epochs}");
-    let changed = format!("{setting:<28} # changed while the run was under way\n");
+    let changed = format!("{setting:<28} # {reason}\n");
     let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
     let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
     let text: String = lines.collect();
