@@ -26,6 +26,7 @@ mod idx;
 mod jpeg;
 mod layout;
 mod manifest;
+pub mod names;
 mod preprocess;
 pub mod rng;
 mod set;

@@ -1,0 +1,10 @@
+//! Files as people have them, made in code: what the tests of all crates share. No part of the program.
+//!
+//! Image formats are written byte by byte where the encoders at hand cannot make a variant (a JPEG with one scan a
+//! component, a TIFF with a palette); each writer names its specification. Everything is deterministic.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod picture;
+
+pub use picture::{BLUE, GREEN, RED, YELLOW, encode, picture, quad};
