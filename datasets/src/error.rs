@@ -30,6 +30,13 @@ pub enum DatasetError {
         /// What was found instead, as a clause.
         found: String,
     },
+    /// There are images, and nothing says which class they belong to.
+    Unlabelled {
+        /// The data set.
+        path: PathBuf,
+        /// How many images lie where, as a clause.
+        found: String,
+    },
     /// All images belong to one class, so there is nothing to tell apart.
     OneClass {
         /// The data set.
@@ -143,6 +150,11 @@ impl fmt::Display for DatasetError {
             Self::Empty { path, found } => {
                 write!(f, "{}: no images found ({found}); {LAYOUT_HINT}", path.display())
             }
+            Self::Unlabelled { path, found } => write!(
+                f,
+                "{}: no image is in a class folder ({found}); {LAYOUT_HINT}, or list the images in a table labels.csv with the columns path and label",
+                path.display()
+            ),
             Self::OneClass { path, class } => write!(
                 f,
                 "{}: only one class found ({class:?}), but telling images apart needs two; {LAYOUT_HINT}",
@@ -166,7 +178,7 @@ impl fmt::Display for DatasetError {
                 if *total > first.len() {
                     write!(f, " and {} more", total - first.len())?;
                 }
-                write!(f, "; paths are relative to the folder of the CSV file")
+                write!(f, "; paths are relative to the folder of the table, names alone, with or without their extension, mean images below it")
             }
             Self::TooManyBad { bad, total, max_bad, first } => {
                 write!(

@@ -29,6 +29,11 @@ pub(crate) struct IdxImages {
 }
 
 impl IdxImages {
+    /// Images of one shape, `n h w c`.
+    pub(crate) fn new(width: u32, height: u32, channels: u8, pixels: Vec<u8>) -> IdxImages {
+        IdxImages { width, height, channels, pixels }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pixels.len() / self.image_len()
     }

@@ -5,10 +5,10 @@ use crate::decode::SNIFF_BYTES;
 use crate::folder::{self, io_error};
 use crate::idx::{self, IdxImages, IdxSet};
 use crate::layout::{self, Arranged};
+use crate::table::Stored;
 use crate::zip_folder::ZipFolder;
 use crate::{
-    ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, manifest,
-    probe,
+    ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, probe, table,
 };
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -263,12 +263,15 @@ fn open_folder(path: &Path) -> Result<Source, DatasetError> {
         return Ok(source);
     }
     let listing = folder::list(path)?;
-    let arranged = layout::arrange(path, &listing.found);
-    let usable = arranged.as_ref().is_ok_and(|a| a.classes.len() > 1);
-    if !usable && let Some(table) = only_manifest(&files) {
-        return open_manifest(&path.join(table));
+    // A table with the pixels of all images in it.
+    if !listing.found.iter().any(|file| file.kind == layout::FileKind::Image)
+        && let Some(table) = only_table(&files)
+    {
+        return open_table(&path.join(table));
     }
-    let arranged = arranged?;
+    let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
+    let read = |file: usize| folder::read(&listing.paths[file], &limits).ok();
+    let arranged = layout::arrange(path, &listing.found, &read)?;
     let paths = arranged.files.iter().map(|&i| listing.paths[i].clone()).collect();
     Ok(from_arranged(arranged, listing.notes, Store::Files(paths), None))
 }
@@ -301,7 +304,7 @@ fn open_file(path: &Path) -> Result<Source, DatasetError> {
         }
         ([0, 0, _, 1..=4, ..], _) => idx::open_file(path).map(from_idx),
         ([0x1f, 0x8b, ..], _) => open_gzip(path),
-        (_, "csv" | "tsv") => open_manifest(path),
+        (_, "csv" | "tsv") => open_table(path),
         (_, "zip") => Err(DatasetError::BadZip {
             path: path.to_owned(),
             what: "it does not begin like a ZIP archive; was it copied completely?".to_owned(),
@@ -330,25 +333,31 @@ fn open_gzip(path: &Path) -> Result<Source, DatasetError> {
 fn open_zip(path: &Path) -> Result<Source, DatasetError> {
     let archive = ZipFolder::open(path)?;
     let listing = archive.list();
-    let arranged = layout::arrange(path, &listing.found)?;
+    let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
+    let read = |file: usize| archive.read(listing.entries[file], &limits).ok();
+    let arranged = layout::arrange(path, &listing.found, &read)?;
     let entries = arranged.files.iter().map(|&i| listing.entries[i]).collect();
     Ok(from_arranged(arranged, listing.notes, Store::Zip { archive, entries }, Some("zip")))
 }
 
-fn open_manifest(path: &Path) -> Result<Source, DatasetError> {
-    let manifest = manifest::open(path)?;
+fn open_table(path: &Path) -> Result<Source, DatasetError> {
+    let table = table::open(path)?;
+    let store = match table.images {
+        Stored::Files(paths) => Store::Files(paths),
+        Stored::Pixels(images) => Store::Idx(vec![images]),
+    };
     Ok(Source {
         kind: "csv",
         name: String::new(),
-        classes: manifest.classes,
-        items: manifest.items,
-        notes: manifest.notes,
-        store: Store::Files(manifest.paths),
+        classes: table.classes,
+        items: table.items,
+        notes: table.notes,
+        store,
     })
 }
 
 /// The one CSV or TSV among the files of a folder.
-fn only_manifest(files: &[String]) -> Option<&String> {
+fn only_table(files: &[String]) -> Option<&String> {
     let mut tables = files.iter().filter(|name| {
         let lower = name.to_ascii_lowercase();
         lower.ends_with(".csv") || lower.ends_with(".tsv")
@@ -362,10 +371,15 @@ fn from_arranged(
     store: Store,
     kind: Option<&'static str>,
 ) -> Source {
-    notes.extend(arranged.notes);
-    let folders = if arranged.splits_declared { "split folders" } else { "class folders" };
+    // How the data was read comes first.
+    notes.splice(0..0, arranged.notes);
+    let own = match arranged.kind {
+        layout::Kind::ClassFolders => "class folders",
+        layout::Kind::SplitFolders => "split folders",
+        layout::Kind::Tables => "csv",
+    };
     Source {
-        kind: kind.unwrap_or(folders),
+        kind: kind.unwrap_or(own),
         name: String::new(),
         classes: arranged.classes,
         items: arranged.items,

@@ -1,5 +1,6 @@
 //! Training, validation and test: declared by the layout, or drawn by content hash.
 
+use crate::layout::words::exact_split;
 use crate::{ContentHash, DatasetError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,13 +33,11 @@ impl fmt::Display for Split {
 impl FromStr for Split {
     type Err = DatasetError;
 
-    /// Any case of `train`, `training`, `val`, `valid`, `validation`, `test`, `testing`.
+    /// Every usual name of a split: `train`, `Training`, `valid`, `dev`, `test`, `holdout` and their like.
     fn from_str(text: &str) -> Result<Self, DatasetError> {
-        match text.to_ascii_lowercase().as_str() {
-            "train" | "training" => Ok(Self::Train),
-            "val" | "valid" | "validation" => Ok(Self::Val),
-            "test" | "testing" => Ok(Self::Test),
-            _ => Err(DatasetError::UnknownName {
+        match exact_split(text) {
+            Some(split) => Ok(split),
+            None => Err(DatasetError::UnknownName {
                 what: "split",
                 given: text.to_owned(),
                 allowed: "train, val, test",

@@ -275,9 +275,9 @@ impl UploadZip {
         if junk > 0 {
             self.notes.push(format!("{} ignored", layout::count(junk, "hidden or system file")));
         }
-        let arranged = layout::arrange(Path::new("the archive"), &found).map_err(|error| {
+        let arranged = layout::arrange(Path::new("the archive"), &found, &|_| None).map_err(|error| {
             let found = match error {
-                DatasetError::Empty { found, .. } => found,
+                DatasetError::Empty { found, .. } | DatasetError::Unlabelled { found, .. } => found,
                 error => error.to_string(),
             };
             let reason = format!(

@@ -6,9 +6,11 @@ mod arrays;
 mod decoding;
 mod helpers;
 mod layouts;
-mod manifests;
+
 mod preprocessing;
+mod readings;
 mod sets;
+mod tables;
 mod uploads;
 mod zips;
 

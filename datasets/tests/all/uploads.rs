@@ -82,7 +82,7 @@ fn layout_is_that_of_training() {
     assert_eq!(archive.classes(), ["a", "b"]);
     assert_eq!(items[0], ("set/test/a/3.png", 0, Some(Split::Test)));
     assert_eq!((items.len(), items[3].1, items[3].2), (4, 1, Some(Split::Train)));
-    assert!(archive.notes().iter().any(|note| note.contains("everything lies in set/")));
+    assert!(archive.notes().iter().any(|note| note.contains("read as splits train (set/")));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn wrappers_backslashes_and_litter() {
     let names: Vec<&str> = source.items().iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names, ["wrap/cats/1.png", "wrap/cats/3.png", "wrap/dogs/2.png"]);
     let notes = source.notes().join("\n");
-    for expected in ["2 hidden or system files", "\"..\"", "readme.txt", "everything lies in wrap/"] {
+    for expected in ["2 hidden or system files", "\"..\"", "readme.txt", "read as class folders in wrap/"] {
         assert!(notes.contains(expected), "{notes}\nlacks {expected}");
     }
 }

@@ -1,0 +1,360 @@
+//! Which column of a table names the images, which their classes and which their splits: by what the columns hold, then
+//! by what they are called.
+
+use super::find::{Certainty, Meaning};
+use super::text::{Fault, Row};
+use super::{base_and_extension, pixels};
+use crate::layout::words::exact_split;
+use crate::names::nfc;
+use std::collections::BTreeSet;
+
+/// Names of columns, in small letters and digits alone.
+const PATH_NAMES: [&str; 19] = [
+    "path", "file", "filename", "filepath", "image", "imagepath", "imagename", "imagefile", "img", "imgpath", "imgname",
+    "imageid", "imgid", "photo", "picture", "images", "files", "id", "name",
+];
+/// The first in this order that a table has is taken: words rather than numbers, people's names rather than programs'.
+const LABEL_NAMES: [&str; 27] = [
+    "label", "labels", "classname", "labelname", "class", "classes", "category", "categoryname", "target", "targetname",
+    "classlabel", "breed", "species", "diagnosis", "dx", "emotion", "expression", "tag", "groundtruth", "annotation",
+    "finding", "variety", "level", "classid", "labelid", "categoryid", "y",
+];
+/// Columns whose values must be splits.
+const SPLIT_NAMES: [&str; 4] = ["split", "set", "subset", "partition"];
+/// Columns whose values may be splits.
+const MAYBE_SPLIT_NAMES: [&str; 6] = ["part", "usage", "purpose", "phase", "mode", "stage"];
+
+/// Rows that choose the columns, spread evenly.
+const SAMPLE: usize = 200;
+
+/// Different values of a column that are counted; more are many.
+const MANY: usize = 100_000;
+
+/// Columns of a table that has names or pixels of images.
+pub(super) struct Columns {
+    /// Names by number, where the table has a header.
+    names: Option<Vec<String>>,
+    /// Rows in front of the first image.
+    pub(super) header_rows: usize,
+    pub(super) images: Images,
+    pub(super) label: Label,
+    pub(super) split: Option<usize>,
+    /// Columns that nothing was read from.
+    pub(super) unused: Vec<String>,
+}
+
+/// Where the images of a table are.
+pub(super) enum Images {
+    /// In files that this column names.
+    Named(usize),
+    /// In the table: one column of numbers, or a column for each pixel.
+    Pixels(pixels::Place),
+}
+
+/// Where the class of a row stands.
+pub(super) enum Label {
+    Column(usize),
+    /// The one of these columns that holds a 1; its name is the class.
+    OneHot(Vec<usize>),
+}
+
+impl Columns {
+    /// What messages call a column.
+    pub(super) fn name(&self, column: usize) -> String {
+        column_name(self.names.as_deref(), column)
+    }
+
+    /// The class that a column of zeros and ones stands for.
+    pub(super) fn class_name(&self, column: usize) -> &str {
+        self.names.as_ref().map_or("", |names| &names[column])
+    }
+
+    /// How many columns the header has.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.names.as_ref().map(Vec::len)
+    }
+
+    /// `columns image and dx`, for messages.
+    pub(super) fn about(&self) -> String {
+        let images = match &self.images {
+            Images::Named(column) => self.name(*column),
+            Images::Pixels(place) => self.name(place.first),
+        };
+        match &self.label {
+            Label::Column(label) => format!("columns {images} and {}", self.name(*label)),
+            Label::OneHot(labels) => format!("columns {images} and {} with one class each", labels.len()),
+        }
+    }
+}
+
+fn column_name(names: Option<&[String]>, column: usize) -> String {
+    match names.and_then(|names| names.get(column)) {
+        Some(name) if !name.is_empty() => name.clone(),
+        _ => format!("number {}", column + 1),
+    }
+}
+
+/// Finds the columns of `rows`, not empty. `find` tells what file a name means, `known` are the classes that labels are
+/// expected to be, empty for any.
+pub(super) fn choose(
+    rows: &[Row],
+    find: &dyn Fn(&str) -> Meaning,
+    known: &BTreeSet<String>,
+) -> Result<Columns, Fault> {
+    let body = if rows.len() > 1 { &rows[1..] } else { rows };
+    let sample: Vec<&Row> = spread(body);
+    let width = body.iter().map(Row::len).max().unwrap_or(0).max(rows[0].len());
+    let label_behind = LABEL_NAMES.contains(&plain(rows[0].fields().last().unwrap_or("")).as_str());
+    let pixels = pixels::find(&sample, label_behind);
+    // With a column for each pixel none of them names a file.
+    let named = match &pixels {
+        Some(place) if place.columns().len() > 1 => None,
+        _ => path_column(rows, &sample, width, find),
+    };
+    let images = match (named, pixels) {
+        (Some(column), _) => Images::Named(column),
+        (None, Some(place)) => Images::Pixels(place),
+        (None, None) => return Err(no_images(&rows[0], &sample)),
+    };
+    let names = header(rows, &sample, &images, find);
+    let header_rows = usize::from(names.is_some());
+    if rows.len() == header_rows {
+        return Err(Fault::whole("no rows; each needs path,label or path,label,split"));
+    }
+    let table = Table { rows: &rows[header_rows..], sample, names, width };
+    let taken = |column: usize| match &images {
+        Images::Named(path) => column == *path,
+        Images::Pixels(place) => place.columns().contains(&column),
+    };
+    let open: Vec<usize> = (0..width).filter(|&column| !taken(column)).collect();
+    let split = table.split_column(&open)?;
+    let open: Vec<usize> = open.into_iter().filter(|&column| Some(column) != split).collect();
+    let label = table.label_column(&open, &images, known)?;
+    let used = |column: &usize| match &label {
+        Label::Column(label) => column == label,
+        Label::OneHot(labels) => labels.contains(column),
+    };
+    let unused = open.iter().filter(|column| !used(column) && !table.is_index(**column));
+    let unused = unused.map(|&column| column_name(table.names.as_deref(), column)).collect();
+    Ok(Columns { header_rows, images, label, split, unused, names: table.names })
+}
+
+/// Up to [`SAMPLE`] rows.
+fn spread(rows: &[Row]) -> Vec<&Row> {
+    let n = rows.len().min(SAMPLE);
+    (0..n).map(|i| &rows[i * rows.len() / n]).collect()
+}
+
+/// The column whose values mean files, certain ones before likely ones.
+fn path_column(rows: &[Row], sample: &[&Row], width: usize, find: &dyn Fn(&str) -> Meaning) -> Option<usize> {
+    let (first, all) = (&rows[0], spread(rows));
+    let known = |column: usize| PATH_NAMES.contains(&plain(first.field(column)).as_str());
+    let score = |column: usize| {
+        let meanings = || all.iter().map(|row| find(row.field(column)));
+        let sure = meanings().filter(|m| matches!(m, Meaning::File(_, Certainty::Name))).count();
+        let likely = meanings().filter(|m| *m != Meaning::Nothing).count();
+        (sure, likely, known(column), std::cmp::Reverse(column))
+    };
+    let best = (0..width).map(score).max()?;
+    if best.1 > 0 {
+        return Some(best.3.0);
+    }
+    // No file is there: the column that would name them, for the message.
+    let like_files = |column: &usize| sample.iter().all(|row| !base_and_extension(row.field(*column)).1.is_empty());
+    (0..width).find(like_files).or_else(|| {
+        let named = |column: &usize| known(*column) && !["id", "name"].contains(&plain(first.field(*column)).as_str());
+        (0..width).find(named)
+    })
+}
+
+/// Names of the columns, if the first row holds names and no image.
+fn header(
+    rows: &[Row],
+    sample: &[&Row],
+    images: &Images,
+    find: &dyn Fn(&str) -> Meaning,
+) -> Option<Vec<String>> {
+    let first = &rows[0];
+    let is_header = match images {
+        Images::Named(path) => {
+            let cell = first.field(*path);
+            let names = || first.fields().map(plain);
+            let named = names().any(|name| PATH_NAMES.contains(&name.as_str()))
+                && names().any(|name| LABEL_NAMES.contains(&name.as_str()));
+            find(cell) == Meaning::Nothing && (named || base_and_extension(cell).1.is_empty()) && !cell.is_empty()
+                || (rows.len() == 1 && named)
+                || (cell.is_empty() && named)
+        }
+        Images::Pixels(place) => !place.holds(first),
+    };
+    if !is_header {
+        return None;
+    }
+    let mut names: Vec<String> = first.fields().map(str::to_owned).collect();
+    // Tables of R have row names without a name of their own.
+    if rows.len() > 1 && sample.iter().all(|row| row.len() == first.len() + 1) {
+        names.insert(0, String::new());
+    }
+    Some(names)
+}
+
+struct Table<'a> {
+    rows: &'a [Row],
+    sample: Vec<&'a Row>,
+    names: Option<Vec<String>>,
+    width: usize,
+}
+
+impl Table<'_> {
+    fn plain_name(&self, column: usize) -> String {
+        self.names.as_ref().and_then(|names| names.get(column)).map_or_else(String::new, |name| plain(name))
+    }
+
+    /// Values that are not empty, of all rows.
+    fn values(&self, column: usize) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(move |row| row.field(column)).filter(|value| !value.is_empty())
+    }
+
+    fn distinct(&self, column: usize) -> usize {
+        let mut seen = BTreeSet::new();
+        self.values(column).take_while(|value| seen.insert(*value) || seen.len() < MANY).for_each(drop);
+        seen.len()
+    }
+
+    /// The column of splits: called so, or holding nothing else.
+    fn split_column(&self, open: &[usize]) -> Result<Option<usize>, Fault> {
+        let called = |names: &[&str]| {
+            open.iter().copied().find(|&column| names.contains(&self.plain_name(column).as_str()))
+        };
+        let holds_splits = |column: usize, least: usize| {
+            let mut splits = BTreeSet::new();
+            let all = self.values(column).all(|value| exact_split(value).map(|split| splits.insert(split)).is_some());
+            all && splits.len() >= least
+        };
+        if let Some(column) = called(&SPLIT_NAMES) {
+            // Names of classes may stand in a column of any name; a mixture is a mistake.
+            let splits = self.values(column).filter(|value| exact_split(value).is_some()).count();
+            let Some(row) = self.rows.iter().find(|row| {
+                let value = row.field(column);
+                !value.is_empty() && exact_split(value).is_none()
+            }) else {
+                return Ok(Some(column));
+            };
+            if splits > 0 {
+                let what = format!(
+                    "unknown split {:?} in column {}; write train, val or test",
+                    row.field(column),
+                    column_name(self.names.as_deref(), column)
+                );
+                return Err(Fault::at(row.line, what));
+            }
+        }
+        let maybe = called(&MAYBE_SPLIT_NAMES).filter(|&column| holds_splits(column, 1));
+        // Where labels are splits (a column beside the only path), they are labels.
+        let by_content = || open.iter().copied().find(|&column| open.len() > 1 && holds_splits(column, 2));
+        let without_header = || {
+            let third = open.get(1).copied().filter(|_| self.names.is_none());
+            third.filter(|&column| holds_splits(column, 1))
+        };
+        Ok(maybe.or_else(by_content).or_else(without_header))
+    }
+
+    /// The column of classes.
+    fn label_column(&self, open: &[usize], images: &Images, known: &BTreeSet<String>) -> Result<Label, Fault> {
+        if !known.is_empty() {
+            let all_known = |column: &usize| {
+                let mut values = self.sample.iter().map(|row| row.field(*column)).peekable();
+                values.peek().is_some() && values.all(|value| known.contains(nfc(value).as_ref()))
+            };
+            if let Some(&column) = open.iter().find(|column| all_known(column)) {
+                return Ok(Label::Column(column));
+            }
+        }
+        let called = |name: &&str| open.iter().copied().find(|&column| self.plain_name(column) == **name);
+        if let Some(column) = LABEL_NAMES.iter().find_map(|name| called(&name)) {
+            return Ok(Label::Column(column));
+        }
+        if let Some(one_hot) = self.one_hot(open) {
+            return Ok(Label::OneHot(one_hot));
+        }
+        if let &[column] = open {
+            return Ok(Label::Column(column));
+        }
+        if self.names.is_none() {
+            let path = match images {
+                Images::Named(path) => *path,
+                Images::Pixels(place) => place.first,
+            };
+            let behind = open.iter().copied().find(|&column| column > path);
+            return behind.or(open.first().copied()).map(Label::Column).ok_or_else(|| self.no_label(open));
+        }
+        let telling = |column: &usize| {
+            let distinct = self.distinct(*column);
+            !self.is_index(*column) && distinct > 1 && (distinct < self.rows.len() || self.rows.len() < 3)
+        };
+        let mut telling = open.iter().copied().filter(telling);
+        match (telling.next(), telling.next()) {
+            (Some(column), None) => Ok(Label::Column(column)),
+            _ => Err(self.no_label(open)),
+        }
+    }
+
+    /// Columns of zeros and ones of which each row has one 1.
+    fn one_hot(&self, open: &[usize]) -> Option<Vec<usize>> {
+        let number = |text: &str| text.parse::<f32>().ok().filter(|value| *value == 0.0 || *value == 1.0);
+        let columns: Vec<usize> = open
+            .iter()
+            .copied()
+            .filter(|&column| !self.plain_name(column).is_empty())
+            .filter(|&column| self.sample.iter().all(|row| number(row.field(column)).is_some()))
+            .collect();
+        let one = |row: &&Row| columns.iter().filter(|&&column| number(row.field(column)) == Some(1.0)).count() == 1;
+        (columns.len() >= 2 && self.sample.iter().all(one)).then_some(columns)
+    }
+
+    /// Row numbers that programs write: whole numbers, each one more than the last, without a name or called index.
+    fn is_index(&self, column: usize) -> bool {
+        let name = self.plain_name(column);
+        let named = name.is_empty() || name == "index" || name.starts_with("unnamed") || name == "rownames";
+        let mut numbers = self.rows.iter().map(|row| row.field(column).parse::<u64>().ok());
+        named && self.names.is_some() && numbers.all(|number| number.is_some())
+    }
+
+    fn no_label(&self, open: &[usize]) -> Fault {
+        let columns: Vec<String> = (0..self.width)
+            .take(20)
+            .map(|column| match self.sample.first() {
+                Some(row) if open.contains(&column) => {
+                    format!("{} (e.g. {})", column_name(self.names.as_deref(), column), shorten(row.field(column)))
+                }
+                _ => column_name(self.names.as_deref(), column),
+            })
+            .collect();
+        Fault::whole(format!(
+            "which column holds the label cannot be told from its header; the columns are {}; rename the right one to label",
+            columns.join(", ")
+        ))
+    }
+}
+
+/// What to say of a table that names no image.
+fn no_images(first: &Row, sample: &[&Row]) -> Fault {
+    let cells: Vec<String> = first.fields().take(20).map(shorten).collect();
+    let columns = if first.len() == 1 { "its only column is" } else { "the columns of its header are" };
+    let example = sample.first().map_or_else(String::new, |row| shorten(row.field(0)));
+    Fault::whole(format!(
+        "no column names image files or holds their pixels; {columns} {} (first value {example:?}); write the paths of the \
+         images, relative to the table, into a column named path, and their classes into a column named label",
+        cells.join(", ")
+    ))
+}
+
+fn shorten(text: &str) -> String {
+    let short: String = text.chars().take(30).collect();
+    if short.len() < text.len() { format!("{short}...") } else { short }
+}
+
+/// Small letters and digits of a name.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}

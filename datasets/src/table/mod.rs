@@ -1,0 +1,460 @@
+//! Tables of labels: CSV and its relatives, `path,label` or `path,label,split`, with or without a header.
+//!
+//! [`text`] cuts the text into rows, [`columns`] finds which column is which, [`find`] tells which file a name means, this
+//! file puts the rows together. A table is given itself, or it lies beside images without class folders. Its paths are
+//! relative to its folder; a name alone, also without extension, means the only image of that name.
+
+mod columns;
+mod find;
+mod pixels;
+mod text;
+
+use crate::folder::{self, io_error};
+use crate::idx::IdxImages;
+use crate::layout::words::exact_split;
+use crate::layout::{FileKind, Found, IMAGE_EXTENSIONS, count, note_missing_classes, number_classes, some_of};
+use crate::names::{nfc, same_class};
+use crate::{DatasetError, Item, Split};
+use columns::{Columns, Images, Label};
+use find::{Certainty, Files, Meaning};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use text::{Fault, Row};
+
+/// Largest table in bytes: FER-2013 has 288 MB of pixels.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// Most tables among the files of a data set that are looked at, and the bytes of one.
+const MAX_TABLES: usize = 16;
+pub(crate) const MAX_TABLE_BYTES: u64 = 64 << 20;
+
+/// How many missing files an error names.
+const SHOWN: usize = 5;
+
+/// A table that was given itself.
+pub(crate) struct Opened {
+    pub(crate) classes: Vec<String>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) images: Stored,
+    pub(crate) notes: Vec<String>,
+}
+
+/// The images of a table, in the order of its items.
+pub(crate) enum Stored {
+    Files(Vec<PathBuf>),
+    Pixels(IdxImages),
+}
+
+/// A table that images of a folder or archive have their labels from.
+pub(crate) struct UsedTable {
+    /// Its path and columns.
+    pub(crate) about: String,
+    pub(crate) labelled: usize,
+    pub(crate) notes: Vec<String>,
+}
+
+/// A row as it was understood.
+struct Labelled<'a> {
+    line: u64,
+    name: &'a str,
+    label: &'a str,
+    split: Option<Split>,
+    file: Option<usize>,
+}
+
+/// A name without the usual extension of an image, and that extension.
+fn base_and_extension(name: &str) -> (&str, &str) {
+    match name.rsplit_once('.') {
+        Some((base, extension)) if IMAGE_EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) => {
+            (base, extension)
+        }
+        _ => (name, ""),
+    }
+}
+
+/// Opens a table that was given itself.
+pub(crate) fn open(path: &Path) -> Result<Opened, DatasetError> {
+    let fail = |fault: Fault| bad(path, fault);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|e| io_error(path, e))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let what = format!("tables go up to {} MiB", MAX_BYTES >> 20);
+        return Err(DatasetError::Limit { path: path.to_owned(), what });
+    }
+    let rows = text::rows(&bytes).map_err(fail)?;
+    drop(bytes);
+    if rows.is_empty() {
+        return Err(fail(Fault::whole("no rows; each needs path,label or path,label,split")));
+    }
+    let mut disk = Disk::new(path);
+    let direct = columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new());
+    let found = |columns: &Columns| match columns.images {
+        Images::Named(path) => rows.iter().any(|row| disk.find(row.field(path)) != Meaning::Nothing),
+        Images::Pixels(_) => true,
+    };
+    let columns = match direct.as_ref().is_ok_and(found) {
+        true => {
+            disk.list_folder(path);
+            direct
+        }
+        // No value is a path: names alone, perhaps without extension, of images anywhere below.
+        false => {
+            disk.list_folder(path);
+            columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new())
+        }
+    };
+    let columns = columns.map_err(fail)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Images::Pixels(place) = &columns.images {
+        return pixel_images(&rows, &columns, place, &name).map_err(fail);
+    }
+    let labelled = labels(&rows, &columns, &|name| disk.find(name)).map_err(fail)?;
+    let missing: Vec<&str> = labelled.iter().filter(|row| row.file.is_none()).map(|row| row.name).collect();
+    if !missing.is_empty() {
+        let first = missing.iter().take(SHOWN).map(|name| (*name).to_owned()).collect();
+        return Err(DatasetError::MissingFiles { path: path.to_owned(), first, total: missing.len() });
+    }
+    named_images(&labelled, &columns, &disk).map_err(fail)
+}
+
+fn bad(path: &Path, fault: Fault) -> DatasetError {
+    DatasetError::BadCsv { path: path.to_owned(), line: fault.line, what: fault.what }
+}
+
+/// What tables say of images.
+#[derive(Default)]
+pub(crate) struct FileLabels {
+    /// Class and split of files, by their number in the list.
+    pub(crate) labels: HashMap<usize, (String, Option<Split>)>,
+    pub(crate) used: Vec<UsedTable>,
+    /// Why a table that looked like one was not used.
+    pub(crate) complaint: Option<String>,
+}
+
+/// Labels the files `open` (by number in `found`) by the tables in `found`; where `known` is not empty, labels must be
+/// among these classes.
+///
+/// # Errors
+/// [`DatasetError::BadCsv`] for a table that names these images and is malformed, or contradicts another one.
+pub(crate) fn label_files(
+    root: &Path,
+    found: &[Found],
+    read: &dyn Fn(usize) -> Option<Vec<u8>>,
+    open: &BTreeSet<usize>,
+    known: &BTreeSet<String>,
+) -> Result<FileLabels, DatasetError> {
+    let numbers: Vec<usize> = open.iter().copied().collect();
+    let mut result = FileLabels::default();
+    let mut parts: Vec<(usize, Split)> = Vec::new();
+    for table in tables(found) {
+        let path = found[table].path.as_str();
+        let Some(bytes) = read(table) else { continue };
+        let Ok(rows) = text::rows(&bytes) else { continue };
+        if rows.is_empty() {
+            continue;
+        }
+        let files = Files::new(numbers.iter().map(|&file| found[file].path.clone()).collect(), path);
+        let find = |name: &str| files.find(name);
+        let complain = |fault: Fault| bad(&root.join(path), fault);
+        let columns = match columns::choose(&rows, &find, known) {
+            Ok(columns) => columns,
+            Err(fault) => {
+                // Of other texts nothing was expected.
+                if known.is_empty() && !path.to_ascii_lowercase().ends_with(".txt") {
+                    result.complaint.get_or_insert(complain(fault).to_string());
+                }
+                continue;
+            }
+        };
+        let Images::Named(column) = columns.images else { continue };
+        let names_images = |row: &Row| matches!(find(row.field(column)), Meaning::File(..));
+        if !rows.iter().any(names_images) {
+            continue;
+        }
+        let rows = match labels(&rows, &columns, &find) {
+            Ok(rows) => rows,
+            Err(fault) if known.is_empty() => return Err(complain(fault)),
+            Err(_) => continue,
+        };
+        let labelled: Vec<&Labelled> = rows.iter().filter(|row| row.file.is_some()).collect();
+        if !known.is_empty() && labelled.iter().any(|row| !known.contains(nfc(row.label).as_ref())) {
+            continue;
+        }
+        let mut count_of = 0;
+        for row in &labelled {
+            let file = numbers[row.file.expect("rows without a file were left out")];
+            match result.labels.get(&file) {
+                Some((label, _)) if !same_class(label, row.label) => {
+                    let what = format!("{} has the label {:?} here and {label:?} in another row or table", row.name, row.label);
+                    return Err(complain(Fault::at(row.line, what)));
+                }
+                Some(_) => {}
+                None => {
+                    count_of += 1;
+                    result.labels.insert(file, (row.label.to_owned(), row.split));
+                    parts.extend(find::part_of(path).filter(|_| row.split.is_none()).map(|split| (file, split)));
+                }
+            }
+        }
+        let mut notes = notes_of(&columns, &rows);
+        let missing = rows.len() - labelled.len();
+        if missing > 0 {
+            let first = rows.iter().find(|row| row.file.is_none()).map_or("", |row| row.name);
+            notes.push(format!("{} of {path} name images that are not there (e.g. {first})", count(missing, "row")));
+        }
+        let about = format!("{path} ({})", columns.about());
+        result.used.push(UsedTable { about, labelled: count_of, notes });
+    }
+    // train.csv and test.csv are two parts; one of them alone is the name of a table.
+    if parts.iter().any(|(_, split)| *split != parts[0].1) {
+        for (file, split) in parts {
+            result.labels.entry(file).and_modify(|label| label.1 = Some(split));
+        }
+    }
+    Ok(result)
+}
+
+/// Files that may be tables of labels, those nearest to the root first.
+fn tables(found: &[Found]) -> Vec<usize> {
+    let may_be = |file: &usize| {
+        let path = found[*file].path.to_ascii_lowercase();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let is_table = [".csv", ".tsv", ".txt"].iter().any(|end| name.ends_with(end));
+        // What a competition wants back has made-up labels.
+        found[*file].kind == FileKind::Other && is_table && !name.contains("submission")
+    };
+    let mut tables: Vec<usize> = (0..found.len()).filter(may_be).collect();
+    tables.sort_by_key(|&file| (found[file].path.ends_with(".txt"), found[file].path.matches('/').count(), file));
+    tables.truncate(MAX_TABLES);
+    tables
+}
+
+fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Opened, Fault> {
+    let (classes, ids) = number_classes(rows.iter().map(|row| row.label));
+    let (mut items, mut files) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    let paths = disk.paths.borrow();
+    let mut notes = notes_of(columns, rows);
+    let (kept, doubles) = without_doubles(rows)?;
+    for row in kept {
+        let class = ids[nfc(row.label).as_ref()];
+        items.push(Item { name: row.name.to_owned(), class, split: row.split });
+        files.push(paths[row.file.expect("rows without a file were refused")].clone());
+    }
+    if doubles > 0 {
+        notes.push(format!("{} ignored: listed more than once", count(doubles, "row")));
+    }
+    note_missing_classes(&items, &classes, &mut notes);
+    Ok(Opened { classes, items, images: Stored::Files(files), notes })
+}
+
+fn pixel_images(
+    rows: &[Row],
+    columns: &Columns,
+    place: &pixels::Place,
+    name: &str,
+) -> Result<Opened, Fault> {
+    let find = |_: &str| Meaning::Nothing;
+    let labelled = labels(rows, columns, &find)?;
+    let mut values = Vec::with_capacity(labelled.len() * place.side * place.side);
+    for row in &rows[columns.header_rows..] {
+        place.read(row, &mut values)?;
+    }
+    let length = place.side * place.side;
+    if labelled.len() > 1 && values.chunks_exact(length).all(|image| image == &values[..length]) {
+        let what = format!("column {}: all {} images are the same", columns.name(place.first), labelled.len());
+        return Err(Fault::whole(what));
+    }
+    let (classes, ids) = number_classes(labelled.iter().map(|row| row.label));
+    let item = |row: &Labelled| Item {
+        name: format!("{name}#{}", row.line),
+        class: ids[nfc(row.label).as_ref()],
+        split: row.split,
+    };
+    let items: Vec<Item> = labelled.iter().map(item).collect();
+    let mut notes = notes_of(columns, &labelled);
+    let side = place.side;
+    notes.insert(0, format!("read as gray images of {side}x{side} pixels from column {}", columns.name(place.first)));
+    note_missing_classes(&items, &classes, &mut notes);
+    let images = IdxImages::new(side as u32, side as u32, 1, values);
+    Ok(Opened { classes, items, images: Stored::Pixels(images), notes })
+}
+
+/// What to say about columns that are not used and rows without a split.
+fn notes_of(columns: &Columns, rows: &[Labelled]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !columns.unused.is_empty() {
+        let names: Vec<&str> = columns.unused.iter().map(String::as_str).collect();
+        let noun = if names.len() == 1 { "column" } else { "columns" };
+        notes.push(format!("{noun} not used: {} (used: {})", some_of(&names), columns.about()));
+    }
+    let without = rows.iter().filter(|row| row.split.is_none()).count();
+    if columns.split.is_some() && without > 0 {
+        notes.push(format!("{} without a split", count(without, "row")));
+    }
+    notes
+}
+
+/// The rows behind the header: name, class, split and file of each.
+fn labels<'a>(
+    rows: &'a [Row],
+    columns: &'a Columns,
+    find: &dyn Fn(&str) -> Meaning,
+) -> Result<Vec<Labelled<'a>>, Fault> {
+    let usual = columns.width().unwrap_or_else(|| {
+        let mut lengths: BTreeMap<usize, usize> = BTreeMap::new();
+        rows.iter().for_each(|row| *lengths.entry(row.len()).or_default() += 1);
+        // Of two lengths that are as frequent the shorter one: the rest is too long.
+        lengths.into_iter().rev().max_by_key(|(_, n)| *n).map_or(0, |(length, _)| length)
+    });
+    let one = |row: &'a Row| {
+        if row.fields().skip(usual).any(|field| !field.is_empty()) {
+            let what = format!(
+                "{} columns where {usual} are expected; put values that hold the separator in quotes",
+                row.len()
+            );
+            return Err(Fault::at(row.line, what));
+        }
+        let label = match &columns.label {
+            Label::Column(column) => row.field(*column),
+            Label::OneHot(labels) => one_hot_label(row, labels, columns)?,
+        };
+        let Images::Named(path) = columns.images else {
+            let split = split_of(row, columns);
+            return empty_label(row, label, columns).map(|label| Labelled { line: row.line, name: "", label, split, file: None });
+        };
+        let name = row.field(path);
+        if name.is_empty() {
+            let what = format!("the path is empty (column {}); each row needs a path and a label", columns.name(path));
+            return Err(Fault::at(row.line, what));
+        }
+        let label = empty_label(row, label, columns)?;
+        let file = match find(name) {
+            Meaning::File(file, _) => Some(file),
+            Meaning::Nothing => None,
+            Meaning::Several => {
+                let what = format!(
+                    "{name:?} in column {} may mean several images; write the path with its folder",
+                    columns.name(path)
+                );
+                return Err(Fault::at(row.line, what));
+            }
+        };
+        Ok(Labelled { line: row.line, name, label, split: split_of(row, columns), file })
+    };
+    rows[columns.header_rows..].iter().map(one).collect()
+}
+
+fn split_of(row: &Row, columns: &Columns) -> Option<Split> {
+    columns.split.and_then(|column| exact_split(row.field(column)))
+}
+
+fn empty_label<'a>(row: &Row, label: &'a str, columns: &Columns) -> Result<&'a str, Fault> {
+    if !label.is_empty() {
+        return Ok(label);
+    }
+    let column = match &columns.label {
+        Label::Column(column) => columns.name(*column),
+        Label::OneHot(_) => unreachable!("classes of such columns are their names"),
+    };
+    Err(Fault::at(row.line, format!("the label is empty (column {column}); each row needs a path and a label")))
+}
+
+fn one_hot_label<'a>(row: &Row, labels: &[usize], columns: &'a Columns) -> Result<&'a str, Fault> {
+    let mut ones = labels.iter().filter(|&&column| row.field(column).parse::<f32>() == Ok(1.0));
+    match (ones.next(), ones.next()) {
+        (Some(&column), None) => Ok(columns.class_name(column)),
+        _ => {
+            let what = format!("one of the {} columns of classes must be 1 and the others 0", labels.len());
+            Err(Fault::at(row.line, what))
+        }
+    }
+}
+
+/// Every file once, and how many rows say again what another row says.
+fn without_doubles<'r, 'a>(rows: &'r [Labelled<'a>]) -> Result<(Vec<&'r Labelled<'a>>, usize), Fault> {
+    let mut seen: HashMap<usize, &Labelled> = HashMap::with_capacity(rows.len());
+    let (mut kept, mut doubles) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        let Some(file) = row.file else {
+            kept.push(row);
+            continue;
+        };
+        match seen.get(&file) {
+            Some(before) if !same_class(before.label, row.label) || before.split != row.split => {
+                let what = format!("{} is listed before with another label or split (line {})", row.name, before.line);
+                return Err(Fault::at(row.line, what));
+            }
+            Some(_) => doubles += 1,
+            None => {
+                seen.insert(file, row);
+                kept.push(row);
+            }
+        }
+    }
+    Ok((kept, doubles))
+}
+
+/// Files on disk, as a table names them that was given itself.
+struct Disk {
+    folder: PathBuf,
+    /// Files that were meant so far; their numbers are places in here.
+    paths: RefCell<Vec<PathBuf>>,
+    numbers: RefCell<HashMap<PathBuf, usize>>,
+    /// Images below the folder, once names that are no paths have to be looked for; the table's name.
+    listing: Option<(String, OnceCell<Option<(Files, Vec<PathBuf>)>>)>,
+}
+
+impl Disk {
+    fn new(table: &Path) -> Disk {
+        let folder = table.parent().unwrap_or(Path::new("")).to_owned();
+        Disk { folder, paths: RefCell::default(), numbers: RefCell::default(), listing: None }
+    }
+
+    /// From now on names that are no paths mean images below the folder, which is listed when the first such name comes.
+    fn list_folder(&mut self, table: &Path) {
+        let name = table.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.listing = Some((name, OnceCell::new()));
+    }
+
+    fn find(&self, name: &str) -> Meaning {
+        if name.is_empty() {
+            return Meaning::Nothing;
+        }
+        // Backslashes of Windows are tried as well.
+        let direct = [self.folder.join(name), self.folder.join(name.replace('\\', "/"))];
+        if let Some(path) = direct.into_iter().find(|path| path.is_file()) {
+            return Meaning::File(self.number(path), Certainty::Name);
+        }
+        let Some((table, listing)) = &self.listing else { return Meaning::Nothing };
+        match listing.get_or_init(|| self.list(table)) {
+            Some((files, paths)) => match files.find(name) {
+                Meaning::File(file, certainty) => Meaning::File(self.number(paths[file].clone()), certainty),
+                other => other,
+            },
+            None => Meaning::Nothing,
+        }
+    }
+
+    /// The images below the folder; none where there are too many to list.
+    fn list(&self, table: &str) -> Option<(Files, Vec<PathBuf>)> {
+        let here = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+        let listing = folder::list(here).ok()?;
+        let images = || listing.found.iter().zip(&listing.paths).filter(|(f, _)| f.kind == FileKind::Image);
+        let names = images().map(|(f, _)| f.path.clone()).collect();
+        Some((Files::new(names, table), images().map(|(_, path)| path.clone()).collect()))
+    }
+
+    fn number(&self, path: PathBuf) -> usize {
+        let next = self.paths.borrow().len();
+        let number = *self.numbers.borrow_mut().entry(path.clone()).or_insert(next);
+        if number == next {
+            self.paths.borrow_mut().push(path);
+        }
+        number
+    }
+}
