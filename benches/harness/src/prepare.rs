@@ -462,9 +462,10 @@ mod tests {
 
     #[test]
     fn samples_of_large_cases_agree_too() {
-        let isa = Isa::available()[0];
-        for case in &cheap() {
-            prepare(case, isa, 0).unwrap_or_else(|wrong| panic!("{wrong}"));
+        for isa in Isa::available() {
+            for case in &cheap() {
+                prepare(case, isa, 0).unwrap_or_else(|wrong| panic!("{wrong}"));
+            }
         }
     }
 
