@@ -3,6 +3,8 @@
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{AdamConfig, Exec, Inference, Isa, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
 
+use crate::instruction_sets::instruction_sets;
+
 /// Parameters after a few steps, as bits.
 fn trained(name: &str, side: usize, isa: Isa, threads: usize) -> Vec<u32> {
     let graph = zoo::build(name, Shape::new(side, side, 3), 7).expect("a known network");
@@ -30,7 +32,7 @@ fn trained(name: &str, side: usize, isa: Isa, threads: usize) -> Vec<u32> {
 #[test]
 fn training_has_the_same_bits_on_any_number_of_threads() {
     for (name, side) in [("keras-cnn", 20), ("resnet9", 16), ("mobilenet-v2", 32)] {
-        for isa in Isa::available() {
+        for isa in instruction_sets() {
             // The portable kernels are slow, and the small network has every kind of split.
             if isa.name() == "portable" && name != "keras-cnn" {
                 continue;
@@ -53,8 +55,8 @@ fn an_image_has_the_same_logits_in_any_batch() {
         let (model, len) = (Model::init(graph, 1).expect("the graph is sound"), 32 * 32 * 3);
         let mut rng = Rng::new(2, 0);
         let x: Vec<f32> = (0..9 * len).map(|_| rng.normal()).collect();
-        let run = |batch: usize, threads: usize| {
-            let exec = Exec::new(threads).expect("a sound number of threads");
+        let run = |isa: Isa, batch: usize, threads: usize| {
+            let exec = Exec::with_isa(isa, threads).expect("a sound number of threads");
             let mut inference = Inference::new(&model, batch, &exec).expect("the model compiles");
             let logits = x.chunks(batch * len).flat_map(|x| {
                 let mut logits = vec![0.0; x.len() / len * 10];
@@ -63,9 +65,12 @@ fn an_image_has_the_same_logits_in_any_batch() {
             });
             logits.collect::<Vec<_>>()
         };
-        let alone = run(1, 1);
-        for (batch, threads) in [(1, 2), (2, 2), (4, 3), (9, 1), (9, 2)] {
-            assert!(run(batch, threads) == alone, "{name}: batch {batch} on {threads} threads differs");
+        for isa in instruction_sets() {
+            let alone = run(isa, 1, 1);
+            for (batch, threads) in [(1, 2), (2, 2), (4, 3), (9, 1), (9, 2)] {
+                let differs = format!("{name} on {isa:?}: batch {batch} on {threads} threads differs");
+                assert!(run(isa, batch, threads) == alone, "{differs}");
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
 use ocelli_engine::{
-    Activation, AdamConfig, Exec, Graph, Inference, Isa, Model, Op, Optimizer, ParamKind, Shape, TrainConfig,
+    Activation, AdamConfig, Exec, Graph, Inference, Model, Op, Optimizer, ParamKind, Shape, TrainConfig,
     Trainer, zoo,
 };
+
+use crate::instruction_sets::instruction_sets;
 
 /// The script's generator: the upper 24 bits of a linear congruential one, in -1..1.
 fn stream(seed: u64, count: usize) -> Vec<f32> {
@@ -90,7 +92,7 @@ fn check(case: &str, graph: &Graph, config: &TrainConfig, lr: f32, bound: f64) {
     };
     let (losses, logits) = (numbers("losses"), numbers("logits"));
     let classes = graph.classes().expect("the graph is sound");
-    for (isa, exact) in Isa::available().into_iter().flat_map(|isa| [(isa, true), (isa, false)]) {
+    for (isa, exact) in instruction_sets().into_iter().flat_map(|isa| [(isa, true), (isa, false)]) {
         let case = format!("{case} on {isa:?}, {}", if exact { "exact" } else { "default" });
         let exec = Exec::with_isa(isa, 2).expect("two threads").exact(exact);
         let mut trainer =

@@ -8,6 +8,8 @@ use ocelli_engine::{
     Activation, AdamConfig, Exec, Graph, Isa, Model, Op, Optimizer, Shape, TrainConfig, Trainer,
 };
 
+use crate::instruction_sets::instruction_sets;
+
 const SMOOTHING: f32 = 0.1;
 
 /// A network as the oracle computes it: every layer from its definition, in f64.
@@ -96,7 +98,7 @@ fn check(name: &str, mut graph: Graph, images: usize) {
         class_weights: None,
         seed: 0,
     };
-    let found: Vec<(Isa, f32, Vec<f32>)> = Isa::available()
+    let found: Vec<(Isa, f32, Vec<f32>)> = instruction_sets()
         .into_iter()
         .map(|isa| {
             let exec = Exec::with_isa(isa, 2).unwrap();

@@ -137,6 +137,9 @@ fn bench_gives_the_numbers_that_comparisons_read() {
             (&mode.into(), &1.into(), &2.into())
         );
         assert_eq!(record["exact"], exact);
+        let memory = |name: &str| record["memory"][name].as_u64().unwrap();
+        let parts = memory("tensors") + memory("weights") + memory("scratch");
+        assert!(memory("total") == parts && memory("weights") > 4 * 34_826, "{record}");
     }
 }
 

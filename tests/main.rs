@@ -29,6 +29,9 @@ mod hostile;
 mod flood;
 // The rules of ARCHITECTURE.md that a look at the sources can prove.
 mod architecture;
+// The instruction sets that tests of the engine run on.
+#[path = "../engine/tests/instruction_sets/mod.rs"]
+mod instruction_sets;
 // The same bits with any number of threads.
 mod determinism;
 // Training trajectories against PyTorch.

@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView4};
 use crate::error::EngineError;
 use crate::parallel::Exec;
 use crate::params::Model;
-use crate::plan::{Mode, Plan, StepState};
+use crate::plan::{Mode, Plan, PlanMemory, StepState};
 use crate::train::check_batch;
 
 /// A model ready to answer. An image's logits have the same bits in a batch of any size, at any place in it.
@@ -81,8 +81,8 @@ impl Inference {
         self.plan.input_len()
     }
 
-    /// Bytes of activations, packed weights and work space.
-    pub fn memory(&self) -> usize {
+    /// What its plan takes; the parameters themselves come on top.
+    pub fn memory(&self) -> PlanMemory {
         self.plan.memory()
     }
 }

@@ -30,6 +30,6 @@ pub use infer::{Inference, softmax};
 pub use optim::{AdamConfig, Optimizer};
 pub use parallel::Exec;
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};
-pub use plan::{Mode, Plan};
+pub use plan::{Mode, Plan, PlanMemory};
 pub use simd::Isa;
 pub use train::{StepStats, TrainConfig, Trainer};

@@ -6,7 +6,7 @@ use crate::kernels::softmax::{self, LossConfig, LossSums};
 use crate::optim::{Optimizer, Step, clip_factor};
 use crate::parallel::Exec;
 use crate::params::Model;
-use crate::plan::{Mode, Plan, StepState};
+use crate::plan::{Mode, Plan, PlanMemory, StepState};
 
 /// Multiply-adds that take as long as the update of one parameter, which waits for memory.
 const UPDATE_WORK: usize = 32;
@@ -148,6 +148,11 @@ impl Trainer {
     /// The model, training over.
     pub fn into_model(self) -> Model {
         self.model
+    }
+
+    /// What its plan takes; parameters, their gradients and the optimiser's moments come on top.
+    pub fn memory(&self) -> PlanMemory {
+        self.plan.memory()
     }
 
     /// Steps taken.

@@ -7,13 +7,15 @@
     reason = "which network allocates how much is for whoever reads a failed test"
 )]
 
+mod instruction_sets;
 mod observed_allocator;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use instruction_sets::instruction_sets;
 use observed_allocator::Observed;
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{AdamConfig, Exec, Inference, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
+use ocelli_engine::{AdamConfig, Exec, Inference, Isa, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -80,21 +82,21 @@ impl Case {
 }
 
 /// Runs `round` of every network, prints how often each allocates, and fails when one does.
-fn report<F: FnMut(usize)>(what: &str, threads: usize, prepare: impl Fn(&Exec, &Case) -> F) {
-    let exec = Exec::new(threads).expect("a sound number of threads");
+fn report<F: FnMut(usize)>(what: &str, (isa, threads): (Isa, usize), prepare: impl Fn(&Exec, &Case) -> F) {
+    let exec = Exec::with_isa(isa, threads).expect("a sound number of threads");
     let counts = CASES.map(|case| {
         let mut round = prepare(&exec, &case);
         (0..2).for_each(&mut round);
         let (count, sizes) = allocations(|| (0..case.rounds).for_each(round));
         let Case { name, rounds, .. } = case;
-        println!("{name:<13} {rounds} {what} on {threads}: {count} allocations, of bytes {sizes:?}");
+        println!("{name:<13} {rounds} {what} on {isa:?}, {threads}: {count} allocations, of bytes {sizes:?}");
         (name, count)
     });
-    assert!(counts.iter().all(|&(_, count)| count == 0), "{counts:?}");
+    assert!(counts.iter().all(|&(_, count)| count == 0), "{isa:?}: {counts:?}");
 }
 
-fn train(threads: usize) {
-    report("steps", threads, |exec, case| {
+fn train(isa: Isa, threads: usize) {
+    report("steps", (isa, threads), |exec, case| {
         let adam = Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
         let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
         let config = TrainConfig {
@@ -116,8 +118,8 @@ fn train(threads: usize) {
     });
 }
 
-fn infer(threads: usize) {
-    report("calls", threads, |exec, case| {
+fn infer(isa: Isa, threads: usize) {
+    report("calls", (isa, threads), |exec, case| {
         let mut inference = Inference::new(&case.model(), case.batch, exec).expect("the model compiles");
         let (x, len, batch) = (case.images(), case.image_len(), case.batch);
         let mut logits = vec![0.0; batch * 10];
@@ -141,8 +143,10 @@ fn the_count_counts() {
 
 fn main() {
     the_count_counts();
-    for threads in [1, 2] {
-        train(threads);
-        infer(threads);
+    for isa in instruction_sets() {
+        for threads in [1, 2] {
+            train(isa, threads);
+            infer(isa, threads);
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Optimizer, TrainConfig, Trainer, zoo};
+use ocelli_engine::{
+    AdamConfig, Exec, Graph, Inference, Model, Optimizer, PlanMemory, TrainConfig, Trainer, zoo,
+};
 use ocelli_pipeline::Compute;
 use serde::Serialize;
 
@@ -62,6 +64,22 @@ enum Mode {
     Infer,
 }
 
+/// Bytes of the plan, which hold for the record's instruction set and threads.
+#[derive(Serialize)]
+struct Memory {
+    total: usize,
+    tensors: usize,
+    weights: usize,
+    scratch: usize,
+}
+
+impl From<PlanMemory> for Memory {
+    fn from(plan: PlanMemory) -> Self {
+        let PlanMemory { tensors, weights, scratch, .. } = plan;
+        Memory { total: plan.total(), tensors, weights, scratch }
+    }
+}
+
 #[derive(Serialize)]
 struct Record {
     schema: u32,
@@ -74,6 +92,7 @@ struct Record {
     isa: &'static str,
     exact: bool,
     parameters: usize,
+    memory: Memory,
     steps: usize,
     median_ms: f64,
     p10_ms: f64,
@@ -93,7 +112,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
-    let times = match args.mode {
+    let (memory, times) = match args.mode {
         Mode::Train => time_training(model, batch, &exec, args.seconds)?,
         Mode::Infer => time_inference(&model, batch, &exec, args.seconds)?,
     };
@@ -109,6 +128,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         isa: exec.isa.name(),
         exact,
         parameters,
+        memory: memory.into(),
         steps: times.len(),
         median_ms: 1e3 * at(0.5),
         p10_ms: 1e3 * at(0.1),
@@ -122,15 +142,26 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     if args.json {
         return out.json(&record);
     }
-    let Record { threads, isa, steps, .. } = record;
+    let Record { threads, isa, steps, ref memory, .. } = record;
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     out.line(format_args!("{} {:?}, batch {batch}, {threads} threads, {isa}", record.model, record.mode))?;
     out.line(format_args!(
         "median {:.3} ms a step (10 %: {:.3}, 90 %: {:.3}, {steps} steps), {:.0} images/s",
         record.median_ms, record.p10_ms, record.p90_ms, record.images_per_second
+    ))?;
+    out.line(format_args!(
+        "memory with {isa} and {threads} threads {:.1} MiB: tensors {:.1}, packed weights {:.1}, work space {:.1}",
+        mib(memory.total),
+        mib(memory.tensors),
+        mib(memory.weights),
+        mib(memory.scratch)
     ))
 }
 
-fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Vec<Duration>, Failure> {
+/// What a plan takes, and the times of its calls.
+type Measured = (PlanMemory, Vec<Duration>);
+
+fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
     let images = random_images(model.graph(), batch);
     let classes = model.graph().classes()?;
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
@@ -143,17 +174,19 @@ fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Resul
         seed: 1,
     };
     let mut trainer = Trainer::new(model, config, exec)?;
-    timed(seconds, || {
+    let times = timed(seconds, || {
         trainer.step(&images, &labels, LR)?;
         Ok(())
-    })
+    })?;
+    Ok((trainer.memory(), times))
 }
 
-fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Vec<Duration>, Failure> {
+fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
     let images = random_images(model.graph(), batch);
     let mut inference = Inference::new(model, batch, exec)?;
     let mut logits = vec![0.0; batch * inference.classes()];
-    timed(seconds, || Ok(inference.run(&images, batch, &mut logits)?))
+    let times = timed(seconds, || Ok(inference.run(&images, batch, &mut logits)?))?;
+    Ok((inference.memory(), times))
 }
 
 /// Standard normal values, as after normalisation.

@@ -83,6 +83,7 @@ pub(crate) fn gemm_columns(
         x_step: shape.depth,
         w: w[first / nr * shape.depth * nr..].as_ptr(),
         panel_step: shape.depth * nr,
+        panel_row: 0,
         y: y.as_mut_ptr(),
         y_step: stride,
         rows,
@@ -203,7 +204,7 @@ fn pack_steps(
     let nr = isa.nr();
     let source =
         Source { w, base: 0, blocks: &[0], inner: shape.depth, row_step, col_step, cols: shape.cols };
-    let panels = packed.chunks_exact_mut((shape.depth * nr).max(1));
+    let panels = packed.chunks_mut((shape.depth * nr).max(1));
     panels.enumerate().for_each(|(index, panel)| pack_panel(panel, first + index, nr, &source));
 }
 
@@ -261,6 +262,14 @@ mod tests {
                 let mut scratch = Guarded::nan(weight_gradient_scratch(isa));
                 weight_gradient(isa, &mut dw, &mut scratch, (&x, &dy), shape, 0);
                 assert_exact(&what, &dw, &expected_dw);
+            }
+        }
+
+        fn weights_are_packed_to_whole_vectors_and_no_further(isa: Isa) {
+            let lanes = isa.nr() / 2;
+            for cols in 1..=2 * isa.nr() + 1 {
+                let vectors = cols.div_ceil(lanes);
+                assert_eq!(packed_len(isa, GemmShape { depth: 7, cols }), 7 * vectors * lanes, "{cols} columns");
             }
         }
 

@@ -16,6 +16,7 @@
 //!
 //! Every output is summed in one order whatever tile it falls into, so results do not depend on how work is cut.
 
+use super::pack::panel_width;
 use crate::simd::{Isa, Kernel, MAX_MR, Simd, dispatch};
 
 /// `$body` for each `$r` below the constant `$n`, written out: accumulators stay in registers only if every index is
@@ -111,7 +112,7 @@ pub(crate) struct Product<'a, A> {
     pub(crate) taps: &'a [usize],
     /// Contiguous floats of a run.
     pub(crate) run: usize,
-    /// Packed weights `[taps.len() * run][NR]`.
+    /// Packed weights `[taps.len() * run][panel_width]`.
     pub(crate) w: *const f32,
     /// The output.
     pub(crate) y: *mut f32,
@@ -168,7 +169,7 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, 
                             acc[r][v] = s.mul_add(a, b[v], acc[r][v]);
                         }
                     });
-                    w = w.add(S::NR);
+                    w = w.add(V * S::LANES);
                 }
             }
             let e = p.epilogue;
@@ -342,20 +343,25 @@ macro_rules! by_rows {
     };
 }
 
+/// Whether a tile of `cols` columns takes both vectors of a row.
+fn is_wide(isa: Isa, cols: usize) -> bool {
+    panel_width(cols, isa.nr()) == isa.nr()
+}
+
 /// Most rows of a tile of `cols` columns: one vector of columns leaves room for twice the rows, whose sums would wait for
 /// each other if they were fewer.
 pub(crate) fn tile_rows(isa: Isa, cols: usize) -> usize {
-    if cols > isa.nr() / 2 { isa.mr() } else { (2 * isa.mr()).min(MAX_MR) }
+    if is_wide(isa, cols) { isa.mr() } else { (2 * isa.mr()).min(MAX_MR) }
 }
 
 /// Computes a tile of `rows` outputs at offsets `at` of the input and the output; see the top of this file.
 ///
 /// # Safety
 /// `1 <= rows <= tile_rows` and `1 <= cols <= NR` of `isa`. For each of the first `rows` rows and each tap, `x` is readable
-/// for `run` floats; `w` for `taps * run * NR`; `y` is writable (and a residual readable) for `cols` floats at each
+/// for `run` floats; `w` for `taps * run * panel_width`; `y` is writable (and a residual readable) for `cols` floats at each
 /// row; a bias is readable for `cols`. No output overlaps an input.
 pub(crate) unsafe fn product<A: Rows>(isa: Isa, rows: usize, args: &Product<A>, at: [usize; 2]) {
-    let wide = args.cols > isa.nr() / 2;
+    let wide = is_wide(isa, args.cols);
     by_rows!(rows, wide, product_tile(isa, args, at), [1 2 3 4 5 6 7 8 9 10 11 12]);
 }
 
@@ -436,9 +442,11 @@ pub(crate) struct Matrix {
     /// The first row of the input and the distance between rows.
     pub(crate) x: *const f32,
     pub(crate) x_step: usize,
-    /// Packed weights, panels of `[depth][NR]`, and the distance between panels.
+    /// Packed weights, the distance between panels, and the row of each panel (`[rows][panel_width]`) where the
+    /// reduction begins.
     pub(crate) w: *const f32,
     pub(crate) panel_step: usize,
+    pub(crate) panel_row: usize,
     /// The first row of the output and the distance between rows.
     pub(crate) y: *mut f32,
     pub(crate) y_step: usize,
@@ -459,7 +467,7 @@ const ROWS: usize = 64 * 1024;
 /// one pass.
 ///
 /// # Safety
-/// Rows of `x` are readable for `depth` floats, every panel of `w` for `depth * NR`, rows of `y` are writable (and of a
+/// Rows of `x` are readable for `depth` floats, every panel of `w` for `depth` rows from `panel_row` on, rows of `y` are writable (and of a
 /// residual readable) for `cols`, a bias is readable for `cols`. No output overlaps an input.
 pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
     let (mr, nr) = (isa.mr(), isa.nr());
@@ -477,15 +485,16 @@ pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
             let mut panel = 0;
             while panel * nr < m.cols {
                 let column = panel * nr;
+                let cols = nr.min(m.cols - column);
                 let shift = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
                 let args = Product {
                     x: m.x.wrapping_add(start),
                     rows: Strided { x: m.x_step, y: m.y_step },
                     taps: &[0],
                     run,
-                    w: m.w.wrapping_add(panel * m.panel_step + start * nr),
+                    w: m.w.wrapping_add(panel * m.panel_step + (m.panel_row + start) * panel_width(cols, nr)),
                     y: m.y.wrapping_add(column),
-                    cols: nr.min(m.cols - column),
+                    cols,
                     epilogue: Epilogue {
                         bias: shift(epilogue.bias, column),
                         residual: shift(epilogue.residual, column),
@@ -515,6 +524,6 @@ pub(crate) unsafe fn matrix(isa: Isa, m: &Matrix) {
 /// `1 <= rows <= tile_rows` and `1 <= cols <= NR` of `isa`. At every pixel `x` is readable for `rows` floats and `dy` for
 /// `cols`; `dw` is writable for `cols` floats at each row. `dw` overlaps neither.
 pub(crate) unsafe fn outer(isa: Isa, rows: usize, args: &Outer) {
-    let wide = args.cols > isa.nr() / 2;
+    let wide = is_wide(isa, args.cols);
     by_rows!(rows, wide, outer_tile(isa, args), [1 2 3 4 5 6 7 8 9 10 11 12]);
 }

@@ -145,40 +145,43 @@ fn pool_behind(
 mod tests {
     use super::*;
     use crate::graph::{Conv2d, Dense, Padding, Pool2d};
-    use crate::simd::Isa;
+    use crate::kernels::testing::for_each_isa;
 
     /// Whether a convolution takes in the pool behind it.
-    fn takes_pool(input: [usize; 3], conv: Conv2d, act: Activation, pool: Pool2d, mode: Mode) -> bool {
-        let [h, w, c] = input;
+    fn takes_pool(exec: &Exec, input: [usize; 3], layers: (Conv2d, Activation, Pool2d), mode: Mode) -> bool {
+        let ([h, w, c], (conv, act, pool)) = (input, layers);
         let mut g = Graph::new(Shape::new(h, w, c));
         g.then("conv", Op::Conv2d(conv));
         g.then("act", Op::Activation(act));
         g.then("pool", Op::MaxPool2d(pool));
         g.then("flatten", Op::Flatten);
         g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
-        let exec = Exec::with_isa(Isa::available()[0], 2).unwrap();
-        let Fused { stages, .. } = fuse(&g, &g.shapes().unwrap(), mode, &exec);
+        let Fused { stages, .. } = fuse(&g, &g.shapes().unwrap(), mode, exec);
         stages[0].pool.is_some()
     }
 
-    #[test]
-    fn a_convolution_takes_in_a_pool_that_fits() {
-        let overlapping = || Pool2d { kernel: [3; 2], stride: [2; 2], padding: Padding::Same };
-        let (few, many) = ([20, 20, 3], [32, 32, 64]);
-        let direct = |input, pool, mode| takes_pool(input, Conv2d::new(8, 3), Activation::Relu, pool, mode);
-        let tiles = |pool, mode| takes_pool(many, Conv2d::new(64, 3), Activation::Relu, pool, mode);
-        for mode in [Mode::Infer, Mode::Train] {
-            assert!(direct(few, Pool2d::new(2), mode) && tiles(Pool2d::new(2), mode));
-            // Windows of three rows cross lines of tiles.
-            assert!(direct(few, Pool2d::new(3), mode) && !tiles(Pool2d::new(3), mode));
-            assert_eq!(direct(few, overlapping(), mode), mode == Mode::Infer);
-            // Of few rows, two threads would compute too many twice.
-            assert!(!direct([9, 9, 3], overlapping(), mode));
-            // Two rows are more than a cache holds.
-            assert!(!direct([4, 9000, 1], Pool2d::new(2), mode));
-            assert!(!takes_pool(few, Conv2d::new(8, 3), Activation::Gelu, Pool2d::new(2), mode));
-            let depthwise = Conv2d { groups: 3, ..Conv2d::new(3, 3) };
-            assert!(!takes_pool(few, depthwise, Activation::Relu, Pool2d::new(2), mode));
+    for_each_isa! {
+        fn a_convolution_takes_in_a_pool_that_fits(isa: Isa) {
+            let exec = &Exec::with_isa(isa, 2).unwrap();
+            let overlapping = || Pool2d { kernel: [3; 2], stride: [2; 2], padding: Padding::Same };
+            let (few, many) = ([20, 20, 3], [32, 32, 64]);
+            let takes = |input, conv, pool, mode| takes_pool(exec, input, (conv, Activation::Relu, pool), mode);
+            let direct = |input, pool, mode| takes(input, Conv2d::new(8, 3), pool, mode);
+            let tiles = |pool, mode| takes(many, Conv2d::new(64, 3), pool, mode);
+            for mode in [Mode::Infer, Mode::Train] {
+                assert!(direct(few, Pool2d::new(2), mode) && tiles(Pool2d::new(2), mode));
+                // Windows of three rows cross lines of tiles.
+                assert!(direct(few, Pool2d::new(3), mode) && !tiles(Pool2d::new(3), mode));
+                assert_eq!(direct(few, overlapping(), mode), mode == Mode::Infer);
+                // Of few rows, two threads would compute too many twice.
+                assert!(!direct([9, 9, 3], overlapping(), mode));
+                // Two rows are more than a cache holds.
+                assert!(!direct([4, 9000, 1], Pool2d::new(2), mode));
+                let gelu = (Conv2d::new(8, 3), Activation::Gelu, Pool2d::new(2));
+                assert!(!takes_pool(exec, few, gelu, mode));
+                let depthwise = Conv2d { groups: 3, ..Conv2d::new(3, 3) };
+                assert!(!takes(few, depthwise, Pool2d::new(2), mode));
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::graph::Graph;
 use crate::layers::{Layer, Run};
 use crate::parallel::{Exec, Threads};
 use crate::params::ParamLayout;
+use crate::simd::Isa;
 use arena::{Arena, Slot};
 use std::sync::Arc;
 
@@ -29,6 +30,29 @@ pub enum Mode {
     Infer,
     /// Logits, loss and gradients.
     Train,
+}
+
+/// Bytes that a plan takes, where it was compiled for: weights are packed in panels of whole vectors, so the same graph
+/// takes more with a wider instruction set, and scratch belongs to threads.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanMemory {
+    /// The instruction set of these numbers.
+    pub isa: Isa,
+    /// The threads of these numbers.
+    pub threads: usize,
+    /// Activations, in training with gradients and what they are summed from.
+    pub tensors: usize,
+    /// Packed weights and biases; the model's own copy is not among them.
+    pub weights: usize,
+    /// Work space of all threads.
+    pub scratch: usize,
+}
+
+impl PlanMemory {
+    /// All together.
+    pub fn total(&self) -> usize {
+        self.tensors + self.weights + self.scratch
+    }
 }
 
 /// A graph compiled for at most `batch` images.
@@ -101,9 +125,16 @@ impl Plan {
         self.macs
     }
 
-    /// Bytes of activations, gradients and work space.
-    pub fn memory(&self) -> usize {
-        (self.arena.len() + self.packed.len()) * size_of::<f32>()
+    /// What it takes on its instruction set.
+    pub fn memory(&self) -> PlanMemory {
+        let bytes = |floats: usize| floats * size_of::<f32>();
+        PlanMemory {
+            isa: self.exec.isa,
+            threads: self.threads.count(),
+            tensors: bytes(self.arena.len()),
+            weights: bytes(self.packed.len()),
+            scratch: bytes(self.threads.count() * self.threads.scratch().len()),
+        }
     }
 
     /// Where it runs.

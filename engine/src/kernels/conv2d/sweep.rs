@@ -226,7 +226,7 @@ impl Sweep {
                     cols: self.cols,
                 };
                 let start = part.panels + group * group_len;
-                let panels = packed[start..start + group_len].chunks_exact_mut((depth * nr).max(1));
+                let panels = packed[start..start + group_len].chunks_mut((depth * nr).max(1));
                 panels.enumerate().for_each(|(index, panel)| pack_panel(panel, index, nr, &source));
             }
         }
@@ -350,6 +350,7 @@ impl Sweep {
                 x_step: pixel.x,
                 w: packed[part.panels..].as_ptr(),
                 panel_step: depth * nr,
+                panel_row: 0,
                 y: y[first..].as_mut_ptr(),
                 y_step: pixel.y,
                 rows: pixels,

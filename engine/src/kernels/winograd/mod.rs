@@ -9,7 +9,7 @@
 //! for `dw`): `N^2 / (9 M^2)` of the multiplications of the direct sum, 1/4 for `M = 4` and 4/9 for `M = 2`.
 //!
 //! - Some tile rows at a time ([`Winograd::block`]): their pixels are transformed into `[N * N][tiles][cin]`,
-//!   multiplied with packed filters `[panel][N * N][cin][NR]` into `[N * N][tiles][cout]`, and transformed back with
+//!   multiplied with packed filters `[panel][N * N][cin][panel_width]` into `[N * N][tiles][cout]`, and transformed back with
 //!   bias, residual and clamp. The block is what stays in a second-level cache.
 //! - A single image with few tiles is cut by channels and values instead ([`SharedTiles`]), so that each thread reads a
 //!   part of the filters and not all of them.
@@ -37,6 +37,7 @@ use std::ops::Range;
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::conv2d::SweepArgs;
 use crate::kernels::micro::{self, Epilogue, Matrix};
+use crate::kernels::pack::panels_len;
 use crate::simd::{Isa, dispatch};
 use points::{F2, F4, Points};
 use tiles::{Filters, Gather, Grid, Input, Map, Place, Scatter};
@@ -182,10 +183,10 @@ impl Winograd {
 
     /// Floats of the packed filters.
     pub fn packed_len(&self) -> usize {
-        self.cols.div_ceil(self.isa.nr()) * self.panel_len()
+        panels_len(self.tile.values() * self.depth, self.cols, self.isa.nr())
     }
 
-    /// Floats of a panel of packed filters, the smallest part that [`Winograd::pack`] fills.
+    /// Floats of a panel of packed filters, the smallest part that [`Winograd::pack`] fills; the last may be shorter.
     pub fn pack_len(&self) -> usize {
         self.panel_len()
     }
@@ -193,7 +194,7 @@ impl Winograd {
     /// Transforms and packs weights `[3][3][cin][cout]`: the panel `index` of the packed filters.
     ///
     /// # Panics
-    /// When `panel` is not [`Winograd::pack_len`] long or `w` is too short.
+    /// When `panel` does not have its length or `w` is too short.
     pub fn pack(&self, panel: &mut [f32], w: &[f32], index: usize) {
         assert_eq!(w.len(), 9 * self.depth * self.cols, "all weights");
         with_points!(self.tile, pack(self, panel, w, index));
@@ -306,8 +307,9 @@ fn run_block<F: Points<M, N>, const M: usize, const N: usize>(
         let product = Matrix {
             x: pixels[value * pixel_step..].as_ptr(),
             x_step: depth,
-            w: args.packed[value * depth * isa.nr()..].as_ptr(),
+            w: args.packed.as_ptr(),
             panel_step: winograd.panel_len(),
+            panel_row: value * depth,
             y: products[value * product_step..].as_mut_ptr(),
             y_step: cols,
             rows: tiles,

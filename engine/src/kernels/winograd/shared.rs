@@ -12,6 +12,7 @@ use super::tiles::{Input, Place};
 use super::{Tile, Winograd, gather, scatter, with_points};
 use crate::kernels::conv2d::SweepArgs;
 use crate::kernels::micro::{self, Epilogue, Product, Strided};
+use crate::kernels::pack::panel_width;
 
 /// Channels of a group: a multiple of every vector, few enough for more groups than threads.
 const CHANNELS: usize = 32;
@@ -102,14 +103,16 @@ impl SharedTiles {
         assert!(value < tile.values(), "the value exists");
         let nr = isa.nr();
         for panel in 0..cols.div_ceil(nr) {
+            let cols_here = nr.min(cols - panel * nr);
+            let first = panel * self.winograd.panel_len() + value * depth * panel_width(cols_here, nr);
             let product = Product {
                 x: pixels[value * self.value_len()..].as_ptr(),
                 rows: Strided { x: CHANNELS, y: cols },
                 taps: &self.groups,
                 run: CHANNELS,
-                w: packed[panel * self.winograd.panel_len() + value * depth * nr..].as_ptr(),
+                w: packed[first..].as_ptr(),
                 y: products[panel * nr..].as_mut_ptr(),
-                cols: nr.min(cols - panel * nr),
+                cols: cols_here,
                 epilogue: Epilogue::NONE,
             };
             // SAFETY: every group has this value of every tile, a panel has this value of every channel, and there is

@@ -48,7 +48,7 @@ fn largest(magnitudes: &[f64]) -> f64 {
 
 fn packed(winograd: &Winograd, w: &[f32]) -> Guarded {
     let mut packed = Guarded::nan(winograd.packed_len());
-    for (index, panel) in packed.chunks_exact_mut(winograd.pack_len()).enumerate() {
+    for (index, panel) in packed.chunks_mut(winograd.pack_len()).enumerate() {
         winograd.pack(panel, w, index);
     }
     packed

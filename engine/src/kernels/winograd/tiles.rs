@@ -6,6 +6,7 @@
 use super::points::Points;
 use crate::kernels::elementwise::{clamp, load, store};
 use crate::kernels::micro::Epilogue;
+use crate::kernels::pack::panel_width;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -280,7 +281,7 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for Gather<'_, F, M
     }
 }
 
-/// `u = G g G^T` for all filters of one panel of columns, `[N * N][depth][NR]`.
+/// `u = G g G^T` for all filters of one panel of columns, `[N * N][depth][panel_width]`.
 pub(super) struct Filters<'a, F, const M: usize, const N: usize> {
     pub(super) panel: &'a mut [f32],
     pub(super) w: &'a [f32],
@@ -323,11 +324,11 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for Filters<'_, F, 
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let value = self.depth * S::NR;
+        let width = panel_width(self.cols, S::NR);
+        let value = self.depth * width;
         assert_eq!(self.panel.len(), N * N * value, "a panel holds every value of its filters");
         for row in 0..self.depth {
-            for v in 0..S::NV {
-                let begin = v * S::LANES;
+            for begin in (0..width).step_by(S::LANES) {
                 let n = self.cols.saturating_sub(begin).min(S::LANES);
                 let at = row * self.row_step + (self.first + begin) * self.col_step;
                 let mut taps = [[s.splat(0.0); 3]; 3];
@@ -344,7 +345,7 @@ impl<F: Points<M, N>, const M: usize, const N: usize> Kernel for Filters<'_, F, 
                 for q in 0..N {
                     let values = F::filter(s, [columns[0][q], columns[1][q], columns[2][q]]);
                     for k in 0..N {
-                        let to = (q * N + k) * value + row * S::NR + begin;
+                        let to = (q * N + k) * value + row * width + begin;
                         // SAFETY: the panel was found long enough above.
                         unsafe { s.store(self.panel.as_mut_ptr().add(to), values[k]) }
                     }
