@@ -183,7 +183,16 @@ impl UploadZip {
     /// # Panics
     /// When `index` is not below the number of items.
     pub fn bytes(&self, index: usize) -> Result<Vec<u8>, UploadError> {
-        let entry = &self.entries[self.places[index]];
+        self.read_entry(self.places[index], u64::MAX)
+    }
+
+    /// The bytes of entry number `entry` of the directory, of at most `limit` bytes, under the limits and checks of
+    /// [`UploadZip::bytes`].
+    fn read_entry(&self, entry: usize, limit: u64) -> Result<Vec<u8>, UploadError> {
+        let entry = &self.entries[entry];
+        if entry.size > limit {
+            return Err(entry.too_large(&format!("more than {}", mebibytes(limit))));
+        }
         let damaged = || entry.refused("its packed data is damaged; make the ZIP again");
         let mut reader = self.reader(entry)?;
         let mut bytes = Vec::with_capacity(entry.size.min(16 << 20) as usize + 1);
