@@ -54,7 +54,9 @@ impl FileKind {
 
 /// True for files and folders that systems and tools leave behind.
 pub(crate) fn is_junk(name: &str) -> bool {
-    const JUNK: [&str; 8] = [
+    const JUNK: [&str; 9] = [
+        // The picture of a folder in the Finder.
+        "icon\r",
         "__macosx",
         "thumbs.db",
         "ehthumbs.db",
