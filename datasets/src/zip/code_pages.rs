@@ -117,7 +117,7 @@ const fn page(name: &'static str, bytes: Bytes, letters: Letters) -> CodePage {
     CodePage { name, bytes, letters }
 }
 
-/// All of them; where several give the same text, the first is named.
+/// All of them, the usual ones first: where several give the same text, the first is named.
 pub(super) static CODE_PAGES: [CodePage; 25] = {
     use Bytes::{Encoding as Known, Table};
     use Letters::{Alphabets, Pairs};
@@ -125,9 +125,13 @@ pub(super) static CODE_PAGES: [CodePage; 25] = {
         page("CP437", Table(CP437), Alphabets(WESTERN)),
         page("CP850", Table(CP850), Alphabets(WESTERN)),
         page("CP852", Table(CP852), Alphabets(CENTRAL)),
+        page("CP866", Known(IBM866), Alphabets(CYRILLIC)),
+        page("Shift_JIS", Known(SHIFT_JIS), Pairs(shift_jis, None)),
+        page("GBK", Known(GBK), Pairs(gbk, None)),
+        page("EUC-KR", Known(EUC_KR), Pairs(euc_kr, Some(0xb0..=0xc8))),
+        page("Big5", Known(BIG5), Pairs(big5, None)),
         page("CP857", Table(CP857), Alphabets(TURKISH)),
         page("CP775", Table(CP775), Alphabets(BALTIC)),
-        page("CP866", Known(IBM866), Alphabets(CYRILLIC)),
         page("CP855", Table(CP855), Alphabets(CYRILLIC)),
         page("CP737", Table(CP737), Alphabets(GREEK)),
         page("CP862", Table(CP862), Alphabets(HEBREW)),
@@ -141,12 +145,8 @@ pub(super) static CODE_PAGES: [CodePage; 25] = {
         page("windows-1256", Known(WINDOWS_1256), Alphabets(ARABIC)),
         page("windows-1257", Known(WINDOWS_1257), Alphabets(BALTIC)),
         page("windows-874", Known(WINDOWS_874), Alphabets(THAI)),
-        page("KOI8-U", Known(KOI8_U), Alphabets(CYRILLIC)),
-        page("Shift_JIS", Known(SHIFT_JIS), Pairs(shift_jis, None)),
-        page("GBK", Known(GBK), Pairs(gbk, None)),
-        page("Big5", Known(BIG5), Pairs(big5, None)),
-        page("EUC-KR", Known(EUC_KR), Pairs(euc_kr, Some(0xb0..=0xc8))),
         page("EUC-JP", Known(EUC_JP), Pairs(euc_jp, None)),
+        page("KOI8-U", Known(KOI8_U), Alphabets(CYRILLIC)),
     ]
 };
 

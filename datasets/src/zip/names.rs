@@ -20,7 +20,7 @@ pub(super) const UTF8_AGAIN: &str = "make the ZIP again with UTF-8 names (7-Zip:
 const SHOWN: usize = 80;
 
 /// Readings of a name that a message shows.
-const SHOWN_READINGS: usize = 3;
+const SHOWN_READINGS: usize = 4;
 
 /// A name as a header has it.
 #[derive(Clone, Copy)]

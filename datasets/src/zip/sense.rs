@@ -194,7 +194,7 @@ fn is_cyrillic(word: &[char]) -> bool {
     // In Serbian and Macedonian r may be the vowel, in Bulgarian the hard sign is.
     let voiced = |c: &char| vowel(c) || "ръ".contains(*c);
     let consonants = word.split(vowel).map(<[char]>::len).max().unwrap_or(0);
-    let begins = !"ьъы".contains(word[0]);
+    let begins = !"ьы".contains(word[0]);
     let joins = word.windows(2).all(|two| match two[1] {
         'ь' => !vowel(&two[0]) && !"ьъй".contains(two[0]),
         c => two[0] != 'й' || !"аиуыэюйьъ".contains(c),
