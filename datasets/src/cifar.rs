@@ -6,7 +6,7 @@
 use crate::folder::io_error;
 use crate::idx::read_names;
 use crate::layout::note_missing_classes;
-use crate::zip_folder::SharedFile;
+use crate::shared_file::SharedFile;
 use crate::{DatasetError, DecodeError, Image, Item, Pixels, Split};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;

@@ -70,7 +70,7 @@ impl Walk<'_> {
                 Ok(meta) if meta.is_dir() => self.enter_folder(path, shown)?,
                 Ok(meta) if !meta.is_file() => {}
                 _ => {
-                    let kind = FileKind::of(&shown, || head(&path).unwrap_or_default());
+                    let kind = FileKind::of(&shown, || head(&path, SNIFF_BYTES).unwrap_or_default());
                     self.listing.found.push(Found { path: shown, kind });
                     self.listing.paths.push(path);
                 }
@@ -100,9 +100,9 @@ impl Walk<'_> {
 }
 
 /// The first bytes of a file.
-pub(crate) fn head(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(SNIFF_BYTES);
-    File::open(path)?.take(SNIFF_BYTES as u64).read_to_end(&mut bytes)?;
+pub(crate) fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    File::open(path)?.take(length as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -250,7 +250,7 @@ fn bad_idx(path: &Path) -> impl Fn(String) -> DatasetError {
 /// The content of a file, unzipped where the gzip magic says so.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>, DatasetError> {
     let fail = |e| io_error(path, e);
-    let zipped = crate::folder::head(path).map_err(fail)?.starts_with(&[0x1f, 0x8b]);
+    let zipped = crate::folder::head(path, 2).map_err(fail)?.starts_with(&[0x1f, 0x8b]);
     let file = BufReader::new(File::open(path).map_err(fail)?);
     Ok(if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }

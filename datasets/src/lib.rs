@@ -29,13 +29,14 @@ pub mod names;
 mod preprocess;
 pub mod rng;
 mod set;
+mod shared_file;
 mod source;
 mod split;
 mod table;
 mod thumbnail;
-mod upload_zip;
-mod zip_folder;
+mod zip;
 
+pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
 pub use augment::{Augment, AugmentLevel};
 pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
 pub use error::{DatasetError, DecodeError};
@@ -44,7 +45,6 @@ pub use set::{ImageSet, LoadOptions, Skipped};
 pub use source::{Item, NativeShape, Source};
 pub use split::{Split, SplitFractions};
 pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};
-pub use upload_zip::{UploadError, UploadLimits, UploadZip};
 
 /// SHA-256 of an image's content.
 pub type ContentHash = [u8; 32];

@@ -1,12 +1,11 @@
 //! An opened data set: class names and items, nothing decoded yet.
 
 use crate::cifar::{self, Records};
-use crate::decode::SNIFF_BYTES;
 use crate::folder::{self, io_error};
 use crate::idx::{self, IdxImages, IdxSet};
 use crate::layout::{self, Arranged};
 use crate::table::Stored;
-use crate::zip_folder::ZipFolder;
+use crate::zip::{HEAD_BYTES, ZipFolder, other_archive};
 use crate::{
     ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, probe, table,
 };
@@ -295,8 +294,12 @@ fn open_arrays(path: &Path, files: &[String]) -> Result<Option<Source>, DatasetE
 }
 
 fn open_file(path: &Path) -> Result<Source, DatasetError> {
-    let head = folder::head(path).map_err(|e| io_error(path, e))?;
+    let head = folder::head(path, HEAD_BYTES).map_err(|e| io_error(path, e))?;
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(format) = other_archive(&head, &name) {
+        return Err(packed(path, format));
+    }
     match (head.as_slice(), extension.as_str()) {
         ([b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..], _) => open_zip(path),
         ([0, 0, 8, 1, ..], _) => {
@@ -305,10 +308,7 @@ fn open_file(path: &Path) -> Result<Source, DatasetError> {
         ([0, 0, _, 1..=4, ..], _) => idx::open_file(path).map(from_idx),
         ([0x1f, 0x8b, ..], _) => open_gzip(path),
         (_, "csv" | "tsv") => open_table(path),
-        (_, "zip") => Err(DatasetError::BadZip {
-            path: path.to_owned(),
-            what: "it does not begin like a ZIP archive; was it copied completely?".to_owned(),
-        }),
+        (_, "zip") => open_zip(path),
         (_, "bin") => Err(unknown(path, "a single .bin file; give the folder that holds the CIFAR files")),
         _ => Err(unknown(
             path,
@@ -320,9 +320,12 @@ fn open_file(path: &Path) -> Result<Source, DatasetError> {
 /// A gzip file is read as IDX; a packed folder is told apart by what is inside.
 fn open_gzip(path: &Path) -> Result<Source, DatasetError> {
     use std::io::Read;
-    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    let mut head = Vec::with_capacity(HEAD_BYTES);
     // What cannot be unpacked is reported by the IDX reader below.
-    let _ = idx::open(path)?.take(SNIFF_BYTES as u64).read_to_end(&mut head);
+    let _ = idx::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head);
+    if let Some(format) = other_archive(&head, "") {
+        return Err(packed(path, &format!("{format} packed with gzip")));
+    }
     match head.as_slice() {
         [0, 0, 8, 1, ..] => Err(unknown(path, "these are IDX labels; give the images file or their folder")),
         [0, 0, ..] | [] => idx::open_file(path).map(from_idx),
@@ -330,9 +333,12 @@ fn open_gzip(path: &Path) -> Result<Source, DatasetError> {
     }
 }
 
+fn packed(path: &Path, format: &str) -> DatasetError {
+    unknown(path, &format!("a {format}, which is not read; unpack it and give the folder"))
+}
+
 fn open_zip(path: &Path) -> Result<Source, DatasetError> {
-    let archive = ZipFolder::open(path)?;
-    let listing = archive.list();
+    let (archive, listing) = ZipFolder::open(path)?;
     let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
     let read = |file: usize| archive.read(listing.entries[file], &limits).ok();
     let arranged = layout::arrange(path, &listing.found, &read)?;

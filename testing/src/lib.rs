@@ -6,5 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod picture;
+pub mod zip;
 
 pub use picture::{BLUE, GREEN, RED, YELLOW, encode, picture, quad};

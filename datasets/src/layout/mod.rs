@@ -75,6 +75,7 @@ impl FileKind {
 pub(crate) fn is_junk(name: &str) -> bool {
     const JUNK: [&str; 10] = [
         "__macosx",
+        // The picture of a folder in the Finder.
         "icon\r",
         "__pycache__",
         "thumbs.db",

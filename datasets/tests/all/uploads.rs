@@ -1,7 +1,7 @@
 //! Archives from outside: everything hostile is refused with its reason, everything unusual is read.
 
 use crate::hostile::images::{Fate, cuts};
-use crate::hostile::zips::{Part, corpus, fine, unusual, zip};
+use crate::hostile::zips::{Part, bomb, corpus, fine, unusual, zip};
 use crate::hostile::{images, zeros};
 use crate::zips::{files, zip_of};
 use ocelli_datasets::rng::Rng;
@@ -9,6 +9,7 @@ use ocelli_datasets::{
     DecodeLimits, Image, Pixels, Source, Split, UploadError, UploadLimits, UploadZip, decode, file_format,
     thumbnail,
 };
+use ocelli_testing::zip::stored;
 use std::fs;
 use std::path::{Path, PathBuf};
 use zip::CompressionMethod;
@@ -70,6 +71,54 @@ fn archives_of_other_writers_are_read() {
     }
 }
 
+fn classes(bytes: &[u8]) -> (Vec<String>, String) {
+    let (_keep, path) = saved(bytes);
+    let archive = UploadZip::open(&path, &UploadLimits::default()).unwrap();
+    (archive.classes().to_vec(), archive.notes().join("\n"))
+}
+
+/// The second byte of ソ is a backslash in Shift_JIS, and that of 功 in Big5.
+#[test]
+fn names_in_a_code_page_are_read_as_a_whole() {
+    let files = |names: &[&[u8]]| -> Vec<u8> {
+        let names = names.iter().zip(0u8..).map(|(name, i)| (name.to_vec(), images::png(4, 4, &[i])));
+        stored(&names.collect::<Vec<_>>())
+    };
+    let (shift_jis, notes) = classes(&files(&[
+        b"\x83\x5c\x83\x6f/1.png",
+        b"\x83\x5c\x81\x5b\x83\x58/1.png",
+        b"\x82\xa4\x82\xc7\x82\xf1/1.png",
+    ]));
+    assert_eq!(shift_jis, ["うどん", "ソバ", "ソース"]);
+    assert!(notes.contains("names that are not UTF-8 are read as Shift_JIS"), "{notes}");
+    assert_eq!(classes(&files(&[b"m\x84use/1.png", b"katzen/1.png"])).0, ["katzen", "mäuse"]);
+    // Two readings, one of which has a folder more.
+    let (_keep, path) = saved(&files(&[b"\x83\x5c/1.png", b"b/2.png"]));
+    match UploadZip::open(&path, &UploadLimits::default()) {
+        Ok(archive) => assert_eq!(archive.classes(), ["b", "ソ"]),
+        Err(error) => assert!(error.to_string().contains("UTF-8"), "{error}"),
+    }
+}
+
+/// macOS and older tools count modulo 65,536 without ZIP64.
+#[test]
+fn counts_that_wrapped_around_are_those_of_the_directory() {
+    let image = images::png(1, 1, b"");
+    let names = (0..65_546).map(|i| if i % 2 == 0 { format!("a/{i}.png") } else { format!("b/{i}.png") });
+    let mut bytes = stored(&names.map(|name| (name, image.clone())).collect::<Vec<_>>());
+    let (_keep, path) = saved(&bytes);
+    let archive = UploadZip::open(&path, &UploadLimits::default()).unwrap();
+    assert_eq!(archive.items().len(), 65_546);
+    assert_eq!(archive.bytes(65_545).unwrap(), image);
+    let few = UploadLimits { max_entries: 65_545, ..UploadLimits::default() };
+    let error = UploadZip::open(&path, &few).err().expect("one too many").to_string();
+    assert!(error.contains("more than 65545 entries"), "{error}");
+    let end = bytes.len() - 22;
+    bytes[end + 8..end + 12].copy_from_slice(&[11, 0, 11, 0]);
+    let error = read(&bytes, &UploadLimits::default()).unwrap_err().to_string();
+    assert!(error.contains("65546 instead of 11"), "{error}");
+}
+
 #[test]
 fn layout_is_that_of_training() {
     let names =
@@ -115,7 +164,7 @@ fn every_limit_holds_to_the_byte() {
 #[test]
 fn ratios_count_from_their_thresholds_on() {
     let honest = |matches: usize| {
-        let mut part = Part::bomb("a/zeros.png", matches);
+        let mut part = bomb("a/zeros.png", matches);
         let crc = crate::hostile::crc32(&vec![0; zeros(matches)]);
         part.both(|header| header.crc = crc);
         zip(&[part, Part::file("b/1.png", &images::png(4, 4, b""))])

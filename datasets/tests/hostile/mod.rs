@@ -1,16 +1,10 @@
-//! Files that were made to do harm, byte by byte and with nothing but the standard library, so that tests of every
-//! crate can send the same ones. Each comes with a part of what its refusal must say.
+//! Files that were made to do harm, byte by byte, so that tests of every crate can send the same ones. Each comes with a part of what its refusal must say.
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
 pub(crate) mod images;
 pub(crate) mod zips;
 
-/// CRC-32 of ZIP and PNG (ISO 3309), bit by bit.
-pub(crate) fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
-    })
-}
+pub(crate) use ocelli_testing::zip::crc32;
 
 /// Zeros in deflate's fixed code (RFC 1951, 3.2.6): one literal, then matches of 258 at distance 1, at 13 bits each.
 /// This is as dense as the fixed code gets: 158 to 1.

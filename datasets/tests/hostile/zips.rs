@@ -2,6 +2,8 @@
 
 use super::images::png;
 use super::{crc32, deflated_zeros, zeros};
+use ocelli_testing::zip::{Header, central, end, local, unicode_path, zip64};
+pub(crate) use ocelli_testing::zip::{Part, zip};
 
 /// A file with its story.
 pub(crate) struct Hostile {
@@ -12,151 +14,13 @@ pub(crate) struct Hostile {
     pub(crate) says: &'static str,
 }
 
-/// What a header says; nothing holds it to the truth.
-#[derive(Clone)]
-pub(crate) struct Header {
-    pub(crate) name: Vec<u8>,
-    pub(crate) flags: u16,
-    pub(crate) method: u16,
-    pub(crate) crc: u32,
-    pub(crate) packed: u32,
-    pub(crate) size: u32,
-    pub(crate) extra: Vec<u8>,
-    /// File type and permissions of Unix; only the directory has them.
-    pub(crate) mode: u32,
-}
-
-/// An entry: two headers and what lies between.
-#[derive(Clone)]
-pub(crate) struct Part {
-    pub(crate) local: Header,
-    pub(crate) central: Header,
-    pub(crate) data: Vec<u8>,
-    /// Where the directory says that it begins, if that is a lie.
-    pub(crate) offset: Option<u32>,
-}
-
-impl Part {
-    /// An honest file, not packed.
-    pub(crate) fn file(name: impl AsRef<[u8]>, content: &[u8]) -> Part {
-        let header = Header {
-            name: name.as_ref().to_vec(),
-            flags: 0,
-            method: 0,
-            crc: crc32(content),
-            packed: content.len() as u32,
-            size: content.len() as u32,
-            extra: Vec::new(),
-            mode: 0o100_644,
-        };
-        Part { local: header.clone(), central: header, data: content.to_vec(), offset: None }
-    }
-
-    /// A file of zeros that inflates to 158 times its size.
-    pub(crate) fn bomb(name: &str, matches: usize) -> Part {
-        let packed = deflated_zeros(matches);
-        let mut part = Part::file(name, &packed);
-        part.both(|header| {
-            header.method = 8;
-            header.size = zeros(matches) as u32;
-        });
-        part
-    }
-
-    /// Changes both headers alike.
-    pub(crate) fn both(&mut self, change: impl Fn(&mut Header)) {
-        change(&mut self.local);
-        change(&mut self.central);
-    }
-
-    fn with(mut self, change: impl Fn(&mut Header)) -> Part {
-        self.both(change);
-        self
-    }
-}
-
-/// The archive of some entries.
-pub(crate) fn zip(parts: &[Part]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut offsets = Vec::new();
-    for part in parts {
-        offsets.push(part.offset.unwrap_or(bytes.len() as u32));
-        bytes.extend(local(part));
-    }
-    let directory = bytes.len();
-    for (part, offset) in parts.iter().zip(offsets) {
-        bytes.extend(central(&part.central, offset));
-    }
-    let length = bytes.len() - directory;
-    bytes.extend(end(parts.len() as u16, length as u32, directory as u32));
-    bytes
-}
-
-fn local(part: &Part) -> Vec<u8> {
-    let mut bytes = b"PK\x03\x04\x14\0".to_vec();
-    bytes.extend(common(&part.local));
-    bytes.extend(&part.local.name);
-    bytes.extend(&part.local.extra);
-    bytes.extend(&part.data);
-    bytes
-}
-
-fn central(header: &Header, offset: u32) -> Vec<u8> {
-    let mut bytes = b"PK\x01\x02\x14\x03\x14\0".to_vec();
-    bytes.extend(common(header));
-    // No comment, first disk, no internal attributes.
-    bytes.extend([0; 6]);
-    bytes.extend((header.mode << 16).to_le_bytes());
-    bytes.extend(offset.to_le_bytes());
-    bytes.extend(&header.name);
-    bytes.extend(&header.extra);
-    bytes
-}
-
-/// Flags to lengths, which both headers share.
-fn common(header: &Header) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend(header.flags.to_le_bytes());
-    bytes.extend(header.method.to_le_bytes());
-    // Time and date: 1 January 1980.
-    bytes.extend([0, 0, 0x21, 0]);
-    for number in [header.crc, header.packed, header.size] {
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes.extend((header.name.len() as u16).to_le_bytes());
-    bytes.extend((header.extra.len() as u16).to_le_bytes());
-    bytes
-}
-
-fn end(entries: u16, length: u32, offset: u32) -> Vec<u8> {
-    let mut bytes = b"PK\x05\x06\0\0\0\0".to_vec();
-    bytes.extend(entries.to_le_bytes());
-    bytes.extend(entries.to_le_bytes());
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(offset.to_le_bytes());
-    bytes.extend([0, 0]);
-    bytes
-}
-
-/// An archive whose numbers stand in a ZIP64 end record; `change` gets entries, length and offset.
-pub(crate) fn zip64(parts: &[Part], change: impl Fn(&mut [u64; 3])) -> Vec<u8> {
-    let mut bytes = zip(parts);
-    let tail = bytes.split_off(bytes.len() - 22);
-    let at = |from: usize| u64::from(u32::from_le_bytes(tail[from..from + 4].try_into().unwrap()));
-    let mut numbers = [parts.len() as u64, at(12), at(16)];
-    change(&mut numbers);
-    let begin = bytes.len() as u64;
-    bytes.extend(b"PK\x06\x06");
-    bytes.extend(44u64.to_le_bytes());
-    bytes.extend([45, 3, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    for number in [numbers[0], numbers[0], numbers[1], numbers[2]] {
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes.extend(b"PK\x06\x07\0\0\0\0");
-    bytes.extend(begin.to_le_bytes());
-    bytes.extend(1u32.to_le_bytes());
-    bytes.extend(end(u16::MAX, u32::MAX, u32::MAX));
-    bytes
+/// A file of zeros that inflates to 158 times its size.
+pub(crate) fn bomb(name: &str, matches: usize) -> Part {
+    let packed = deflated_zeros(matches);
+    Part::file(name, &packed).with(|header| {
+        header.method = 8;
+        header.size = zeros(matches) as u32;
+    })
 }
 
 /// Images of two classes that differ from those of any other `seed`.
@@ -197,7 +61,35 @@ pub(crate) fn unusual() -> Vec<(&'static str, Vec<u8>)> {
     });
     let mut litter = fine(6);
     litter.extend(["__MACOSX/cats/._1.png", "cats/.DS_Store", "readme.txt"].map(|n| Part::file(n, b"text")));
+    let mut named = fine(8);
+    for (part, text) in named.iter_mut().zip(["猫/1.png", "猫/2.png", "狗/1.png", "狗/2.png"]) {
+        let raw =
+            [if text.starts_with('猫') { b"\xc3\xa8" } else { b"\xb9\xb7" }, &text.as_bytes()[3..]].concat();
+        part.both(|header| (header.name, header.extra) = (raw.clone(), unicode_path(&raw, text)));
+    }
+    let mut once = named.clone();
+    once.iter_mut().for_each(|part| part.local.extra.clear());
+    let renamed = |names: [&str; 4]| {
+        let parts = fine(9).into_iter().zip(names);
+        parts.map(|(part, name)| part.with(|h| h.name = name.as_bytes().to_vec())).collect::<Vec<_>>()
+    };
+    let mut icons = renamed(["Canis sp./1.png", "Canis sp./2.png.", "Felis /1.png", "Felis /2.png"]);
+    icons.extend(
+        ["Canis sp./Icon\r", "__MACOSX/Felis /._Icon\r", "Icon\r"].map(|name| Part::file(name, b"icon")),
+    );
+    let forms = renamed(["caf\u{e9}/1.png", "cafe\u{301}/2.png", "th\u{e9}/1.png", "the\u{301}/2.png"])
+        .into_iter()
+        .map(|part| part.with(|header| header.flags = 1 << 11));
+    let behind = |bytes: &[u8]| [&zip(&fine(10)), bytes].concat();
     vec![
+        ("names in a field", zip(&named)),
+        ("names in a field of the directory alone", zip(&once)),
+        ("dots and spaces at the end, folder pictures of the Finder", zip(&icons)),
+        ("two forms of Unicode", zip(&forms.collect::<Vec<_>>())),
+        ("two zeros behind the end", behind(&[0; 2])),
+        ("a block of zeros behind the end", behind(&[0; 4096])),
+        ("a line break behind the end", behind(b"\n")),
+        ("a line break of DOS behind the end", behind(b"\r\n")),
         ("folders, some shared by a group", zip(&folders)),
         ("lengths behind the data", zip(&streamed)),
         ("ZIP64 lengths", zip(&wide)),
@@ -235,8 +127,11 @@ pub(crate) fn corpus() -> Vec<Hostile> {
         ("cats/CON", "device under Windows"),
         ("cats/nul.png", "device under Windows"),
         ("com1.x/evil.png", "device under Windows"),
-        ("cats/evil.png.", "ends in a dot or space"),
-        ("cats /evil.png", "ends in a dot or space"),
+        ("cats/.../evil.png", "dots and spaces"),
+        ("cats/.. /evil.png", "dots and spaces"),
+        ("cats/ /evil.png", "dots and spaces"),
+        ("cats/Icon\r2", "control character"),
+        ("cats\r/Icon\r", "control character"),
         ("", "no name"),
         (&deep, "folders deep"),
         (&"d/".repeat(1001), "bytes; at most 1024"),
@@ -254,6 +149,9 @@ pub(crate) fn corpus() -> Vec<Hostile> {
         (["cats/x.png", "cats/X.png"], "upper and lower case"),
         (["cats/3.png", "Cats/4.png"], "upper and lower case"),
         (["cats/\u{e4}.png", "cats/\u{c4}.png"], "upper and lower case"),
+        (["cats/\u{e9}.png", "cats/e\u{301}.png"], "two forms of Unicode"),
+        (["caf\u{e9}/3.png", "cafe\u{301}/3.png"], "two forms of Unicode"),
+        (["cats/\u{c9}.png", "cats/e\u{301}.png"], "upper and lower case"),
         (["cats/x", "cats/x/3.png"], "both a file and a folder"),
         (["cats/x", "cats/x/"], "both a file and a folder"),
         (["cats/3.png", "dogs"], "both a file and a folder"),
@@ -279,11 +177,22 @@ pub(crate) fn corpus() -> Vec<Hostile> {
     add("encrypted", flagged(1), "encrypted");
     add("strongly encrypted", flagged(1 << 6), "encrypted");
     add("directory encrypted", flagged(1 << 13), "encrypted");
-    for method in [9, 12, 14, 93, 95, 99] {
+    for (method, says) in [
+        (9, "Deflate64"),
+        (12, "bzip2"),
+        (14, "LZMA"),
+        (93, "Zstandard"),
+        (95, "XZ"),
+        (98, "PPMd"),
+        (99, "encrypted (AES)"),
+        (6, "before 1993"),
+        (200, "compression is not supported"),
+    ] {
         let part = Part::file("cats/3.png", &image).with(|header| header.method = method);
-        add(&format!("compression {method}"), beside(&[part]), "compression is not supported");
+        add(&format!("compression {method}"), beside(&[part]), says);
     }
 
+    texts(&mut add, &beside, &image);
     lies(&mut add, &beside, &image);
     bombs(&mut add, &beside, &image);
     damage(&mut add);
@@ -291,6 +200,29 @@ pub(crate) fn corpus() -> Vec<Hostile> {
 }
 
 type Add<'a> = dyn FnMut(&str, Vec<u8>, &'static str) + 'a;
+
+/// Names with two texts, or none.
+fn texts(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
+    let field = |raw: &[u8], text| Part::file(raw, image).with(|h| h.extra = unicode_path(raw, text));
+    let two = "gives another name";
+    add("field with another name", beside(&[field(b"cats/3.png", "dogs/3.png")]), two);
+    let flagged = field("caf\u{e9}/3.png".as_bytes(), "cats/3.png").with(|header| header.flags = 1 << 11);
+    add("field and flag with two names", beside(&[flagged]), two);
+    let mut hidden = Part::file("cats/3.png", image);
+    hidden.local.extra = unicode_path(b"cats/3.png", "dogs/3.png");
+    add("field that only the local header has", beside(&[hidden.clone()]), "two headers");
+    hidden.central.extra = unicode_path(b"cats/3.png", "_ats/3.png");
+    add("two fields that differ", beside(&[hidden]), "gives another name");
+    let away = field(b"\x83\x5c/3.png", "../evil.png");
+    add("field that leads out", beside(&[away]), "leads out of the archive");
+    let twice = [field(b"\x83\x5c/3.png", "cats/1.png")];
+    add("field with a name that is taken", beside(&twice), "listed twice");
+    for (name, raw) in
+        [("Chinese or Korean", &b"\xc3\xa8/3.png"[..]), ("no code page", b"\x9d\xb1\xff/3.png")]
+    {
+        add(name, beside(&[Part::file(raw, image)]), "make the ZIP again with UTF-8 names");
+    }
+}
 
 /// Records that contradict each other.
 fn lies(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
@@ -330,13 +262,13 @@ fn lies(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
     let unpacked = honest.clone().with(|header| header.size -= 1);
     add("two sizes, not packed", beside(&[unpacked]), "two sizes differ");
     add("wrong checksum", beside(&[honest.clone().with(|h| h.crc ^= 1)]), "checksum does not match");
-    let mut broken = Part::bomb("cats/3.png", 10);
+    let mut broken = bomb("cats/3.png", 10);
     broken.data[4..].fill(0xff);
     add("broken stream", beside(&[broken]), "packed data is damaged");
-    let mut short = Part::bomb("cats/3.png", 10);
+    let mut short = bomb("cats/3.png", 10);
     short.both(|header| header.size += 1);
     add("inflates to less than it says", beside(&[short]), "packed data is damaged");
-    let mut padded = Part::bomb("cats/3.png", 10);
+    let mut padded = bomb("cats/3.png", 10);
     padded.data.extend([0; 9]);
     padded.both(|header| {
         header.packed += 9;
@@ -365,23 +297,22 @@ fn lies(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
 
 /// Little that becomes much.
 fn bombs(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
-    add("158 to 1", beside(&[Part::bomb("cats/bomb.png", 20_000)]), "more than 100 times its size");
+    add("158 to 1", beside(&[bomb("cats/bomb.png", 20_000)]), "more than 100 times its size");
     // Each stays below the MiB from which its own ratio counts, and is what it says.
     let crc = crc32(&vec![0; zeros(4_000)]);
-    let grain = |i| Part::bomb(&format!("cats/{i}.bmp"), 4_000).with(|header| header.crc = crc);
+    let grain = |i| bomb(&format!("cats/{i}.bmp"), 4_000).with(|header| header.crc = crc);
     let grains: Vec<Part> = (0..12).map(grain).collect();
     add("158 to 1 in small pieces", zip(&grains), "the archive inflates to more than 100 times");
-    let mut modest = Part::bomb("cats/bomb.png", 20_000);
+    let mut modest = bomb("cats/bomb.png", 20_000);
     modest.both(|header| header.size = 1024);
     add("says 1 KB, inflates to 5 MB", beside(&[modest]), "more than it declares");
-    let huge = Part::bomb("cats/bomb.png", 100).with(|header| header.size = 1 << 30);
+    let huge = bomb("cats/bomb.png", 100).with(|header| header.size = 1 << 30);
     add("says 1 GiB", beside(&[huge]), "more than 256 MiB inflated");
-    let many: Vec<Part> = (0..21)
-        .map(|i| Part::bomb(&format!("cats/{i}.png"), 100).with(|header| header.size = 200 << 20))
-        .collect();
+    let many: Vec<Part> =
+        (0..21).map(|i| bomb(&format!("cats/{i}.png"), 100).with(|header| header.size = 200 << 20)).collect();
     add("says 4 GiB in all", beside(&many), "the archive inflates to more than 4096 MiB");
     let nested = Part::file("cats/inner.zip", &zip(&[Part::file("cats/1.png", image)]));
-    add("only a ZIP in a ZIP", zip(&[nested]), "no image in a class folder");
+    add("only a ZIP in a ZIP", zip(&[nested]), "no image in a class folder, but a ZIP archive");
 }
 
 /// Archives that were cut, joined or changed.
@@ -394,7 +325,34 @@ fn damage(add: &mut Add) {
     add("empty archive", zip(&[]), "no image in a class folder");
     add("half", whole[..whole.len() / 2].to_vec(), "no end record");
     add("cut in the end record", whole[..whole.len() - 1].to_vec(), "no end record");
-    add("something appended", [&whole[..], b"x"].concat(), "no end record");
+    for (name, behind) in [
+        ("x", b"x".to_vec()),
+        ("two line breaks", b"\n\n".to_vec()),
+        ("zeros and more", b"\0\0x".to_vec()),
+        ("many zeros", vec![0; 4097]),
+    ] {
+        add(&format!("{name} appended"), [&whole[..], &behind].concat(), "no end record");
+    }
+    add("two archives", [&whole[..], &zip(&fine(8))].concat(), "does not lie where");
+    // The comment of the first end record is a second directory.
+    let mut twice = whole.clone();
+    let record = central(&fine(9)[0].central, 0);
+    let at = twice.len();
+    twice[at - 2..].copy_from_slice(&(record.len() as u16 + 22).to_le_bytes());
+    twice.extend(&record);
+    twice.extend(self::end(1, record.len() as u32, at as u32));
+    add("two directories", twice, "two end records");
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    for (bytes, says) in [
+        (b"7z\xbc\xaf\x27\x1c and more than an end record has".to_vec(), "it is a 7z archive"),
+        (b"Rar!\x1a\x07\x01\0 and more than an end record has".to_vec(), "it is a RAR archive"),
+        (tar, "it is a tar archive"),
+        (b"\x1f\x8b\x08\0 and more than an end record has".to_vec(), "packed with gzip"),
+        ([b"PK\x07\x08", &whole[..]].concat(), "one part of several"),
+    ] {
+        add(says, bytes, says);
+    }
     add("directory cut", [&whole[..directory + 50], &whole[end..]].concat(), "does not lie where");
     add("behind a picture", [png(8, 8, b"front").as_slice(), &whole].concat(), "does not begin like a ZIP");
     let front = [b"PK\x03\x04 a program that unpacks itself", whole.as_slice()].concat();

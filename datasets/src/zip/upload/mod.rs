@@ -3,11 +3,10 @@
 //! [`crate::Source`] is kind to the archives of its own user: it leaves out what looks odd and says so. An upload is
 //! the other case. Whatever is ambiguous in it (two headers that disagree, two names for one place, ranges that
 //! overlap) is what attacks on ZIP readers are made of, so the archive is refused and its owner told which entry and
-//! why. Such lies are invisible behind a tolerant reader, which merges double names and trusts one of two headers;
-//! therefore the records are read here, after APPNOTE 6.3.10, and only the inflater is a library.
+//! why.
 //!
 //! Three rooms: [`directory`] finds the records and proves that they tile the file, [`names`] judges what entries are
-//! called, this file lists images and inflates them. Nothing is ever extracted under a name from the archive.
+//! called, this file lists images and inflates them.
 //!
 //! Permission bits of folders are ignored (shared folders often carry setgid); a file that asks for setuid, setgid or
 //! the sticky bit is refused.
@@ -17,13 +16,16 @@ mod names;
 
 use crate::decode::SNIFF_BYTES;
 use crate::layout::{self, FileKind, Found};
-use crate::zip_folder::SharedFile;
+use crate::table::MAX_TABLE_BYTES;
+use crate::shared_file::SharedFile;
+use crate::zip::formats::{self, HEAD_BYTES};
+use crate::zip::inflate::Inflated;
+use crate::zip::names::shown;
 use crate::{DatasetError, DecodeLimits, Item};
-use directory::{Entry, Method};
+use directory::{Entries, Entry};
 use flate2::Crc;
-use flate2::bufread::DeflateDecoder;
 use std::fmt;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -142,7 +144,7 @@ impl UploadZip {
     /// [`UploadError`]; an archive without a single image in a class folder is refused as well.
     pub fn open(path: &Path, limits: &UploadLimits) -> Result<UploadZip, UploadError> {
         let file = SharedFile::open(path)?;
-        let entries = directory::read(&file, limits)?;
+        let Entries { all: entries, note } = directory::read(&file, limits)?;
         names::check(&entries)?;
         let mut zip = UploadZip {
             file,
@@ -152,7 +154,7 @@ impl UploadZip {
             classes: Vec::new(),
             items: Vec::new(),
             places: Vec::new(),
-            notes: Vec::new(),
+            notes: note.into_iter().collect(),
             inflated: AtomicU64::new(0),
         };
         zip.arrange()?;
@@ -183,7 +185,16 @@ impl UploadZip {
     /// # Panics
     /// When `index` is not below the number of items.
     pub fn bytes(&self, index: usize) -> Result<Vec<u8>, UploadError> {
-        let entry = &self.entries[self.places[index]];
+        self.read_entry(self.places[index], u64::MAX)
+    }
+
+    /// The bytes of entry number `entry` of the directory, of at most `limit` bytes, under the limits and checks of
+    /// [`UploadZip::bytes`].
+    fn read_entry(&self, entry: usize, limit: u64) -> Result<Vec<u8>, UploadError> {
+        let entry = &self.entries[entry];
+        if entry.size > limit {
+            return Err(entry.too_large(&format!("more than {}", mebibytes(limit))));
+        }
         let damaged = || entry.refused("its packed data is damaged; make the ZIP again");
         let mut reader = self.reader(entry)?;
         let mut bytes = Vec::with_capacity(entry.size.min(16 << 20) as usize + 1);
@@ -240,22 +251,33 @@ impl UploadZip {
     }
 
     fn reader(&self, entry: &Entry) -> io::Result<Inflated> {
-        let mut file = self.file.clone();
-        file.seek(SeekFrom::Start(entry.data))?;
-        let packed = BufReader::new(file.take(entry.packed));
-        Ok(match entry.method {
-            Method::Stored => Inflated::Stored(packed),
-            Method::Deflated => Inflated::Deflated(DeflateDecoder::new(packed)),
-        })
+        Inflated::new(&self.file, entry.data, entry.packed, entry.method)
     }
 
     /// The first bytes of an entry; what cannot be inflated is told by what could.
-    fn head(&self, entry: &Entry) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(SNIFF_BYTES);
+    fn head(&self, entry: &Entry, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
         if let Ok(reader) = self.reader(entry) {
-            let _ = reader.take(SNIFF_BYTES as u64).read_to_end(&mut bytes);
+            let _ = reader.take(length as u64).read_to_end(&mut bytes);
         }
         bytes
+    }
+
+    /// Refuses an archive whose only content of use is another archive.
+    fn check_packed(&self, places: &[usize]) -> Result<(), UploadError> {
+        for entry in places.iter().map(|&place| &self.entries[place]) {
+            let head = self.head(entry, HEAD_BYTES);
+            let zip = head.starts_with(b"PK\x03\x04").then_some("ZIP archive");
+            if let Some(format) = zip.or_else(|| formats::other_archive(&head, &entry.path)) {
+                let name = shown(&entry.path);
+                let reason = format!(
+                    "this ZIP is not taken: no image in a class folder, but a {format} (\"{name}\"): unpack that first \
+                     and make the ZIP of its folders"
+                );
+                return Err(UploadError::Refused { reason });
+            }
+        }
+        Ok(())
     }
 
     fn arrange(&mut self) -> Result<(), UploadError> {
@@ -268,55 +290,34 @@ impl UploadZip {
                 junk += 1;
                 continue;
             }
-            let kind = FileKind::of(&entry.path, || self.head(entry));
+            let kind = FileKind::of(&entry.path, || self.head(entry, SNIFF_BYTES));
             found.push(Found { path: entry.path.clone(), kind });
             places.push(at);
         }
         if junk > 0 {
             self.notes.push(format!("{} ignored", layout::count(junk, "hidden or system file")));
         }
-        let arranged = layout::arrange(Path::new("the archive"), &found, &|_| None).map_err(|error| {
-            let found = match error {
-                DatasetError::Empty { found, .. } | DatasetError::Unlabelled { found, .. } => found,
+        if !found.iter().any(|found| found.kind == FileKind::Image) {
+            self.check_packed(&places)?;
+        }
+        let read = |file: usize| self.read_entry(places[file], MAX_TABLE_BYTES).ok();
+        let arranged = layout::arrange(Path::new("the archive"), &found, &read).map_err(|error| {
+            let reason = match error {
+                DatasetError::Empty { found, .. } | DatasetError::Unlabelled { found, .. } => format!(
+                    "no image in a class folder ({found}); put each class in a folder of its own, e.g. cats/1.jpg and \
+                     dogs/1.jpg, and make the ZIP of these folders"
+                ),
+                DatasetError::UnknownLayout { found, .. } => found,
                 error => error.to_string(),
             };
-            let reason = format!(
-                "no image in a class folder ({found}); put each class in a folder of its own, e.g. cats/1.jpg and \
-                 dogs/1.jpg, and make the ZIP of these folders"
-            );
             UploadError::Refused { reason }
         })?;
-        self.notes.extend(arranged.notes);
+        // How the archive was read comes first.
+        self.notes.splice(0..0, arranged.notes);
         self.classes = arranged.classes;
         self.items = arranged.items;
         self.places = arranged.files.iter().map(|&file| places[file]).collect();
         Ok(())
-    }
-}
-
-/// The content of an entry as it inflates.
-enum Inflated {
-    Stored(BufReader<io::Take<SharedFile>>),
-    Deflated(DeflateDecoder<BufReader<io::Take<SharedFile>>>),
-}
-
-impl Inflated {
-    /// Packed bytes behind the end of the content.
-    fn left(&self) -> u64 {
-        let packed = match self {
-            Self::Stored(packed) => packed,
-            Self::Deflated(inflater) => inflater.get_ref(),
-        };
-        packed.get_ref().limit() + packed.buffer().len() as u64
-    }
-}
-
-impl Read for Inflated {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Stored(packed) => packed.read(buffer),
-            Self::Deflated(inflater) => inflater.read(buffer),
-        }
     }
 }
 
