@@ -69,6 +69,19 @@ impl Columns {
         self.names.as_ref().map_or("", |names| &names[column])
     }
 
+    /// How many columns a row must have.
+    pub(super) fn needed(&self) -> usize {
+        let image = match &self.images {
+            Images::Named(column) => *column,
+            Images::Pixels(place) => place.columns().end - 1,
+        };
+        let label = match &self.label {
+            Label::Column(column) => *column,
+            Label::OneHot(columns) => columns.last().copied().unwrap_or(0),
+        };
+        1 + image.max(label)
+    }
+
     /// How many columns the header has.
     pub(super) fn width(&self) -> Option<usize> {
         self.names.as_ref().map(Vec::len)

@@ -148,7 +148,9 @@ pub(crate) fn label_files(
     open: &BTreeSet<usize>,
     known: &BTreeSet<String>,
 ) -> Result<FileLabels, DatasetError> {
-    let numbers: Vec<usize> = open.iter().copied().collect();
+    let images: Vec<usize> = (0..found.len()).filter(|&file| found[file].kind == FileKind::Image).collect();
+    let paths = |files: &[usize]| files.iter().map(|&file| found[file].path.clone()).collect::<Vec<_>>();
+    let open_images: Vec<usize> = open.iter().copied().collect();
     let mut result = FileLabels::default();
     let mut parts: Vec<(usize, Split)> = Vec::new();
     for table in tables(found) {
@@ -158,8 +160,16 @@ pub(crate) fn label_files(
         if rows.is_empty() {
             continue;
         }
-        let files = Files::new(numbers.iter().map(|&file| found[file].path.clone()).collect(), path);
-        let find = |name: &str| files.find(name);
+        let (all, unlabelled) = (Files::new(paths(&images), path), Files::new(paths(&open_images), path));
+        // An image that has its label is not meant where one without could be.
+        let find = |name: &str| match (all.find(name), unlabelled.find(name)) {
+            (Meaning::File(file, certainty), _) if open.contains(&images[file]) => {
+                Meaning::File(images[file], certainty)
+            }
+            (Meaning::Several, Meaning::File(file, certainty)) => Meaning::File(open_images[file], certainty),
+            (Meaning::Several, Meaning::Several) => Meaning::Several,
+            _ => Meaning::Nothing,
+        };
         let complain = |fault: Fault| bad(&root.join(path), fault);
         let columns = match columns::choose(&rows, &find, known) {
             Ok(columns) => columns,
@@ -187,7 +197,7 @@ pub(crate) fn label_files(
         }
         let mut count_of = 0;
         for row in &labelled {
-            let file = numbers[row.file.expect("rows without a file were left out")];
+            let file = row.file.expect("rows without a file were left out");
             match result.labels.get(&file) {
                 Some((label, _)) if !same_class(label, row.label) => {
                     let what = format!("{} has the label {:?} here and {label:?} in another row or table", row.name, row.label);
@@ -309,7 +319,8 @@ fn labels<'a>(
         let mut lengths: BTreeMap<usize, usize> = BTreeMap::new();
         rows.iter().for_each(|row| *lengths.entry(row.len()).or_default() += 1);
         // Of two lengths that are as frequent the shorter one: the rest is too long.
-        lengths.into_iter().rev().max_by_key(|(_, n)| *n).map_or(0, |(length, _)| length)
+        let usual = lengths.into_iter().rev().max_by_key(|(_, n)| *n).map_or(0, |(length, _)| length);
+        usual.max(columns.needed())
     });
     let one = |row: &'a Row| {
         if row.fields().skip(usual).any(|field| !field.is_empty()) {
