@@ -2,7 +2,7 @@
 
 use crate::cifar::{self, Records};
 use crate::decode::SNIFF_BYTES;
-use crate::folder::{self, io_error};
+use crate::folder::{self, Depth, io_error};
 use crate::idx::{self, IdxImages, IdxSet};
 use crate::layout::{self, Arranged};
 use crate::zip_folder::ZipFolder;
@@ -262,7 +262,7 @@ fn open_folder(path: &Path) -> Result<Source, DatasetError> {
     {
         return Ok(source);
     }
-    let listing = folder::list(path)?;
+    let listing = folder::list(path, Depth::All)?;
     let arranged = layout::arrange(path, &listing.found);
     let usable = arranged.as_ref().is_ok_and(|a| a.classes.len() > 1);
     if !usable && let Some(table) = only_manifest(&files) {
