@@ -1,15 +1,8 @@
-//! Paths as people write them: a model by its run folder, images by their folder, a command to paste.
+//! Paths as people write them: a model by its run folder, a data set in place of an image, a command to paste.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ocelli_pipeline::Data;
-
-/// Names that are taken for images when a folder is searched; a file that is named itself may be called anything.
-const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
-/// Deepest nesting of folders that is searched: a loop of links ends here at the latest.
-const MAX_DEPTH: usize = 64;
 
 /// The bundled data set, or what is at a path.
 pub(crate) fn data(path: Option<PathBuf>) -> Data {
@@ -22,37 +15,23 @@ pub(crate) fn is_model(path: &Path) -> bool {
         || path.join("weights").join("best.ocelli").is_file()
 }
 
-/// All images below a folder, sorted, or only those in it. Hidden files are left out; links to folders are not
-/// followed.
-pub(crate) fn images_in(folder: &Path, recursive: bool) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    collect(folder, recursive, 0, &mut found)?;
-    Ok(found)
-}
-
-fn collect(folder: &Path, recursive: bool, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            if recursive && depth < MAX_DEPTH {
-                collect(&path, recursive, depth + 1, found)?;
-            }
-        } else if is_image_name(&path) {
-            found.push(path);
-        }
+/// What a file is that was given as an image and is none, and what to do with it; by its name and its first bytes.
+pub(crate) fn no_image(path: &Path, head: &[u8]) -> Option<&'static str> {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    match (head, extension.as_str()) {
+        ([b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..], _) => Some(
+            "a ZIP archive: unpack it and give the folder; archives of labelled images are for `ocelli evaluate MODEL DATA`",
+        ),
+        (_, "csv" | "tsv") => Some(
+            "a table: give the images or their folder; tables of labelled images are for `ocelli evaluate MODEL DATA`",
+        ),
+        ([0, 0, 8, 1 | 3 | 4, ..], _) => Some(
+            "an IDX file, not an image: `ocelli evaluate MODEL DATA` reads it, with its labels beside it",
+        ),
+        ([0x1f, 0x8b, ..], _) => Some("a gzip file: unpack it and give the image or the folder"),
+        (_, "ocelli") => Some("a model: it comes first, or behind --model"),
+        _ => None,
     }
-    Ok(())
-}
-
-fn is_image_name(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// A path as one word of a shell command.
@@ -69,6 +48,27 @@ pub(crate) fn shell_word(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_sets_and_models_are_no_images() {
+        let says = |name: &str, head: &[u8]| no_image(Path::new(name), head);
+        for (name, head, expected) in [
+            ("photos.zip", &b"PK\x03\x04"[..], "a ZIP archive"),
+            ("photos", b"PK\x05\x06", "a ZIP archive"),
+            ("labels.CSV", b"file,label", "a table"),
+            ("labels.tsv", b"", "a table"),
+            ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file"),
+            ("train-images-idx3-ubyte.gz", b"\x1f\x8b\x08", "a gzip file"),
+            ("best.ocelli", b"OCELLI", "a model"),
+        ] {
+            assert!(says(name, head).is_some_and(|text| text.starts_with(expected)), "{name}");
+        }
+        for (name, head) in
+            [("a.png", &b"\x89PNG"[..]), ("notes.txt", b"hello"), ("a.heic", b"\0\0\0\x18ftyp")]
+        {
+            assert_eq!(says(name, head), None, "{name}");
+        }
+    }
 
     #[test]
     fn words_survive_a_shell() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ocelli_datasets::{DecodeLimits, Prepared};
+use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
 use ocelli_pipeline::{Decoder, Prediction, Predictor};
 use serde::Serialize;
 
@@ -20,7 +20,8 @@ const LEAST_SHOWN: f32 = 0.0005;
 /// Label images
 ///
 /// One line an image: its path and the likeliest classes. A file that cannot be read is named on standard error and
-/// the others go on; the exit code is 1 then.
+/// the others go on; the exit code is 1 then. What a folder holds besides images is named on standard error and is no
+/// error.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image files, folders with images, or - for one image from standard input; a model may come first
@@ -66,6 +67,23 @@ struct Labelled<'a> {
     prediction: &'a Prediction,
 }
 
+/// An image file of a folder whose format is not decoded.
+#[derive(Serialize)]
+struct Left<'a> {
+    schema: u32,
+    r#type: &'static str,
+    path: String,
+    format: &'a str,
+}
+
+/// What else a folder held.
+#[derive(Serialize)]
+struct Note<'a> {
+    schema: u32,
+    r#type: &'static str,
+    text: &'a str,
+}
+
 #[derive(Serialize)]
 struct Unreadable<'a> {
     schema: u32,
@@ -92,7 +110,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
     };
     let mut predictor = serve::open(model.as_deref(), args.compute.into())?;
     let top_k = args.top_k.min(predictor.meta().classes.len());
-    let mut job = Job { format, top_k, failed: 0, out };
+    let mut job = Job { format, built_in: model.is_none(), top_k, failed: 0, out };
     if format == Format::Csv {
         job.csv_header()?;
     }
@@ -113,6 +131,8 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
 
 struct Job<'a> {
     format: Format,
+    /// No model was named.
+    built_in: bool,
     top_k: usize,
     failed: usize,
     out: &'a mut Output,
@@ -127,19 +147,52 @@ impl Job<'_> {
                 files.push(path.clone());
                 continue;
             }
-            match paths::images_in(path, recursive) {
-                Ok(found) if found.is_empty() && !recursive => {
-                    self.refuse(
-                        path,
-                        "no images directly in this folder; -r searches the folders in it too",
-                    )?;
+            if self.built_in && paths::is_model(path) {
+                self.refuse(path, "a run folder: a model comes first, or behind --model")?;
+                continue;
+            }
+            match images_in(path, recursive) {
+                Ok(found) => {
+                    self.tell_left_out(&found)?;
+                    if found.images.is_empty() {
+                        self.refuse(path, nothing_in(&found, recursive))?;
+                    }
+                    files.extend(found.images);
                 }
-                Ok(found) if found.is_empty() => self.refuse(path, "no images in this folder")?,
-                Ok(found) => files.extend(found),
-                Err(error) => self.refuse(path, &error.to_string())?,
+                Err(error) => {
+                    // It names a folder, this one or one below.
+                    let (text, own) = (error.to_string(), format!("{}: ", path.display()));
+                    self.refuse(path, text.strip_prefix(&own).unwrap_or(&text))?;
+                }
             }
         }
         Ok(files)
+    }
+
+    /// Names what is in a folder and will not be labelled. Nobody asked for these files by name, so they are no failure.
+    fn tell_left_out(&mut self, found: &FolderImages) -> Result<(), Failure> {
+        let mut notes = found.notes.clone();
+        if found.folders > 0 && !found.images.is_empty() {
+            let folders =
+                if found.folders == 1 { "1 folder".to_owned() } else { format!("{} folders", found.folders) };
+            notes.push(format!("{folders} in it not searched: -r does"));
+        }
+        for warning in &found.warnings {
+            self.out.warn(printable(warning));
+        }
+        for note in &notes {
+            self.out.say(format_args!("note: {}", printable(note)));
+        }
+        if self.format == Format::Json {
+            for (path, format) in &found.undecoded {
+                let path = path.display().to_string();
+                self.out.json(&Left { schema: 1, r#type: "skipped", path, format })?;
+            }
+            for text in &notes {
+                self.out.json(&Note { schema: 1, r#type: "note", text })?;
+            }
+        }
+        Ok(())
     }
 
     fn label(
@@ -218,6 +271,17 @@ impl Job<'_> {
     }
 }
 
+/// Why a folder gives nothing to label.
+fn nothing_in(found: &FolderImages, recursive: bool) -> &'static str {
+    if found.folders > 0 && !recursive {
+        "no images directly in this folder; -r searches the folders in it too"
+    } else if found.undecoded.is_empty() {
+        "no images in this folder"
+    } else {
+        "no images in this folder that can be read"
+    }
+}
+
 /// Quoted where it holds a comma, a quote or a line break (RFC 4180).
 fn csv_field(value: &str) -> String {
     if value.contains([',', '"', '\n', '\r']) {
@@ -246,7 +310,11 @@ fn decode_all(files: &[PathBuf], decoder: &Decoder) -> Vec<Result<Prepared, Stri
 
 fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
     let bytes = read(path).map_err(|error| error.to_string())?;
-    decoder.prepare(&bytes).map_err(|error| error.to_string())
+    let refused = |error: DecodeError| match paths::no_image(path, &bytes) {
+        Some(what) => what.to_owned(),
+        None => error.to_string(),
+    };
+    decoder.prepare(&bytes).map_err(refused)
 }
 
 /// The bytes of a file, or of standard input for `-`; one more than the decoder takes is enough to be refused.

@@ -168,11 +168,17 @@ fn refusals_are_counted_by_their_code() {
     let sandbox = Sandbox::new();
     let server = Server::start(&sandbox, "");
     sandbox.write("photos/good.png", shapes::png(&photo("circle", &mut Rng(1))));
-    sandbox.write("photos/sub/broken.jpg", b"\xff\xd8\xff but no more of it");
+    // Told by its first bytes, as in training.
+    sandbox.write("photos/sub/broken", b"\xff\xd8\xff but no more of it");
+    sandbox.write("photos/f.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
     sandbox.write("photos/notes.txt", "no image");
     let run = sandbox.run(&format!("flood {} -i photos -c 1 -n 10 --warmup 0s --json", server.addr));
     assert_eq!(run.code, Some(3), "{run:#?}");
-    assert!(run.stderr.contains("gate missed: 5 of 10 requests failed"), "{run:#?}");
+    for said in
+        ["gate missed: 5 of 10 requests failed", "1 HEIC file is not read: f.HEIC", "ignored: notes.txt"]
+    {
+        assert!(run.stderr.contains(said), "{run:#?}");
+    }
     let (levels, summary) = split(run.json_lines());
     adds_up(&levels[0], 1);
     let fault = &levels[0]["faults"]["422 undecodable_image"];

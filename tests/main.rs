@@ -12,6 +12,8 @@ mod support;
 
 // Photos to a trained model to predictions.
 mod photos;
+// What folders of photos hold, and files that are no images.
+mod predict;
 // Kill, interrupt, resume: the same bits.
 mod resume;
 // Bad input: one line that says what is wrong and what to do.

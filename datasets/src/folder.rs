@@ -18,13 +18,24 @@ pub(crate) struct Listing {
     /// Where each of `found` lies; names that are no Unicode differ from their `path`.
     pub(crate) paths: Vec<PathBuf>,
     pub(crate) notes: Vec<String>,
+    /// Folders that were not entered.
+    pub(crate) folders: usize,
 }
 
-/// Lists all files below `root`, sorted, without hidden and system files.
-pub(crate) fn list(root: &Path) -> Result<Listing, DatasetError> {
+/// How far down a folder is listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Only what lies in the folder itself.
+    One,
+    /// All of it.
+    All,
+}
+
+/// Lists the files in or below `root`, sorted, without hidden and system files.
+pub(crate) fn list(root: &Path, depth: Depth) -> Result<Listing, DatasetError> {
     let real = fs::canonicalize(root).map_err(|e| io_error(root, e))?;
-    let listing = Listing { found: Vec::new(), paths: Vec::new(), notes: Vec::new() };
-    let mut walk = Walk { root, listing, chain: vec![real], entries: 0, junk: 0 };
+    let listing = Listing { found: Vec::new(), paths: Vec::new(), notes: Vec::new(), folders: 0 };
+    let mut walk = Walk { root, depth, listing, chain: vec![real], entries: 0, junk: 0 };
     walk.enter(root, "")?;
     let mut listing = walk.listing;
     if walk.junk > 0 {
@@ -36,6 +47,7 @@ pub(crate) fn list(root: &Path) -> Result<Listing, DatasetError> {
 
 struct Walk<'a> {
     root: &'a Path,
+    depth: Depth,
     listing: Listing,
     /// The real paths of the folders entered on the way here.
     chain: Vec<PathBuf>,
@@ -67,6 +79,7 @@ impl Walk<'_> {
             let shown = if prefix.is_empty() { text.into_owned() } else { format!("{prefix}/{text}") };
             // A dangling link counts as a file: decoding will name it as unreadable.
             match fs::metadata(&path) {
+                Ok(meta) if meta.is_dir() && self.depth == Depth::One => self.listing.folders += 1,
                 Ok(meta) if meta.is_dir() => self.enter_folder(path, shown)?,
                 Ok(meta) if !meta.is_file() => {}
                 _ => {

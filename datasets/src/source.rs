@@ -1,7 +1,7 @@
 //! An opened data set: class names and items, nothing decoded yet.
 
 use crate::cifar::{self, Records};
-use crate::folder::{self, io_error};
+use crate::folder::{self, Depth, io_error};
 use crate::idx::{self, IdxImages, IdxSet};
 use crate::layout::{self, Arranged};
 use crate::table::Stored;
@@ -261,7 +261,7 @@ fn open_folder(path: &Path) -> Result<Source, DatasetError> {
     {
         return Ok(source);
     }
-    let listing = folder::list(path)?;
+    let listing = folder::list(path, Depth::All)?;
     // A table with the pixels of all images in it.
     if !listing.found.iter().any(|file| file.kind == layout::FileKind::Image)
         && let Some(table) = only_table(&files)

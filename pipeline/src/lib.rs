@@ -54,6 +54,6 @@ pub use train::{Outcome, StartModel, TrainOptions, resume, train};
 
 pub use ocelli_datasets::{
     AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Pixels, Prepared, Split,
-    UploadLimits,
+    UploadLimits, file_format,
 };
 pub use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Provenance, version_id};

@@ -10,6 +10,7 @@ use crate::problem::Problem;
 
 /// Parses a body. Its nesting is counted first: a parser that recurses must not be led by the client.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {
+    let text = without_bom(text);
     if depth(text) > max_depth {
         return Err(Problem::BadBody(format!("arrays and objects are nested more than {max_depth} deep")));
     }
@@ -22,6 +23,11 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) ->
         };
         Problem::BadBody(format!("line {line} column {column}: {reason}"))
     })
+}
+
+/// A text without the byte order mark that some writers put in front; RFC 8259, section 8.1, lets readers ignore it.
+pub(crate) fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// A value that is an object: serde would take a struct from an array of its fields, too.
@@ -45,10 +51,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The text of an error without its place, which stands in front already, and without what a terminal would obey.
+/// The text of an error without its place, which stands in front already, and without what a terminal would obey. Of a
+/// long one beginning and end are kept: in between stands a value of the client's, and behind it what was expected.
 pub(crate) fn plain(text: &str) -> String {
+    const KEPT: usize = 100;
     let text = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let mut rest = text.chars();
+    let begin: String = rest.by_ref().take(KEPT).map(visible).collect();
+    let mut end: Vec<char> = rest.by_ref().rev().take(KEPT).map(visible).collect();
+    end.reverse();
+    let cut = if rest.next().is_some() { " .. " } else { "" };
+    begin + cut + &end.into_iter().collect::<String>()
 }
 
 /// Deepest nesting of brackets outside of strings.
@@ -107,5 +121,12 @@ mod tests {
         assert!(reason("{\"nam\u{1b}e\":1}").contains("not JSON"));
         assert!(reason("{\"nme\":1}").contains("unknown field `nme`"));
         assert!(reason("{\n\"name\":").starts_with("line 2"));
+        // A long value hides neither.
+        let long = reason(&format!("{{\"name\":[\"{}\"]}}", "A".repeat(1000)));
+        assert!(long.contains("expected a string"), "{long}");
+        let long = parse::<u32>(format!("\"{}\"", "A".repeat(1000)).as_bytes(), 8);
+        let Err(Problem::BadBody(long)) = long else { panic!("{long:?}") };
+        assert!(long.contains("invalid type: string \"AAA") && long.ends_with("expected u32"), "{long}");
+        assert!(long.len() < 250, "{long}");
     }
 }

@@ -30,6 +30,7 @@ struct Details {
     query: Vec<(&'static str, Value, &'static str)>,
     /// Media types of the body and what is in it; empty where there is none.
     body: Vec<(&'static str, Value)>,
+    body_about: Option<&'static str>,
     body_required: bool,
     status: u16,
     /// Media type of the answer and what is in it.
@@ -42,6 +43,7 @@ impl Details {
         Details {
             query: Vec::new(),
             body: Vec::new(),
+            body_about: None,
             body_required: true,
             status: 200,
             answer: ("application/json", answer),
@@ -68,9 +70,19 @@ fn binary() -> Value {
     json!({ "type": "string", "format": "binary" })
 }
 
+/// What holds for every address that takes images, besides their media types.
+const IMAGES: &str = "Any other media type, or none, is taken too where the body begins like an image. Fields of a form \
+    may also be called `files`, `image`, `images`, or one of these with brackets. Base64 may have line breaks, the \
+    alphabet of URLs and no padding, and may be a `data:` URL; addresses are not opened.";
+
 /// A form with one image.
 fn one_file() -> Value {
     json!({ "type": "object", "required": ["file"], "properties": { "file": binary() }, "additionalProperties": false })
+}
+
+/// A text in base64.
+fn base64() -> Value {
+    json!({ "type": "string", "contentEncoding": "base64", "minLength": 4 })
 }
 
 /// The name of a data set or a model.
@@ -100,7 +112,7 @@ impl Types {
             "predict" => {
                 let file = json!({ "type": "object", "required": ["file"], "properties": {
                     "file": { "type": "array", "items": binary(), "minItems": 1 } }, "additionalProperties": false });
-                let image = json!({ "type": "string", "contentEncoding": "base64", "minLength": 4 });
+                let image = base64();
                 let base64 = json!({ "oneOf": [
                     { "type": "object", "required": ["image"], "additionalProperties": false, "properties": { "image": image } },
                     { "type": "object", "required": ["images"], "additionalProperties": false,
@@ -125,19 +137,22 @@ impl Types {
                     json!({ "type": "string" }),
                     "decode, queue, compute, total in ms",
                 ));
-                details
+                Details { body_about: Some(IMAGES), ..details }
             }
             "uploadData" => {
                 let form = json!({ "type": "object", "required": ["file"], "properties": {
                     "file": binary(), "dataset": name() }, "additionalProperties": false });
-                Details::new(self.of::<upload::Answer>())
+                let details = Details::new(self.of::<upload::Answer>())
                     .query(
                         "dataset",
                         json!({ "type": "string" }),
                         "Name of the data set; `default` if left out",
                     )
                     .body("multipart/form-data", form)
-                    .body("application/zip", binary())
+                    .body("application/zip", binary());
+                let about = "Any other media type, or none, is taken too where the body begins like a ZIP. The field may \
+                    also be called `files`, or one of these with brackets.";
+                Details { body_about: Some(about), ..details }
             }
             "retrain" => {
                 let request = self.of::<RetrainRequest>();
@@ -179,9 +194,14 @@ impl Types {
                     .query("version", text(), "The version that predicted it")
                     .query("note", text(), "Anything else")
                     .body("multipart/form-data", one_file())
+                    .body(
+                        "application/json",
+                        json!({ "type": "object", "required": ["image"], "properties": { "image": base64() },
+                            "additionalProperties": false }),
+                    )
                     .body("image/*", binary())
                     .body("application/octet-stream", binary());
-                Details { status: 201, ..details }
+                Details { status: 201, body_about: Some(IMAGES), ..details }
             }
             "approveFeedback" => Details::new(self.of::<feedback::Approved>())
                 .query("dataset", name(), "The data set; `default` if left out")
@@ -243,7 +263,7 @@ fn infer(answer: Value) -> Details {
     };
     let input = json!({ "oneOf": [
         input("pixels", json!(["FP32", "UINT8"]), "Pixels of the network's size, 0 to 255; nested or flat"),
-        input("image", json!(["BYTES"]), "Image files in base64") ] });
+        input("image", json!(["BYTES"]), "Image files in base64, as /predict takes it") ] });
     let output = json!({ "type": "object", "required": ["name"], "properties": {
         "name": { "const": "probabilities" },
         "parameters": { "type": "object", "properties": {
@@ -346,6 +366,9 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
             .map(|(media_type, schema)| (media_type.to_owned(), json!({ "schema": schema })))
             .collect();
         described["requestBody"] = json!({ "required": details.body_required, "content": content });
+        if let Some(about) = details.body_about {
+            described["requestBody"]["description"] = about.into();
+        }
     }
     described
 }

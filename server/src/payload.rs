@@ -1,62 +1,128 @@
 //! From a request body to the encoded images in it: raw bytes, a multipart form, or base64 in JSON.
+//!
+//! Every address that takes images decides here what a body is, from its content type and its first bytes:
+//!
+//! | content type | begins like an image | begins with `{` | anything else |
+//! |---|---|---|---|
+//! | `multipart/form-data` | a form | a form | a form |
+//! | `application/json` | refused, with the reason | JSON | JSON |
+//! | `image/*` | image | image | image |
+//! | none, `application/octet-stream` and the like | image | JSON | image: the decoder says what it is not |
+//! | `text/plain`, `application/x-www-form-urlencoded` | image | JSON | image, or 415 if it is a text |
+//! | others | image | 415 | 415 |
+
+mod base64;
 
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http_body_util::{BodyDataStream, Full};
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use multer::{Constraints, Multipart, SizeLimit};
+use multer::{Constraints, Field, Multipart, SizeLimit};
+use ocelli_pipeline::file_format;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+
+pub(crate) use self::base64::decode as base64;
 
 use crate::config::IMAGES_CEILING;
 use crate::json::{self, Object};
 use crate::problem::Problem;
 
-/// Clients disagree on the padding; without it nothing is ambiguous.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const ACCEPTED: &str = "send an image as image/* or application/octet-stream, a multipart/form-data form with the field \"file\", or application/json with \"image\" or \"images\" in base64";
 
-const ACCEPTED: &str =
-    "send an image as image/* or application/octet-stream, a multipart/form-data form, or application/json";
+/// Bytes at the beginning of a body that tell a text from something else.
+const TEXT_SAMPLE: usize = 64;
+
+/// What the content type says of a body.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Declared {
+    /// A form.
+    Multipart { boundary: String },
+    /// `application/json`, and types that are written in JSON.
+    Json,
+    /// `image/*`.
+    Image,
+    /// Bytes, or nothing.
+    Bytes,
+    /// What `curl -d` and browsers say of a text unasked.
+    Text,
+    /// Anything else.
+    Other,
+}
 
 /// How the images lie in the body.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Encoding {
     /// The body is one image.
     Raw,
-    /// A form whose `file` fields are the images.
+    /// A form whose files are the images.
     Multipart { boundary: String },
     /// `{"image": base64}` or `{"images": [base64, ..]}`.
     Json,
 }
 
-impl Encoding {
+impl Declared {
     /// Reads `Content-Type` and `Content-Encoding`.
-    ///
-    /// No type, and the form type that `curl --data-binary` sends unasked, mean raw: the image's own first
-    /// bytes say what it is.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Declared, Problem> {
         check_content_encoding(headers)?;
-        let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Encoding::Raw) };
-        let value = value.to_str().map_err(|_| Problem::UnsupportedMediaType(ACCEPTED))?;
+        let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Declared::Bytes) };
+        // A type that is no text says as little as one that nobody knows.
+        let Ok(value) = value.to_str() else { return Ok(Declared::Other) };
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
+        Ok(match essence.as_str() {
             "multipart/form-data" => match multer::parse_boundary(value) {
-                Ok(boundary) => Ok(Encoding::Multipart { boundary }),
-                Err(_) => Err(Problem::BadBody("the content type of the form names no boundary".into())),
+                Ok(boundary) => Declared::Multipart { boundary },
+                Err(_) => {
+                    let reason = "the content type of the form names no boundary; leave the header to the library that writes the form";
+                    return Err(Problem::BadBody(reason.into()));
+                }
             },
-            "application/json" => Ok(Encoding::Json),
-            "application/octet-stream" | "application/x-www-form-urlencoded" => Ok(Encoding::Raw),
-            _ if essence.starts_with("image/") => Ok(Encoding::Raw),
-            _ => Err(Problem::UnsupportedMediaType(ACCEPTED)),
+            "application/json" | "text/json" => Declared::Json,
+            // Object stores call files by the second of these, proxies by the others.
+            ""
+            | "*/*"
+            | "application/octet-stream"
+            | "binary/octet-stream"
+            | "application/binary"
+            | "application/unknown"
+            | "unknown/unknown"
+            | "application/force-download" => Declared::Bytes,
+            "text/plain" | "application/x-www-form-urlencoded" => Declared::Text,
+            _ if essence.starts_with("image/") => Declared::Image,
+            _ if essence.starts_with("application/") && essence.ends_with("+json") => Declared::Json,
+            _ => Declared::Other,
+        })
+    }
+}
+
+impl Encoding {
+    /// The table of this module.
+    pub(crate) fn of(declared: Declared, body: &[u8]) -> Result<Encoding, Problem> {
+        let begins_like_image = || file_format(body).is_some();
+        match declared {
+            Declared::Multipart { boundary } => Ok(Encoding::Multipart { boundary }),
+            Declared::Json if begins_like_image() => Err(Problem::BadBody(
+                "the content type is JSON and the body an image: send it as image/* or application/octet-stream".into(),
+            )),
+            Declared::Json => Ok(Encoding::Json),
+            Declared::Image => Ok(Encoding::Raw),
+            _ if begins_like_image() => Ok(Encoding::Raw),
+            Declared::Bytes | Declared::Text if begins_like_object(body) => Ok(Encoding::Json),
+            Declared::Bytes => Ok(Encoding::Raw),
+            Declared::Text if !begins_like_text(body) => Ok(Encoding::Raw),
+            Declared::Text | Declared::Other => Err(Problem::UnsupportedMediaType(ACCEPTED)),
         }
     }
+}
+
+fn begins_like_object(body: &[u8]) -> bool {
+    json::without_bom(body).trim_ascii_start().starts_with(b"{")
+}
+
+/// Whether the beginning has no control characters, which image files have in their first bytes.
+fn begins_like_text(body: &[u8]) -> bool {
+    body.iter().take(TEXT_SAMPLE).all(|byte| byte.is_ascii_whitespace() || !byte.is_ascii_control())
 }
 
 /// Bodies are read as they are: what inflates would need limits of its own.
@@ -69,37 +135,67 @@ pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Problem>
     }
 }
 
-/// The `file` fields of a form that lies in memory, without a copy of the rest.
+/// The images of a form that lies in memory, without a copy of the rest.
 pub(crate) async fn multipart(
     body: Bytes,
     boundary: String,
     max_images: usize,
 ) -> Result<Vec<Bytes>, Problem> {
     let whole = body.len() as u64;
-    let constraints = Constraints::new()
-        .allowed_fields(vec!["file"])
-        .size_limit(SizeLimit::new().whole_stream(whole).per_field(whole));
+    let constraints = Constraints::new().size_limit(SizeLimit::new().whole_stream(whole).per_field(whole));
     let stream = BodyDataStream::<Full<Bytes>>::new(Full::new(body));
     let mut form = Multipart::with_constraints(stream, boundary, constraints);
     let mut images = Vec::new();
     while let Some(field) = form.next_field().await.map_err(bad_form)? {
+        let name = shown(field.name().unwrap_or_default());
+        if !is_file_field(&field) && !has_name(&field, &["image", "images"]) {
+            return Err(Problem::BadBody(format!(
+                "the form has a field \"{name}\"; images are sent in fields named \"file\""
+            )));
+        }
         if images.len() == max_images {
             return Err(Problem::TooManyImages { limit: max_images });
         }
-        images.push(field.bytes().await.map_err(bad_form)?);
+        let is_file = field.file_name().is_some();
+        let bytes = field.bytes().await.map_err(bad_form)?;
+        if !is_file && !bytes.is_empty() && begins_like_text(&bytes) && file_format(&bytes).is_none() {
+            return Err(Problem::BadBody(format!(
+                "the field \"{name}\" of the form holds a text and no file: send the file itself, as `curl -F file=@cat.jpg` does, or base64 as application/json"
+            )));
+        }
+        images.push(bytes);
     }
     Ok(images)
 }
 
+/// Whether a field of a form is called `file`, or as libraries call one of several: `files`, `file[]`, `files[0]`.
+pub(crate) fn is_file_field(field: &Field<'_>) -> bool {
+    has_name(field, &["file", "files"])
+}
+
+/// Compares the name without a number in brackets at its end.
+fn has_name(field: &Field<'_>, names: &[&str]) -> bool {
+    let name = field.name().unwrap_or_default();
+    let bare = match name.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) {
+        Some((bare, number)) if number.bytes().all(|digit| digit.is_ascii_digit()) => bare,
+        _ => name,
+    };
+    names.contains(&bare)
+}
+
 pub(crate) fn bad_form(error: multer::Error) -> Problem {
     let reason = match error {
-        multer::Error::UnknownField { .. } => "the form has a field that is not named \"file\"",
         multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. } => {
             "the form ends before its closing boundary"
         }
         _ => "the form is not well-formed multipart/form-data",
     };
     Problem::BadBody(reason.into())
+}
+
+/// A client's own word in an answer of ours: short, and nothing that a terminal would obey.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }
 
 /// The images of a JSON body. Costs time in proportion to the body: not for a thread that serves connections.
@@ -115,22 +211,9 @@ pub(crate) fn json(body: &[u8], max_images: usize, max_depth: usize) -> Result<V
         return Err(Problem::TooManyImages { limit: max_images });
     }
     let decode = |(index, text): (usize, &String)| {
-        base64(text).ok_or_else(|| Problem::BadBody(format!("image {} is not base64", index + 1)))
+        base64(text).map_err(|error| Problem::BadBody(format!("image {} is {error}", index + 1)))
     };
     texts.iter().enumerate().map(decode).collect()
-}
-
-/// The bytes of a base64 text or of a `data:` URL; `None` if it is neither.
-pub(crate) fn base64(text: &str) -> Option<Bytes> {
-    BASE64.decode(without_data_url(text)).ok().map(Bytes::from)
-}
-
-/// The payload of a `data:image/png;base64,..` text, which is what browsers make of a file.
-fn without_data_url(text: &str) -> &str {
-    match text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
-        Some((_, payload)) => payload,
-        None => text,
-    }
 }
 
 #[derive(serde::Deserialize)]

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use ocelli_datasets::images_in;
 use ocelli_engine::rng::Rng;
+use ocelli_pipeline::PipelineError;
 
 use super::settings::Format;
 use crate::failure::Failure;
-use crate::output::printable;
-use crate::paths;
+use crate::output::{Output, printable};
 
 /// Most bytes of images in memory; bodies take about as much again.
 const MAX_BYTES: u64 = 256 << 20;
@@ -45,17 +46,25 @@ pub(super) struct Picture {
 }
 
 impl Images {
-    /// Reads an image file, or all that are below a folder. What they hold is the service's to judge.
-    pub(super) fn read(path: &Path) -> Result<Images, Failure> {
+    /// Reads an image file, or all that are below a folder; `out` is told what is left out of a folder. What the files
+    /// hold is the service's to judge.
+    pub(super) fn read(path: &Path, out: &Output) -> Result<Images, Failure> {
         let failed = |path: &Path, error| Failure::io(path, &error);
         let files = if path.is_dir() {
-            paths::images_in(path, true).map_err(|error| failed(path, error))?
+            let found = images_in(path, true).map_err(PipelineError::from)?;
+            for warning in &found.warnings {
+                out.warn(printable(warning));
+            }
+            for note in &found.notes {
+                out.say(format_args!("note: {}", printable(note)));
+            }
+            found.images
         } else {
             vec![path.to_owned()]
         };
         if files.is_empty() {
-            let text = format!("{}: there are no images", path.display());
-            return Err(Failure::failed(text, "files that end in .jpg, .png and the like are taken"));
+            let text = format!("{}: there are no images that can be sent", path.display());
+            return Err(Failure::failed(text, "JPEG, PNG, WebP, BMP, GIF and TIFF files are taken"));
         }
         if files.len() > MAX_FILES {
             let text = format!("{}: {} images are more than {MAX_FILES}", path.display(), files.len());

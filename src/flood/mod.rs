@@ -189,7 +189,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     interrupt.announce("stopping: the report is of what was measured so far, a second signal ends at once");
     let status = target.probe(plan.timeout)?;
     let images = match &plan.pictures {
-        Pictures::Path(path) => Images::read(path)?,
+        Pictures::Path(path) => Images::read(path, out)?,
         Pictures::Made { size, format } => Images::make(size.resolve(status.as_ref()), *format, plan.seed)?,
     };
     let requests = Arc::new(Requests::new(&images, plan.body, plan.batch, &target)?);

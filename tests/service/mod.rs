@@ -16,6 +16,8 @@ mod whole_loop;
 mod jobs;
 // Archives and images that were made to do harm.
 mod hostile;
+// Archives under every content type and field name.
+mod bodies;
 // kill -9 at any moment.
 mod kills;
 // One version after another under load.

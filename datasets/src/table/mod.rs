@@ -9,7 +9,7 @@ mod find;
 mod pixels;
 mod text;
 
-use crate::folder::{self, io_error};
+use crate::folder::{self, Depth, io_error};
 use crate::idx::IdxImages;
 use crate::layout::words::exact_split;
 use crate::layout::{FileKind, Found, IMAGE_EXTENSIONS, count, note_missing_classes, number_classes, some_of};
@@ -454,7 +454,7 @@ impl Disk {
     /// The images below the folder; none where there are too many to list.
     fn list(&self, table: &str) -> Option<(Files, Vec<PathBuf>)> {
         let here = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
-        let listing = folder::list(here).ok()?;
+        let listing = folder::list(here, Depth::All).ok()?;
         let images = || listing.found.iter().zip(&listing.paths).filter(|(f, _)| f.kind == FileKind::Image);
         let names = images().map(|(f, _)| f.path.clone()).collect();
         Some((Files::new(names, table), images().map(|(_, path)| path.clone()).collect()))

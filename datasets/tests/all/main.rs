@@ -5,6 +5,7 @@
 mod arrays;
 mod decoding;
 mod helpers;
+mod images_in;
 mod layouts;
 
 mod preprocessing;

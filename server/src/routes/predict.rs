@@ -1,9 +1,9 @@
 //! `POST /predict`: labels of one or several images.
 //!
-//! The body is an image (`image/*`, `application/octet-stream`), a form with one or several `file` fields, or
-//! JSON with `image` or `images` in base64; `?top_k=` asks for more or fewer of the best classes, `?version=` for
-//! another version of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a whole and says which image is at
-//! fault.
+//! The body is an image, a form with one or several `file` fields, or JSON with `image` or `images` in base64, as
+//! [`payload`] tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
+//! of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a
+//! whole and says which image is at fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batcher::Answer;
 use crate::body::{Buffered, RequestBody};
-use crate::payload::{self, Encoding};
+use crate::payload::{self, Declared, Encoding};
 use crate::problem::Problem;
 use crate::response::{ResponseBody, json};
 use crate::router::Context;
@@ -88,11 +88,13 @@ pub(crate) async fn images(
     body: &mut RequestBody,
 ) -> Result<(Vec<Bytes>, OwnedSemaphorePermit), Problem> {
     let (state, config) = (context.state, &context.state.config);
-    let encoding = Encoding::of(&context.parts.headers)?;
+    let declared = Declared::of(&context.parts.headers)?;
     let Buffered { bytes, share } = body.read(config, &state.body_memory).await?;
     let (limit, depth) = (config.images_per_request, config.json_depth);
-    let images = match encoding {
-        _ if bytes.is_empty() => Vec::new(),
+    if bytes.is_empty() {
+        return Err(Problem::NoImage);
+    }
+    let images = match Encoding::of(declared, &bytes)? {
         Encoding::Raw => vec![bytes],
         Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
         Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit, depth)).await?,

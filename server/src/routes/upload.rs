@@ -1,6 +1,7 @@
 //! `POST /upload-data`: a ZIP of class folders becomes part of a data set, as a whole or not at all.
 //!
-//! The body is the archive (`application/zip`, `application/octet-stream`) or a form with the archive as `file`;
+//! The body is the archive (`application/zip`, `application/octet-stream`, or any type but a form's and JSON's if it
+//! begins like a ZIP) or a form with the archive as `file`;
 //! `?dataset=` names the data set, `default` where it is left out. The archive goes to a folder of its own on the disk
 //! while it comes, is checked, and is merged by the replacement of one file. Whoever leaves before the answer does not
 //! know whether it was; sending it again adds nothing twice.
@@ -9,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
-use hyper::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use hyper::header::CONTENT_TYPE;
+use hyper::{HeaderMap, Response};
 use multer::{Constraints, Multipart, SizeLimit};
 use ocelli_pipeline::UploadLimits;
 use ocelli_pipeline::store::{ImportReport, Name, StoreError};
@@ -23,11 +24,14 @@ use tokio::io::AsyncWriteExt;
 use crate::body::RequestBody;
 use crate::config::Config;
 use crate::jobs::{RetrainRequest, Trigger};
-use crate::payload::{Encoding, bad_form};
+use crate::payload::{self, Declared, bad_form};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
 use crate::routes::blocking;
+
+const ACCEPTED: &str =
+    "send the ZIP as application/zip, or as the field \"file\" of a multipart/form-data form";
 
 /// Longest name of a data set in a form, in bytes, and what surrounds the fields of one.
 const MAX_FORM_EXTRA: u64 = 4096;
@@ -144,23 +148,43 @@ async fn receive(
     path: &Path,
 ) -> Result<Option<Name>, Problem> {
     let config = &context.state.config;
-    let zip = context.parts.headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"application/zip") || value.starts_with(b"application/x-zip-compressed")
-    });
-    match if zip { Encoding::Raw } else { Encoding::of(&context.parts.headers)? } {
-        Encoding::Raw => {
-            let length = write(body.pieces(config, config.max_upload)?, path).await?;
-            if length == 0 { Err(no_archive()) } else { Ok(None) }
-        }
-        Encoding::Multipart { boundary } => {
+    let headers = &context.parts.headers;
+    match Declared::of(headers)? {
+        Declared::Multipart { boundary } => {
             let stream = body.pieces(config, config.max_upload.saturating_add(MAX_FORM_EXTRA))?;
             receive_form(stream, boundary, config.max_upload, path).await
         }
-        Encoding::Json => Err(Problem::UnsupportedMediaType(
-            "send the ZIP as application/zip, or as the field \"file\" of a multipart/form-data form",
-        )),
+        Declared::Json => Err(Problem::UnsupportedMediaType(ACCEPTED)),
+        declared => {
+            // Of a type that promises no archive, the first bytes have to.
+            let promised = declared != Declared::Other || names_zip(headers);
+            let mut pieces = std::pin::pin!(body.pieces(config, config.max_upload)?);
+            let mut head = BytesMut::new();
+            while head.len() < 4
+                && let Some(piece) = pieces.try_next().await?
+            {
+                head.extend_from_slice(&piece);
+            }
+            if head.is_empty() {
+                return Err(no_archive());
+            }
+            if !promised && !matches!(head[..], [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) {
+                return Err(Problem::UnsupportedMediaType(ACCEPTED));
+            }
+            let first = futures_util::stream::once(async move { Ok(head.freeze()) });
+            write(first.chain(pieces), path).await?;
+            Ok(None)
+        }
     }
+}
+
+/// `application/zip`, `application/x-zip-compressed`, `multipart/x-zip` and the like.
+fn names_zip(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    value.is_some_and(|value| {
+        let essence = value.split(|&byte| byte == b';').next().unwrap_or_default();
+        essence.split(|&byte| byte == b'/' || byte == b'-').any(|word| word.trim_ascii() == b"zip")
+    })
 }
 
 async fn receive_form(
@@ -169,14 +193,19 @@ async fn receive_form(
     limit: u64,
     path: &Path,
 ) -> Result<Option<Name>, Problem> {
-    let sizes = SizeLimit::new().for_field("file", limit).for_field("dataset", MAX_FORM_EXTRA);
-    let constraints = Constraints::new().allowed_fields(vec!["file", "dataset"]).size_limit(sizes);
+    let sizes = SizeLimit::new().per_field(limit).for_field("dataset", MAX_FORM_EXTRA);
+    let constraints = Constraints::new().size_limit(sizes);
     let mut form = Multipart::with_constraints(stream, boundary, constraints);
     let (mut name, mut received) = (None, false);
     while let Some(field) = form.next_field().await.map_err(|error| bad_upload(error, limit))? {
         if field.name() == Some("dataset") {
             let text = field.text().await.map_err(|error| bad_upload(error, limit))?;
             name = Some(dataset_name(text.trim())?);
+        } else if !payload::is_file_field(&field) {
+            let name = payload::shown(field.name().unwrap_or_default());
+            return Err(Problem::BadBody(format!(
+                "the form has a field \"{name}\"; the archive is sent as \"file\", the name of the data set as \"dataset\""
+            )));
         } else if received {
             return Err(Problem::BadBody(
                 "the form has more than one field \"file\": send one ZIP at a time".into(),
@@ -199,9 +228,6 @@ fn bad_upload(error: multer::Error, limit: u64) -> Problem {
     match error {
         multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. } => {
             Problem::BodyTooLarge { limit }
-        }
-        multer::Error::UnknownField { .. } => {
-            Problem::BadBody("the form has a field that is neither \"file\" nor \"dataset\"".into())
         }
         // What ended the body says more than that the form is not whole.
         multer::Error::StreamReadFailed(source) => match source.downcast::<Problem>() {

@@ -39,6 +39,11 @@ const CLASSES: [&str; 3] = ["<b>bold", "back\\slash", "quote\"d"];
 
 /// A model of 12 by 12 pixels, trained once for all tests on a handful of noise.
 pub(super) fn predictor() -> Predictor {
+    Predictor::from_model_file(model_file(), Compute::on(1)).expect("a predictor")
+}
+
+/// The file of that model.
+pub(super) fn model_file() -> ModelFile {
     static MODEL: OnceLock<ModelFile> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -64,7 +69,7 @@ pub(super) fn predictor() -> Predictor {
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")
     });
-    Predictor::from_model_file(model.clone(), Compute::on(1)).expect("a predictor")
+    model.clone()
 }
 
 /// What the model says about an image without any service around it.

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::json::{self, Object};
+use crate::payload::shown;
 use crate::problem::Problem;
 use crate::serving::Input;
 use crate::v2::tensors::{self, Data, Images};
@@ -246,9 +247,4 @@ pub(super) fn bad(reason: impl Into<String>) -> Problem {
 
 fn no_shared_memory() -> Problem {
     Problem::Unsupported("tensors in shared memory are not supported; send them in the request")
-}
-
-/// A client's own word in an answer of ours: short, and nothing that a terminal would obey.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }

@@ -9,9 +9,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json;
-use crate::payload;
+use crate::payload::{self, shown};
 use crate::problem::Problem;
-use crate::v2::codec::{Expected, bad, shown};
+use crate::v2::codec::{Expected, bad};
 use crate::v2::{IMAGE, PIXELS};
 
 /// Steps of a 16-bit image in one step of an 8-bit one: 65,535 / 255.
@@ -216,7 +216,10 @@ trait Sink: Sized {
 
     fn with_room(values: usize) -> Self;
     fn number(&mut self, value: f64) -> bool;
-    fn text(&mut self, value: &str) -> bool;
+    /// Otherwise what the text is, as the end of a sentence.
+    fn text(&mut self, _: &str) -> Result<(), String> {
+        Err("a text".to_owned())
+    }
     fn len(&self) -> usize;
 }
 
@@ -230,10 +233,6 @@ impl Sink for Vec<f32> {
     fn number(&mut self, value: f64) -> bool {
         self.push(value as f32);
         true
-    }
-
-    fn text(&mut self, _: &str) -> bool {
-        false
     }
 
     fn len(&self) -> usize {
@@ -256,10 +255,6 @@ impl Sink for Vec<u8> {
         fits
     }
 
-    fn text(&mut self, _: &str) -> bool {
-        false
-    }
-
     fn len(&self) -> usize {
         self.len()
     }
@@ -276,10 +271,9 @@ impl Sink for Vec<Bytes> {
         false
     }
 
-    fn text(&mut self, value: &str) -> bool {
-        let bytes = payload::base64(value);
-        self.extend(bytes.clone());
-        bytes.is_some()
+    fn text(&mut self, value: &str) -> Result<(), String> {
+        self.push(payload::base64(value).map_err(|error| error.to_string())?);
+        Ok(())
     }
 
     fn len(&self) -> usize {
@@ -299,7 +293,8 @@ struct Level<'s, S> {
 }
 
 impl<S: Sink> Level<'_, S> {
-    fn leaf<E: Error>(self, what: impl fmt::Display, take: impl FnOnce(&mut S) -> bool) -> Result<(), E> {
+    /// Gives a value to `take`, which says what it is where it is no right one.
+    fn leaf<E: Error>(self, take: impl FnOnce(&mut S) -> Result<(), String>) -> Result<(), E> {
         let depth = *self.leaves.get_or_insert(self.depth);
         if depth != self.depth || (depth != 1 && depth != self.shape.len()) {
             return Err(E::custom(format!("data is nested otherwise than shape {:?}", self.shape)));
@@ -307,10 +302,12 @@ impl<S: Sink> Level<'_, S> {
         if self.sink.len() as u64 == self.most {
             return Err(E::custom(format!("more values in data than shape {:?} has", self.shape)));
         }
-        if take(self.sink) {
-            return Ok(());
-        }
-        Err(E::custom(format!("value {} is {what}; expected {}", self.sink.len(), S::VALUES)))
+        take(self.sink)
+            .map_err(|what| E::custom(format!("value {} is {what}; expected {}", self.sink.len(), S::VALUES)))
+    }
+
+    fn number<E: Error>(self, value: f64, what: impl fmt::Display) -> Result<(), E> {
+        self.leaf(|sink| sink.number(value).then_some(()).ok_or_else(|| what.to_string()))
     }
 }
 
@@ -330,19 +327,19 @@ impl<'de, S: Sink> Visitor<'de> for Level<'_, S> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.leaf(value, |sink| sink.number(value as f64))
+        self.number(value as f64, value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.leaf(value, |sink| sink.number(value as f64))
+        self.number(value as f64, value)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.leaf(value, |sink| sink.number(value))
+        self.number(value, value)
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.leaf("another text", |sink| sink.text(value))
+        self.leaf(|sink| sink.text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {

@@ -1,0 +1,60 @@
+//! Archives as clients send them: under every content type and field name.
+
+use super::*;
+
+#[test]
+fn an_archive_is_known_by_its_first_bytes() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let zip = archive(&photos(1, 1, &CLASSES));
+    let form = |field: &str, content: &[u8]| {
+        let head =
+            format!("--XX\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"a.zip\"\r\n\r\n");
+        [head.as_bytes(), content, b"\r\n--XX--\r\n"].concat()
+    };
+    let multipart = "multipart/form-data; boundary=XX";
+    for kind in [
+        "",
+        "application/zip",
+        "application/zip; charset=binary",
+        "Application/ZIP",
+        "application/x-zip",
+        "application/x-zip-compressed",
+        "multipart/x-zip",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "image/png",
+        "video/mp4",
+        "nonsense",
+    ] {
+        let answer = service.post("/upload-data", kind, &zip);
+        assert_eq!(
+            (answer.status, &answer.json()["dataset"]),
+            (200, &"default".into()),
+            "{kind}: {answer:?}"
+        );
+    }
+    for field in ["file", "files", "file[]", "files[0]"] {
+        let answer = service.post("/upload-data", multipart, &form(field, &zip));
+        assert_eq!(answer.status, 200, "{field}: {answer:?}");
+    }
+    let refused: [(&str, Vec<u8>, u16, &str); 9] = [
+        ("video/mp4", b"no archive".to_vec(), 415, "send the ZIP as application/zip"),
+        ("video/mp4", b"PK".to_vec(), 415, "send the ZIP as application/zip"),
+        ("application/json", zip.clone(), 415, "send the ZIP as application/zip"),
+        ("application/gzip", b"\x1f\x8b\x08\0".to_vec(), 415, "send the ZIP as application/zip"),
+        ("application/x-zip", b"no archive".to_vec(), 422, ""),
+        ("", b"no archive".to_vec(), 422, ""),
+        ("video/mp4", Vec::new(), 400, "holds no archive"),
+        (multipart, form("zip", &zip), 400, "the form has a field \"zip\"; the archive is sent as \"file\""),
+        (multipart, form("image", &zip), 400, "the archive is sent as \"file\""),
+    ];
+    for (kind, body, status, says) in refused {
+        let answer = service.post("/upload-data", kind, &body);
+        let detail = text(&answer.json()["detail"]);
+        assert_eq!(answer.status, status, "{kind}: {answer:?}");
+        assert!(detail.contains(says), "{kind}: {detail}");
+    }
+}
