@@ -30,7 +30,7 @@ struct Record<'a> {
 
 /// Opens the data and prints what would be trained on it.
 pub(crate) fn describe(options: &TrainOptions, json: bool, out: &mut Output) -> Result<(), Failure> {
-    let source = options.data.open()?;
+    let source = options.open()?;
     let mut classes: BTreeMap<&str, usize> = source.classes().iter().map(|name| (name.as_str(), 0)).collect();
     let mut splits = BTreeMap::new();
     for item in source.items() {

@@ -76,6 +76,9 @@ impl Progress {
             }
             Event::Epoch { .. } => self.epoch(event),
             Event::Note { text } => self.note(text),
+            Event::Warning { text } => {
+                self.print(&format!("{} {}", self.paint.apply(Style::Yellow, "warning:"), printable(text)));
+            }
             Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Done { .. } => {}
         }
     }

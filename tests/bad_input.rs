@@ -66,7 +66,13 @@ fn data_that_cannot_be_trained_on() {
     sandbox.write("idx/labels.txt", "a\nb\nc\n");
     sandbox.write("short/train-images-idx3-ubyte", idx(3, &[10, 2, 2], &[9; 39]));
     sandbox.write("short/train-labels-idx1-ubyte", idx(1, &[10], &[0; 10]));
-    let table: [(&str, &[&str]); 10] = [
+    for (folder, n) in [("train/cats", 3), ("val/cats", 1), ("val/dogs", 2)] {
+        for i in 0..n {
+            sandbox.write(&format!("untrained/{folder}/{i}.png"), image("circle", i));
+        }
+    }
+    let table: [(&str, &[&str]); 11] = [
+        ("untrained", &["only one class can be trained (cats)", "dogs (2 images in val)"]),
         ("one", &["only one class", "cats", "folder of its own"]),
         ("empty.zip", &["empty.zip", "no images"]),
         ("text", &["a.jpg", "not an image"]),
@@ -111,7 +117,9 @@ fn settings_that_cannot_be_meant() {
     small_data(&sandbox);
     sandbox.write("unknown.toml", "epochs = 3\nlearning_rate = 0.1\n");
     sandbox.write("broken.toml", "epochs = = 3");
-    let table: [(&str, &[&str]); 24] = [
+    let table: [(&str, &[&str]); 26] = [
+        ("train data --size 8", &["8x8 is too small for keras-cnn", "10x10 at least"]),
+        ("train data --model resnet9 --size 64x7 --dry-run", &["64x7 is too small for resnet9", "8x8"]),
         ("train data --epochs 0", &["epochs", "1..="]),
         ("train data --batch 0", &["batch"]),
         ("train data --lr -1", &["lr"]),

@@ -207,3 +207,39 @@ fn a_missed_gate_has_its_own_exit_code() {
     assert_eq!((run.code, report["images"].as_u64()), (Some(0), Some(9)));
     assert_eq!(report["per_class"].as_array().unwrap().len(), 3);
 }
+
+#[test]
+fn what_is_wrong_with_a_data_set_is_said_before_it_is_trained_on() {
+    let sandbox = Sandbox::new();
+    let parts = [("train/cats", 24), ("train/dogs", 4), ("val/cats", 2), ("val/dogs", 2), ("val/owls", 1)];
+    let mut seed = 0;
+    for (folder, n) in parts {
+        for i in 0..n {
+            seed += 1;
+            let image = ocelli_testing::picture(seed, 8, 8);
+            sandbox.write(&format!("data/{folder}/{i}.png"), shapes::png(&image));
+        }
+    }
+    let balance = "classes are out of balance: cats has 24 training images, dogs has 4";
+    let owls = "left out: owls (1 image in val): the class has no training image";
+    let run = sandbox.run("train data --epochs 1");
+    assert!(run.stderr.contains(&format!("warning: {balance}")), "{run:#?}");
+    assert!(run.stderr.contains(&format!("note: {owls}")) && run.stderr.contains("24x24x3"), "{run:#?}");
+    run.ok();
+    let recipe = fs::read_to_string(sandbox.path().join("runs/data-001/recipe.toml")).unwrap();
+    assert!(
+        recipe.contains("the images' own size 8x8, 3 times as large: the network needs 10x10"),
+        "{recipe}"
+    );
+
+    let run = sandbox.run("train data --epochs 1 --json");
+    let texts = |kind: &str| -> Vec<String> {
+        let of_kind = |event: &Value| event["type"] == kind;
+        let text = |event: &Value| event["text"].as_str().unwrap().to_owned();
+        run.json_lines().iter().filter(|event| of_kind(event)).map(text).collect()
+    };
+    assert!(matches!(texts("warning").as_slice(), [text] if text.starts_with(balance)), "{run:#?}");
+    let dry: Value = json_lines(&sandbox.ok("train data --dry-run --json")).remove(0);
+    assert_eq!(dry["classes"], serde_json::json!({ "cats": 26, "dogs": 6 }));
+    assert!(dry["notes"].as_array().unwrap().iter().any(|note| note == owls), "{dry}");
+}

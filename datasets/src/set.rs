@@ -1,7 +1,9 @@
 //! All images of a source, decoded once, small and in memory.
 
 use crate::augment::Draw;
+use crate::names::nfc;
 use crate::preprocess::Sample;
+use crate::source::classes::{ids_without, kept};
 use crate::split::{Candidate, divide};
 use crate::{
     Augment, ContentHash, DatasetError, DecodeLimits, Pixels, Prepared, Preprocessing, Source, Split,
@@ -238,9 +240,12 @@ impl ImageSet {
     /// Divides what the layout leaves undivided, by content hash.
     ///
     /// Declared splits are kept. Where the layout declares test but no val, val is taken out of train; where it
-    /// declares val but no test, no test is made. An image's place depends on its content and the seed alone, so adding
-    /// files moves none and copies of a file stay together, except that a class of three or more different images gets
-    /// at least one for training and one in each split whose fraction is above 0. See [`SplitFractions::validate`].
+    /// declares val but no test, no test is made. Copies of a file stay together, and the order of the files does not
+    /// matter. A class gets within one image of its share in each split, as exactly as copies and shared contents allow,
+    /// and somewhat less exactly above 50 images; a class of three or more different images gets at least one in each
+    /// split whose fraction is above 0, and every class one for training. Beyond that an image's place depends on its
+    /// content and the seed alone: a file that is added moves at most three others, of its own class. See
+    /// [`SplitFractions::validate`].
     pub fn assign_splits(&mut self, fractions: SplitFractions, seed: u64) {
         let candidates: Vec<Candidate> = self
             .entries
@@ -250,6 +255,27 @@ impl ImageSet {
         let splits = divide(&candidates, fractions, seed);
         for (entry, split) in self.entries.iter_mut().zip(splits) {
             entry.split = split;
+        }
+    }
+
+    /// Takes classes away, with their images. Splits stay as they are.
+    pub fn leave_out(&mut self, classes: &[usize]) {
+        let ids = ids_without(self.classes.len(), classes);
+        self.classes = kept(&self.classes, &ids);
+        self.entries.retain_mut(|entry| {
+            let id = ids[entry.class as usize];
+            entry.class = id.unwrap_or(entry.class);
+            id.is_some()
+        });
+    }
+
+    /// Whether the resized pixels of an image are gray: channels differ by at most `levels` of 255. Always true of images
+    /// with one channel.
+    pub fn is_gray(&self, index: usize, levels: u8) -> bool {
+        match self.values(index) {
+            _ if self.preprocessing.channels == 1 => true,
+            Values::Narrow(values) => all_gray(values, levels),
+            Values::Wide(values) => all_gray(values, u16::from(levels) * 257),
         }
     }
 
@@ -347,7 +373,7 @@ impl ImageSet {
         }
     }
 
-    /// SHA-256 over name, class name, split and content hash of every image, sorted by name: two sets with the same
+    /// SHA-256 over name, class name after NFC, split and content hash of every image, sorted by name: two sets with the same
     /// digest train the same model.
     pub fn digest(&self) -> ContentHash {
         let mut order: Vec<&Entry> = self.entries.iter().collect();
@@ -355,7 +381,8 @@ impl ImageSet {
         let mut hasher = Sha256::new();
         for entry in order {
             // Lengths in front keep "ab" + "c" and "a" + "bc" apart.
-            for text in [&entry.name, &self.classes[entry.class as usize], &entry.split.to_string()] {
+            let class = nfc(&self.classes[entry.class as usize]);
+            for text in [entry.name.as_str(), &class, &entry.split.to_string()] {
                 hasher.update((text.len() as u64).to_le_bytes());
                 hasher.update(text);
             }
@@ -386,6 +413,15 @@ impl ImageSet {
         let level = |c: usize| std::array::from_fn(|value| self.preprocessing.normalize_one(value as u8, c));
         self.table = (0..usize::from(self.preprocessing.channels)).map(level).collect();
     }
+}
+
+/// Whether the three values of every pixel differ by at most `levels`.
+fn all_gray<T: Sample>(values: &[T], levels: T) -> bool {
+    let levels: u32 = levels.into();
+    values.as_chunks::<3>().0.iter().all(|pixel| {
+        let [r, g, b] = pixel.map(Into::<u32>::into);
+        r.max(g).max(b) - r.min(g).min(b) <= levels
+    })
 }
 
 /// Adds sum and sum of squares of each channel, values scaled by `unit`.

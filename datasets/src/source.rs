@@ -10,9 +10,10 @@ use crate::{
     ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, probe, table,
 };
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub(crate) mod classes;
 
 /// How many images [`Source::native_shape`] looks at.
 const SHAPE_SAMPLE: usize = 64;
@@ -55,9 +56,35 @@ pub struct Source {
 /// Where the bytes of the items lie, in their order.
 enum Store {
     Files(Vec<PathBuf>),
-    Zip { archive: ZipFolder, entries: Vec<usize> },
+    Zip {
+        archive: ZipFolder,
+        entries: Vec<usize>,
+    },
     Idx(Vec<IdxImages>),
     Cifar(Records),
+    /// Some of another store's items: an item's place there.
+    Picked {
+        store: Box<Store>,
+        places: Vec<usize>,
+    },
+}
+
+impl Store {
+    /// The store that holds the bytes of an item, and the item's place in it.
+    fn locate(&self, index: usize) -> (&Store, usize) {
+        match self {
+            Store::Picked { store, places } => store.locate(places[index]),
+            own => (own, index),
+        }
+    }
+
+    /// The store that holds the bytes of all items.
+    fn base(&self) -> &Store {
+        match self {
+            Store::Picked { store, .. } => store.base(),
+            own => own,
+        }
+    }
 }
 
 impl Source {
@@ -118,17 +145,6 @@ impl Source {
         Source { name: name.to_owned(), ..self }
     }
 
-    /// Renumbers the classes: `first` in their order, whether they have images or not, then those that `first` lacks.
-    pub fn align_classes(&mut self, first: &[String]) {
-        let new: Vec<String> = self.classes.iter().filter(|class| !first.contains(class)).cloned().collect();
-        let classes: Vec<String> = first.iter().cloned().chain(new).collect();
-        let ids: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-        for item in &mut self.items {
-            item.class = ids[self.classes[item.class as usize].as_str()];
-        }
-        self.classes = classes;
-    }
-
     /// All items, in an order that depends only on their names.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -153,10 +169,10 @@ impl Source {
             let image = decode(&bytes, limits)?;
             return Ok((image, Sha256::digest(&bytes).into()));
         }
-        let image = match &self.store {
-            Store::Cifar(records) => records.image(index)?,
-            Store::Idx(parts) => idx_image(parts, index),
-            Store::Files(_) | Store::Zip { .. } => unreachable!("these have encoded files"),
+        let image = match self.store.locate(index) {
+            (Store::Cifar(records), index) => records.image(index)?,
+            (Store::Idx(parts), index) => idx_image(parts, index),
+            _ => unreachable!("the others have encoded files"),
         };
         let hash = match &image.pixels {
             Pixels::U8(values) => Sha256::digest(values).into(),
@@ -173,19 +189,19 @@ impl Source {
     /// # Panics
     /// When `index` is not below the number of items.
     pub fn encoded(&self, index: usize, limits: &DecodeLimits) -> Result<Option<Vec<u8>>, DecodeError> {
-        match &self.store {
-            Store::Files(paths) => folder::read(&paths[index], limits).map(Some),
-            Store::Zip { archive, entries } => archive.read(entries[index], limits).map(Some),
-            Store::Idx(_) | Store::Cifar(_) => Ok(None),
+        match self.store.locate(index) {
+            (Store::Files(paths), index) => folder::read(&paths[index], limits).map(Some),
+            (Store::Zip { archive, entries }, index) => archive.read(entries[index], limits).map(Some),
+            _ => Ok(None),
         }
     }
 
     /// Size and colour of the images: exact for IDX and CIFAR, else from the headers of up to 64 images spread evenly.
     pub fn native_shape(&self) -> NativeShape {
-        match &self.store {
+        match self.store.base() {
             Store::Idx(parts) => shape_of(parts.iter().map(IdxImages::shape).collect()),
             Store::Cifar(_) => shape_of(vec![(cifar::SIDE, cifar::SIDE, 3)]),
-            Store::Files(_) | Store::Zip { .. } => {
+            _ => {
                 let limits = DecodeLimits::default();
                 let n = self.items.len();
                 let sample = SHAPE_SAMPLE.min(n);

@@ -80,6 +80,16 @@ pub(crate) struct Candidate<'a> {
     pub(crate) hash: &'a ContentHash,
 }
 
+/// Images of a class up to which each of its parts is kept within one image of its share.
+const SMALL_CLASS: f64 = 50.0;
+
+/// Part of its share by which a part may be off for the images beyond [`SMALL_CLASS`]. At 1000 images and 10 % this is
+/// two standard deviations of what the hash draws, so for large classes the hash almost always decides alone.
+const SLACK: f64 = 0.2;
+
+/// Fractions are `f32`: 0.1 is a little more than a tenth, and 50 images times 0.1 must not be more than 5.
+const ROUNDING: f64 = 1e-6;
+
 /// The split of every candidate, in their order.
 ///
 /// Declared splits are kept. What is divided further depends on what the layout declares:
@@ -87,9 +97,14 @@ pub(crate) struct Candidate<'a> {
 /// * test but no val: val is taken out of train;
 /// * val: nothing, images without a declaration are for training.
 ///
-/// An image's place is a threshold on SHA-256(seed, content hash), so it depends on no other image: adding files
-/// moves none, order does not matter, and copies of one file stay together. Only where that leaves a class of three
-/// or more different images without training, validation or test images is the nearest one moved over.
+/// An image's place is a threshold on SHA-256(seed, content hash), corrected for each class by as few images as it
+/// takes, those nearest to the thresholds first, so that
+/// * every class has something to train on, and a class of three or more different images something in each part;
+/// * a part of a class of `n` images has its share, `n` times the fraction, within one image for `n` up to
+///   [`SMALL_CLASS`], within `1 + SLACK * fraction * (n - SMALL_CLASS)` images above.
+///
+/// The order of the files does not matter, and copies of one content stay together. Contents that two classes share are
+/// not moved, as that could harm the other class; they, and contents with many copies, are why a class may be further off. A file that is added moves at most three contents of its class, mostly none.
 pub(crate) fn divide(candidates: &[Candidate], fractions: SplitFractions, seed: u64) -> Vec<Split> {
     let declares = |split| candidates.iter().any(|c| c.declared == Some(split));
     let (val, test) = match (declares(Split::Val), declares(Split::Test)) {
@@ -101,31 +116,34 @@ pub(crate) fn divide(candidates: &[Candidate], fractions: SplitFractions, seed: 
     if val <= 0.0 && test <= 0.0 {
         return splits;
     }
-    let test_below = threshold(f64::from(test));
-    let val_below = threshold(f64::from(test) + f64::from(val));
+    let (val, test) = (f64::from(val), f64::from(test));
+    let (test_below, val_below) = (threshold(test), threshold(test + val));
     let pool: Vec<usize> = (0..candidates.len()).filter(|&i| splits[i] == Split::Train).collect();
     let mut groups: BTreeMap<&ContentHash, Group> = BTreeMap::new();
     for &i in &pool {
-        let key = hash_key(seed, candidates[i].hash);
-        let split = match key {
-            k if k < test_below => Split::Test,
-            k if k < val_below => Split::Val,
-            _ => Split::Train,
-        };
-        let group = groups.entry(candidates[i].hash).or_insert(Group { key, split, classes: Vec::new() });
-        if !group.classes.contains(&candidates[i].class) {
-            group.classes.push(candidates[i].class);
-        }
+        let group = groups.entry(candidates[i].hash).or_insert_with(|| {
+            let key = hash_key(seed, candidates[i].hash);
+            let split = match key {
+                k if k < test_below => Split::Test,
+                k if k < val_below => Split::Val,
+                _ => Split::Train,
+            };
+            Group { key, split, images: BTreeMap::new() }
+        });
+        *group.images.entry(candidates[i].class).or_default() += 1;
     }
     let mut groups: Vec<(&ContentHash, Group)> = groups.into_iter().collect();
     groups.sort_by_key(|(hash, group)| (group.key, *hash));
-    let wanted: Vec<Split> = [(Split::Val, val), (Split::Test, test)]
+    let hashes: Vec<&ContentHash> = groups.iter().map(|(hash, _)| *hash).collect();
+    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let wanted: Vec<(Split, f64)> = [(Split::Val, val), (Split::Test, test)]
         .into_iter()
-        .filter_map(|(split, fraction)| (fraction > 0.0).then_some(split))
+        .filter(|&(_, fraction)| fraction > 0.0)
         .collect();
-    fill_gaps(&mut groups, &wanted);
+    even_out(&mut groups, &wanted);
 
-    let placed: BTreeMap<&ContentHash, Split> = groups.iter().map(|(hash, g)| (*hash, g.split)).collect();
+    let placed: BTreeMap<&ContentHash, Split> =
+        hashes.into_iter().zip(groups.iter().map(|group| group.split)).collect();
     for &i in &pool {
         splits[i] = placed[candidates[i].hash];
     }
@@ -136,43 +154,129 @@ pub(crate) fn divide(candidates: &[Candidate], fractions: SplitFractions, seed: 
 struct Group {
     key: u64,
     split: Split,
-    classes: Vec<u32>,
+    /// Copies by class.
+    images: BTreeMap<u32, usize>,
 }
 
-/// Gives every class something to train on, and classes of three or more contents something in each wanted split.
-/// `groups` is sorted by key, so the moves do not depend on the order of the files.
-fn fill_gaps(groups: &mut [(&ContentHash, Group)], wanted: &[Split]) {
+/// Moves what [`divide`] promises to move. `groups` is sorted by key, so the moves do not depend on the order of the files.
+fn even_out(groups: &mut [Group], wanted: &[(Split, f64)]) {
     let mut members: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for (i, (_, group)) in groups.iter().enumerate() {
-        for &class in &group.classes {
+    for (i, group) in groups.iter().enumerate() {
+        for &class in group.images.keys() {
             members.entry(class).or_default().push(i);
         }
     }
-    let count = |groups: &[(&ContentHash, Group)], of: &[usize], split| {
-        of.iter().filter(|&&i| groups[i].1.split == split).count()
-    };
-    // The largest key is the one nearest to the training side of the threshold.
+    // The largest key is the one nearest to the training side of the threshold. This move alone may be of a content
+    // that two classes share, so all classes have something to train on before any is evened out.
     for of in members.values() {
-        if count(groups, of, Split::Train) == 0 {
-            groups[*of.last().expect("a class is listed because it has a group")].1.split = Split::Train;
+        if of.iter().all(|&i| groups[i].split != Split::Train) {
+            groups[*of.last().expect("a class is listed because it has a group")].split = Split::Train;
         }
     }
-    for of in members.values().filter(|of| of.len() >= 3) {
-        for &want in wanted {
-            if count(groups, of, want) > 0 {
-                continue;
+    for (&class, of) in &members {
+        let images = |i: usize, groups: &[Group]| groups[i].images[&class];
+        let total: usize = of.iter().map(|&i| images(i, groups)).sum();
+        let parts: Vec<Part> = wanted
+            .iter()
+            .map(|&(split, fraction)| Part::new(split, fraction * total as f64, fraction, of.len()))
+            .collect();
+        let mut class = Class { id: class, members: of, groups };
+        for (part, other) in parts.iter().zip(parts.iter().rev()) {
+            class.take_from(part, (part.split != other.split).then_some(other));
+        }
+        for (part, other) in parts.iter().zip(parts.iter().rev()) {
+            class.give_to(part, (part.split != other.split).then_some(other));
+        }
+    }
+}
+
+/// How many images of a class a part may have.
+struct Part {
+    split: Split,
+    least: usize,
+    most: usize,
+    /// Whether the class has enough different images to be in every part.
+    never_empty: bool,
+}
+
+impl Part {
+    fn new(split: Split, share: f64, fraction: f64, contents: usize) -> Part {
+        let never_empty = contents >= 3;
+        let off = 1.0 + SLACK * (share - SMALL_CLASS * fraction).max(0.0) + ROUNDING;
+        let least = ((share - off).ceil().max(0.0) as usize).max(usize::from(never_empty));
+        Part { split, least, most: ((share + off).floor() as usize).max(least), never_empty }
+    }
+}
+
+/// The contents of one class, by key.
+struct Class<'a> {
+    id: u32,
+    members: &'a [usize],
+    groups: &'a mut [Group],
+}
+
+impl Class<'_> {
+    fn count(&self, split: Split) -> usize {
+        self.members.iter().filter(|&&i| self.groups[i].split == split).map(|&i| self.images(i)).sum()
+    }
+
+    fn images(&self, group: usize) -> usize {
+        self.groups[group].images[&self.id]
+    }
+
+    /// Contents of a part that no other class has, by key.
+    fn movable(&self, split: Split) -> impl DoubleEndedIterator<Item = usize> {
+        let own = move |&i: &usize| self.groups[i].split == split && self.groups[i].images.len() == 1;
+        self.members.iter().copied().filter(own)
+    }
+
+    /// Takes images out of a part that has too many, for `other` if that has too few, else for training.
+    fn take_from(&mut self, part: &Part, other: Option<&Part>) {
+        loop {
+            let count = self.count(part.split);
+            if count <= part.most {
+                return;
             }
-            let donor = [Split::Train, Split::Val, Split::Test]
-                .into_iter()
-                .find(|&split| split != want && count(groups, of, split) >= 2);
-            // A content that two classes share stays: moving it could empty the other class.
-            let moved = of
-                .iter()
-                .copied()
-                .find(|&i| Some(groups[i].1.split) == donor && groups[i].1.classes.len() == 1);
-            if let Some(i) = moved {
-                groups[i].1.split = want;
+            // One with many copies may have to go and leave too few behind.
+            let fits = self.movable(part.split).rev().find(|&i| count - self.images(i) >= part.least);
+            let Some(moved) = fits.or_else(|| self.movable(part.split).next_back()) else { return };
+            let needs = |other: &&Part| {
+                let there = self.count(other.split);
+                there < other.least && there + self.images(moved) <= other.most
+            };
+            self.groups[moved].split = other.filter(needs).map_or(Split::Train, |other| other.split);
+        }
+    }
+
+    /// Gives images to a part that has too few: training images as long as some are left to train on, else what `other`
+    /// can do without.
+    fn give_to(&mut self, part: &Part, other: Option<&Part>) {
+        loop {
+            let count = self.count(part.split);
+            if count >= part.least {
+                return;
             }
+            let several =
+                |split| self.members.iter().filter(|&&i| self.groups[i].split == split).nth(1).is_some();
+            let fits = |i: &usize| count + self.images(*i) <= part.most;
+            let moved = if several(Split::Train) {
+                self.movable(Split::Train).find(fits)
+            } else {
+                other.and_then(|other| {
+                    let there = self.count(other.split);
+                    let spared = |i: &usize| fits(i) && there - self.images(*i) >= other.least;
+                    self.movable(other.split).find(spared)
+                })
+            };
+            // A part that is too large is better than an empty one.
+            let any = || {
+                let donors = [Some(Split::Train), other.map(|other| other.split)];
+                let donor = donors.into_iter().flatten().find(|&split| several(split))?;
+                self.movable(donor).min_by_key(|&i| self.images(i))
+            };
+            let moved = moved.or_else(|| if part.never_empty && count == 0 { any() } else { None });
+            let Some(moved) = moved else { return };
+            self.groups[moved].split = part.split;
         }
     }
 }

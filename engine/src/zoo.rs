@@ -1,7 +1,7 @@
 //! Known networks, layer for layer as their papers and PyTorch's model zoo have them.
 
 use crate::error::EngineError;
-use crate::geometry::Shape;
+use crate::geometry::{MAX_DIM, Shape};
 use crate::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 
 /// Networks that [`build`] knows.
@@ -37,6 +37,23 @@ pub fn build(name: &str, input: Shape, classes: usize) -> Result<Graph, EngineEr
     };
     graph.shapes()?;
     Ok(graph)
+}
+
+/// The least side of images that a network takes: it takes every image of at least this height and this width.
+///
+/// # Errors
+/// [`EngineError::Config`] for an unknown name.
+pub fn smallest_input(name: &str) -> Result<usize, EngineError> {
+    // Tried and not stated, so that it cannot differ from what `build` does.
+    let tried = (1..=MAX_DIM).map(|side| (side, build(name, Shape::new(side, side, 3), 2)));
+    for (side, built) in tried {
+        match built {
+            Ok(_) => return Ok(side),
+            Err(error @ EngineError::Config(_)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Err(EngineError::Config(format!("`{name}` takes no image of up to {MAX_DIM} pixels a side")))
 }
 
 /// A network of the benchmarks by name, and its training batch.
@@ -251,5 +268,22 @@ mod tests {
         }
         assert!(build("keras-cnn", Shape::new(3, 3, 1), 10).is_err());
         assert!(build("vgg", Shape::new(32, 32, 3), 10).is_err());
+    }
+
+    #[test]
+    fn the_smallest_input_is_the_smallest_in_both_directions() {
+        for name in NAMES {
+            let least = smallest_input(name).unwrap();
+            for h in 1..=24 {
+                for w in 1..=24 {
+                    for channels in [1, 3] {
+                        let built = build(name, Shape::new(h, w, channels), 2).is_ok();
+                        assert_eq!(built, h.min(w) >= least, "{name} {h}x{w}");
+                    }
+                }
+            }
+        }
+        assert_eq!(smallest_input("keras-cnn").unwrap(), 10);
+        assert!(smallest_input("vgg").is_err());
     }
 }

@@ -102,10 +102,13 @@ impl Card<'_> {
             dataset.skipped.len(),
             hex(&provenance.data_hash)
         )?;
+        for warning in &dataset.warnings {
+            writeln!(out, "- **Warning:** {}", inline(warning))?;
+        }
         for note in &dataset.notes {
             writeln!(out, "- {}", inline(note))?;
         }
-        if !dataset.notes.is_empty() {
+        if !dataset.warnings.is_empty() || !dataset.notes.is_empty() {
             writeln!(out)?;
         }
 

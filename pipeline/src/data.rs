@@ -10,14 +10,15 @@ use ocelli_engine::model_file;
 
 use crate::error::PipelineError;
 use crate::event::Event;
+use crate::input;
 use crate::metrics::{SkippedImage, check_classes};
 use crate::recipe::{Normalize, Origins, Recipe};
 
+/// Names that a message lists before it says how many more there are.
+const SHOWN: usize = 5;
+
 /// Time between two reports of loading: fast enough for a bar, slow enough for a log.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-/// Sides up to this are kept as they are: small images are usually meant for a small input.
-const LARGEST_NATIVE_SIDE: u32 = 96;
 
 /// Steps of an epoch below which the default batch is made smaller: with fewer, an epoch teaches little.
 const MIN_STEPS: usize = 30;
@@ -77,13 +78,7 @@ pub(crate) fn resolve(
     check_classes(source.classes().len())?;
     let shape = source.native_shape();
     if recipe.size.is_none() {
-        let (size, reason) = match shape.size {
-            Some((w, h)) if w.max(h) <= LARGEST_NATIVE_SIDE => ((w, h), "the images' own size".to_owned()),
-            _ => {
-                let side = side_for(&recipe.model, shape.median);
-                ((side, side), format!("chosen for images of about {}x{}", shape.median.0, shape.median.1))
-            }
-        };
+        let (size, reason) = input::choose(&recipe.model, &shape, recipe.fit);
         recipe.size = Some(size);
         origins.insert("size".to_owned(), reason);
     }
@@ -152,14 +147,6 @@ fn training_images(recipe: &Recipe, source: &Source) -> usize {
     (rest as f64 * f64::from(1.0 - taken)) as usize
 }
 
-/// Input side for images of mixed or large sizes: what each network can learn from in minutes on a few cores.
-fn side_for(model: &str, median: (u32, u32)) -> u32 {
-    let usual = if matches!(model, "keras-cnn" | "resnet9") { 64 } else { 96 };
-    // Scaling small images up only costs time.
-    let own = median.0.max(median.1).next_multiple_of(8);
-    if own == 0 { usual } else { own.clamp(32, usual) }
-}
-
 /// Reads images, telling the observer how far it is.
 pub(crate) fn load(
     source: &Source,
@@ -197,17 +184,21 @@ pub(crate) fn load(
 
 /// Images in memory with their splits.
 pub(crate) struct Loaded {
+    /// Its classes are those that can be trained; see [`load_all`].
     pub(crate) set: ImageSet,
     pub(crate) train: Vec<usize>,
     pub(crate) val: Vec<usize>,
     pub(crate) test: Vec<usize>,
+    /// What came up while reading: classes that were left out.
+    pub(crate) warnings: Vec<String>,
 }
 
-/// Reads, splits and normalises a whole data set by a resolved recipe.
+/// Reads, splits and normalises a whole data set by a resolved recipe. Classes of which no training image could be read
+/// are left out, except for the first `known`, which a model has already.
 pub(crate) fn load_all(
     source: &Source,
     recipe: &Recipe,
-    threads: usize,
+    (known, threads): (usize, usize),
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
 ) -> Result<Loaded, PipelineError> {
@@ -217,6 +208,15 @@ pub(crate) fn load_all(
     let mut set = load(source, None, &preprocessing, (threads, recipe.max_bad), stop, observe)?;
     recipe.fractions().validate()?;
     set.assign_splits(recipe.fractions(), recipe.seed);
+    let unread = untrained(&set, known);
+    let mut warnings = Vec::new();
+    if !unread.is_empty() {
+        let names = unread.iter().map(|&class| set.classes()[class].as_str());
+        warnings.push(format!("left out: {}: no training image of it can be read", list(names)));
+        set.leave_out(&unread);
+        // What was left out may have been all that was declared.
+        set.assign_splits(recipe.fractions(), recipe.seed);
+    }
     let [train, val, test] = [Split::Train, Split::Val, Split::Test].map(|split| set.indices(split));
     if train.is_empty() {
         return Err(PipelineError::NoTrainingImages { data: source.name().to_owned() });
@@ -225,7 +225,22 @@ pub(crate) fn load_all(
         let (mean, std) = set.channel_stats(&train);
         set.set_normalization(mean, std)?;
     }
-    Ok(Loaded { set, train, val, test })
+    Ok(Loaded { set, train, val, test, warnings })
+}
+
+/// Classes from the `known`th on without a training image; none where no class has one.
+fn untrained(set: &ImageSet, known: usize) -> Vec<usize> {
+    let mut trained = vec![false; set.classes().len()];
+    set.indices(Split::Train).into_iter().for_each(|i| trained[set.class(i) as usize] = true);
+    let untrained = (known..trained.len()).filter(|&class| !trained[class]).collect();
+    if trained.contains(&true) { untrained } else { Vec::new() }
+}
+
+/// The first few names and how many more there are.
+pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 /// The unreadable images of a set.
@@ -301,14 +316,5 @@ mod tests {
         assert_eq!(level(10 * PLENTY - 1, epochs, "default"), AugmentLevel::Light);
         assert_eq!(level(10 * PLENTY, epochs + 1, "default"), AugmentLevel::Light);
         assert_eq!(level(10 * PLENTY, epochs, "command line"), AugmentLevel::Light);
-    }
-
-    #[test]
-    fn side_follows_small_images_only() {
-        assert_eq!(side_for("keras-cnn", (4000, 3000)), 64);
-        assert_eq!(side_for("resnet18", (4000, 3000)), 96);
-        assert_eq!(side_for("keras-cnn", (41, 30)), 48);
-        assert_eq!(side_for("keras-cnn", (8, 8)), 32);
-        assert_eq!(side_for("keras-cnn", (0, 0)), 64);
     }
 }

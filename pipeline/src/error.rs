@@ -42,6 +42,15 @@ pub enum PipelineError {
         /// The data set.
         data: String,
     },
+    /// Only one class, or none, has images to train on.
+    TooFewTrained {
+        /// The data set.
+        data: String,
+        /// The class that has.
+        class: Option<String>,
+        /// What became of the others.
+        reason: String,
+    },
     /// More classes than a run can report on.
     TooManyClasses {
         /// Classes found.
@@ -126,6 +135,13 @@ impl fmt::Display for PipelineError {
             PipelineError::Io { path, source } => write!(f, "{}: {source}", path.display()),
             PipelineError::NoTrainingImages { data } => {
                 write!(f, "{data}: no images to train on; add some, or lower the val and test fractions")
+            }
+            PipelineError::TooFewTrained { data, class, reason } => {
+                let class = class.as_deref().unwrap_or("none");
+                write!(
+                    f,
+                    "{data}: only one class can be trained ({class}), but telling images apart needs two; {reason}"
+                )
             }
             PipelineError::TooManyClasses { found, limit } => write!(
                 f,

@@ -1,24 +1,23 @@
 //! How well a model does on labelled images.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use ocelli_datasets::names::nfc;
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{Inference, softmax};
 
 use crate::compute::Compute;
-use crate::data::{self, Data};
+use crate::data::{self, Data, list};
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, PredictionRow, Tally};
 use crate::predict::batch_for;
 use crate::recipe::Recipe;
-
-/// Class names that a message lists before it says how many more there are.
-const SHOWN: usize = 5;
 
 /// What to evaluate on, and how.
 #[derive(Clone, Debug)]
@@ -36,7 +35,7 @@ pub struct EvaluateOptions {
 
 /// Evaluates a model.
 ///
-/// Classes are matched by name. Images of classes that the model does not know are left out and noted. Where splits are
+/// Classes are matched by name, never by position. Images of classes that the model does not know are left out and noted. Where splits are
 /// drawn, they are drawn with the seed and the fractions that the model was trained with, so its training images are
 /// never among its test images.
 ///
@@ -122,7 +121,11 @@ pub(crate) fn held_out_accuracy(
     let recipe = Recipe::from_toml(&provenance.recipe)?;
     let pre = data::from_record(&file.meta.preprocessing);
     let settings = (exec.threads, recipe.max_bad);
-    let mut set = data::load(&source, None, &pre, settings, stop, &mut |_| Ok(()))?;
+    // Classes that could not be trained were left out before the splits were drawn.
+    let own = class_map(source.classes(), &candidate.meta.classes);
+    let known: Vec<usize> =
+        (0..source.items().len()).filter(|&i| own[source.items()[i].class as usize].is_some()).collect();
+    let mut set = data::load(&source, Some(&known), &pre, settings, stop, &mut |_| Ok(()))?;
     set.assign_splits(recipe.fractions(), provenance.seed);
     let Ok(split) = split.parse() else { return Ok(None) };
     let held_out = set.indices(split);
@@ -149,10 +152,15 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
     }
 }
 
-/// The model's index of each class of the data.
+/// The model's index of each class of the data, by name after NFC. A model that has several spellings of one name tells
+/// them apart.
 fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
-    let index: HashMap<&str, usize> = model.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    data.iter().map(|name| index.get(name.as_str()).copied()).collect()
+    let exact: HashMap<&str, usize> = model.iter().zip(0..).map(|(name, i)| (name.as_str(), i)).collect();
+    let mut composed: HashMap<Cow<str>, usize> = HashMap::new();
+    for (name, i) in model.iter().zip(0..) {
+        composed.entry(nfc(name)).or_insert(i);
+    }
+    data.iter().map(|name| exact.get(name.as_str()).or_else(|| composed.get(&nfc(name))).copied()).collect()
 }
 
 /// As [`class_map`], for data that must have something to do with the model.
@@ -181,12 +189,6 @@ fn unmatched(source: &Source, model: &[String], map: &[Option<usize>]) -> Vec<St
     notes
 }
 
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
-}
-
 /// Images of a split that the layout does not declare.
 fn drawn_split(
     set: &mut ImageSet,
@@ -209,7 +211,7 @@ fn drawn_split(
     }
     if !same {
         notes.push(format!(
-            "{name} has changed since training; files that were there then are still in the split they were in"
+            "{name} has changed since training; nearly all files that were there then are still in the split they were in"
         ));
     }
     for split in [Split::Test, Split::Val] {

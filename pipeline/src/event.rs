@@ -128,6 +128,11 @@ pub enum Event {
         /// One line.
         text: String,
     },
+    /// Something that may make the model or its figures worth less, and what to do about it.
+    Warning {
+        /// One line.
+        text: String,
+    },
 }
 
 impl Event {
@@ -155,6 +160,7 @@ mod tests {
     fn json_is_one_line_with_schema_and_type_and_reads_back() {
         let events = [
             Event::note("two\nlines \"quoted\""),
+            Event::Warning { text: "classes are out of balance".to_owned() },
             Event::Step {
                 epoch: 1,
                 epochs: 4,

@@ -1,8 +1,8 @@
 //! Whether a new model may replace the one that serves.
 //!
 //! Both are asked about the same images, which neither was trained on: the held-out split of the new model's data set.
-//! Splits follow from the content of each image and from the seed, so an image that was held out from an older run with
-//! the same seed is held out from this one. An image of a class that the serving model does not know counts as one that
+//! Splits follow from the content of each image and from the seed, so nearly every image that was held out from an older
+//! run with the same seed is held out from this one. An image of a class that the serving model does not know counts as one that
 //! it gets wrong, because to its users it is.
 
 use std::sync::atomic::AtomicBool;

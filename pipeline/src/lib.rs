@@ -17,6 +17,7 @@
 //! [`Event`]s, to a closure and to the run's `events.jsonl`; nothing here prints.
 #![forbid(unsafe_code)]
 
+mod balance;
 mod card;
 mod charts;
 mod compute;
@@ -26,7 +27,9 @@ mod error;
 mod evaluate;
 mod event;
 mod feed;
+mod findings;
 mod gate;
+mod input;
 mod metrics;
 mod predict;
 mod progress;
@@ -52,6 +55,7 @@ pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedu
 pub use run_folder::write_atomic;
 pub use train::{Outcome, StartModel, TrainOptions, resume, train};
 
+pub use ocelli_datasets::names::same_class;
 pub use ocelli_datasets::{
     AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Pixels, Prepared, Split,
     UploadLimits, file_format,

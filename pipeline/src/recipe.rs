@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compute::Compute;
 use crate::error::PipelineError;
+use crate::input;
 
 /// Longest run, in epochs: the history of every epoch stays in memory and in each checkpoint.
 const MAX_EPOCHS: u32 = 100_000;
@@ -250,6 +251,16 @@ impl Recipe {
                     format!("{width}x{height} is not in 1..={MAX_INPUT_SIDE} a side; try 64"),
                 );
             }
+        }
+        let least = input::least(&self.model);
+        if let Some((width, height)) = self.size.filter(|&(width, height)| width.min(height) < least) {
+            let model = &self.model;
+            return fail(
+                "size",
+                format!(
+                    "{width}x{height} is too small for {model}, which needs {least}x{least} at least; leave it out for one that suits the images"
+                ),
+            );
         }
         if let Some(channels) = self.channels.filter(|c| ![1, 3].contains(c)) {
             return fail("channels", format!("{channels} is neither 1 (gray) nor 3 (RGB)"));

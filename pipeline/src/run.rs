@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ocelli_datasets::Augment;
 use ocelli_datasets::rng::{shuffle, split_mix64};
-use ocelli_datasets::{Augment, Source};
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, TrainingState};
 use ocelli_engine::{Exec, Inference, Trainer};
 
@@ -65,17 +65,17 @@ struct Sums {
 
 impl Run<'_> {
     /// Says what is trained on what.
-    pub(crate) fn introduce(&mut self, source: &Source) -> Result<(), PipelineError> {
+    pub(crate) fn introduce(&mut self) -> Result<(), PipelineError> {
         let pre = self.loaded.set.preprocessing();
         let dataset = Event::Dataset {
-            kind: source.kind().to_owned(),
-            name: source.name().to_owned(),
-            classes: source.classes().to_vec(),
+            kind: self.dataset.kind.clone(),
+            name: self.dataset.name.clone(),
+            classes: self.meta.classes.clone(),
             train: self.loaded.train.len(),
             val: self.loaded.val.len(),
             test: self.loaded.test.len(),
             skipped: self.loaded.set.skipped().len(),
-            notes: source.notes().to_vec(),
+            notes: self.dataset.notes.clone(),
             width: pre.width,
             height: pre.height,
             channels: pre.channels,
@@ -88,6 +88,9 @@ impl Run<'_> {
         self.reporter.report(&dataset)?;
         for skipped in self.loaded.set.skipped() {
             self.reporter.note(format!("left out {}: {}", skipped.name, skipped.reason))?;
+        }
+        for text in self.dataset.warnings.clone() {
+            self.reporter.report(&Event::Warning { text })?;
         }
         self.reporter.report(&model)?;
         if self.loaded.val.is_empty() {

@@ -219,6 +219,8 @@ pub(crate) struct DatasetRecord {
     pub(crate) digest: String,
     pub(crate) classes: Vec<ClassCount>,
     pub(crate) notes: Vec<String>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     pub(crate) skipped: Vec<crate::metrics::SkippedImage>,
 }
 

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod uneven;
+
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Gray 12x12 images: horizontal bars, vertical bars, a checkerboard, with noise.
@@ -465,7 +467,7 @@ fn bad_input_is_refused_before_a_folder_is_made() {
     assert!(fails(one, recipe()).contains("only one class"));
     let data = idx_data(dir.path());
     assert!(fails(data.clone(), Recipe { epochs: 0, ..recipe() }).starts_with("epochs: "));
-    assert!(fails(data.clone(), Recipe { size: Some((4, 4)), ..recipe() }).contains("layer"));
+    assert!(fails(data.clone(), Recipe { size: Some((4, 4)), ..recipe() }).contains("10x10 at least"));
     // Images that cannot be read are found while loading, when the folder is there already.
     let broken = folder_data(&dir.path().join("broken"), &[("a", 0), ("b", 1)], 12, 1);
     let Data::Path(path) = &broken else { unreachable!() };

@@ -11,6 +11,7 @@ use ocelli_engine::{AdamConfig, Model, Optimizer, Shape, TrainConfig, Trainer, z
 use crate::data::{self, Data, Loaded};
 use crate::error::PipelineError;
 use crate::event::Event;
+use crate::findings::{self, Findings, Use};
 use crate::metrics::Evaluation;
 use crate::progress::Progress;
 use crate::recipe::{ClassWeights, OptimizerKind, Origins, Recipe};
@@ -46,6 +47,43 @@ pub struct StartModel {
     pub file: ModelFile,
 }
 
+impl TrainOptions {
+    /// Opens the data with the classes that the model will have: those of the model that training starts from, then those
+    /// of the data that have something to train on. What was left out stands in the notes of the source.
+    ///
+    /// # Errors
+    /// Those of [`Source::open`]; [`PipelineError::TooFewTrained`] where fewer than two classes are left.
+    pub fn open(&self) -> Result<Source, PipelineError> {
+        let mut source = match &self.start {
+            // With the classes of the model there are enough.
+            Some(_) => self.data.open_any()?,
+            None => self.data.open()?,
+        };
+        if let Some(name) = &self.data_name {
+            source = source.named(name);
+        }
+        let known = self.known();
+        source.align_classes(known);
+        let left_out = source.drop_untrained(known.len());
+        check_trained(source.name(), source.classes(), left_out)?;
+        Ok(source)
+    }
+
+    /// The classes of the model that training starts from.
+    fn known(&self) -> &[String] {
+        self.start.as_ref().map_or(&[], |start| start.file.meta.classes.as_slice())
+    }
+}
+
+/// Refuses what is no choice: `left_out` says what became of the other classes.
+fn check_trained(data: &str, classes: &[String], left_out: Option<String>) -> Result<(), PipelineError> {
+    if classes.len() >= 2 {
+        return Ok(());
+    }
+    let reason = left_out.unwrap_or_else(|| "the others have the same name".to_owned());
+    Err(PipelineError::TooFewTrained { data: data.to_owned(), class: classes.first().cloned(), reason })
+}
+
 /// Highest learning rate of runs that start from trained weights, where nobody chose one: the default would undo them.
 const START_LR: f32 = 1e-3;
 
@@ -55,12 +93,7 @@ impl StartModel {
         Recipe::from_toml(&file.meta.provenance.recipe).is_ok_and(|recipe| recipe.validate().is_ok())
     }
 
-    fn apply(
-        &self,
-        recipe: &mut Recipe,
-        origins: &mut Origins,
-        source: &mut Source,
-    ) -> Result<(), PipelineError> {
+    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) -> Result<(), PipelineError> {
         let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
         let input = data::from_record(&self.file.meta.preprocessing);
         recipe.model = own.model;
@@ -75,7 +108,6 @@ impl StartModel {
             recipe.lr = START_LR;
             origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
         }
-        source.align_classes(&self.file.meta.classes);
         Ok(())
     }
 }
@@ -115,41 +147,48 @@ pub fn train(
     let exec = options.recipe.compute().exec()?;
     let mut reporter = Reporter::new(observe);
     let (mut recipe, mut origins) = (options.recipe.clone(), options.origins.clone());
-    let mut source = match &options.start {
-        // With the classes of the model there are enough.
-        Some(_) => options.data.open_any()?,
-        None => options.data.open()?,
-    };
-    if let Some(name) = &options.data_name {
-        source = source.named(name);
-    }
+    let source = options.open()?;
+    let channels_chosen = recipe.channels.is_some() || options.start.is_some();
     if let Some(start) = &options.start {
-        start.apply(&mut recipe, &mut origins, &mut source)?;
+        start.apply(&mut recipe, &mut origins)?;
     }
     for text in data::resolve(&mut recipe, &mut origins, &source)? {
         reporter.note(text)?;
     }
     recipe.validate()?;
     // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
-    let mut model = Model::init(network(&recipe, source.classes().len())?, recipe.seed)?;
-    if let Some(start) = &options.start {
-        model.adopt(&start.file.model)?;
-    }
+    let build = |classes: usize| -> Result<Model, PipelineError> {
+        let mut model = Model::init(network(&recipe, classes)?, recipe.seed)?;
+        if let Some(start) = &options.start {
+            model.adopt(&start.file.model)?;
+        }
+        Ok(model)
+    };
+    let mut model = build(source.classes().len())?;
     let path = recorded_path(&options.data)?;
     let name = options.name.as_deref().unwrap_or(source.name());
     let folder = RunFolder::create(&options.runs_dir, name)?;
 
-    let loaded = data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event));
+    let settings = (options.known().len(), exec.threads);
+    let loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))
+        .and_then(|loaded| {
+            let reason = loaded.warnings.first().cloned();
+            check_trained(source.name(), loaded.set.classes(), reason).map(|()| loaded)
+        });
     let mut loaded = loaded.inspect_err(|_| folder.clone().discard())?;
+    if loaded.set.classes().len() < source.classes().len() {
+        model = build(loaded.set.classes().len()).inspect_err(|_| folder.clone().discard())?;
+    }
     if let Some(start) = &options.start {
         let pre = data::from_record(&start.file.meta.preprocessing);
         loaded.set.set_normalization(pre.mean, pre.std)?;
     }
-    let dataset = record(&source, &loaded, path);
+    let found = findings::look(&loaded, Use { class_weights: recipe.class_weights, channels_chosen });
+    let dataset = record(&source, &loaded, found, path);
     let text = recipe.to_toml(&origins);
     let meta = ModelMeta {
         name: folder_name(&folder),
-        classes: source.classes().to_vec(),
+        classes: loaded.set.classes().to_vec(),
         preprocessing: data::to_record(loaded.set.preprocessing()),
         metrics: None,
         provenance: Provenance {
@@ -172,7 +211,7 @@ pub fn train(
     let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
     run.write_dataset()?;
     run.save_last()?;
-    run.introduce(&source)?;
+    run.introduce()?;
     run.fit()
 }
 
@@ -244,11 +283,12 @@ pub fn resume(
 
     let exec = recipe.compute().exec()?;
     let mut source = dataset.data().open_any()?;
-    // The order of a run that started from another model; of any other run it is the source's own.
+    // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
-    let mut loaded =
-        data::load_all(&source, &recipe, exec.threads, stop, &mut |event| reporter.report(event))?;
-    if loaded.set.digest() != file.meta.provenance.data_hash || source.classes() != file.meta.classes {
+    source.drop_untrained(file.meta.classes.len());
+    let settings = (file.meta.classes.len(), exec.threads);
+    let mut loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))?;
+    if loaded.set.digest() != file.meta.provenance.data_hash || loaded.set.classes() != file.meta.classes {
         let reason = format!(
             "the data set {} has changed since the run began; train a new model on it",
             source.name()
@@ -267,7 +307,7 @@ pub fn resume(
     let mut trainer = Trainer::new(file.model, config, &exec)?;
     trainer.restore(training.step, &training.moments)?;
     let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
-    run.introduce(&source)?;
+    run.introduce()?;
     run.fit()
 }
 
@@ -323,8 +363,9 @@ fn recorded_path(data: &Data) -> Result<Option<String>, PipelineError> {
     }
 }
 
-fn record(source: &Source, loaded: &Loaded, path: Option<String>) -> DatasetRecord {
-    let mut classes: Vec<ClassCount> = source
+fn record(source: &Source, loaded: &Loaded, found: Findings, path: Option<String>) -> DatasetRecord {
+    let mut classes: Vec<ClassCount> = loaded
+        .set
         .classes()
         .iter()
         .map(|name| ClassCount { name: name.clone(), train: 0, val: 0, test: 0 })
@@ -344,7 +385,8 @@ fn record(source: &Source, loaded: &Loaded, path: Option<String>) -> DatasetReco
         name: source.name().to_owned(),
         digest: hex(&loaded.set.digest()),
         classes,
-        notes: source.notes().to_vec(),
+        notes: source.notes().iter().cloned().chain(found.notes).collect(),
+        warnings: found.warnings,
         skipped: data::skipped(&loaded.set),
     }
 }

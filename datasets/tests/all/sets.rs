@@ -123,7 +123,7 @@ fn write_images(root: &Path, numbers: impl Iterator<Item = u32>) {
 }
 
 #[test]
-fn adding_files_moves_none_and_the_order_of_reading_does_not_matter() {
+fn adding_files_moves_few_and_the_order_of_reading_does_not_matter() {
     let dir = tempfile::tempdir().unwrap();
     write_images(dir.path(), 0..300);
     let split = |seed| {
@@ -134,18 +134,16 @@ fn adding_files_moves_none_and_the_order_of_reading_does_not_matter() {
     let before = split(1);
     for (wanted, fraction) in [(Split::Train, 0.6), (Split::Val, 0.2), (Split::Test, 0.2)] {
         let n = before.values().filter(|&&s| s == wanted).count() as f64;
-        // Five standard deviations of a binomial.
-        assert!(
-            (n - 300.0 * fraction).abs() < 5.0 * (300.0f64 * fraction * (1.0 - fraction)).sqrt(),
-            "{wanted} {n}"
-        );
+        // Three classes of 100, each part of which is off by at most 1 + 0.2 * 0.2 * (100 - 50) images.
+        assert!((n - 300.0 * fraction).abs() <= 3.0 * 3.0 * 2.0, "{wanted} {n}");
     }
     assert_ne!(before, split(2));
 
     write_images(dir.path(), 300..450);
     let after = split(1);
     assert_eq!(after.len(), 450);
-    assert!(before.iter().all(|(name, split)| after[name] == *split));
+    let moved = before.iter().filter(|(name, split)| after[*name] != **split).count();
+    assert!(moved <= 15, "{moved} of 300 moved when 150 were added");
 
     let source = Source::open(dir.path()).unwrap();
     let mut order: Vec<usize> = (0..source.items().len()).collect();

@@ -189,7 +189,9 @@ impl Datasets {
         limit: usize,
     ) -> Result<ImagePage, StoreError> {
         let list = self.read(name)?;
-        let matching = || list.rows().iter().filter(|row| class.is_none_or(|class| *row.class == *class));
+        let class = class.map(|class| list.class(class));
+        let matching =
+            || list.rows().iter().filter(|row| class.as_ref().is_none_or(|class| row.class == *class));
         let images = matching().skip(offset).take(limit).map(info_of).collect();
         Ok(ImagePage { total: matching().count(), images })
     }
@@ -237,7 +239,7 @@ impl Datasets {
         let staging = self.staging()?;
         let (id, extension) = place::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
         place::put(staging.path(), &id, extension, bytes)?;
-        let row = Row {
+        let mut row = Row {
             id,
             extension,
             class: class.into(),
@@ -247,10 +249,12 @@ impl Datasets {
             origin,
             bytes: bytes.len() as u64,
         };
-        let added = |duplicate| AddedImage { id: id.to_string(), class: class.to_owned(), duplicate };
         self.change(name, |writer| {
+            row.class = writer.list.class(class);
+            let added =
+                |duplicate| AddedImage { id: id.to_string(), class: row.class.to_string(), duplicate };
             if let Some(there) = writer.list.get(&id) {
-                if *there.class == *class {
+                if there.class == row.class {
                     return Ok(added(true));
                 }
                 let there = &there.class;

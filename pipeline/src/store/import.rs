@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use ocelli_datasets::{Item, UploadError, UploadLimits, UploadZip};
 use serde::Serialize;
 
+use crate::balance::imbalance;
 use crate::metrics::SkippedImage;
 use crate::store::datasets::{Datasets, Writer, lock, now};
 use crate::store::list::{Id, List, Origin, Row, check_class, original};
@@ -21,8 +22,6 @@ use crate::store::{Name, StoreError};
 pub const MAX_SKIPPED: usize = 1000;
 /// Skipped images that an error names.
 const SHOWN: usize = 3;
-/// The largest class has this many times the images of the smallest from which a report warns.
-const IMBALANCE: usize = 10;
 
 /// What an upload did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -172,7 +171,8 @@ fn store_error(zip: &Path, error: UploadError) -> StoreError {
 
 /// What is to become of the list and what is to be told.
 struct Plan {
-    classes: Vec<Arc<str>>,
+    /// The classes of the archive.
+    classes: Vec<String>,
     list: List,
     before: BTreeMap<Arc<str>, usize>,
     fresh: Vec<Row>,
@@ -185,7 +185,7 @@ struct Plan {
 impl Plan {
     fn new(writer: &Writer, classes: &[String]) -> Plan {
         Plan {
-            classes: classes.iter().map(|class| class.as_str().into()).collect(),
+            classes: classes.to_vec(),
             list: List::clone(&writer.list),
             before: writer.list.counts(),
             fresh: Vec::new(),
@@ -197,7 +197,7 @@ impl Plan {
     }
 
     fn add(&mut self, item: &Item, staged: Staged) {
-        let class = self.classes[item.class as usize].clone();
+        let class = self.list.class(&self.classes[item.class as usize]);
         let (id, extension, bytes) = match staged {
             Ok(staged) => staged,
             Err(reason) => return self.skip(item, reason),
@@ -288,15 +288,8 @@ impl Plan {
 }
 
 fn warning(counts: &BTreeMap<Arc<str>, usize>) -> Option<String> {
-    let (small, few) = counts.iter().min_by_key(|(_, n)| **n)?;
-    let (large, many) = counts.iter().max_by_key(|(_, n)| **n)?;
-    if counts.len() == 1 {
-        return Some(format!("there is only one class ({large}); training needs two"));
+    if let (1, Some(class)) = (counts.len(), counts.keys().next()) {
+        return Some(format!("there is only one class ({class}); training needs two"));
     }
-    (*many >= IMBALANCE * few).then(|| {
-        format!(
-            "classes are out of balance: {large} has {many} images, {small} has {few}; add images of {small}, or train \
-             with class weights"
-        )
-    })
+    imbalance(counts.iter().map(|(class, &n)| (&**class, n)), "images")
 }

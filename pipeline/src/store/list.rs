@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use ocelli_datasets::names::nfc;
 use ocelli_datasets::{ContentHash, Split};
 use ocelli_engine::model_file::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
 use serde::{Deserialize, Serialize};
@@ -112,11 +113,14 @@ pub(super) fn id_of_file(name: &str) -> Option<Id> {
     EXTENSIONS.contains(&extension).then(|| Id::parse(id))?
 }
 
-/// All images of a data set in the order in which they came.
+/// All images of a data set in the order in which they came. Class names that are the same after NFC are one class, which
+/// is called as the first image had it.
 #[derive(Clone, Default)]
 pub(super) struct List {
     rows: Vec<Row>,
     index: HashMap<Id, usize>,
+    /// Classes by their name after NFC.
+    classes: HashMap<String, Arc<str>>,
 }
 
 impl List {
@@ -128,8 +132,18 @@ impl List {
         self.index.get(id).map(|&at| &self.rows[at])
     }
 
+    /// A class by a name of it, as the list calls it; the name as it is where the list has no such class.
+    pub(super) fn class(&self, name: &str) -> Arc<str> {
+        self.classes.get(&*nfc(name)).cloned().unwrap_or_else(|| name.into())
+    }
+
     /// Adds an image that is not there yet.
-    pub(super) fn push(&mut self, row: Row) {
+    pub(super) fn push(&mut self, mut row: Row) {
+        let composed = nfc(&row.class);
+        match self.classes.get(&*composed) {
+            Some(class) => row.class = class.clone(),
+            None => drop(self.classes.insert(composed.into_owned(), row.class.clone())),
+        }
         let before = self.index.insert(row.id, self.rows.len());
         debug_assert!(before.is_none());
         self.rows.push(row);
@@ -306,6 +320,37 @@ mod tests {
         let id = list.rows[7].id;
         let without = list.without(&id);
         assert!(without.get(&id).is_none() && without.rows.len() == 199);
+    }
+
+    #[test]
+    fn spellings_of_a_class_are_one_class_called_as_it_came_first() {
+        let (composed, decomposed) = ("\u{e9}\u{e9}n", "e\u{301}e\u{301}n");
+        let row = |i: u64, class: &str| Row {
+            id: Id::of(&i.to_le_bytes()),
+            extension: "png",
+            class: class.into(),
+            split: None,
+            name: String::new(),
+            added: 0,
+            origin: Origin::Upload,
+            bytes: 1,
+        };
+        for (first, second) in [(composed, decomposed), (decomposed, composed)] {
+            let mut list = List::default();
+            assert_eq!(&*list.class(second), second);
+            for (i, class) in (0..).zip([first, "twee", second, first]) {
+                list.push(row(i, class));
+            }
+            assert_eq!((&*list.class(second), list.counts().len()), (first, 2));
+            assert_eq!(list.counts()[first], 3);
+        }
+        // A list that has both spellings is read as one class.
+        let mut text = COLUMNS.join(",") + "\n";
+        for (i, class) in (0..).zip([decomposed, composed]) {
+            text += &format!("{},{class},,,0,upload,1\n", row(i, class).path());
+        }
+        let list = List::parse(&text).unwrap();
+        assert_eq!(list.counts().into_iter().collect::<Vec<_>>(), [(decomposed.into(), 2)]);
     }
 
     #[test]

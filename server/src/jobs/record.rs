@@ -199,7 +199,7 @@ impl JobRecord {
                 }
                 true
             }
-            Event::Note { text } => {
+            Event::Note { text } | Event::Warning { text } => {
                 if self.notes.len() < MAX_NOTES {
                     self.notes.push(text.clone());
                 }

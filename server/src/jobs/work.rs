@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
     Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions,
-    open_model, resume, train, version_id,
+    open_model, resume, same_class, train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -230,7 +230,8 @@ fn options(
         }
         From::Auto => {
             let there = data.open()?.classes().to_vec();
-            let all = serving_file.meta.classes.iter().all(|class| there.contains(class));
+            let has = |class: &String| there.iter().any(|other| same_class(class, other));
+            let all = serving_file.meta.classes.iter().all(has);
             if usable && all {
                 (Some(start()), format!("starts from the weights of version {serving}"))
             } else {
@@ -267,7 +268,9 @@ fn observe(job: &Job, event: &Event, told: &mut Instant) {
                 job.tell("epoch", &metrics);
             }
         }
-        Event::Note { text } => job.tell("note", &serde_json::json!({ "text": text })),
+        Event::Note { text } | Event::Warning { text } => {
+            job.tell("note", &serde_json::json!({ "text": text }))
+        }
         Event::Step { .. } | Event::Loading { .. } if told.elapsed() < PROGRESS_EVERY => return,
         _ => {}
     }

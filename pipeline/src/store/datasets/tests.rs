@@ -447,3 +447,36 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         }
     }
 }
+
+#[test]
+fn class_names_are_one_after_nfc_however_they_come() {
+    let (composed, decomposed) = ("\u{e9}\u{e9}n", "e\u{301}e\u{301}n");
+    for (first, second) in [(composed, decomposed), (decomposed, composed)] {
+        let (_keep, store) = store();
+        let image = |seed: u8| png(8, 8, &[seed]);
+        let part = |class: &str, seed: u8| Part::file(&format!("{class}/{seed}.png"), &image(seed));
+        upload(&store, "x", &zip(&[part(first, 1), part("twee", 2)])).unwrap();
+        let again = zip(&[part(second, 1), part(second, 3), part("twee", 4)]);
+        let report = upload(&store, "x", &again).unwrap();
+        assert_eq!((report.accepted, report.duplicates, report.skipped_total), (2, 1, 0));
+        let counts: BTreeSet<_> =
+            report.classes.iter().map(|c| (c.name.as_str(), c.before, c.after)).collect();
+        assert_eq!(counts, BTreeSet::from([(first, 1, 2), ("twee", 1, 2)]));
+
+        let add = |seed| store.datasets().add_image(&name("x"), second, &image(seed), Origin::Feedback);
+        let (added, there) = (add(5).unwrap(), add(1).unwrap());
+        assert_eq!((added.class.as_str(), added.duplicate), (first, false));
+        assert_eq!((there.class.as_str(), there.duplicate), (first, true));
+        for class in [first, second] {
+            let page = store.datasets().images(&name("x"), Some(class), 0, 9).unwrap();
+            assert!(page.total == 3 && page.images.iter().all(|image| image.class == first), "{page:?}");
+        }
+        // Both at once in one archive, of a class that is new.
+        let (a, b) = (format!("{first}-b"), format!("{second}-b"));
+        let report = upload(&store, "x", &zip(&[part(&a, 6), part(&b, 7)])).unwrap();
+        assert_eq!((report.accepted, report.classes.len()), (2, 3));
+        let info = store.datasets().inspect(&name("x")).unwrap();
+        assert_eq!((info.images, info.classes.len()), (7, 3));
+        drop(store);
+    }
+}

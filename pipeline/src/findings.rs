@@ -1,0 +1,132 @@
+//! What is wrong with a data set that can be trained on all the same: one line a kind, never more.
+
+use std::collections::BTreeMap;
+
+use ocelli_datasets::{ContentHash, ImageSet, Split};
+
+use crate::balance::imbalance;
+use crate::data::{Loaded, list};
+use crate::recipe::ClassWeights;
+
+/// Fewer training images than this in a class are told: with so few, chance decides what is learnt of it.
+const FEW: usize = 5;
+/// Pairs of files that a line shows.
+const EXAMPLES: usize = 3;
+/// Levels of 255 by which the channels of a gray pixel may differ: JPEG rounds, and scanners are a little off.
+const GRAY_LEVELS: u8 = 8;
+/// Part of the images that must be gray for a set of gray images.
+const MOSTLY: f64 = 0.95;
+
+/// What to tell about a data set.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// What may make the model or its figures worth less.
+    pub(crate) warnings: Vec<String>,
+    /// What is good to know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// How the images are to be trained on.
+#[derive(Clone, Copy)]
+pub(crate) struct Use {
+    pub(crate) class_weights: ClassWeights,
+    /// Whether somebody said how many channels the input has.
+    pub(crate) channels_chosen: bool,
+}
+
+/// Looks through images in memory: contents, classes and splits, and their pixels as far as it takes to find a coloured
+/// one in each.
+pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
+    let Loaded { set, train, .. } = loaded;
+    let mut found = Findings { warnings: loaded.warnings.clone(), notes: Vec::new() };
+    let mut counts = vec![0; set.classes().len()];
+    train.iter().for_each(|&i| counts[set.class(i) as usize] += 1);
+    let counts = || set.classes().iter().map(String::as_str).zip(counts.iter().copied());
+    match (imbalance(counts(), "training images"), how.class_weights) {
+        (Some(text), ClassWeights::None) => found.warnings.push(text),
+        (Some(_), ClassWeights::Balanced) => {
+            found.notes.push("classes are out of balance; class weights make up for it".to_owned());
+        }
+        (None, _) => {}
+    }
+    let few: Vec<String> =
+        counts().filter(|(_, n)| (1..FEW).contains(n)).map(|(name, n)| format!("{name} ({n})")).collect();
+    if !few.is_empty() {
+        let names = list(few.iter().map(String::as_str));
+        found.notes.push(format!("few training images: {names}; some tens of each class are a beginning"));
+    }
+    copies(set, &mut found);
+    if !how.channels_chosen && mostly_gray(set) {
+        found.warnings.push(
+            "the images are gray, in files that could have colours: --channels 1 trains on gray images, which is faster"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// Contents that are there more than once.
+fn copies(set: &ImageSet, found: &mut Findings) {
+    let mut by_content: BTreeMap<&ContentHash, Vec<usize>> = BTreeMap::new();
+    (0..set.len()).for_each(|i| by_content.entry(set.hash(i)).or_default().push(i));
+    let mut groups: Vec<Vec<usize>> = by_content.into_values().filter(|group| group.len() > 1).collect();
+    // In the order of the files, which people know, and not of the hashes.
+    groups.sort();
+    let named = |i: usize| format!("{} ({})", set.name(i), set.classes()[set.class(i) as usize]);
+    // Of each group the first image and the first one that differs from it.
+    let pairs = |differ: &dyn Fn(usize, usize) -> bool| -> Vec<(usize, usize)> {
+        let pair = |group: &Vec<usize>| {
+            group
+                .iter()
+                .enumerate()
+                .find_map(|(at, &a)| group[at + 1..].iter().find(|&&b| differ(a, b)).map(|&b| (a, b)))
+        };
+        groups.iter().filter_map(pair).collect()
+    };
+    let examples = |pairs: &[(usize, usize)]| {
+        let shown: Vec<String> =
+            pairs.iter().take(EXAMPLES).map(|&(a, b)| format!("{} and {}", named(a), named(b))).collect();
+        shown.join(", ")
+    };
+    let images = |n: usize, one: &str, more: &str| {
+        if n == 1 { format!("1 image {one}") } else { format!("{n} images {more}") }
+    };
+
+    let labels = pairs(&|a, b| set.class(a) != set.class(b));
+    if !labels.is_empty() {
+        let what = images(labels.len(), "is in more than one class", "are in more than one class");
+        let examples = examples(&labels);
+        found.warnings.push(format!(
+            "{what}, e.g. {examples}: the same image under another label; one of them is wrong, and both are used until it \
+             is removed"
+        ));
+    }
+    let is_train = |i: usize| set.split(i) == Split::Train;
+    let leaked = pairs(&|a, b| is_train(a) != is_train(b));
+    if !leaked.is_empty() {
+        let what = images(leaked.len(), "is", "are");
+        let examples = examples(&leaked);
+        found.warnings.push(format!(
+            "{what} declared both for training and for validation or the test, e.g. {examples}: the figures will be too good"
+        ));
+    }
+    let same = pairs(&|a, b| set.class(a) == set.class(b) && set.split(a) == set.split(b));
+    if !same.is_empty() {
+        let what = images(same.len(), "is there", "are there");
+        found.notes.push(format!("{what} more than once in a class, e.g. {}", examples(&same)));
+    }
+}
+
+/// Whether nearly all images are gray although the input has three channels. The input stays as it is: what is trained is
+/// decided before pixels are read, and a model for photos may well begin with gray ones.
+fn mostly_gray(set: &ImageSet) -> bool {
+    if set.preprocessing().channels == 1 || set.is_empty() {
+        return false;
+    }
+    let coloured_at_most = ((1.0 - MOSTLY) * set.len() as f64) as usize;
+    let coloured = (0..set.len()).filter(|&i| !set.is_gray(i, GRAY_LEVELS));
+    coloured.take(coloured_at_most + 1).count() <= coloured_at_most
+}
+
+#[cfg(test)]
+mod tests;
