@@ -23,7 +23,6 @@ mod decode;
 mod error;
 mod folder;
 mod idx;
-mod jpeg;
 mod layout;
 mod manifest;
 pub mod names;

@@ -5,6 +5,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+pub mod bmp;
+pub mod exif;
+pub mod jpeg;
 mod picture;
+pub mod png;
+pub mod tiff;
+pub mod webp;
 
 pub use picture::{BLUE, GREEN, RED, YELLOW, encode, picture, quad};
