@@ -1,6 +1,7 @@
 //! What can go wrong: one enum for data sets, one for single images. Every text is one line and ours.
 
 use crate::Skipped;
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -252,6 +253,8 @@ pub enum DecodeError {
     Unsupported {
         /// The format.
         format: &'static str,
+        /// What it is, as a phrase behind the format: `with arithmetic coding`.
+        variant: Cow<'static, str>,
     },
     /// The header declares more pixels than the limits allow.
     TooLarge {
@@ -323,12 +326,15 @@ impl fmt::Display for DecodeError {
                 write!(f, "not an image ({looks_like}); JPEG, PNG, WebP, BMP, GIF and TIFF are understood")
             }
             Self::Undecoded { format } => {
-                write!(f, "{format} images are not decoded; convert it to JPEG or PNG first")
+                write!(
+                    f,
+                    "{format} images are not decoded; convert it to JPEG or PNG first{}",
+                    how_to(format)
+                )
             }
-            Self::Unsupported { format } => write!(
-                f,
-                "this variant of {format} (its colour type or compression) is not decoded; convert it to PNG or JPEG first"
-            ),
+            Self::Unsupported { format, variant } => {
+                write!(f, "{format} {variant} is not decoded; convert it to PNG or baseline JPEG first")
+            }
             Self::TooLarge { width, height, max_pixels, max_side } => write!(
                 f,
                 "image of {width}x{height} pixels is too large (at most {max_pixels} pixels, {max_side} a side); scale it down first"
@@ -347,6 +353,19 @@ impl fmt::Display for DecodeError {
             Self::Read { source } => write!(f, "cannot read: {source}"),
             Self::Archive { what } => write!(f, "{what}"),
         }
+    }
+}
+
+/// How people get their pictures out of formats that devices make.
+fn how_to(format: &str) -> &'static str {
+    match format {
+        "HEIC" => {
+            " (Mac: Preview, File, Export; Windows: Photos, Save as; Linux: heif-convert; an iPhone takes JPEG with \
+             Settings, Camera, Formats, Most Compatible)"
+        }
+        "AVIF" => " (Mac: Preview, File, Export; Windows: Paint, Save as; Linux: avifdec)",
+        "raw camera" => " (with the camera maker's program, or darktable)",
+        _ => "",
     }
 }
 

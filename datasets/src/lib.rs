@@ -24,7 +24,6 @@ mod error;
 mod folder;
 mod idx;
 mod images;
-mod jpeg;
 mod layout;
 pub mod names;
 mod preprocess;

@@ -5,7 +5,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+pub mod bmp;
+pub mod exif;
+pub mod jpeg;
 mod picture;
+pub mod png;
+pub mod tiff;
+pub mod webp;
 pub mod zip;
 
 pub use picture::{BLUE, GREEN, RED, YELLOW, encode, picture, quad};

@@ -1,0 +1,63 @@
+//! TIFF 6.0 and BigTIFF: the first image of the file.
+//!
+//! The directory is read here, and all that it says about colours, depth and alpha is applied here; the library only
+//! unpacks strips and tiles (`chunks.rs`). So a variant is either read as its tags say or refused by its name:
+//!
+//! | | decoded | refused |
+//! |---|---|---|
+//! | colours | gray of both polarities, palette, RGB, CMYK, YCbCr | L\*a\*b\*, other inks, sensor data, masks |
+//! | samples | 1 to 32 and 64 bits, floats of 16, 32 and 64 bits in 0..1 | signed, complex, of mixed depth |
+//! | compression | none, LZW, Deflate, PackBits, CCITT Group 4, JPEG | all others |
+//! | layout | strips, tiles, planes, either bit order | subsampled planes |
+
+mod chunks;
+mod colours;
+mod layout;
+mod samples;
+
+use super::ifd::Directory;
+use super::orientation::Notes;
+use super::{DecodeLimits, Decoded, Format, Header};
+use crate::DecodeError;
+use layout::Layout;
+use std::borrow::Cow;
+
+const NAME: &str = "TIFF";
+const CORRUPT: DecodeError = DecodeError::Corrupt { format: NAME };
+const TRUNCATED: DecodeError = DecodeError::Truncated { format: NAME };
+
+const XMP: u16 = 700;
+
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
+    let directory = Directory::first(bytes).ok_or(TRUNCATED)?;
+    let layout = Layout::read(&directory, limits)?;
+    let image = colours::convert(samples::read(bytes, &directory, &layout, limits)?, &directory, &layout)?;
+    Ok(Decoded { image, orientation: notes(bytes, &directory).orientation() })
+}
+
+pub(super) fn header(bytes: &[u8], limits: &DecodeLimits) -> Result<Header, DecodeError> {
+    let directory = Directory::first(bytes).ok_or(TRUNCATED)?;
+    let layout = Layout::read(&directory, limits)?;
+    Ok(Header {
+        width: layout.width,
+        height: layout.height,
+        channels: layout.colour.channels(),
+        orientation: notes(bytes, &directory).orientation(),
+    })
+}
+
+fn notes(bytes: &[u8], directory: &Directory) -> Notes {
+    let mut notes = Notes::default();
+    notes.exif(bytes);
+    if let Ok(Some(packet)) = directory.find(XMP) {
+        notes.xmp(packet.bytes());
+    }
+    notes
+}
+
+fn unsupported(variant: impl Into<Cow<'static, str>>) -> DecodeError {
+    DecodeError::Unsupported { format: NAME, variant: variant.into() }
+}
+
+/// The format that this module decodes.
+const FORMAT: Format = Format::Tiff;
