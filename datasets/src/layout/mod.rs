@@ -134,19 +134,20 @@ pub(crate) fn arrange(
     found: &[Found],
     read: &dyn Fn(usize) -> Option<Vec<u8>>,
 ) -> Result<Arranged, DatasetError> {
-    let mut ignored = Vec::new();
-    note_ignored(found, &mut ignored);
     let images = || (0..found.len()).filter(|&file| found[file].kind == FileKind::Image);
     if images().next().is_none() {
-        let found = ignored.first().cloned().unwrap_or_else(|| "it is empty".to_owned());
+        let found = ignored(found, &[]).first().cloned().unwrap_or_else(|| "it is empty".to_owned());
         return Err(DatasetError::Empty { path: root.to_owned(), found });
     }
     let tree = Folder::of(found, images());
     let reading = reading::read(&tree);
     let mut sorted = sort(found, &tree, &reading).map_err(|why| DatasetError::UnknownLayout { path: root.to_owned(), found: why })?;
     let mut used = Vec::new();
+    let mut unused = None;
     if sorted.wants_table() {
         used = sorted.label_by_tables(root, found, read)?;
+    } else if sorted.kind == Kind::ClassFolders {
+        unused = sorted.other_labels(root, found, read);
     }
     if sorted.placed.is_empty() {
         let mut text = sorted.left_out(found);
@@ -159,8 +160,8 @@ pub(crate) fn arrange(
 
     let (classes, ids) = number_classes(sorted.placed.iter().map(|image| image.class.as_ref()));
     let mut notes = vec![sorted.describe(found, &reading, classes.len(), &used)];
+    notes.extend(ignored(found, &used));
     notes.extend(used.into_iter().flat_map(|table| table.notes));
-    notes.extend(ignored);
     let mut arranged = Arranged {
         kind: sorted.kind,
         classes,
@@ -173,6 +174,7 @@ pub(crate) fn arrange(
         arranged.items.push(Item { name: found[image.file].path.clone(), class, split: image.split });
         arranged.files.push(image.file);
     }
+    arranged.notes.extend(unused);
     note_missing_classes(&arranged.items, &arranged.classes, &mut arranged.notes);
     note_similar_classes(&arranged.classes, &mut arranged.notes);
     Ok(arranged)
@@ -300,6 +302,26 @@ impl<'a> Sorted<'a> {
         }
         self.unlabelled = rest;
         Ok(used)
+    }
+
+    /// What to say of a table that knows nearly all images of class folders under other classes than these.
+    fn other_labels(&self, root: &Path, found: &[Found], read: &dyn Fn(usize) -> Option<Vec<u8>>) -> Option<String> {
+        let open = self.placed.iter().map(|image| image.file).collect();
+        let FileLabels { labels, used, .. } = table::label_files(root, found, read, &open, &BTreeSet::new()).ok()?;
+        let differs = |image: &&Placed| {
+            labels.get(&image.file).is_some_and(|(label, _)| !crate::names::same_class(label, &image.class))
+        };
+        let others = self.placed.iter().filter(differs).count();
+        if 10 * labels.len() < 9 * self.placed.len() || 2 * others < labels.len() {
+            return None;
+        }
+        let classes: BTreeSet<&str> = labels.values().map(|(label, _)| label.as_str()).collect();
+        let classes: Vec<&str> = classes.into_iter().collect();
+        Some(format!(
+            "{} has other labels for these images ({}) and is not used: give the table itself to use it",
+            used.first()?.about,
+            some_of(&classes)
+        ))
     }
 
     /// `40 images without a label in test/, 3 in meta/`; empty when there are none.
@@ -447,10 +469,13 @@ fn note_similar_classes(classes: &[String], notes: &mut Vec<String>) {
     }
 }
 
-fn note_ignored(found: &[Found], notes: &mut Vec<String>) {
+/// What is said of files that are no images and no tables of labels.
+fn ignored(found: &[Found], used: &[UsedTable]) -> Vec<String> {
+    let mut notes = Vec::new();
     let mut formats: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut others = Vec::new();
-    for file in found {
+    let is_used = |number: usize| used.iter().any(|table| table.file == number);
+    for (_, file) in found.iter().enumerate().filter(|(number, _)| !is_used(*number)) {
         match file.kind {
             FileKind::Image => {}
             FileKind::Undecoded(format) => formats.entry(format).or_default().push(&file.path),
@@ -464,6 +489,7 @@ fn note_ignored(found: &[Found], notes: &mut Vec<String>) {
     if !others.is_empty() {
         notes.push(format!("left out: {}: {}", count(others.len(), "other file"), some_of(&others)));
     }
+    notes
 }
 
 /// `1 image`, `2 images`.

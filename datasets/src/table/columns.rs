@@ -93,9 +93,13 @@ impl Columns {
             Images::Named(column) => self.name(*column),
             Images::Pixels(place) => self.name(place.first),
         };
-        match &self.label {
-            Label::Column(label) => format!("columns {images} and {}", self.name(*label)),
-            Label::OneHot(labels) => format!("columns {images} and {} with one class each", labels.len()),
+        let label = match &self.label {
+            Label::Column(label) => self.name(*label),
+            Label::OneHot(labels) => format!("{} with one class each", labels.len()),
+        };
+        match self.split {
+            Some(split) => format!("columns {images}, {label} and {}", self.name(split)),
+            None => format!("columns {images} and {label}"),
         }
     }
 }

@@ -29,8 +29,9 @@ pub(super) struct Files {
     paths: Vec<String>,
     /// The folder of the table, with a `/` behind unless it is empty.
     folder: String,
-    /// The part that the table's own name speaks of: `1` in `train.csv` means `train/1.jpg` rather than `test/1.jpg`.
-    part: Option<Split>,
+    /// The part that the table's own name speaks of: `1` in `test.csv` means `test/1.jpg` rather than `train/1.jpg`. A
+    /// table of any other name is for the training part: the others are what labels are asked for.
+    part: Split,
     by_path: HashMap<String, usize>,
     /// In lower case, as the next one.
     by_name: HashMap<String, Vec<usize>>,
@@ -43,7 +44,7 @@ impl Files {
         let (folder, name) = table.split_at(table.rfind('/').map_or(0, |at| at + 1));
         let mut files = Files {
             folder: folder.to_owned(),
-            part: part_of(name),
+            part: part_of(name).unwrap_or(Split::Train),
             by_path: HashMap::with_capacity(paths.len()),
             by_name: HashMap::with_capacity(paths.len()),
             by_stem: HashMap::with_capacity(paths.len()),
@@ -97,7 +98,7 @@ impl Files {
         let near = |file: &usize| self.paths[*file].starts_with(&self.folder);
         let of_part = |file: &usize| {
             let mut folders = self.paths[*file].rsplit('/').skip(1);
-            self.part.is_some() && folders.any(|folder| exact_split(folder) == self.part)
+            folders.any(|folder| exact_split(folder) == Some(self.part))
         };
         let rank = |file: &usize| (agreeing(file), same_case(file), near(file), of_part(file));
         let best = files.iter().map(rank).max();
@@ -147,6 +148,7 @@ mod tests {
         ] {
             assert_eq!(files.find(text), meaning, "{text}");
         }
-        assert_eq!(Files::new(paths, "data/labels.csv").find("1"), Meaning::Several);
+        assert_eq!(Files::new(paths.clone(), "data/labels.csv").find("1"), stem(0));
+        assert_eq!(Files::new(paths, "data/test.csv").find("1"), stem(1));
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Stored {
 
 /// A table that images of a folder or archive have their labels from.
 pub(crate) struct UsedTable {
+    /// Its number in the list of files.
+    pub(crate) file: usize,
     /// Its path and columns.
     pub(crate) about: String,
     pub(crate) labelled: usize,
@@ -182,8 +184,12 @@ pub(crate) fn label_files(
             }
         };
         let Images::Named(column) = columns.images else { continue };
-        let names_images = |row: &Row| matches!(find(row.field(column)), Meaning::File(..));
-        if !rows.iter().any(names_images) {
+        let body = &rows[columns.header_rows..];
+        if !body.iter().any(|row| matches!(find(row.field(column)), Meaning::File(..))) {
+            if let Some(row) = body.iter().find(|row| find(row.field(column)) == Meaning::Several) {
+                let fault = Fault::at(row.line, several(row.field(column), &columns.name(column)));
+                result.complaint.get_or_insert(complain(fault).to_string());
+            }
             continue;
         }
         let rows = match labels(&rows, &columns, &find) {
@@ -218,7 +224,7 @@ pub(crate) fn label_files(
             notes.push(format!("{} of {path} name images that are not there (e.g. {first})", count(missing, "row")));
         }
         let about = format!("{path} ({})", columns.about());
-        result.used.push(UsedTable { about, labelled: count_of, notes });
+        result.used.push(UsedTable { file: table, about, labelled: count_of, notes });
     }
     // train.csv and test.csv are two parts; one of them alone is the name of a table.
     if parts.iter().any(|(_, split)| *split != parts[0].1) {
@@ -248,7 +254,8 @@ fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Ope
     let (classes, ids) = number_classes(rows.iter().map(|row| row.label));
     let (mut items, mut files) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     let paths = disk.paths.borrow();
-    let mut notes = notes_of(columns, rows);
+    let mut notes = vec![format!("read as a table, {}; {} classes", columns.about(), classes.len())];
+    notes.extend(notes_of(columns, rows));
     let (kept, doubles) = without_doubles(rows)?;
     for row in kept {
         let class = ids[nfc(row.label).as_ref()];
@@ -286,9 +293,10 @@ fn pixel_images(
         split: row.split,
     };
     let items: Vec<Item> = labelled.iter().map(item).collect();
-    let mut notes = notes_of(columns, &labelled);
     let side = place.side;
-    notes.insert(0, format!("read as gray images of {side}x{side} pixels from column {}", columns.name(place.first)));
+    let about = columns.about();
+    let mut notes = vec![format!("read as a table of gray images of {side}x{side} pixels, {about}; {} classes", classes.len())];
+    notes.extend(notes_of(columns, &labelled));
     note_missing_classes(&items, &classes, &mut notes);
     let images = IdxImages::new(side as u32, side as u32, 1, values);
     Ok(Opened { classes, items, images: Stored::Pixels(images), notes })
@@ -300,7 +308,7 @@ fn notes_of(columns: &Columns, rows: &[Labelled]) -> Vec<String> {
     if !columns.unused.is_empty() {
         let names: Vec<&str> = columns.unused.iter().map(String::as_str).collect();
         let noun = if names.len() == 1 { "column" } else { "columns" };
-        notes.push(format!("{noun} not used: {} (used: {})", some_of(&names), columns.about()));
+        notes.push(format!("{noun} not used: {}", some_of(&names)));
     }
     let without = rows.iter().filter(|row| row.split.is_none()).count();
     if columns.split.is_some() && without > 0 {
@@ -348,16 +356,16 @@ fn labels<'a>(
             Meaning::File(file, _) => Some(file),
             Meaning::Nothing => None,
             Meaning::Several => {
-                let what = format!(
-                    "{name:?} in column {} may mean several images; write the path with its folder",
-                    columns.name(path)
-                );
-                return Err(Fault::at(row.line, what));
+                return Err(Fault::at(row.line, several(name, &columns.name(path))));
             }
         };
         Ok(Labelled { line: row.line, name, label, split: split_of(row, columns), file })
     };
     rows[columns.header_rows..].iter().map(one).collect()
+}
+
+fn several(name: &str, column: &str) -> String {
+    format!("{name:?} in column {column} may mean several images; write the path with its folder")
 }
 
 fn split_of(row: &Row, columns: &Columns) -> Option<Split> {

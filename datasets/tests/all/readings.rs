@@ -126,8 +126,16 @@ const CASES: &[Case] = &[
     ),
     table("images/*3.png", &[("labels.csv", "path,label\nimages/1.png,x\nimages/2.png,\n")], "refused | line 3"),
     table("images/*3.png", &[("labels.csv", "no table at all")], "refused | class folder | labels.csv"),
-    // Class folders are enough; what lies beside them is not looked at.
-    table("a/1.png b/1.png", &[("labels.csv", "path,label\na/1.png,x\nb/1.png,y\n")], "a 1 b 1 | "),
+    table("train/*3.png test/*3.png", &[("labels.csv", "id,breed\n1,x\n2,y\n3,x\n")], "x 2 y 1 | train 3"),
+    table("u/*2.png v/*2.png w/*2.png", &[("w.csv", "id,breed\n1,x\n2,y\n")], "u 2 v 2 w 2 | "),
+    table("images/a/*2.png images/b/*2.png", &[("images/l.csv", "id,breed\n1,x\n2,y\n")], "a 2 b 2 | "),
+    // Class folders are enough; a table with other labels is told.
+    table(
+        "a/1.png b/2.png",
+        &[("labels.csv", "path,label\na/1.png,x\nb/2.png,y\n")],
+        "a 1 b 1 | | labels.csv (columns path and label) has other labels for these images (x, y) and is not used",
+    ),
+    table("a/1.png b/2.png", &[("labels.csv", "path,label\na/1.png,a\nb/2.png,b\n")], "a 1 b 1 | | left out: 1 other file"),
 ];
 
 /// Names with `*3` written out.

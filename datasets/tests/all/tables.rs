@@ -152,7 +152,7 @@ fn the_right_columns_are_found_or_asked_for() {
         expected.iter().for_each(|part| assert!(seen.contains(part), "{text}{seen}\nlacks {part}"));
     }
     let seen = read(dir.path(), "image,label,age\n0,x,7\n1,y,8\n").unwrap();
-    assert!(seen.contains("column not used: age (used: columns image and label)"), "{seen}");
+    assert!(seen.contains("read as a table, columns image and label; 2 classes; column not used: age"), "{seen}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn pixels_in_a_table_are_gray_images() {
     let image = source.image(1, &LIMITS).unwrap().0;
     assert_eq!((image.width, image.channels), (8, 1));
     assert_eq!(image.pixels, Pixels::U8((3..67).collect()));
-    assert!(source.notes()[0].contains("gray images of 8x8 pixels from column pixels"), "{:?}", source.notes());
+    assert!(source.notes()[0].contains("read as a table of gray images of 8x8 pixels, columns pixels, emotion and Usage; 2 classes"), "{:?}", source.notes());
 
     // One column a pixel, with and without a header, the label in front or behind.
     let wide = |first: bool| -> String {
