@@ -1,6 +1,7 @@
 //! Archives as clients send them: under every content type and field name.
 
 use super::*;
+use crate::shapes::CLASSES;
 
 #[test]
 fn an_archive_is_known_by_its_first_bytes() {
