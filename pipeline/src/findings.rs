@@ -10,8 +10,10 @@ use crate::recipe::ClassWeights;
 
 /// Fewer training images than this in a class are told: with so few, chance decides what is learnt of it.
 const FEW: usize = 5;
-/// Pairs of files that a line shows.
+/// Pairs of files that a warning about labels shows.
 const EXAMPLES: usize = 3;
+/// Part of the held-out images that may be training images too before it is a warning: below it, figures hardly change.
+const LEAK: f64 = 0.01;
 /// Levels of 255 by which the channels of a gray pixel may differ: JPEG rounds, and scanners are a little off.
 const GRAY_LEVELS: u8 = 8;
 /// Part of the images that must be gray for a set of gray images.
@@ -32,6 +34,8 @@ pub(crate) struct Use {
     pub(crate) class_weights: ClassWeights,
     /// Whether somebody said how many channels the input has.
     pub(crate) channels_chosen: bool,
+    /// Whether these are the images inside of the program, in which nobody can mend anything.
+    pub(crate) built_in: bool,
 }
 
 /// Looks through images in memory: contents, classes and splits, and their pixels as far as it takes to find a coloured
@@ -42,7 +46,7 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
     let mut counts = vec![0; set.classes().len()];
     train.iter().for_each(|&i| counts[set.class(i) as usize] += 1);
     let counts = || set.classes().iter().map(String::as_str).zip(counts.iter().copied());
-    match (imbalance(counts(), "training images"), how.class_weights) {
+    match (out_of_balance(set), how.class_weights) {
         (Some(text), ClassWeights::None) => found.warnings.push(text),
         (Some(_), ClassWeights::Balanced) => {
             found.notes.push("classes are out of balance; class weights make up for it".to_owned());
@@ -55,7 +59,9 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
         let names = list(few.iter().map(String::as_str));
         found.notes.push(format!("few training images: {names}; some tens of each class are a beginning"));
     }
-    copies(set, &mut found);
+    if !how.built_in {
+        copies(set, &mut found);
+    }
     if !how.channels_chosen && mostly_gray(set) {
         found.warnings.push(
             "the images are gray, in files that could have colours: --channels 1 trains on gray images, which is faster"
@@ -63,6 +69,17 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
         );
     }
     found
+}
+
+/// What to say of the balance of what training images are taken from: before it is split, so that it does not depend on
+/// the seed.
+fn out_of_balance(set: &ImageSet) -> Option<String> {
+    let pool = |i: &usize| matches!(set.declared_split(*i), None | Some(Split::Train));
+    let mut counts = vec![0; set.classes().len()];
+    (0..set.len()).filter(pool).for_each(|i| counts[set.class(i) as usize] += 1);
+    let declared = (0..set.len()).any(|i| set.declared_split(i).is_some());
+    let noun = if declared { "training images" } else { "images" };
+    imbalance(set.classes().iter().map(String::as_str).zip(counts), noun)
 }
 
 /// Contents that are there more than once.
@@ -83,9 +100,9 @@ fn copies(set: &ImageSet, found: &mut Findings) {
         };
         groups.iter().filter_map(pair).collect()
     };
-    let examples = |pairs: &[(usize, usize)]| {
+    let examples = |pairs: &[(usize, usize)], n: usize| {
         let shown: Vec<String> =
-            pairs.iter().take(EXAMPLES).map(|&(a, b)| format!("{} and {}", named(a), named(b))).collect();
+            pairs.iter().take(n).map(|&(a, b)| format!("{} and {}", named(a), named(b))).collect();
         shown.join(", ")
     };
     let images = |n: usize, one: &str, more: &str| {
@@ -95,7 +112,7 @@ fn copies(set: &ImageSet, found: &mut Findings) {
     let labels = pairs(&|a, b| set.class(a) != set.class(b));
     if !labels.is_empty() {
         let what = images(labels.len(), "is in more than one class", "are in more than one class");
-        let examples = examples(&labels);
+        let examples = examples(&labels, EXAMPLES);
         found.warnings.push(format!(
             "{what}, e.g. {examples}: the same image under another label; one of them is wrong, and both are used until it \
              is removed"
@@ -105,15 +122,20 @@ fn copies(set: &ImageSet, found: &mut Findings) {
     let leaked = pairs(&|a, b| is_train(a) != is_train(b));
     if !leaked.is_empty() {
         let what = images(leaked.len(), "is", "are");
-        let examples = examples(&leaked);
-        found.warnings.push(format!(
-            "{what} declared both for training and for validation or the test, e.g. {examples}: the figures will be too good"
-        ));
+        let examples = examples(&leaked, 1);
+        let text =
+            format!("{what} declared both for training and for validation or the test, e.g. {examples}");
+        let held_out = (0..set.len()).filter(|&i| !is_train(i)).count();
+        if leaked.len() as f64 > LEAK * held_out as f64 {
+            found.warnings.push(format!("{text}: the figures will be too good"));
+        } else {
+            found.notes.push(text);
+        }
     }
     let same = pairs(&|a, b| set.class(a) == set.class(b) && set.split(a) == set.split(b));
     if !same.is_empty() {
         let what = images(same.len(), "is there", "are there");
-        found.notes.push(format!("{what} more than once in a class, e.g. {}", examples(&same)));
+        found.notes.push(format!("{what} more than once in a class, e.g. {}", examples(&same, 1)));
     }
 }
 

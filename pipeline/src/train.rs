@@ -183,7 +183,9 @@ pub fn train(
         let pre = data::from_record(&start.file.meta.preprocessing);
         loaded.set.set_normalization(pre.mean, pre.std)?;
     }
-    let found = findings::look(&loaded, Use { class_weights: recipe.class_weights, channels_chosen });
+    let built_in = options.data == Data::Bundled;
+    let how = Use { class_weights: recipe.class_weights, channels_chosen, built_in };
+    let found = findings::look(&loaded, how);
     let dataset = record(&source, &loaded, found, path);
     let text = recipe.to_toml(&origins);
     let meta = ModelMeta {

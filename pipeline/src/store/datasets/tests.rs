@@ -454,7 +454,7 @@ fn class_names_are_one_after_nfc_however_they_come() {
     for (first, second) in [(composed, decomposed), (decomposed, composed)] {
         let (_keep, store) = store();
         let image = |seed: u8| png(8, 8, &[seed]);
-        let part = |class: &str, seed: u8| Part::file(&format!("{class}/{seed}.png"), &image(seed));
+        let part = |class: &str, seed: u8| Part::file(format!("{class}/{seed}.png"), &image(seed));
         upload(&store, "x", &zip(&[part(first, 1), part("twee", 2)])).unwrap();
         let again = zip(&[part(second, 1), part(second, 3), part("twee", 4)]);
         let report = upload(&store, "x", &again).unwrap();
