@@ -333,7 +333,7 @@ fn damage(add: &mut Add) {
     ] {
         add(&format!("{name} appended"), [&whole[..], &behind].concat(), "no end record");
     }
-    add("two archives", [&whole[..], &zip(&fine(8))].concat(), "does not lie where");
+    add("two archives", [&whole[..], &zip(&fine(8))].concat(), "two end records");
     // The comment of the first end record is a second directory.
     let mut twice = whole.clone();
     let record = central(&fine(9)[0].central, 0);
