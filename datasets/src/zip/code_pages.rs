@@ -251,13 +251,13 @@ fn euc_kr(lead: u8, trail: u8) -> Pair {
     }
 }
 
-/// JIS X 0208 in EUC: kana and kanji of level 1; level 2, and half-width kana.
+/// JIS X 0208 in EUC: kana, half-width ones too, and kanji of level 1; level 2 and the kanji of IBM.
 fn euc_jp(lead: u8, trail: u8) -> Pair {
     match (lead, trail) {
         (0xa1, 0xb8 | 0xbc) => Pair::Everyday,
         (0xa1 | 0xa3, _) => Pair::Symbol,
-        (0xa4 | 0xa5 | 0xb0..=0xcf, _) => Pair::Everyday,
-        (0xd0..=0xf4 | 0x8e, _) => Pair::Rare,
+        (0xa4 | 0xa5 | 0xb0..=0xcf | 0x8e, _) => Pair::Everyday,
+        (0xd0..=0xf4 | 0xf9..=0xfc, _) => Pair::Rare,
         _ => Pair::No,
     }
 }

@@ -272,7 +272,7 @@ fn directory_at(file: &mut SharedFile, tail: &[u8], start: u64, end: usize) -> R
         return Err(cut());
     }
     let behind = &tail[(end + END_LENGTH + usize::from(u16_at(&tail[end..], 20))).min(tail.len())..];
-    let is_record = |bytes: &[u8]| [CENTRAL, LOCAL, END].iter().any(|mark| bytes == *mark);
+    let is_record = |bytes: &[u8]| [CENTRAL, LOCAL, END].contains(&bytes);
     if behind.windows(4).any(is_record) {
         return Err(bad(
             "parts of another archive lie behind its end: it is cut off, or two archives were joined",
@@ -306,7 +306,7 @@ impl ZipFolder {
     fn entry(&self, record: &Central, place: &Place) -> Result<Entry, Problem> {
         // An entry whose numbers are missing is damaged when it is read.
         let [size, packed, start] = record.numbers().unwrap_or([0, 0, u64::MAX]);
-        let mut start = start.checked_add(place.front).unwrap_or(u64::MAX);
+        let mut start = start.saturating_add(place.front);
         if place.wraps > 0 {
             start = self.unwrapped(record, start, place.wraps)?;
         }

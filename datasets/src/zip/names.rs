@@ -152,7 +152,7 @@ fn decide(names: &[&[u8]]) -> Result<Option<Reading>, String> {
             return Ok(None);
         }
         if names.iter().all(|name| std::str::from_utf8(name).is_ok_and(sense::is_plausible)) {
-            readings.push(Reading::new(names, None, true, Fit::OneLanguage));
+            readings.push(Reading::new(names, None, true, Fit::UTF8));
         }
         (utf8, other) = (other, utf8);
     }
@@ -175,15 +175,23 @@ fn decide(names: &[&[u8]]) -> Result<Option<Reading>, String> {
             let reading = Reading::new(names, Some(page), utf8, fit);
             // Readings that give the same text are one.
             match readings.iter_mut().find(|other| other.digest == reading.digest) {
-                Some(same) => same.fit = same.fit.max(fit),
+                Some(same) => same.fit = same.fit.or(fit),
                 None => readings.push(reading),
             }
         }
     }
-    let best = readings.iter().map(|reading| reading.fit).max();
-    readings.retain(|reading| Some(reading.fit) == best);
-    if readings.len() == 1 {
-        return Ok(readings.pop());
+    let wins = |reading: &Reading| {
+        // UTF-8 is hardly met by chance: only what is sound stands against it.
+        let counts = |other: &&Reading| reading.page.is_some() || other.fit.is_sound();
+        let mut others = readings.iter().filter(|other| other.digest != reading.digest).filter(counts);
+        reading.fit.is_sound() && others.all(|other| reading.fit.beats(other.fit))
+    };
+    if let Some(best) = readings.iter().position(wins) {
+        return Ok(Some(readings.swap_remove(best)));
+    }
+    // What is told are the readings that may be meant.
+    if readings.iter().any(|reading| reading.fit.is_sound()) {
+        readings.retain(|reading| reading.fit.is_sound());
     }
     if readings.is_empty() {
         let name = shown(&code_pages::appnote(first));
@@ -191,7 +199,7 @@ fn decide(names: &[&[u8]]) -> Result<Option<Reading>, String> {
             "names are not UTF-8 and make no sense in any code page (e.g. \"{name}\" in CP437)"
         ));
     }
-    let differs = |name: &&&[u8]| readings[0].text(name) != readings[1].text(name);
+    let differs = |name: &&&[u8]| readings.iter().any(|way| way.text(name) != readings[0].text(name));
     let example = names.iter().find(differs).unwrap_or(first);
     let ways: Vec<String> = readings
         .iter()

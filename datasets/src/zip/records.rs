@@ -138,7 +138,11 @@ pub(super) fn widen(narrow: [u32; 3], extra: &[u8]) -> Option<[u64; 3]> {
     Some(wide)
 }
 
+/// Reads bytes that must be there; what lies beyond the reach of the system lies behind the end of the file.
 pub(super) fn read_at(file: &mut SharedFile, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+    if at > i64::MAX as u64 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(bytes)
 }

@@ -27,14 +27,48 @@ const MOST_THAI: usize = 6;
 const NARROW: usize = 24;
 
 /// How names fit a code page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fit {
+    evidence: Evidence,
+    /// Words that break a rule of the language: abbreviations, names, typing errors, or noise.
+    odd: usize,
+    /// Words with letters beyond ASCII.
+    words: usize,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Fit {
+enum Evidence {
     /// Words of several of its languages.
     Mixed,
     /// Words that may all be of one language.
     OneLanguage,
     /// So many letters of a narrow range that they are in it by no chance.
     NarrowRange,
+}
+
+impl Fit {
+    /// Of names that are UTF-8.
+    pub(super) const UTF8: Self = Self { evidence: Evidence::OneLanguage, odd: 0, words: 1 };
+
+    /// True when the names may be taken for what they say in this code page.
+    pub(super) fn is_sound(self) -> bool {
+        4 * self.odd <= self.words
+    }
+
+    /// True when the other reading of the same names need not be thought of. The rules may be wrong about a word, but
+    /// hardly about two words and half of all, or four and a third.
+    pub(super) fn beats(self, other: Self) -> bool {
+        let clearer = self.evidence > other.evidence && self.odd <= other.odd;
+        let more = other.odd.saturating_sub(self.odd);
+        let odd = (more >= 2 && 2 * other.odd > other.words) || (more >= 4 && 3 * other.odd > other.words);
+        clearer || odd
+    }
+
+    /// The better of two that give the same text.
+    pub(super) fn or(self, other: Self) -> Self {
+        let better = (other.odd, self.evidence) < (self.odd, other.evidence);
+        if better { other } else { self }
+    }
 }
 
 /// Judges parts of names, which have bytes above 127; `None` when one of them makes no sense.
@@ -108,6 +142,7 @@ fn fit_alphabets<'a>(
 ) -> Option<Fit> {
     // A bit for each alphabet that has all letters so far.
     let mut common = u32::MAX;
+    let (mut odd, mut words) = (0, 0);
     for part in parts {
         let text: Vec<char> = page.text(part)?.chars().collect();
         let is_letter = |c: &char| c.is_ascii_alphabetic() || (!c.is_ascii() && *c != '№');
@@ -117,13 +152,24 @@ fn fit_alphabets<'a>(
             }
             let mask = alphabets.iter().zip(0..).filter(|(a, _)| has_letters(a, word));
             let mask = mask.fold(0u32, |mask, (_, bit)| mask | 1 << bit);
-            if mask == 0 || !is_word(page.script(), word) {
+            // No word is of letters of two scripts.
+            let script = page.script();
+            if mask == 0 || (script != Script::Latin && word.iter().any(char::is_ascii)) {
                 return None;
             }
+            if !is_word(script, word) {
+                // With plain letters around, a single mark decides: there the rules are strict.
+                if script == Script::Latin {
+                    return None;
+                }
+                odd += 1;
+            }
+            words += 1;
             common &= mask;
         }
     }
-    Some(if common == 0 { Fit::Mixed } else { Fit::OneLanguage })
+    let evidence = if common == 0 { Evidence::Mixed } else { Evidence::OneLanguage };
+    Some(Fit { evidence, odd, words })
 }
 
 fn has_letters(alphabet: &Alphabet, word: &[char]) -> bool {
@@ -140,10 +186,7 @@ fn lower(c: char) -> char {
 
 /// Rules of a script for a word that has letters beyond ASCII.
 fn is_word(script: Script, word: &[char]) -> bool {
-    if script != Script::Latin && word.iter().any(char::is_ascii) {
-        return false;
-    }
-    case_fits(word)
+    case_fits(script, word)
         && match script {
             Script::Latin => is_latin(word),
             Script::Cyrillic => is_cyrillic(word),
@@ -155,14 +198,19 @@ fn is_word(script: Script, word: &[char]) -> bool {
         }
 }
 
-/// Upper case at the beginning of a word or throughout, for letters beyond ASCII.
-fn case_fits(word: &[char]) -> bool {
+/// Upper case at the beginning of a word or throughout, for letters beyond ASCII. Words without a space between them are
+/// told from noise where they have no Latin letters.
+fn case_fits(script: Script, word: &[char]) -> bool {
     (1..word.len()).all(|at| {
         let (before, c) = (word[at - 1], word[at]);
-        if c.is_ascii() || c == 'ß' {
+        if c.is_ascii_uppercase() && !before.is_ascii() {
+            before.is_uppercase() || word.get(at + 1).is_some_and(|c| c.is_lowercase())
+        } else if c.is_ascii() || c == 'ß' {
             true
         } else if c.is_uppercase() {
-            !before.is_lowercase()
+            let small = |at: Option<usize>| at.and_then(|at| word.get(at)).is_some_and(|c| c.is_lowercase());
+            let begins = script != Script::Latin && small(at.checked_sub(2)) && small(Some(at + 1));
+            !before.is_lowercase() || begins
         } else {
             !before.is_uppercase() || at == 1 || word[at - 2].is_lowercase()
         }
@@ -243,10 +291,11 @@ fn fit_pairs<'a>(
     narrow_range: Option<RangeInclusive<u8>>,
     parts: impl Iterator<Item = &'a [u8]>,
 ) -> Option<Fit> {
-    let (mut everyday, mut rare) = (0usize, 0usize);
+    let (mut everyday, mut rare, mut odd, mut words) = (0usize, 0usize, 0usize, 0usize);
     let mut letters = HashSet::new();
     for part in parts {
         page.text(part)?;
+        let before = (everyday, rare);
         let mut tokens = Vec::with_capacity(part.len());
         let mut rest = part;
         while let [lead, after @ ..] = rest {
@@ -276,11 +325,15 @@ fn fit_pairs<'a>(
         if tokens.split(ends).any(swallows_letters) {
             return None;
         }
+        words += 1;
+        odd += usize::from(rare - before.1 > everyday - before.0);
     }
     let within = |range: RangeInclusive<u8>| letters.iter().all(|(lead, _)| range.contains(lead));
     let narrow = rare == 0 && letters.len() >= NARROW && narrow_range.is_some_and(within);
-    let fit = if narrow { Fit::NarrowRange } else { Fit::OneLanguage };
-    (everyday > 0 && everyday >= EVERYDAY * rare).then_some(fit)
+    let evidence = if narrow { Evidence::NarrowRange } else { Evidence::OneLanguage };
+    // A code page that adds all that there is to a small one fits nearly all bytes, with rare letters.
+    odd = odd.max(rare.saturating_sub(everyday / EVERYDAY).min(words));
+    (everyday > 0).then_some(Fit { evidence, odd, words })
 }
 
 /// True for a word that is rather one of Latin letters of which two make a wide character each time one has a mark:

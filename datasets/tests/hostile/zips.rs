@@ -259,6 +259,11 @@ fn lies(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
     outside.offset = Some(0x7fff_ffff);
     add("an entry behind the end of the file", beside(&[outside]), "outside of the file");
 
+    let far = [&[1, 0, 8, 0][..], &u64::MAX.to_le_bytes()].concat();
+    let mut nowhere = honest.clone();
+    (nowhere.offset, nowhere.central.extra) = (Some(u32::MAX), far);
+    add("an entry at the end of all numbers", beside(&[nowhere]), "outside of the file");
+
     let unpacked = honest.clone().with(|header| header.size -= 1);
     add("two sizes, not packed", beside(&[unpacked]), "two sizes differ");
     add("wrong checksum", beside(&[honest.clone().with(|h| h.crc ^= 1)]), "checksum does not match");
@@ -333,7 +338,7 @@ fn damage(add: &mut Add) {
     ] {
         add(&format!("{name} appended"), [&whole[..], &behind].concat(), "no end record");
     }
-    add("two archives", [&whole[..], &zip(&fine(8))].concat(), "does not lie where");
+    add("two archives", [&whole[..], &zip(&fine(8))].concat(), "two end records");
     // The comment of the first end record is a second directory.
     let mut twice = whole.clone();
     let record = central(&fine(9)[0].central, 0);
