@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance deny
+.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance decode-compare deny
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -51,6 +51,9 @@ peers-check: ## The comparison's statistics and reports; installs and measures n
 
 conformance: ## tritonclient and schemathesis on the service (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/conformance/run --debug
+
+decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
+	PYTHON=$(PYTHON) tests/decoding/run
 
 deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
 	$(CARGO) deny check

@@ -24,7 +24,10 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
         End::There => library::decode(bytes, Format::Png, limits)?,
         End::Missing { whole } => {
             let mended = [&bytes[..whole], &END].concat();
-            library::decode(&mended, Format::Png, limits)?
+            library::decode(&mended, Format::Png, limits).map_err(|e| match e {
+                DecodeError::Corrupt { format } => DecodeError::Truncated { format },
+                e => e,
+            })?
         }
         End::Cut => return Err(DecodeError::Truncated { format: Format::Png.name() }),
     };

@@ -28,7 +28,9 @@ fn notes(bytes: &[u8]) -> Notes {
     let mut at = HEAD_BYTES;
     while let Some((kind, length)) = bytes.get(at..at + 8).map(|head| head.split_at(4)) {
         let length = little_endian(length) as usize;
-        let Some(data) = bytes.get(at + 8..).and_then(|rest| rest.get(..length)) else { break };
+        // A last byte that is missing is not missed.
+        let rest = &bytes[at + 8..];
+        let data = &rest[..length.min(rest.len())];
         match kind {
             b"EXIF" => notes.exif(data),
             b"XMP " => notes.xmp(data),

@@ -1,7 +1,9 @@
 //! Small files to test with.
 
 use image::{DynamicImage, ImageFormat, RgbImage};
-use ocelli_datasets::{DatasetError, DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source};
+use ocelli_datasets::{
+    DatasetError, DecodeLimits, Image, ImageSet, LoadOptions, Pixels, Preprocessing, Source, decode,
+};
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -15,6 +17,37 @@ pub(crate) fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec
     let mut bytes = Cursor::new(Vec::new());
     image.into().write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
+}
+
+/// The image of a file that must decode.
+pub(crate) fn decoded(bytes: &[u8]) -> Image {
+    decode(bytes, &LIMITS).unwrap()
+}
+
+/// Why a file is refused, which it must be.
+pub(crate) fn reason(bytes: &[u8]) -> String {
+    let text = decode(bytes, &LIMITS).expect_err("a refusal").to_string();
+    assert!(!text.contains('\n') && !text.is_empty(), "{text}");
+    text
+}
+
+pub(crate) fn bytes_of(image: &Image) -> &[u8] {
+    match &image.pixels {
+        Pixels::U8(values) => values,
+        Pixels::U16(_) => panic!("expected 8 bits"),
+    }
+}
+
+pub(crate) fn words_of(image: &Image) -> &[u16] {
+    match &image.pixels {
+        Pixels::U16(values) => values,
+        Pixels::U8(_) => panic!("expected 16 bits"),
+    }
+}
+
+/// Width, height and channels.
+pub(crate) fn shape(image: &Image) -> (u32, u32, u8) {
+    (image.width, image.height, image.channels)
 }
 
 /// A PNG of one colour that differs for every `seed`.

@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod arrays;
+mod damage;
 mod decoding;
 mod helpers;
 mod images_in;
+mod jpegs;
 mod layouts;
-
+mod orientation;
+mod pngs;
 mod preprocessing;
 mod readings;
 mod sets;
 mod tables;
+mod tiffs;
 mod uploads;
 mod zips;
 

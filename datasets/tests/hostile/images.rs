@@ -90,6 +90,9 @@ pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>, Fate)> {
         ("a picture and an archive", [photo.as_slice(), &archive].concat(), Fate::Accepted(16, 8)),
         ("an archive", archive, Fate::Refused("a ZIP archive")),
         ("nothing", Vec::new(), Fate::Refused("empty file")),
+        ("a tile of 2^30 a side", tiled_tiff(8, 8, 1 << 30), Fate::Refused("too much memory")),
+        ("64 million tiles", tiled_tiff(8000, 8000, 1), Fate::Refused("strips or tiles")),
+        ("600 scans", scans(&photo, 600), Fate::Refused("more than 500 scans")),
         ("text", b"no picture, whatever it is called".to_vec(), Fate::Refused("looks like text")),
         ("a script", b"<svg xmlns='x'><script>1</script></svg>".to_vec(), Fate::Refused("markup")),
     ]
@@ -101,6 +104,36 @@ fn turned(jpeg: &[u8]) -> Vec<u8> {
         b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0".to_vec();
     exif.extend([0; 4]);
     [&jpeg[..2], exif.as_slice(), &jpeg[2..]].concat()
+}
+
+/// A TIFF of one tile of zeros, with this size and side of its tiles.
+fn tiled_tiff(width: u32, height: u32, side: u32) -> Vec<u8> {
+    let zeros = zlib_zeros(1);
+    let tags = [
+        (256, width),
+        (257, height),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (322, side),
+        (323, side),
+        (324, 134),
+        (325, 1),
+    ];
+    let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, value) in tags {
+        file.extend([(tag as u16).to_le_bytes(), 4_u16.to_le_bytes()].concat());
+        file.extend([1_u32.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    file.resize(134, 0);
+    [file, zeros].concat()
+}
+
+/// The progressive picture with its last scan written again and again.
+fn scans(jpeg: &[u8], count: usize) -> Vec<u8> {
+    let last = jpeg.windows(2).rposition(|two| two == [0xff, 0xda]).expect("a scan");
+    let end = jpeg.len() - 2;
+    [&jpeg[..last], &jpeg[last..end].repeat(count), &jpeg[end..]].concat()
 }
 
 /// The file cut at every hundredth of its length.

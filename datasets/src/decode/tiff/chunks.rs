@@ -96,6 +96,7 @@ impl<'a, 'b> Chunks<'a, 'b> {
         let meaning = match colour {
             _ if planar => jpeg::Colour::Gray,
             Colour::Gray { .. } | Colour::Palette => jpeg::Colour::Gray,
+            _ if samples == 4 => jpeg::Colour::Cmyk,
             Colour::Rgb => jpeg::Colour::Rgb,
             Colour::YCbCr(..) => jpeg::Colour::YCbCr,
             Colour::Cmyk => jpeg::Colour::Cmyk,

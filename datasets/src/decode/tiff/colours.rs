@@ -33,10 +33,13 @@ pub(super) fn convert(
 /// The pixels of what [`Layout::used`] lists, in gray or RGB.
 fn apply<T: Value>(samples: &[T], layout: &Layout, ycbcr: Option<&YCbCr>) -> Vec<T> {
     let count = layout.used().count();
+    // What nobody calls alpha and is zero everywhere is a fill byte.
+    let all_clear = || samples.chunks_exact(count).all(|pixel| pixel[count - 1].into() == 0);
+    let alpha = layout.alpha.filter(|alpha| alpha.stated || !all_clear());
     let mut out = Vec::with_capacity(samples.len() / count * usize::from(layout.colour.channels()));
     for pixel in samples.chunks_exact(count) {
         let value = |i: usize| pixel[i].into();
-        let alpha = layout.alpha.map(|alpha| (value(count - 1), alpha.associated));
+        let alpha = alpha.map(|alpha| (value(count - 1), alpha.associated));
         let mut put = |value: u32| out.push(T::from_u32(on_white(value, alpha, T::MAX)));
         match layout.colour {
             Colour::Gray { zero_is_white: true } => put(T::MAX - value(0)),

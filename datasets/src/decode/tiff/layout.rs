@@ -66,6 +66,8 @@ impl Colour {
 pub(super) struct Alpha {
     pub(super) sample: usize,
     pub(super) associated: bool,
+    /// A tag calls it alpha.
+    pub(super) stated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,7 +224,9 @@ impl Layout {
         if matches!(colour, Colour::YCbCr(..)) && (self.planar || subsampled && self.samples != 3) {
             return Err(unsupported("with YCbCr colours in planes or with more samples"));
         }
-        if compression == Compression::Jpeg && !self.planar && self.samples != colour.samples() {
+        // Four components are what they are, whatever the samples mean; YCbCr with a fourth is not taken apart.
+        let four = self.samples == 4 && colour == Colour::Rgb;
+        if compression == Compression::Jpeg && !self.planar && self.samples != colour.samples() && !four {
             return Err(unsupported("with JPEG compression and samples beyond its colours"));
         }
         match self.predictor {
@@ -326,14 +330,17 @@ fn colour(tags: &Tags, samples: usize, compression: Compression) -> Result<Colou
     }
 }
 
-/// The first extra sample that is said to be alpha. One whose meaning nobody states, or that is infrared or a mask,
-/// hides nothing.
+/// The first extra sample that is said to be alpha, or a fourth one beside RGB where no tag is there to say what it is:
+/// other readers take that for alpha. One that is said to be something else hides nothing.
 fn alpha(tags: &Tags, samples: usize, colour: Colour) -> Result<Option<Alpha>, DecodeError> {
-    let meanings = tags.all(338, usize::from(u16::MAX))?.unwrap_or_default();
     let first = colour.samples();
+    let Some(meanings) = tags.all(338, usize::from(u16::MAX))? else {
+        let alpha = Alpha { sample: 3, associated: false, stated: false };
+        return Ok((colour == Colour::Rgb && samples == 4).then_some(alpha));
+    };
     // 999 is CorelDRAW's.
     let at = meanings.iter().take(samples - first).position(|meaning| matches!(meaning, 1 | 2 | 999));
-    Ok(at.map(|at| Alpha { sample: first + at, associated: meanings[at] == 1 }))
+    Ok(at.map(|at| Alpha { sample: first + at, associated: meanings[at] == 1, stated: true }))
 }
 
 fn grid(tags: &Tags, (width, height): (u32, u32), planes: usize) -> Result<Grid, DecodeError> {
