@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn every_form_of_every_length_is_the_same_bytes() {
-        let forms: [(&str, fn(&str) -> String); 16] = [
+        type Form = (&'static str, fn(&str) -> String);
+        let forms: [Form; 16] = [
             ("as it is", |t| t.to_owned()),
             ("MIME", |t| lines(t, 76, "\r\n")),
             ("PEM", |t| lines(t, 64, "\n")),
