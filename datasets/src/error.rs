@@ -73,7 +73,7 @@ pub enum DatasetError {
         /// What is wrong with it.
         what: String,
     },
-    /// A CSV manifest is malformed.
+    /// A table of labels is malformed.
     BadCsv {
         /// The file.
         path: PathBuf,
@@ -82,11 +82,11 @@ pub enum DatasetError {
         /// What is wrong with it.
         what: String,
     },
-    /// A CSV manifest names files that are not there.
+    /// A table of labels names files that are not there.
     MissingFiles {
-        /// The manifest.
+        /// The table.
         path: PathBuf,
-        /// The first few missing names, as written in the manifest.
+        /// The first few missing names, as written in the table.
         first: Vec<String>,
         /// How many are missing in all.
         total: usize,

@@ -15,6 +15,11 @@ pub fn same_class(a: &str, b: &str) -> bool {
     a == b || nfc(a) == nfc(b)
 }
 
+/// A mark that joins the letter before it.
+pub(crate) fn is_mark(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

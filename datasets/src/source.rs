@@ -89,8 +89,8 @@ impl Store {
 
 impl Source {
     /// Opens whatever lies at `path`: a folder of class folders or of splits with class folders, a ZIP of either, a
-    /// folder with IDX or CIFAR binary files, one IDX images file, or a CSV or TSV manifest. Of a folder with images
-    /// and one manifest that are no class folders, the manifest is used.
+    /// folder with IDX or CIFAR binary files, one IDX images file, or a table of labels (CSV, TSV). Images without class
+    /// folders have their labels from tables beside them.
     ///
     /// # Errors
     /// [`DatasetError`], with [`DatasetError::OneClass`] for fewer than two classes.
@@ -328,7 +328,7 @@ fn open_file(path: &Path) -> Result<Source, DatasetError> {
         (_, "bin") => Err(unknown(path, "a single .bin file; give the folder that holds the CIFAR files")),
         _ => Err(unknown(
             path,
-            "not a data set; give a folder or ZIP of class folders, a CSV manifest, or IDX or CIFAR files",
+            "not a data set; give a folder or ZIP of class folders, a table of labels (CSV), or IDX or CIFAR files",
         )),
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn is_surely_utf8<'a>(parts: impl Iterator<Item = &'a [u8]>) -> bool 
 }
 
 fn is_mark(c: char) -> bool {
-    unicode_normalization::char::is_combining_mark(c)
+    crate::names::is_mark(c)
 }
 
 /// True for a text of letters, digits, marks and the punctuation and pictures that names have.

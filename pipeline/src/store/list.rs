@@ -1,6 +1,6 @@
 //! `images.csv`: which images a data set has. What is not in it does not count; what is in it is there.
 //!
-//! Training reads the same file as a manifest, which takes the first three columns and passes over the others.
+//! Training reads the same file as a table of labels, which takes the first three columns and passes over the others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
