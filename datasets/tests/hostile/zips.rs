@@ -61,35 +61,41 @@ pub(crate) fn unusual() -> Vec<(&'static str, Vec<u8>)> {
     });
     let mut litter = fine(6);
     litter.extend(["__MACOSX/cats/._1.png", "cats/.DS_Store", "readme.txt"].map(|n| Part::file(n, b"text")));
-    let mut named = fine(8);
-    for (part, text) in named.iter_mut().zip(["猫/1.png", "猫/2.png", "狗/1.png", "狗/2.png"]) {
-        let raw =
-            [if text.starts_with('猫') { b"\xc3\xa8" } else { b"\xb9\xb7" }, &text.as_bytes()[3..]].concat();
-        part.both(|header| (header.name, header.extra) = (raw.clone(), unicode_path(&raw, text)));
-    }
-    let mut once = named.clone();
+    let named = |seed| {
+        let texts = ["猫/1.png", "猫/2.png", "狗/1.png", "狗/2.png"];
+        let raw = |text: &str| {
+            [if text.starts_with('猫') { b"\xc3\xa8" } else { b"\xb9\xb7" }, &text.as_bytes()[3..]].concat()
+        };
+        let parts = fine(seed).into_iter().zip(texts);
+        let named = parts.map(|(part, text)| {
+            part.with(|header| (header.name, header.extra) = (raw(text), unicode_path(&raw(text), text)))
+        });
+        named.collect::<Vec<_>>()
+    };
+    let mut once = named(9);
     once.iter_mut().for_each(|part| part.local.extra.clear());
-    let renamed = |names: [&str; 4]| {
-        let parts = fine(9).into_iter().zip(names);
+    let renamed = |seed, names: [&str; 4]| {
+        let parts = fine(seed).into_iter().zip(names);
         parts.map(|(part, name)| part.with(|h| h.name = name.as_bytes().to_vec())).collect::<Vec<_>>()
     };
-    let mut icons = renamed(["Canis sp./1.png", "Canis sp./2.png.", "Felis /1.png", "Felis /2.png"]);
+    let mut icons =
+        renamed(10, ["Canis sp./1.png", "Canis sp./2.png.", "Felis sp./1 /1.png", "Felis sp./2.png "]);
     icons.extend(
-        ["Canis sp./Icon\r", "__MACOSX/Felis /._Icon\r", "Icon\r"].map(|name| Part::file(name, b"icon")),
+        ["Canis sp./Icon\r", "__MACOSX/Felis sp./._Icon\r", "Icon\r"].map(|name| Part::file(name, b"icon")),
     );
-    let forms = renamed(["caf\u{e9}/1.png", "cafe\u{301}/2.png", "th\u{e9}/1.png", "the\u{301}/2.png"])
+    let forms = renamed(11, ["caf\u{e9}/1.png", "cafe\u{301}/2.png", "th\u{e9}/1.png", "the\u{301}/2.png"])
         .into_iter()
         .map(|part| part.with(|header| header.flags = 1 << 11));
-    let behind = |bytes: &[u8]| [&zip(&fine(10)), bytes].concat();
+    let behind = |seed, bytes: &[u8]| [&zip(&fine(seed)), bytes].concat();
     vec![
-        ("names in a field", zip(&named)),
+        ("names in a field", zip(&named(8))),
         ("names in a field of the directory alone", zip(&once)),
         ("dots and spaces at the end, folder pictures of the Finder", zip(&icons)),
         ("two forms of Unicode", zip(&forms.collect::<Vec<_>>())),
-        ("two zeros behind the end", behind(&[0; 2])),
-        ("a block of zeros behind the end", behind(&[0; 4096])),
-        ("a line break behind the end", behind(b"\n")),
-        ("a line break of DOS behind the end", behind(b"\r\n")),
+        ("two zeros behind the end", behind(12, &[0; 2])),
+        ("a block of zeros behind the end", behind(13, &[0; 4096])),
+        ("a line break behind the end", behind(14, b"\n")),
+        ("a line break of DOS behind the end", behind(15, b"\r\n")),
         ("folders, some shared by a group", zip(&folders)),
         ("lengths behind the data", zip(&streamed)),
         ("ZIP64 lengths", zip(&wide)),

@@ -110,6 +110,9 @@ fn images_of_two_declared_parts_are_told() {
     let text = warning(set.copy("test/a/again.png", 3).look());
     assert!(text.starts_with("1 image is declared both for training and for"), "{text}");
     assert!(text.contains("test/a/again.png (a) and train/a/3.png (a): the figures"), "{text}");
+    // One of a hundred changes the figures by hardly anything.
+    let set = Set::new().add("train/a", 8).add("train/b", 8).add("test/a", 50).add("test/b", 49);
+    assert!(note(set.copy("test/a/again.png", 3).look()).ends_with("train/a/3.png (a)"));
 }
 
 #[test]
