@@ -25,12 +25,13 @@ const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const DATA_HELP: &str = "\
 DATA may be
   a folder of class folders      photos/cats/1.jpg, photos/dogs/2.png, ...
-  a folder of split folders      photos/train/cats/1.jpg, photos/val/..., photos/test/...
+  a folder of split folders      photos/train/cats/1.jpg, photos/val/..., photos/test/..., by every usual name
   a ZIP of either                read in place
-  a CSV or TSV                   path,label or path,label,split; paths relative to the file
+  a table (CSV, TSV)             image and label in columns; also beside images without class folders
   IDX files                      MNIST and its relatives, plain or .gz: their folder, or the images file
   CIFAR-10 or CIFAR-100          the folder of the binary version
-Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named.";
+Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named.
+--dry-run says how the data is read and what is left out.";
 
 /// Train a model on a folder of photos
 #[derive(Debug, clap::Args)]

@@ -168,7 +168,10 @@ fn path_column(rows: &[Row], sample: &[&Row], width: usize, find: &dyn Fn(&str) 
     let known = |column: usize| PATH_NAMES.contains(&plain(first.field(column)).as_str());
     let score = |column: usize| {
         let meanings = || all.iter().map(|row| find(row.field(column)));
-        let sure = meanings().filter(|m| matches!(m, Meaning::File(_, Certainty::Name))).count();
+        let is_sure = |m: &Meaning| {
+            matches!(m, Meaning::File(_, Certainty::Name) | Meaning::Labelled(Certainty::Name))
+        };
+        let sure = meanings().filter(is_sure).count();
         let likely = meanings().filter(|m| *m != Meaning::Nothing).count();
         (sure, likely, known(column), std::cmp::Reverse(column))
     };

@@ -18,6 +18,8 @@ pub(super) enum Certainty {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Meaning {
     File(usize, Certainty),
+    /// A file that has its label already.
+    Labelled(Certainty),
     /// Several files could be meant.
     Several,
     Nothing,

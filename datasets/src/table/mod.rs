@@ -170,6 +170,7 @@ pub(crate) fn label_files(
             }
             (Meaning::Several, Meaning::File(file, certainty)) => Meaning::File(open_images[file], certainty),
             (Meaning::Several, Meaning::Several) => Meaning::Several,
+            (Meaning::File(_, certainty), _) => Meaning::Labelled(certainty),
             _ => Meaning::Nothing,
         };
         let complain = |fault: Fault| bad(&root.join(path), fault);
@@ -354,7 +355,7 @@ fn labels<'a>(
         let label = empty_label(row, label, columns)?;
         let file = match find(name) {
             Meaning::File(file, _) => Some(file),
-            Meaning::Nothing => None,
+            Meaning::Nothing | Meaning::Labelled(_) => None,
             Meaning::Several => {
                 return Err(Fault::at(row.line, several(name, &columns.name(path))));
             }
