@@ -36,7 +36,13 @@ fn naming(folders: &[&str], word: &str) -> Vec<String> {
 
 #[test]
 fn crates_outside_of_the_engine_forbid_unsafe_code() {
-    for file in ["datasets/src/lib.rs", "pipeline/src/lib.rs", "server/src/lib.rs", "src/main.rs", "testing/src/lib.rs"] {
+    for file in [
+        "datasets/src/lib.rs",
+        "pipeline/src/lib.rs",
+        "server/src/lib.rs",
+        "src/main.rs",
+        "testing/src/lib.rs",
+    ] {
         let text =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file is there");
         assert!(text.contains("#![forbid(unsafe_code)]"), "{file}");

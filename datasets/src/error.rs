@@ -179,7 +179,10 @@ impl fmt::Display for DatasetError {
                 if *total > first.len() {
                     write!(f, " and {} more", total - first.len())?;
                 }
-                write!(f, "; paths are relative to the folder of the table, names alone, with or without their extension, mean images below it")
+                write!(
+                    f,
+                    "; paths are relative to the folder of the table, names alone, with or without their extension, mean images below it"
+                )
             }
             Self::TooManyBad { bad, total, max_bad, first } => {
                 write!(

@@ -141,7 +141,8 @@ pub(crate) fn arrange(
     }
     let tree = Folder::of(found, images());
     let reading = reading::read(&tree);
-    let mut sorted = sort(found, &tree, &reading).map_err(|why| DatasetError::UnknownLayout { path: root.to_owned(), found: why })?;
+    let mut sorted = sort(found, &tree, &reading)
+        .map_err(|why| DatasetError::UnknownLayout { path: root.to_owned(), found: why })?;
     let mut used = Vec::new();
     let mut unused = None;
     if sorted.wants_table() {
@@ -221,7 +222,9 @@ fn sort<'a>(found: &'a [Found], tree: &Folder<'a>, reading: &Reading<'_, 'a>) ->
                 for class in &classes {
                     let foreign = !training.is_empty() && !training.contains(&nfc(class.name));
                     // What is called images, or lies alone in one folder because a program asks for one.
-                    if foreign && (words::is_generic(class.name) || (classes.len() == 1 && training.len() > 1)) {
+                    if foreign
+                        && (words::is_generic(class.name) || (classes.len() == 1 && training.len() > 1))
+                    {
                         continue;
                     }
                     sorted.place(class, class.name, Some(part.split));
@@ -259,7 +262,9 @@ impl<'a> Sorted<'a> {
     fn wants_table(&self) -> bool {
         let classes = self.classes();
         let parts = classes.iter().all(|name| words::is_numbered_part(name));
-        classes.len() < 2 || parts || self.unlabelled.iter().any(|image| image.expected && image.split.is_some())
+        classes.len() < 2
+            || parts
+            || self.unlabelled.iter().any(|image| image.expected && image.split.is_some())
     }
 
     /// Labels images by the tables among the files.
@@ -285,7 +290,11 @@ impl<'a> Sorted<'a> {
             return Ok(Vec::new());
         }
         if all {
-            let rest = self.placed.drain(..).map(|image| Unlabelled { file: image.file, split: image.split, expected: true });
+            let rest = self.placed.drain(..).map(|image| Unlabelled {
+                file: image.file,
+                split: image.split,
+                expected: true,
+            });
             self.unlabelled.extend(rest);
             self.kind = Kind::Tables;
         }
@@ -305,9 +314,15 @@ impl<'a> Sorted<'a> {
     }
 
     /// What to say of a table that knows nearly all images of class folders under other classes than these.
-    fn other_labels(&self, root: &Path, found: &[Found], read: &dyn Fn(usize) -> Option<Vec<u8>>) -> Option<String> {
+    fn other_labels(
+        &self,
+        root: &Path,
+        found: &[Found],
+        read: &dyn Fn(usize) -> Option<Vec<u8>>,
+    ) -> Option<String> {
         let open = self.placed.iter().map(|image| image.file).collect();
-        let FileLabels { labels, used, .. } = table::label_files(root, found, read, &open, &BTreeSet::new()).ok()?;
+        let FileLabels { labels, used, .. } =
+            table::label_files(root, found, read, &open, &BTreeSet::new()).ok()?;
         let differs = |image: &&Placed| {
             labels.get(&image.file).is_some_and(|(label, _)| !crate::names::same_class(label, &image.class))
         };
@@ -354,7 +369,11 @@ impl<'a> Sorted<'a> {
             Reading::Splits(parts) => {
                 let part = |part: &Part| {
                     let path = part.folder.path.trim_end_matches('/');
-                    if path == part.split.to_string() { path.to_owned() } else { format!("{} ({path}/)", part.split) }
+                    if path == part.split.to_string() {
+                        path.to_owned()
+                    } else {
+                        format!("{} ({path}/)", part.split)
+                    }
                 };
                 let mut parts: Vec<&Part> = parts.iter().collect();
                 parts.sort_by_key(|part| part.split);
@@ -370,7 +389,8 @@ impl<'a> Sorted<'a> {
         for table in used {
             text += &format!("; labels of {} from {}", count(table.labelled, "image"), table.about);
         }
-        text += &format!("; {}", if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") });
+        text +=
+            &format!("; {}", if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") });
         if !self.unlabelled.is_empty() {
             text += &format!("; left out: {}", self.left_out(found));
         }
@@ -455,7 +475,8 @@ fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
 fn note_similar_classes(classes: &[String], notes: &mut Vec<String>) {
     let mut alike: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for class in classes {
-        let plain: String = nfc(class).chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        let plain: String =
+            nfc(class).chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
         if !plain.is_empty() {
             alike.entry(plain).or_default().push(class);
         }

@@ -1,8 +1,8 @@
 //! The decision: which folders are splits, which are classes, and which are neither.
 
+use super::some_of;
 use super::tree::Folder;
 use super::words::{exact_split, has_no_labels, is_beside, is_generic, is_unlabelled, split_of};
-use super::some_of;
 use crate::Split;
 use crate::names::{nfc, same_class};
 use std::collections::BTreeSet;
@@ -75,7 +75,8 @@ fn splits_in<'t, 'a>(folder: &'t Folder<'a>) -> Found<'t, 'a> {
     let others: Vec<&Folder> =
         folder.folders.values().filter(|f| !named.iter().any(|(name, _)| *name == f.name)).collect();
     // What wraps the training part wraps the others, too, however little they hold.
-    let training = named.iter().filter(|(_, split)| *split == Split::Train).map(|(name, _)| &folder.folders[name]);
+    let training =
+        named.iter().filter(|(_, split)| *split == Split::Train).map(|(name, _)| &folder.folders[name]);
     let wrappers: Vec<&str> = training
         .flat_map(|outer| inside(outer, Split::Train, &[]).path[outer.path.len()..].split('/'))
         .collect();
@@ -106,7 +107,8 @@ fn splits_in<'t, 'a>(folder: &'t Folder<'a>) -> Found<'t, 'a> {
         if !outer.images.is_empty() || classes(train.folder).len() < 2 {
             return Found::Nothing;
         }
-        let aside = |f: &&&Folder| (f.is_flat() && (is_unlabelled(f.name) || is_beside(f.name))) || repeats(f);
+        let aside =
+            |f: &&&Folder| (f.is_flat() && (is_unlabelled(f.name) || is_beside(f.name))) || repeats(f);
         let unclear: Vec<&&Folder> = others.iter().filter(|f| !aside(f)).collect();
         let alike = unclear.iter().filter(|f| !f.is_flat() && share_classes(f, train.folder)).count();
         match unclear.as_slice() {
@@ -118,7 +120,11 @@ fn splits_in<'t, 'a>(folder: &'t Folder<'a>) -> Found<'t, 'a> {
             several => return Found::Unclear(unclear_text(outer, several)),
         }
     };
-    if is_split_layout { Found::Parts(parts.into_iter().map(|(_, part)| part).collect()) } else { Found::Nothing }
+    if is_split_layout {
+        Found::Parts(parts.into_iter().map(|(_, part)| part).collect())
+    } else {
+        Found::Nothing
+    }
 }
 
 fn unclear_text(train: &Folder, others: &[&&Folder]) -> String {
@@ -166,8 +172,9 @@ fn inside<'t, 'a>(outer: &'t Folder<'a>, split: Split, wrappers: &[&str]) -> &'t
     for _ in 0..MAX_WRAPPERS {
         let mut inner = folder.folders.values().filter(|f| !is_beside(f.name));
         let (Some(only), None) = (inner.next(), inner.next()) else { break };
-        let repeated =
-            is_generic(only.name) || exact_split(only.name) == Some(split) || same_class(only.name, folder.name);
+        let repeated = is_generic(only.name)
+            || exact_split(only.name) == Some(split)
+            || same_class(only.name, folder.name);
         let wraps = only.images.is_empty()
             && folder.folders.len() == 1
             && (only.folders.len() >= 2 || (!only.is_flat() && wrappers.contains(&only.name)));
@@ -185,7 +192,8 @@ fn wrapped<'t, 'a>(folder: &'t Folder<'a>) -> Option<&'t Folder<'a>> {
         return (!only.is_flat() && (only.folders.len() >= 2 || only.images.is_empty())).then_some(only);
     }
     // One folder that is divided, and folders of images beside it; or images beside masks and the like.
-    let mut divided = folder.folders.values().filter(|f| matches!(splits_in(f), Found::Parts(_)) && !f.is_flat());
+    let mut divided =
+        folder.folders.values().filter(|f| matches!(splits_in(f), Found::Parts(_)) && !f.is_flat());
     if let (Some(inner), None) = (divided.next(), divided.next())
         && has_training_classes(inner)
         && folder.folders.values().all(|f| f.is_flat() || f.name == inner.name)

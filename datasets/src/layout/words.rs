@@ -35,27 +35,76 @@ const WORDS: [(&str, Split); 24] = [
 
 /// Words beside the one for the split that change nothing.
 const NEUTRAL: [&str; 22] = [
-    "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "photo", "photos", "picture",
-    "pictures", "pics", "folder", "dir", "split", "splits", "part", "seg", "my", "the",
+    "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "photo", "photos",
+    "picture", "pictures", "pics", "folder", "dir", "split", "splits", "part", "seg", "my", "the",
 ];
 
 /// Names of folders that hold images and are no class: the only folder inside of a class or split folder, or what a
 /// part without labels is called.
 const GENERIC: [&str; 22] = [
-    "images", "image", "imgs", "img", "photos", "pictures", "pics", "jpegimages", "jpeg", "jpegs", "jpg", "jpgs", "png",
-    "pngs", "data", "dataset", "files", "unlabeled", "unlabelled", "unknown", "all", "raw",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "photos",
+    "pictures",
+    "pics",
+    "jpegimages",
+    "jpeg",
+    "jpegs",
+    "jpg",
+    "jpgs",
+    "png",
+    "pngs",
+    "data",
+    "dataset",
+    "files",
+    "unlabeled",
+    "unlabelled",
+    "unknown",
+    "all",
+    "raw",
 ];
 
 /// Names of folders beside images that hold pictures of another kind.
 const BESIDE: [&str; 12] = [
-    "masks", "mask", "labels", "annotations", "annotation", "segmentations", "segmentation", "trimaps", "groundtruth",
-    "parts", "attributes", "depth",
+    "masks",
+    "mask",
+    "labels",
+    "annotations",
+    "annotation",
+    "segmentations",
+    "segmentation",
+    "trimaps",
+    "groundtruth",
+    "parts",
+    "attributes",
+    "depth",
 ];
 
 /// Names of folders of images that wait for a label, or show what classes look like.
 const UNLABELLED: [&str; 22] = [
-    "pred", "preds", "predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "unsup", "unsorted",
-    "meta", "sample", "samples", "example", "examples", "demo", "submission", "extra", "query", "gallery", "misc",
+    "pred",
+    "preds",
+    "predict",
+    "prediction",
+    "predictions",
+    "inference",
+    "unlabeled",
+    "unlabelled",
+    "unsup",
+    "unsorted",
+    "meta",
+    "sample",
+    "samples",
+    "example",
+    "examples",
+    "demo",
+    "submission",
+    "extra",
+    "query",
+    "gallery",
+    "misc",
     "holding",
 ];
 
@@ -108,7 +157,9 @@ pub(crate) fn exact_split(name: &str) -> Option<Split> {
 pub(crate) fn is_generic(name: &str) -> bool {
     let all = words(name);
     let says_nothing = |word: &String| {
-        GENERIC.contains(&word.as_str()) || NEUTRAL.contains(&word.as_str()) || word.bytes().all(|b| b.is_ascii_digit())
+        GENERIC.contains(&word.as_str())
+            || NEUTRAL.contains(&word.as_str())
+            || word.bytes().all(|b| b.is_ascii_digit())
     };
     // A number alone may well be a class.
     all.iter().any(|word| !word.bytes().all(|b| b.is_ascii_digit())) && all.iter().all(says_nothing)
@@ -126,13 +177,16 @@ pub(crate) fn is_unlabelled(name: &str) -> bool {
 
 /// A folder that says that its images have no label.
 pub(crate) fn has_no_labels(name: &str) -> bool {
-    ["unlabeled", "unlabelled", "unlabel", "nolabel", "nolabels", "unsorted"].contains(&words(name).concat().as_str())
+    ["unlabeled", "unlabelled", "unlabel", "nolabel", "nolabels", "unsorted"]
+        .contains(&words(name).concat().as_str())
 }
 
 /// A part of a data set by its number, such as `part_1` or `batch 2`: such names are no classes where a table has others.
 pub(crate) fn is_numbered_part(name: &str) -> bool {
     let all = words(name);
-    let part = |word: &String| ["part", "batch", "chunk", "folder", "images", "set", "vol", "volume"].contains(&word.as_str());
+    let part = |word: &String| {
+        ["part", "batch", "chunk", "folder", "images", "set", "vol", "volume"].contains(&word.as_str())
+    };
     all.iter().any(part) && all.iter().any(|word| word.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -145,7 +199,8 @@ fn words(name: &str) -> Vec<String> {
         if c.is_alphanumeric() {
             let cut = match last {
                 Some(before) => {
-                    before.is_ascii_digit() != c.is_ascii_digit() || (before.is_lowercase() && c.is_uppercase())
+                    before.is_ascii_digit() != c.is_ascii_digit()
+                        || (before.is_lowercase() && c.is_uppercase())
                 }
                 None => true,
             };
@@ -159,7 +214,9 @@ fn words(name: &str) -> Vec<String> {
         }
     }
     // "hold-out" and "held out" are one word in two.
-    while let Some(at) = words.windows(2).position(|pair| ["hold", "held"].contains(&pair[0].as_str()) && pair[1] == "out") {
+    while let Some(at) =
+        words.windows(2).position(|pair| ["hold", "held"].contains(&pair[0].as_str()) && pair[1] == "out")
+    {
         words.splice(at..at + 2, ["holdout".to_owned()]);
     }
     words
@@ -181,11 +238,20 @@ mod tests {
     #[test]
     fn every_spelling_of_a_split_is_known() {
         let table = [
-            (Split::Train, "train Train TRAINING trn training_set seg_train train-set trainset Train2017 train_1 01_train \
-                            TrainingData trainImages train.images trains train_dev train+val trainval my_training_photos"),
-            (Split::Val, "val valid Validation validation_set VAL dev dev-set eval evaluation val2017 valid1 vali"),
-            (Split::Test, "test Test testing test1 test_set testset holdout hold-out Hold_Out held-out test-dev tst tests \
-                           testData test_val"),
+            (
+                Split::Train,
+                "train Train TRAINING trn training_set seg_train train-set trainset Train2017 train_1 01_train \
+                            TrainingData trainImages train.images trains train_dev train+val trainval my_training_photos",
+            ),
+            (
+                Split::Val,
+                "val valid Validation validation_set VAL dev dev-set eval evaluation val2017 valid1 vali",
+            ),
+            (
+                Split::Test,
+                "test Test testing test1 test_set testset holdout hold-out Hold_Out held-out test-dev tst tests \
+                           testData test_val",
+            ),
         ];
         for (split, names) in table {
             for name in names.split_whitespace() {
@@ -206,7 +272,9 @@ mod tests {
         {
             assert_eq!(split_of(name), None, "{name}");
         }
-        for (name, rest) in [("train_station", "station"), ("asl-alphabet test", "asl alphabet"), ("test_zip", "zip")] {
+        for (name, rest) in
+            [("train_station", "station"), ("asl-alphabet test", "asl alphabet"), ("test_zip", "zip")]
+        {
             assert_eq!(split_of(name).unwrap().rest.join(" "), rest);
             assert_eq!(exact_split(name), None);
         }
@@ -214,8 +282,16 @@ mod tests {
 
     #[test]
     fn folders_of_images_are_no_classes() {
-        assert!(["images", "Images", "JPEGImages", "train_data", "image_files", "images_1"].iter().all(|n| is_generic(n) || *n == "train_data"));
+        assert!(
+            ["images", "Images", "JPEGImages", "train_data", "image_files", "images_1"]
+                .iter()
+                .all(|n| is_generic(n) || *n == "train_data")
+        );
         assert!(["0", "10", "cats", "image of cats", "database"].iter().all(|n| !is_generic(n)));
-        assert!(is_numbered_part("HAM10000_images_part_1") && !is_numbered_part("part") && !is_numbered_part("class 1"));
+        assert!(
+            is_numbered_part("HAM10000_images_part_1")
+                && !is_numbered_part("part")
+                && !is_numbered_part("class 1")
+        );
     }
 }

@@ -10,14 +10,55 @@ use std::collections::BTreeSet;
 
 /// Names of columns, in small letters and digits alone.
 const PATH_NAMES: [&str; 19] = [
-    "path", "file", "filename", "filepath", "image", "imagepath", "imagename", "imagefile", "img", "imgpath", "imgname",
-    "imageid", "imgid", "photo", "picture", "images", "files", "id", "name",
+    "path",
+    "file",
+    "filename",
+    "filepath",
+    "image",
+    "imagepath",
+    "imagename",
+    "imagefile",
+    "img",
+    "imgpath",
+    "imgname",
+    "imageid",
+    "imgid",
+    "photo",
+    "picture",
+    "images",
+    "files",
+    "id",
+    "name",
 ];
 /// The first in this order that a table has is taken: words rather than numbers, people's names rather than programs'.
 const LABEL_NAMES: [&str; 27] = [
-    "label", "labels", "classname", "labelname", "class", "classes", "category", "categoryname", "target", "targetname",
-    "classlabel", "breed", "species", "diagnosis", "dx", "emotion", "expression", "tag", "groundtruth", "annotation",
-    "finding", "variety", "level", "classid", "labelid", "categoryid", "y",
+    "label",
+    "labels",
+    "classname",
+    "labelname",
+    "class",
+    "classes",
+    "category",
+    "categoryname",
+    "target",
+    "targetname",
+    "classlabel",
+    "breed",
+    "species",
+    "diagnosis",
+    "dx",
+    "emotion",
+    "expression",
+    "tag",
+    "groundtruth",
+    "annotation",
+    "finding",
+    "variety",
+    "level",
+    "classid",
+    "labelid",
+    "categoryid",
+    "y",
 ];
 /// Columns whose values must be splits.
 const SPLIT_NAMES: [&str; 4] = ["split", "set", "subset", "partition"];
@@ -168,9 +209,8 @@ fn path_column(rows: &[Row], sample: &[&Row], width: usize, find: &dyn Fn(&str) 
     let known = |column: usize| PATH_NAMES.contains(&plain(first.field(column)).as_str());
     let score = |column: usize| {
         let meanings = || all.iter().map(|row| find(row.field(column)));
-        let is_sure = |m: &Meaning| {
-            matches!(m, Meaning::File(_, Certainty::Name) | Meaning::Labelled(Certainty::Name))
-        };
+        let is_sure =
+            |m: &Meaning| matches!(m, Meaning::File(_, Certainty::Name) | Meaning::Labelled(Certainty::Name));
         let sure = meanings().filter(is_sure).count();
         let likely = meanings().filter(|m| *m != Meaning::Nothing).count();
         (sure, likely, known(column), std::cmp::Reverse(column))
@@ -180,9 +220,12 @@ fn path_column(rows: &[Row], sample: &[&Row], width: usize, find: &dyn Fn(&str) 
         return Some(best.3.0);
     }
     // No file is there: the column that would name them, for the message.
-    let like_files = |column: &usize| sample.iter().all(|row| !base_and_extension(row.field(*column)).1.is_empty());
+    let like_files =
+        |column: &usize| sample.iter().all(|row| !base_and_extension(row.field(*column)).1.is_empty());
     (0..width).find(like_files).or_else(|| {
-        let named = |column: &usize| known(*column) && !["id", "name"].contains(&plain(first.field(*column)).as_str());
+        let named = |column: &usize| {
+            known(*column) && !["id", "name"].contains(&plain(first.field(*column)).as_str())
+        };
         (0..width).find(named)
     })
 }
@@ -201,7 +244,9 @@ fn header(
             let names = || first.fields().map(plain);
             let named = names().any(|name| PATH_NAMES.contains(&name.as_str()))
                 && names().any(|name| LABEL_NAMES.contains(&name.as_str()));
-            find(cell) == Meaning::Nothing && (named || base_and_extension(cell).1.is_empty()) && !cell.is_empty()
+            find(cell) == Meaning::Nothing
+                && (named || base_and_extension(cell).1.is_empty())
+                && !cell.is_empty()
                 || (rows.len() == 1 && named)
                 || (cell.is_empty() && named)
         }
@@ -248,7 +293,9 @@ impl Table<'_> {
         };
         let holds_splits = |column: usize, least: usize| {
             let mut splits = BTreeSet::new();
-            let all = self.values(column).all(|value| exact_split(value).map(|split| splits.insert(split)).is_some());
+            let all = self
+                .values(column)
+                .all(|value| exact_split(value).map(|split| splits.insert(split)).is_some());
             all && splits.len() >= least
         };
         if let Some(column) = called(&SPLIT_NAMES) {
@@ -280,7 +327,12 @@ impl Table<'_> {
     }
 
     /// The column of classes.
-    fn label_column(&self, open: &[usize], images: &Images, known: &BTreeSet<String>) -> Result<Label, Fault> {
+    fn label_column(
+        &self,
+        open: &[usize],
+        images: &Images,
+        known: &BTreeSet<String>,
+    ) -> Result<Label, Fault> {
         if !known.is_empty() {
             let all_known = |column: &usize| {
                 let mut values = self.sample.iter().map(|row| row.field(*column)).peekable();
@@ -328,7 +380,9 @@ impl Table<'_> {
             .filter(|&column| !self.plain_name(column).is_empty())
             .filter(|&column| self.sample.iter().all(|row| number(row.field(column)).is_some()))
             .collect();
-        let one = |row: &&Row| columns.iter().filter(|&&column| number(row.field(column)) == Some(1.0)).count() == 1;
+        let one = |row: &&Row| {
+            columns.iter().filter(|&&column| number(row.field(column)) == Some(1.0)).count() == 1
+        };
         (columns.len() >= 2 && self.sample.iter().all(one)).then_some(columns)
     }
 
@@ -345,7 +399,11 @@ impl Table<'_> {
             .take(20)
             .map(|column| match self.sample.first() {
                 Some(row) if open.contains(&column) => {
-                    format!("{} (e.g. {})", column_name(self.names.as_deref(), column), shorten(row.field(column)))
+                    format!(
+                        "{} (e.g. {})",
+                        column_name(self.names.as_deref(), column),
+                        shorten(row.field(column))
+                    )
                 }
                 _ => column_name(self.names.as_deref(), column),
             })

@@ -128,7 +128,16 @@ mod tests {
 
     #[test]
     fn names_mean_files_by_path_name_and_stem() {
-        let paths = ["data/train/1.jpg", "data/test/1.jpg", "data/train/a.b.png", "data/x.jpg", "data/y.jpg", "data/y.png"].map(str::to_owned).to_vec();
+        let paths = [
+            "data/train/1.jpg",
+            "data/test/1.jpg",
+            "data/train/a.b.png",
+            "data/x.jpg",
+            "data/y.jpg",
+            "data/y.png",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let files = Files::new(paths.clone(), "data/train.csv");
         let name = |i| Meaning::File(i, Certainty::Name);
         let stem = |i| Meaning::File(i, Certainty::Stem);

@@ -12,7 +12,9 @@ mod text;
 use crate::folder::{self, Depth, io_error};
 use crate::idx::IdxImages;
 use crate::layout::words::exact_split;
-use crate::layout::{FileKind, Found, IMAGE_EXTENSIONS, count, note_missing_classes, number_classes, some_of};
+use crate::layout::{
+    FileKind, Found, IMAGE_EXTENSIONS, count, note_missing_classes, number_classes, some_of,
+};
 use crate::names::{nfc, same_class};
 use crate::{DatasetError, Item, Split};
 use columns::{Columns, Images, Label};
@@ -207,14 +209,19 @@ pub(crate) fn label_files(
             let file = row.file.expect("rows without a file were left out");
             match result.labels.get(&file) {
                 Some((label, _)) if !same_class(label, row.label) => {
-                    let what = format!("{} has the label {:?} here and {label:?} in another row or table", row.name, row.label);
+                    let what = format!(
+                        "{} has the label {:?} here and {label:?} in another row or table",
+                        row.name, row.label
+                    );
                     return Err(complain(Fault::at(row.line, what)));
                 }
                 Some(_) => {}
                 None => {
                     count_of += 1;
                     result.labels.insert(file, (row.label.to_owned(), row.split));
-                    parts.extend(find::part_of(path).filter(|_| row.split.is_none()).map(|split| (file, split)));
+                    parts.extend(
+                        find::part_of(path).filter(|_| row.split.is_none()).map(|split| (file, split)),
+                    );
                 }
             }
         }
@@ -222,7 +229,10 @@ pub(crate) fn label_files(
         let missing = rows.len() - labelled.len();
         if missing > 0 {
             let first = rows.iter().find(|row| row.file.is_none()).map_or("", |row| row.name);
-            notes.push(format!("{} of {path} name images that are not there (e.g. {first})", count(missing, "row")));
+            notes.push(format!(
+                "{} of {path} name images that are not there (e.g. {first})",
+                count(missing, "row")
+            ));
         }
         let about = format!("{path} ({})", columns.about());
         result.used.push(UsedTable { file: table, about, labelled: count_of, notes });
@@ -246,7 +256,9 @@ fn tables(found: &[Found]) -> Vec<usize> {
         found[*file].kind == FileKind::Other && is_table && !name.contains("submission")
     };
     let mut tables: Vec<usize> = (0..found.len()).filter(may_be).collect();
-    tables.sort_by_key(|&file| (found[file].path.ends_with(".txt"), found[file].path.matches('/').count(), file));
+    tables.sort_by_key(|&file| {
+        (found[file].path.ends_with(".txt"), found[file].path.matches('/').count(), file)
+    });
     tables.truncate(MAX_TABLES);
     tables
 }
@@ -270,12 +282,7 @@ fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Ope
     Ok(Opened { classes, items, images: Stored::Files(files), notes })
 }
 
-fn pixel_images(
-    rows: &[Row],
-    columns: &Columns,
-    place: &pixels::Place,
-    name: &str,
-) -> Result<Opened, Fault> {
+fn pixel_images(rows: &[Row], columns: &Columns, place: &pixels::Place, name: &str) -> Result<Opened, Fault> {
     let find = |_: &str| Meaning::Nothing;
     let labelled = labels(rows, columns, &find)?;
     let mut values = Vec::with_capacity(labelled.len() * place.side * place.side);
@@ -284,7 +291,8 @@ fn pixel_images(
     }
     let length = place.side * place.side;
     if labelled.len() > 1 && values.chunks_exact(length).all(|image| image == &values[..length]) {
-        let what = format!("column {}: all {} images are the same", columns.name(place.first), labelled.len());
+        let what =
+            format!("column {}: all {} images are the same", columns.name(place.first), labelled.len());
         return Err(Fault::whole(what));
     }
     let (classes, ids) = number_classes(labelled.iter().map(|row| row.label));
@@ -296,7 +304,10 @@ fn pixel_images(
     let items: Vec<Item> = labelled.iter().map(item).collect();
     let side = place.side;
     let about = columns.about();
-    let mut notes = vec![format!("read as a table of gray images of {side}x{side} pixels, {about}; {} classes", classes.len())];
+    let mut notes = vec![format!(
+        "read as a table of gray images of {side}x{side} pixels, {about}; {} classes",
+        classes.len()
+    )];
     notes.extend(notes_of(columns, &labelled));
     note_missing_classes(&items, &classes, &mut notes);
     let images = IdxImages::new(side as u32, side as u32, 1, values);
@@ -345,11 +356,20 @@ fn labels<'a>(
         };
         let Images::Named(path) = columns.images else {
             let split = split_of(row, columns);
-            return empty_label(row, label, columns).map(|label| Labelled { line: row.line, name: "", label, split, file: None });
+            return empty_label(row, label, columns).map(|label| Labelled {
+                line: row.line,
+                name: "",
+                label,
+                split,
+                file: None,
+            });
         };
         let name = row.field(path);
         if name.is_empty() {
-            let what = format!("the path is empty (column {}); each row needs a path and a label", columns.name(path));
+            let what = format!(
+                "the path is empty (column {}); each row needs a path and a label",
+                columns.name(path)
+            );
             return Err(Fault::at(row.line, what));
         }
         let label = empty_label(row, label, columns)?;
@@ -381,7 +401,10 @@ fn empty_label<'a>(row: &Row, label: &'a str, columns: &Columns) -> Result<&'a s
         Label::Column(column) => columns.name(*column),
         Label::OneHot(_) => unreachable!("classes of such columns are their names"),
     };
-    Err(Fault::at(row.line, format!("the label is empty (column {column}); each row needs a path and a label")))
+    Err(Fault::at(
+        row.line,
+        format!("the label is empty (column {column}); each row needs a path and a label"),
+    ))
 }
 
 fn one_hot_label<'a>(row: &Row, labels: &[usize], columns: &'a Columns) -> Result<&'a str, Fault> {
@@ -406,7 +429,10 @@ fn without_doubles<'r, 'a>(rows: &'r [Labelled<'a>]) -> Result<(Vec<&'r Labelled
         };
         match seen.get(&file) {
             Some(before) if !same_class(before.label, row.label) || before.split != row.split => {
-                let what = format!("{} is listed before with another label or split (line {})", row.name, before.line);
+                let what = format!(
+                    "{} is listed before with another label or split (line {})",
+                    row.name, before.line
+                );
                 return Err(Fault::at(row.line, what));
             }
             Some(_) => doubles += 1,

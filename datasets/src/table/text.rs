@@ -59,7 +59,10 @@ pub(super) fn rows(bytes: &[u8]) -> Result<Vec<Row>, Fault> {
         None => (separator_of(&text)?, text.as_ref(), 0),
     };
     let text = close_up(text, separator).map_err(|line| {
-        Fault::at(line + skipped, "a quote is opened in this row and never closed; write a quote within quotes twice")
+        Fault::at(
+            line + skipped,
+            "a quote is opened in this row and never closed; write a quote within quotes twice",
+        )
     })?;
     let (mut rows, mut line, mut counted) = (Vec::new(), 1 + skipped, 0);
     for record in reader(&text, separator).records() {
@@ -82,12 +85,17 @@ pub(super) fn rows(bytes: &[u8]) -> Result<Vec<Row>, Fault> {
 
 /// Ends of lines as every system writes them.
 fn line_ends(bytes: &[u8]) -> u64 {
-    let end = |(at, byte): (usize, &u8)| *byte == b'\n' || (*byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+    let end =
+        |(at, byte): (usize, &u8)| *byte == b'\n' || (*byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
     bytes.iter().enumerate().filter(|pair| end(*pair)).count() as u64
 }
 
 fn reader(text: &str, separator: u8) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(separator).from_reader(text.as_bytes())
+    csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(separator)
+        .from_reader(text.as_bytes())
 }
 
 /// Text of UTF-8 or UTF-16, without a byte order mark.
@@ -163,7 +171,8 @@ fn close_up(text: &str, separator: u8) -> Result<Cow<'_, str>, u64> {
     while at < bytes.len() {
         if begins {
             begins = false;
-            let spaces = bytes[at..].iter().take_while(|&&b| (b == b' ' || b == b'\t') && b != separator).count();
+            let spaces =
+                bytes[at..].iter().take_while(|&&b| (b == b' ' || b == b'\t') && b != separator).count();
             if bytes.get(at + spaces) == Some(&b'"') {
                 at += spaces;
                 let opened = line;

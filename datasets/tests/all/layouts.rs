@@ -77,7 +77,11 @@ fn a_class_may_be_called_train() {
     let dir = folder_of(&["train/a/1.png", "train/b/1.png", "test/7.png", "test/8.png"]);
     let source = Source::open(dir.path()).unwrap();
     assert_eq!((source.kind(), source.items().len()), ("split folders", 2));
-    assert!(source.notes()[0].contains("left out: 2 images without a label in test/"), "{:?}", source.notes());
+    assert!(
+        source.notes()[0].contains("left out: 2 images without a label in test/"),
+        "{:?}",
+        source.notes()
+    );
     // Folders beside train and val are left out.
     let dir = folder_of(&["train/a/1.png", "train/b/1.png", "val/a/2.png", "val/b/2.png", "raw/x/9.png"]);
     assert_eq!(Source::open(dir.path()).unwrap().classes(), ["a", "b"]);

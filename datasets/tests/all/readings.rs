@@ -18,18 +18,34 @@ const fn case(images: &'static str, read_as: &'static str) -> Case {
     Case { images, texts: &[], read_as }
 }
 
-const fn table(images: &'static str, texts: &'static [(&'static str, &'static str)], read_as: &'static str) -> Case {
+const fn table(
+    images: &'static str,
+    texts: &'static [(&'static str, &'static str)],
+    read_as: &'static str,
+) -> Case {
     Case { images, texts, read_as }
 }
 
 const CASES: &[Case] = &[
     case("cats/*2.png dogs/*3.png", "cats 2 dogs 3 | | read as class folders; 2 classes"),
     // Split folders by every name.
-    case("train/a/*2.png train/b/*2.png val/a/1.png val/b/1.png test/a/1.png", "a 4 b 3 | train 4 val 2 test 1"),
-    case("Training/a/*2.png Training/b/*2.png VALID/a/1.png Testing/b/1.png", "a 3 b 3 | train 4 val 1 test 1"),
-    case("training_set/a/*3.png training_set/b/*3.png test_set/a/*2.png test_set/b/*2.png", "a 5 b 5 | train 6 test 4"),
+    case(
+        "train/a/*2.png train/b/*2.png val/a/1.png val/b/1.png test/a/1.png",
+        "a 4 b 3 | train 4 val 2 test 1",
+    ),
+    case(
+        "Training/a/*2.png Training/b/*2.png VALID/a/1.png Testing/b/1.png",
+        "a 3 b 3 | train 4 val 1 test 1",
+    ),
+    case(
+        "training_set/a/*3.png training_set/b/*3.png test_set/a/*2.png test_set/b/*2.png",
+        "a 5 b 5 | train 6 test 4",
+    ),
     case("trainset/a/1.png trainset/b/1.png testset/a/1.png", "a 2 b 1 | train 2 test 1"),
-    case("01-train/a/1.png 01-train/b/1.png 02-val/a/1.png 03-test/b/1.png", "a 2 b 2 | train 2 val 1 test 1"),
+    case(
+        "01-train/a/1.png 01-train/b/1.png 02-val/a/1.png 03-test/b/1.png",
+        "a 2 b 2 | train 2 val 1 test 1",
+    ),
     case("train2017/a/1.png train2017/b/1.png val2017/a/1.png", "a 2 b 1 | train 2 val 1"),
     case("TRAIN/a/1.png TRAIN/b/1.png HOLD-OUT/a/1.png", "a 2 b 1 | train 2 test 1"),
     case("trn/a/1.png trn/b/1.png tst/a/1.png", "a 2 b 1 | train 2 test 1"),
@@ -39,19 +55,34 @@ const CASES: &[Case] = &[
     case("train/a/*2.png train/b/*2.png eval/a/1.png test/b/1.png", "a 3 b 3 | train 4 val 1 test 1"),
     case("animals_train/a/1.png animals_train/b/1.png animals_test/a/1.png", "a 2 b 1 | train 2 test 1"),
     case("train/a/1.png train/b/1.png kaggle-test/a/1.png kaggle-test/b/1.png", "a 2 b 2 | train 2 test 2"),
-    case("x/photos/train_dev/a/*2.png x/photos/train_dev/b/*2.png x/photos/test/a/1.png", "a 3 b 2 | train 4 test 1"),
+    case(
+        "x/photos/train_dev/a/*2.png x/photos/train_dev/b/*2.png x/photos/test/a/1.png",
+        "a 3 b 2 | train 4 test 1",
+    ),
     // The same name twice, wrappers within, copies of the whole.
     case(
         "seg_train/seg_train/a/*2.png seg_train/seg_train/b/*2.png seg_test/seg_test/a/1.png seg_pred/seg_pred/*4.png",
         "a 3 b 2 | train 4 test 1 | left out: 4 images without a label in seg_pred/seg_pred/",
     ),
-    case("training/training/a/1.png training/training/b/1.png validation/validation/a/1.png", "a 2 b 1 | train 2 val 1"),
+    case(
+        "training/training/a/1.png training/training/b/1.png validation/validation/a/1.png",
+        "a 2 b 1 | train 2 val 1",
+    ),
     case("train/images/a/1.png train/images/b/1.png val/images/a/1.png", "a 2 b 1 | train 2 val 1"),
     case("train/cars/a/1.png train/cars/b/1.png test/cars/a/1.png", "a 2 b 1 | train 2 test 1"),
-    case("set/train/a/1.png set/train/b/1.png set/test/a/1.png set/set/train/a/9.png set/set/train/b/9.png \
-          set/set/test/a/9.png", "a 2 b 1 | train 2 test 1 | left out: 1 image without a label in set/set/test/a/"),
-    case("data/train/a/1.png data/train/b/1.png data/test/a/1.png single_prediction/*2.png", "a 2 b 1 | train 2 test 1"),
-    case("images/a/1.png images/b/1.png masks/a/1.png masks/b/1.png", "a 1 b 1 | | read as class folders in images/"),
+    case(
+        "set/train/a/1.png set/train/b/1.png set/test/a/1.png set/set/train/a/9.png set/set/train/b/9.png \
+          set/set/test/a/9.png",
+        "a 2 b 1 | train 2 test 1 | left out: 1 image without a label in set/set/test/a/",
+    ),
+    case(
+        "data/train/a/1.png data/train/b/1.png data/test/a/1.png single_prediction/*2.png",
+        "a 2 b 1 | train 2 test 1",
+    ),
+    case(
+        "images/a/1.png images/b/1.png masks/a/1.png masks/b/1.png",
+        "a 1 b 1 | | read as class folders in images/",
+    ),
     case("w/v/a/1.png w/v/b/1.png", "a 1 b 1 | | class folders in w/v/"),
     case("a/train/*2.png a/test/1.png b/train/*2.png b/test/1.png", "a 3 b 3 | train 4 test 2"),
     // Images in class folders' own folders, and parts without labels.
@@ -59,11 +90,26 @@ const CASES: &[Case] = &[
         "train/n1/images/*2.png train/n2/images/*2.png val/images/*3.png test/images/*3.png",
         "n1 2 n2 2 | train 4 | left out: 3 images without a label in test/images/, 3 in val/images/",
     ),
-    case("Train/0/1.png Train/1/1.png Train/10/1.png Test/*4.png Meta/*4.png", "0 1 1 1 10 1 | train 3 | 4 in Test/"),
-    case("Training/a/1.png Training/b/1.png Test/a/1.png test-multiple_fruits/*2.png", "a 2 b 1 | train 2 test 1"),
-    case("train/a/1.png train/b/1.png test/unknown/*3.png", "a 1 b 1 | train 2 | 3 images without a label in test/unknown/"),
-    case("train/a/1.png train/b/1.png train/unlabelled/*3.png", "a 1 b 1 | train 2 | 3 images without a label in train/unlabelled/"),
-    case("train/a/1.png train/b/1.png predictions/*3.png", "a 1 b 1 | train 2 | 3 images without a label in predictions/"),
+    case(
+        "Train/0/1.png Train/1/1.png Train/10/1.png Test/*4.png Meta/*4.png",
+        "0 1 1 1 10 1 | train 3 | 4 in Test/",
+    ),
+    case(
+        "Training/a/1.png Training/b/1.png Test/a/1.png test-multiple_fruits/*2.png",
+        "a 2 b 1 | train 2 test 1",
+    ),
+    case(
+        "train/a/1.png train/b/1.png test/unknown/*3.png",
+        "a 1 b 1 | train 2 | 3 images without a label in test/unknown/",
+    ),
+    case(
+        "train/a/1.png train/b/1.png train/unlabelled/*3.png",
+        "a 1 b 1 | train 2 | 3 images without a label in train/unlabelled/",
+    ),
+    case(
+        "train/a/1.png train/b/1.png predictions/*3.png",
+        "a 1 b 1 | train 2 | 3 images without a label in predictions/",
+    ),
     // Classes that are called like splits.
     case("bus/*2.png car/*2.png train/*2.png", "bus 2 car 2 train 2 | "),
     case("bus/x/*2.png car/x/*2.png train/y/*2.png", "bus 2 car 2 train 2 | "),
@@ -74,21 +120,36 @@ const CASES: &[Case] = &[
     case("vehicles/bus/1.png vehicles/train/1.png", "bus 1 train 1 | "),
     // What can be read in two ways, or has no labels.
     case("train/a/1.png train/b/1.png more/a/1.png more/b/1.png", "refused | more/"),
-    case("train/day/1.png train/night/1.png bus/day/1.png bus/night/1.png", "refused | name the parts train and test"),
+    case(
+        "train/day/1.png train/night/1.png bus/day/1.png bus/night/1.png",
+        "refused | name the parts train and test",
+    ),
     case("train/*4.png test1/*4.png", "refused | class folder"),
     case("train/*4.png", "refused | class folder"),
     case("train/images/*4.png val/images/*4.png", "refused | class folder"),
     case("images/train/*4.png images/val/*4.png", "refused | class folder"),
     case("*4.png", "refused | 4 images without a label in no folder"),
     // One name in two forms of Unicode.
-    case("train/cafe\u{301}/*2.png train/bar/1.png val/café/1.png val/bar/1.png", "bar 2 cafe\u{301} 3 | train 3 val 2"),
-    case("Cats/1.png cats/1.png dogs/1.png", "Cats 1 cats 1 dogs 1 | | \"Cats\" and \"cats\" are taken for different classes"),
+    case(
+        "train/cafe\u{301}/*2.png train/bar/1.png val/café/1.png val/bar/1.png",
+        "bar 2 cafe\u{301} 3 | train 3 val 2",
+    ),
+    case(
+        "Cats/1.png cats/1.png dogs/1.png",
+        "Cats 1 cats 1 dogs 1 | | \"Cats\" and \"cats\" are taken for different classes",
+    ),
     // What systems and notebooks leave behind.
-    case("a/1.png b/1.png a/.ipynb_checkpoints/1.png .ipynb_checkpoints/x.png __MACOSX/a/1.png b/._1.png", "a 1 b 1 | "),
+    case(
+        "a/1.png b/1.png a/.ipynb_checkpoints/1.png .ipynb_checkpoints/x.png __MACOSX/a/1.png b/._1.png",
+        "a 1 b 1 | ",
+    ),
     // Tables beside images without class folders.
     table(
         "train/a*4.png test/t*4.png",
-        &[("train.csv", "Image,Id\na1.png,x\na2.png,y\na3.png,x\na4.png,y\n"), ("sample_submission.csv", "Image,Id\nt1.png,x\nt2.png,x\n")],
+        &[
+            ("train.csv", "Image,Id\na1.png,x\na2.png,y\na3.png,x\na4.png,y\n"),
+            ("sample_submission.csv", "Image,Id\nt1.png,x\nt2.png,x\n"),
+        ],
         "x 2 y 2 | train 4 | labels of 4 images from train.csv (columns Image and Id) | 4 images without a label in test/",
     ),
     table(
@@ -98,7 +159,10 @@ const CASES: &[Case] = &[
     ),
     table(
         "images/*4.png",
-        &[("labels.csv", "path;label;split\nimages/1.png;x;train\nimages/2.png;y;train\nimages/3.png;x;test\nimages/4.png;y;test\n")],
+        &[(
+            "labels.csv",
+            "path;label;split\nimages/1.png;x;train\nimages/2.png;y;train\nimages/3.png;x;test\nimages/4.png;y;test\n",
+        )],
         "x 2 y 2 | train 2 test 2",
     ),
     table(
@@ -108,7 +172,10 @@ const CASES: &[Case] = &[
     ),
     table(
         "train/n1/images/*2.png train/n2/images/*2.png val/images/v*2.png",
-        &[("val/val_annotations.txt", "v1.png\tn1\t0\t0\t62\t62\nv2.png\tn2\t3\t3\t40\t59\n"), ("wnids.txt", "n1\nn2\n")],
+        &[
+            ("val/val_annotations.txt", "v1.png\tn1\t0\t0\t62\t62\nv2.png\tn2\t3\t3\t40\t59\n"),
+            ("wnids.txt", "n1\nn2\n"),
+        ],
         "n1 3 n2 3 | train 4 val 2",
     ),
     table(
@@ -119,12 +186,12 @@ const CASES: &[Case] = &[
         ],
         "0 3 1 3 | train 4 test 2 | left out: 2 images without a label in Meta/",
     ),
+    table("images/*3.png", &[("labels.csv", "image,cat,dog\n1,1,0\n2,0,1\n3,0.0,1.0\n")], "cat 1 dog 2 | "),
     table(
         "images/*3.png",
-        &[("labels.csv", "image,cat,dog\n1,1,0\n2,0,1\n3,0.0,1.0\n")],
-        "cat 1 dog 2 | ",
+        &[("labels.csv", "path,label\nimages/1.png,x\nimages/2.png,\n")],
+        "refused | line 3",
     ),
-    table("images/*3.png", &[("labels.csv", "path,label\nimages/1.png,x\nimages/2.png,\n")], "refused | line 3"),
     table("images/*3.png", &[("labels.csv", "no table at all")], "refused | class folder | labels.csv"),
     table("train/*3.png test/*3.png", &[("labels.csv", "id,breed\n1,x\n2,y\n3,x\n")], "x 2 y 1 | train 3"),
     table("u/*2.png v/*2.png w/*2.png", &[("w.csv", "id,breed\n1,x\n2,y\n")], "u 2 v 2 w 2 | "),
@@ -135,7 +202,11 @@ const CASES: &[Case] = &[
         &[("labels.csv", "path,label\na/1.png,x\nb/2.png,y\n")],
         "a 1 b 1 | | labels.csv (columns path and label) has other labels for these images (x, y) and is not used",
     ),
-    table("a/1.png b/2.png", &[("labels.csv", "path,label\na/1.png,a\nb/2.png,b\n")], "a 1 b 1 | | left out: 1 other file"),
+    table(
+        "a/1.png b/2.png",
+        &[("labels.csv", "path,label\na/1.png,a\nb/2.png,b\n")],
+        "a 1 b 1 | | left out: 1 other file",
+    ),
 ];
 
 /// Names with `*3` written out.

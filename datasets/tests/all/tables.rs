@@ -105,35 +105,58 @@ fn a_folder_of_images_with_one_manifest_is_opened_by_it() {
 /// Classes with their images and splits, or the error.
 fn read(dir: &Path, text: &str) -> Result<String, String> {
     let source = open(dir, "t.csv", text).map_err(|e| e.to_string())?;
-    let mut rows: Vec<String> = summary(&source).into_iter().map(|(_, label, split)| format!("{label}/{split}")).collect();
+    let mut rows: Vec<String> =
+        summary(&source).into_iter().map(|(_, label, split)| format!("{label}/{split}")).collect();
     rows.sort();
     Ok(format!("{} | {}", rows.join(" "), source.notes().join("; ")))
 }
 
 #[test]
 fn the_right_columns_are_found_or_asked_for() {
-    let dir = folder_of(&["x/b0.png", "x/b1.png", "x/c0.png", "x/c1.png", "0.png", "1.png", "2.png", "3.png"]);
+    let dir =
+        folder_of(&["x/b0.png", "x/b1.png", "x/c0.png", "x/c1.png", "0.png", "1.png", "2.png", "3.png"]);
     let rows = |row: &dyn Fn(usize) -> String| (0..4).map(|i| row(i) + "\n").collect::<String>();
     let label = |i: usize| if i % 2 == 0 { "cat" } else { "dog" };
     let usage = ["Training", "Training", "PublicTest", "PrivateTest"];
     let id = ["b0", "b1", "c0", "c1"];
     let fine = "cat/- cat/- dog/- dog/-";
     let cases: Vec<(String, &str)> = vec![
-        ("path, label\n".to_owned() + &rows(&|i| format!("{i}.png, \"{}, small\"", label(i))), "cat, small/- cat, small/- dog, small/-"),
+        (
+            "path, label\n".to_owned() + &rows(&|i| format!("{i}.png, \"{}, small\"", label(i))),
+            "cat, small/- cat, small/- dog, small/-",
+        ),
         (",filename,label\n".to_owned() + &rows(&|i| format!("{i},{i}.png,{}", label(i))), fine),
-        ("\"\",\"filename\",\"label\"\n".to_owned() + &rows(&|i| format!("\"{}\",\"{i}.png\",\"{}\"", i + 1, label(i))), fine),
+        (
+            "\"\",\"filename\",\"label\"\n".to_owned()
+                + &rows(&|i| format!("\"{}\",\"{i}.png\",\"{}\"", i + 1, label(i))),
+            fine,
+        ),
         ("filename label\n".to_owned() + &rows(&|i| format!("{} {i}.png {}", i + 1, label(i))), fine),
-        ("image,label,Usage\n".to_owned() + &rows(&|i| format!("{i}.png,{},{}", label(i), usage[i])), "cat/train cat/val dog/test dog/train"),
+        (
+            "image,label,Usage\n".to_owned() + &rows(&|i| format!("{i}.png,{},{}", label(i), usage[i])),
+            "cat/train cat/val dog/test dog/train",
+        ),
         ("id,breed\n".to_owned() + &rows(&|i| format!("{},{}", id[i], label(i))), fine),
         (rows(&|i| format!("{},{}", id[i], label(i))), fine),
         ("label,id\n".to_owned() + &rows(&|i| format!("{},{}", label(i), id[i])), fine),
-        ("lesion_id,image_id,dx,dx_type,age,sex\n".to_owned() + &rows(&|i| format!("HAM_{i},{},{},histo,{},male", id[i], label(i), 40 + i)), fine),
+        (
+            "lesion_id,image_id,dx,dx_type,age,sex\n".to_owned()
+                + &rows(&|i| format!("HAM_{i},{},{},histo,{},male", id[i], label(i), 40 + i)),
+            fine,
+        ),
         ("key,pic,sort,group\n".to_owned() + &rows(&|i| format!("k{i},{},{},all", id[i], label(i))), fine),
         ("image,fold,label\n".to_owned() + &rows(&|i| format!("{},{},{}", id[i], i % 2, label(i))), fine),
         ("sep=;\nimage;label\n".to_owned() + &rows(&|i| format!("{i}.PNG;{}", label(i))), fine),
-        ("image,phase,cat,dog\n".to_owned() + &rows(&|i| format!("{},train,{},{}", id[i], 1 - i % 2, i % 2)), "cat/train cat/train dog/train dog/train"),
+        (
+            "image,phase,cat,dog\n".to_owned()
+                + &rows(&|i| format!("{},train,{},{}", id[i], 1 - i % 2, i % 2)),
+            "cat/train cat/train dog/train dog/train",
+        ),
         (rows(&|i| format!("{i}.png {}", i % 2)), "0/- 0/- 1/- 1/-"),
-        (rows(&|i| format!("{i}.png,{},{}", label(i), ["train", "train", "val", "test"][i])), "cat/train cat/val dog/test dog/train"),
+        (
+            rows(&|i| format!("{i}.png,{},{}", label(i), ["train", "train", "val", "test"][i])),
+            "cat/train cat/val dog/test dog/train",
+        ),
     ];
     for (text, expected) in cases {
         let seen = read(dir.path(), &text);
@@ -141,18 +164,33 @@ fn the_right_columns_are_found_or_asked_for() {
     }
     let refusals: Vec<(String, &[&str])> = vec![
         (
-            "image,kind,sex\n".to_owned() + &rows(&|i| format!("{},{},{}", id[i], label(i), ["f", "m"][i / 2])),
-            &["cannot be told from its header", "kind (e.g. cat)", "sex (e.g. f)", "rename the right one to label"],
+            "image,kind,sex\n".to_owned()
+                + &rows(&|i| format!("{},{},{}", id[i], label(i), ["f", "m"][i / 2])),
+            &[
+                "cannot be told from its header",
+                "kind (e.g. cat)",
+                "sex (e.g. f)",
+                "rename the right one to label",
+            ],
         ),
-        ("a,b\n".to_owned() + &rows(&|i| format!("{i}{i},{}", label(i))), &["no column names image files", "header are a, b"]),
-        ("id,label\n0,x\nx/c0,y\n7,y\n".to_owned(), &["1 of the listed files do not exist: 7", "with or without their extension"]),
+        (
+            "a,b\n".to_owned() + &rows(&|i| format!("{i}{i},{}", label(i))),
+            &["no column names image files", "header are a, b"],
+        ),
+        (
+            "id,label\n0,x\nx/c0,y\n7,y\n".to_owned(),
+            &["1 of the listed files do not exist: 7", "with or without their extension"],
+        ),
     ];
     for (text, expected) in refusals {
         let seen = read(dir.path(), &text).unwrap_err();
         expected.iter().for_each(|part| assert!(seen.contains(part), "{text}{seen}\nlacks {part}"));
     }
     let seen = read(dir.path(), "image,label,age\n0,x,7\n1,y,8\n").unwrap();
-    assert!(seen.contains("read as a table, columns image and label; 2 classes; column not used: age"), "{seen}");
+    assert!(
+        seen.contains("read as a table, columns image and label; 2 classes; column not used: age"),
+        "{seen}"
+    );
 }
 
 #[test]
@@ -168,7 +206,14 @@ fn pixels_in_a_table_are_gray_images() {
     let dir = tempfile::tempdir().unwrap();
     let pixels = |i: usize| (0..64).map(|p| (i * 3 + p).to_string()).collect::<Vec<_>>();
     let fer: String = (0..6)
-        .map(|i| format!("{},{},{}\n", i % 2, pixels(i).join(" "), ["Training", "PublicTest", "PrivateTest"][i / 2]))
+        .map(|i| {
+            format!(
+                "{},{},{}\n",
+                i % 2,
+                pixels(i).join(" "),
+                ["Training", "PublicTest", "PrivateTest"][i / 2]
+            )
+        })
         .collect();
     let source = open(dir.path(), "fer.csv", &format!("emotion,pixels,Usage\n{fer}")).unwrap();
     let splits: Vec<String> = summary(&source).into_iter().map(|row| row.1 + " " + &row.2).collect();
@@ -177,7 +222,13 @@ fn pixels_in_a_table_are_gray_images() {
     let image = source.image(1, &LIMITS).unwrap().0;
     assert_eq!((image.width, image.channels), (8, 1));
     assert_eq!(image.pixels, Pixels::U8((3..67).collect()));
-    assert!(source.notes()[0].contains("read as a table of gray images of 8x8 pixels, columns pixels, emotion and Usage; 2 classes"), "{:?}", source.notes());
+    assert!(
+        source.notes()[0].contains(
+            "read as a table of gray images of 8x8 pixels, columns pixels, emotion and Usage; 2 classes"
+        ),
+        "{:?}",
+        source.notes()
+    );
 
     // One column a pixel, with and without a header, the label in front or behind.
     let wide = |first: bool| -> String {
@@ -203,7 +254,10 @@ fn pixels_in_a_table_are_gray_images() {
     assert_eq!(Source::open(&folder.path().join("fer2013")).unwrap().items().len(), 6);
 
     let cases = [
-        (fer.replacen("4 5 6", "4 5.5 6", 1), "line 2: column 2: \"5.5\" is no pixel; 64 numbers from 0 to 255"),
+        (
+            fer.replacen("4 5 6", "4 5.5 6", 1),
+            "line 2: column 2: \"5.5\" is no pixel; 64 numbers from 0 to 255",
+        ),
         (fer.replacen(" 66,", ",", 1), "line 3: column 2: 63 pixels; 64 numbers"),
         (fer.replacen(" 66,", " 300,", 1), "line 3: column 2: \"300\" is no pixel"),
         (fer.replacen("1,3 4", ",3 4", 1), "line 3: the label is empty (column emotion)"),

@@ -16,8 +16,8 @@ mod names;
 
 use crate::decode::SNIFF_BYTES;
 use crate::layout::{self, FileKind, Found};
-use crate::table::MAX_TABLE_BYTES;
 use crate::shared_file::SharedFile;
+use crate::table::MAX_TABLE_BYTES;
 use crate::zip::formats::{self, HEAD_BYTES};
 use crate::zip::inflate::Inflated;
 use crate::zip::names::shown;
