@@ -152,7 +152,7 @@ impl Jpeg {
         let mut before = vec![0; self.parts.len()];
         let mut restarts = 0;
         for (number, mcu) in self.mcus(members).into_iter().enumerate() {
-            if self.restart > 0 && number > 0 && number as u32 % self.restart == 0 {
+            if self.restart > 0 && number > 0 && (number as u32).is_multiple_of(self.restart) {
                 out.append(&mut std::mem::take(&mut code).done());
                 out.extend([0xff, 0xd0 + restarts]);
                 restarts = (restarts + 1) % 8;

@@ -16,7 +16,7 @@ mod tests;
 use super::pixels::with_values;
 use super::{DecodeLimits, Decoded, Format, Header, Pixels, check_size, library};
 use crate::DecodeError;
-use markers::{Frame, Markers};
+use markers::{Component, Frame, Markers};
 use std::borrow::Cow;
 
 pub(super) use second::{Colour, Values};
@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let image = if suits_the_first(&found, &frame, colour) {
         library::decode(&bytes, Format::Jpeg, limits)?
     } else {
-        let Values { width, height, channels, values } = second::decode(&bytes, colour, limits)?.to_rgb();
+        let Values { width, height, channels, values } = second::decode(&bytes, colour, limits)?.into_rgb();
         with_values(width, height, channels, Pixels::U8(values))
             .ok_or(DecodeError::Corrupt { format: NAME })?
     };
@@ -124,7 +124,8 @@ fn supported(found: &Markers, limits: &DecodeLimits) -> Result<(), DecodeError> 
         let each: Vec<_> = parts.iter().map(|c| format!("{}x{}", c.sampling.0, c.sampling.1)).collect();
         each.join(", ")
     };
-    if parts.iter().any(|c| most.0 % c.sampling.0 != 0 || most.1 % c.sampling.1 != 0) {
+    let whole = |c: &Component| most.0.is_multiple_of(c.sampling.0) && most.1.is_multiple_of(c.sampling.1);
+    if !parts.iter().all(whole) {
         return refuse(format!("with sampling factors of {}", factors()).into());
     }
     let lone = parts.iter().enumerate().filter(|(i, _)| found.alone >> i & 1 == 1);

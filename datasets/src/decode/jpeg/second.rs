@@ -58,7 +58,7 @@ pub(super) fn misreads(size: u32, factor: u32, most: u32) -> bool {
 
 impl Values {
     /// Inks made red, green and blue, in place.
-    pub(super) fn to_rgb(mut self) -> Self {
+    pub(super) fn into_rgb(mut self) -> Self {
         if self.channels == 4 {
             let values = &mut self.values;
             for pixel in 0..values.len() / 4 {

@@ -65,15 +65,15 @@ fn wrong(jpeg: &Jpeg, colour: Colour, image: &DynamicImage) -> Option<String> {
 fn both(jpeg: &Jpeg, colour: Colour) -> [Option<String>; 2] {
     let bytes = jpeg.bytes();
     let first = std::panic::catch_unwind(|| library::decode(&bytes, Format::Jpeg, &LIMITS));
-    let second = second::decode(&bytes, colour, &LIMITS).and_then(|values| {
-        let values = values.to_rgb();
+    let second = second::decode(&bytes, colour, &LIMITS).map(|values| {
+        let values = values.into_rgb();
         let image = super::with_values(
             values.width,
             values.height,
             values.channels,
             crate::Pixels::U8(values.values),
         );
-        Ok(image.expect("as many values as width, height and channels say"))
+        image.expect("as many values as width, height and channels say")
     });
     let judge = |image: Result<DynamicImage, crate::DecodeError>| match image {
         Ok(image) => wrong(jpeg, colour, &image),

@@ -31,7 +31,14 @@ pub(super) struct Chunk<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
     pub(super) row_bytes: usize,
     /// Samples of several bytes are in the processor's order, not in the file's.
-    pub(super) native: bool,
+    native: bool,
+}
+
+impl Chunk<'_> {
+    /// The order of bytes of its samples, in a file of this order.
+    pub(super) fn is_big_endian(&self, file: bool) -> bool {
+        if self.native { cfg!(target_endian = "big") } else { file }
+    }
 }
 
 impl<'a, 'b> Chunks<'a, 'b> {

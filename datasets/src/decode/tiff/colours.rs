@@ -14,7 +14,10 @@ pub(super) fn convert(
     directory: &Directory,
     layout: &Layout,
 ) -> Result<DynamicImage, DecodeError> {
-    let pixels = if layout.colour == Colour::Palette {
+    let as_they_are = matches!(layout.colour, Colour::Rgb | Colour::Gray { zero_is_white: false });
+    let pixels = if as_they_are && layout.alpha.is_none() {
+        samples
+    } else if layout.colour == Colour::Palette {
         let palette = Palette::read(directory, layout.bits)?;
         Pixels::U8(match samples {
             Pixels::U8(values) => palette.apply(&values, layout),
@@ -89,8 +92,10 @@ impl Palette {
     /// The colours of indices, over white by their alpha.
     fn apply<T: Value>(&self, samples: &[T], layout: &Layout) -> Vec<u8> {
         let count = layout.used().count();
+        let most = (1_u32 << layout.bits) - 1;
         let colour = |pixel: &[T]| {
-            let alpha = layout.alpha.map(|alpha| (pixel[1].into() * 255 / T::MAX, alpha.associated));
+            let alpha =
+                layout.alpha.map(|alpha| ((pixel[1].into() * 255 + most / 2) / most, alpha.associated));
             // An index has no more bits than the palette has entries for.
             self.0[pixel[0].into() as usize].map(|value| on_white(value.into(), alpha, 255) as u8)
         };

@@ -7,7 +7,8 @@ use super::layout::{Colour, Layout};
 use super::{CORRUPT, NAME};
 use crate::DecodeError;
 
-/// Reads all samples: 8 bits for depths up to 8, 16 bits for all others. An index into a palette is not scaled.
+/// Reads all samples: 8 bits for depths up to 8, 16 bits for all others. An index into a palette, and alpha beside it,
+/// is not scaled.
 pub(super) fn read(
     bytes: &[u8],
     directory: &Directory,
@@ -15,58 +16,53 @@ pub(super) fn read(
     limits: &DecodeLimits,
 ) -> Result<Pixels, DecodeError> {
     let mut chunks = Chunks::new(bytes, directory, layout, limits)?;
-    let mut get = |index| chunks.get(index);
-    let big_endian = directory.big_endian();
-    let raw = |chunk: &Chunk, place: usize| raw(chunk, place, layout.bits, big_endian);
     let bits = layout.bits;
-    let index = layout.colour == Colour::Palette;
+    let palette = layout.colour == Colour::Palette;
+    // Whole numbers, and the value of white.
+    let most = if bits < 64 { (1_u64 << bits) - 1 } else { u64::MAX };
+    let place = |chunk: &Chunk| Order { bits, big_endian: chunk.is_big_endian(directory.big_endian()) };
     Ok(match bits {
-        8 => Pixels::U8(fill(layout, &mut get, |chunk, place, _| Ok(chunk.bytes[place]))?),
-        ..8 => {
-            let most = (1_u64 << bits) - 1;
-            let scaled = |chunk: &Chunk, place, first| {
-                let value = raw(chunk, place);
-                Ok(if index && first { value } else { (value * 255 + most / 2) / most } as u8)
-            };
-            Pixels::U8(fill(layout, &mut get, scaled)?)
+        8 => Pixels::U8(fill(layout, &mut chunks, |_, row, out| out.extend(row))?),
+        1..=7 => {
+            let scaled = |value: u64| if palette { value } else { (value * 255 + most / 2) / most };
+            Pixels::U8(fill(layout, &mut chunks, |chunk, row, out| {
+                out.extend(place(chunk).values(row).map(|value| scaled(value) as u8));
+            })?)
         }
-        16 if !layout.float => Pixels::U16(fill(layout, &mut get, |c, place, _| Ok(raw(c, place) as u16))?),
-        ..16 => {
-            let most = (1_u64 << bits) - 1;
-            let scaled = |chunk: &Chunk, place, first| {
-                let value = raw(chunk, place);
-                Ok(if index && first { value } else { (value * 65_535 + most / 2) / most } as u16)
-            };
-            Pixels::U16(fill(layout, &mut get, scaled)?)
+        9..=16 if !layout.float => {
+            let scaled = |value: u64| if palette { value } else { (value * 65_535 + most / 2) / most };
+            Pixels::U16(fill(layout, &mut chunks, |chunk, row, out| {
+                out.extend(place(chunk).values(row).map(|value| scaled(value) as u16));
+            })?)
         }
         // The topmost bits: the difference to rounding is below a half of 1 in 65,536.
-        _ if !layout.float => {
-            Pixels::U16(fill(layout, &mut get, |c, place, _| Ok((raw(c, place) >> (bits - 16)) as u16))?)
-        }
+        _ if !layout.float => Pixels::U16(fill(layout, &mut chunks, |chunk, row, out| {
+            out.extend(place(chunk).values(row).map(|value| (value >> (bits - 16)) as u16));
+        })?),
         _ => {
-            let scaled = |chunk: &Chunk, place, _| {
-                let value = raw(chunk, place);
+            let scaled = |value: u64| {
                 let value = match bits {
                     16 => from_half(value as u16),
                     32 => f32::from_bits(value as u32).into(),
                     _ => f64::from_bits(value),
                 };
-                let in_range = (0.0..=1.0).contains(&value);
-                in_range
-                    .then_some((value * 65_535.0).round() as u16)
-                    .ok_or(DecodeError::FloatRange { format: NAME })
+                (0.0..=1.0).contains(&value).then_some((value * 65_535.0).round() as u16)
             };
-            Pixels::U16(fill(layout, &mut get, scaled)?)
+            // What lies in samples that are not used does not matter.
+            let values = fill(layout, &mut chunks, |chunk, row, out| {
+                out.extend(place(chunk).values(row).map(scaled));
+            })?;
+            let values: Option<Vec<u16>> = values.into_iter().collect();
+            Pixels::U16(values.ok_or(DecodeError::FloatRange { format: NAME })?)
         }
     })
 }
 
-/// Puts `value(chunk, place, is the first sample)` of all used samples where they belong; places count samples for
-/// whole bytes, and bits for all other depths.
-fn fill<'a, T: Copy + Default>(
+/// Puts the used samples of all pixels where they belong. `unpack` appends the samples of the bytes of one row.
+fn fill<T: Copy + Default>(
     layout: &Layout,
-    get: &mut impl FnMut(usize) -> Result<Chunk<'a>, DecodeError>,
-    value: impl Fn(&Chunk, usize, bool) -> Result<T, DecodeError>,
+    chunks: &mut Chunks,
+    unpack: impl Fn(&Chunk, &[u8], &mut Vec<T>),
 ) -> Result<Vec<T>, DecodeError> {
     let used: Vec<usize> = layout.used().collect();
     let (width, height) = (layout.width as usize, layout.height as usize);
@@ -74,8 +70,12 @@ fn fill<'a, T: Copy + Default>(
     let grid = &layout.grid;
     let (chunk_width, chunk_height) = (grid.chunk_width as usize, grid.chunk_height as usize);
     let per_plane = grid.across as usize * grid.down as usize;
-    // The distance of pixels, and what a sample counts.
     let step = if layout.planar { 1 } else { layout.samples };
+    let blocks = match layout.colour {
+        Colour::YCbCr(h, v) if (h, v) != (1, 1) => Some((h as usize, v as usize)),
+        _ => None,
+    };
+    let mut row = Vec::new();
     for index in 0..layout.chunks() {
         let (plane, index_there) = (index / per_plane, index % per_plane);
         // Which of the kept samples this chunk has, and where in its pixels.
@@ -86,38 +86,36 @@ fn fill<'a, T: Copy + Default>(
         if kept.is_empty() {
             continue;
         }
-        let chunk = get(index)?;
+        let chunk = chunks.get(index)?;
         let left = index_there % grid.across as usize * chunk_width;
         let top = index_there / grid.across as usize * chunk_height;
         let columns = chunk_width.min(width - left);
         let rows = chunk_height.min(height - top);
-        let blocks = match layout.colour {
-            Colour::YCbCr(h, v) if (h, v) != (1, 1) => Some((h as usize, v as usize)),
-            _ => None,
-        };
-        let row = (columns * step * layout.bits as usize).div_ceil(8);
-        let needed = match blocks {
-            Some((_, v)) => rows.div_ceil(v) * chunk.row_bytes,
-            None => (rows - 1) * chunk.row_bytes + row,
-        };
-        if chunk.bytes.len() < needed || blocks.is_none() && chunk.row_bytes < row {
-            return Err(CORRUPT);
-        }
         for y in 0..rows {
             let out = ((top + y) * width + left) * used.len();
             let out = &mut all[out..out + columns * used.len()];
-            for (x, pixel) in out.chunks_exact_mut(used.len()).enumerate() {
-                for &(slot, sample) in &kept {
-                    let place = match blocks {
-                        None => y * chunk.row_bytes * 8 + (x * step + sample) * layout.bits as usize,
-                        Some((h, v)) => {
-                            let block = y / v * chunk.row_bytes + x / h * (h * v + 2);
-                            let within = if sample == 0 { y % v * h + x % h } else { h * v + sample - 1 };
-                            8 * (block + within)
-                        }
-                    };
-                    let place = if layout.bits == 8 { place / 8 } else { place };
-                    pixel[slot] = value(&chunk, place, slot == 0)?;
+            row.clear();
+            let (line, length) = match blocks {
+                Some((_, v)) => (y / v, chunk.row_bytes),
+                None => (y, (columns * step * layout.bits as usize).div_ceil(8)),
+            };
+            let at = line * chunk.row_bytes;
+            let stored =
+                chunk.bytes.get(at..at + length).filter(|_| length <= chunk.row_bytes).ok_or(CORRUPT)?;
+            unpack(&chunk, stored, &mut row);
+            let pixels = out.chunks_exact_mut(used.len());
+            if let Some((h, v)) = blocks {
+                // Blocks of h * v values of Y, then one of Cb and one of Cr.
+                for (x, pixel) in pixels.enumerate() {
+                    let block = &row[x / h * (h * v + 2)..][..h * v + 2];
+                    pixel.copy_from_slice(&[block[y % v * h + x % h], block[h * v], block[h * v + 1]]);
+                }
+            } else if step == used.len() && !layout.planar {
+                // All samples are used, in their order.
+                out.copy_from_slice(&row[..out.len()]);
+            } else {
+                for (pixel, stored) in pixels.zip(row.chunks_exact(step)) {
+                    kept.iter().for_each(|&(slot, sample)| pixel[slot] = stored[sample]);
                 }
             }
         }
@@ -125,20 +123,34 @@ fn fill<'a, T: Copy + Default>(
     Ok(all)
 }
 
-/// The bits of a sample whose first bit is `place`, as a whole number.
-fn raw(chunk: &Chunk, place: usize, bits: u32, big_endian: bool) -> u64 {
-    let at = place / 8;
-    let bytes = &chunk.bytes[at..];
-    // Depths of whole bytes have an order of bytes; all others are packed, the highest bit first.
-    if bits % 8 == 0 {
-        let bytes = &bytes[..bits as usize / 8];
-        let join = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-        let big_endian = if chunk.native { cfg!(target_endian = "big") } else { big_endian };
-        return if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) };
+/// How the samples of a row lie in its bytes.
+struct Order {
+    bits: u32,
+    big_endian: bool,
+}
+
+impl Order {
+    /// The samples of a row as whole numbers, those of the last byte's filling included.
+    fn values<'a>(&self, row: &'a [u8]) -> impl Iterator<Item = u64> + use<'a> {
+        let Self { bits, big_endian } = *self;
+        let bits = bits as usize;
+        // Depths of whole bytes have an order of bytes; all others are packed, the highest bit first.
+        let whole_bytes = bits.is_multiple_of(8);
+        (0..row.len() * 8 / bits).map(move |i| {
+            let join = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+            let first = i * bits;
+            if whole_bytes {
+                let bytes = &row[first / 8..][..bits / 8];
+                return if big_endian {
+                    bytes.iter().fold(0, join)
+                } else {
+                    bytes.iter().rev().fold(0, join)
+                };
+            }
+            let bytes = &row[first / 8..(first + bits).div_ceil(8)];
+            bytes.iter().fold(0, join) >> (8 * bytes.len() - first % 8 - bits) & ((1 << bits) - 1)
+        })
     }
-    let count = (place % 8 + bits as usize).div_ceil(8);
-    let joined = bytes[..count].iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    joined >> (8 * count - place % 8 - bits as usize) & ((1 << bits) - 1)
 }
 
 /// IEEE 754 half precision, which the standard library does not have yet.
