@@ -342,8 +342,8 @@ impl Table<'_> {
                 return Ok(Label::Column(column));
             }
         }
-        let called = |name: &&str| open.iter().copied().find(|&column| self.plain_name(column) == **name);
-        if let Some(column) = LABEL_NAMES.iter().find_map(|name| called(&name)) {
+        let called = |name: &&str| open.iter().copied().find(|&column| self.plain_name(column) == *name);
+        if let Some(column) = LABEL_NAMES.iter().find_map(called) {
             return Ok(Label::Column(column));
         }
         if let Some(one_hot) = self.one_hot(open) {

@@ -5,11 +5,12 @@
 //! relative to its folder; a name alone, also without extension, means the only image of that name.
 
 mod columns;
+mod disk;
 mod find;
 mod pixels;
 mod text;
 
-use crate::folder::{self, Depth, io_error};
+use crate::folder::io_error;
 use crate::idx::IdxImages;
 use crate::layout::words::exact_split;
 use crate::layout::{
@@ -18,8 +19,8 @@ use crate::layout::{
 use crate::names::{nfc, same_class};
 use crate::{DatasetError, Item, Split};
 use columns::{Columns, Images, Label};
-use find::{Certainty, Files, Meaning};
-use std::cell::{OnceCell, RefCell};
+use disk::Disk;
+use find::{Files, Meaning};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -101,16 +102,13 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DatasetError> {
         Images::Named(path) => rows.iter().any(|row| disk.find(row.field(path)) != Meaning::Nothing),
         Images::Pixels(_) => true,
     };
-    let columns = match direct.as_ref().is_ok_and(found) {
-        true => {
-            disk.list_folder(path);
-            direct
-        }
-        // No value is a path: names alone, perhaps without extension, of images anywhere below.
-        false => {
-            disk.list_folder(path);
-            columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new())
-        }
+    let names_are_paths = direct.as_ref().is_ok_and(found);
+    disk.look_below();
+    // Otherwise they are names alone, perhaps without extension, of images anywhere below.
+    let columns = if names_are_paths {
+        direct
+    } else {
+        columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new())
     };
     let columns = columns.map_err(fail)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -266,7 +264,7 @@ fn tables(found: &[Found]) -> Vec<usize> {
 fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Opened, Fault> {
     let (classes, ids) = number_classes(rows.iter().map(|row| row.label));
     let (mut items, mut files) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-    let paths = disk.paths.borrow();
+    let paths = disk.paths();
     let mut notes = vec![format!("read as a table, {}; {} classes", columns.about(), classes.len())];
     notes.extend(notes_of(columns, rows));
     let (kept, doubles) = without_doubles(rows)?;
@@ -443,64 +441,4 @@ fn without_doubles<'r, 'a>(rows: &'r [Labelled<'a>]) -> Result<(Vec<&'r Labelled
         }
     }
     Ok((kept, doubles))
-}
-
-/// Files on disk, as a table names them that was given itself.
-struct Disk {
-    folder: PathBuf,
-    /// Files that were meant so far; their numbers are places in here.
-    paths: RefCell<Vec<PathBuf>>,
-    numbers: RefCell<HashMap<PathBuf, usize>>,
-    /// Images below the folder, once names that are no paths have to be looked for; the table's name.
-    listing: Option<(String, OnceCell<Option<(Files, Vec<PathBuf>)>>)>,
-}
-
-impl Disk {
-    fn new(table: &Path) -> Disk {
-        let folder = table.parent().unwrap_or(Path::new("")).to_owned();
-        Disk { folder, paths: RefCell::default(), numbers: RefCell::default(), listing: None }
-    }
-
-    /// From now on names that are no paths mean images below the folder, which is listed when the first such name comes.
-    fn list_folder(&mut self, table: &Path) {
-        let name = table.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.listing = Some((name, OnceCell::new()));
-    }
-
-    fn find(&self, name: &str) -> Meaning {
-        if name.is_empty() {
-            return Meaning::Nothing;
-        }
-        // Backslashes of Windows are tried as well.
-        let direct = [self.folder.join(name), self.folder.join(name.replace('\\', "/"))];
-        if let Some(path) = direct.into_iter().find(|path| path.is_file()) {
-            return Meaning::File(self.number(path), Certainty::Name);
-        }
-        let Some((table, listing)) = &self.listing else { return Meaning::Nothing };
-        match listing.get_or_init(|| self.list(table)) {
-            Some((files, paths)) => match files.find(name) {
-                Meaning::File(file, certainty) => Meaning::File(self.number(paths[file].clone()), certainty),
-                other => other,
-            },
-            None => Meaning::Nothing,
-        }
-    }
-
-    /// The images below the folder; none where there are too many to list.
-    fn list(&self, table: &str) -> Option<(Files, Vec<PathBuf>)> {
-        let here = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
-        let listing = folder::list(here, Depth::All).ok()?;
-        let images = || listing.found.iter().zip(&listing.paths).filter(|(f, _)| f.kind == FileKind::Image);
-        let names = images().map(|(f, _)| f.path.clone()).collect();
-        Some((Files::new(names, table), images().map(|(_, path)| path.clone()).collect()))
-    }
-
-    fn number(&self, path: PathBuf) -> usize {
-        let next = self.paths.borrow().len();
-        let number = *self.numbers.borrow_mut().entry(path.clone()).or_insert(next);
-        if number == next {
-            self.paths.borrow_mut().push(path);
-        }
-        number
-    }
 }
