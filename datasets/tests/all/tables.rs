@@ -116,7 +116,7 @@ fn the_right_columns_are_found_or_asked_for() {
     let dir =
         folder_of(&["x/b0.png", "x/b1.png", "x/c0.png", "x/c1.png", "0.png", "1.png", "2.png", "3.png"]);
     let rows = |row: &dyn Fn(usize) -> String| (0..4).map(|i| row(i) + "\n").collect::<String>();
-    let label = |i: usize| if i % 2 == 0 { "cat" } else { "dog" };
+    let label = |i: usize| ["cat", "dog"][i % 2];
     let usage = ["Training", "Training", "PublicTest", "PrivateTest"];
     let id = ["b0", "b1", "c0", "c1"];
     let fine = "cat/- cat/- dog/- dog/-";
