@@ -65,6 +65,9 @@ fn each_wrapped_dependency_is_named_in_one_file() {
         naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "bincode::"),
         ["engine/src/model_file/codec.rs"]
     );
+    let decoders = |word| naming(&["datasets/src", "pipeline/src", "server/src", "src"], word);
+    assert_eq!(decoders("jpeg_decoder::"), ["datasets/src/decode/jpeg/second.rs"]);
+    assert_eq!(decoders("tiff::TiffError"), ["datasets/src/decode/tiff/chunks.rs"]);
     assert_eq!(naming(&["server/src", "src"], "rustls::"), ["server/src/tls.rs"]);
     assert_eq!(naming(&["server/src", "src"], "prometheus_client::"), ["server/src/metrics.rs"]);
     for (word, file) in [

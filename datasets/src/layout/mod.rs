@@ -424,9 +424,10 @@ pub(crate) fn number_classes<'a>(
     (classes, ids)
 }
 
-/// Names the classes that a declared split has no image of.
+/// Names the classes that a declared split other than training has no image of: those without a training image are no
+/// classes of a model and are told when it is trained.
 pub(crate) fn note_missing_classes(items: &[Item], classes: &[String], notes: &mut Vec<String>) {
-    for split in [Split::Train, Split::Val, Split::Test] {
+    for split in [Split::Val, Split::Test] {
         let present: BTreeSet<u32> =
             items.iter().filter(|i| i.split == Some(split)).map(|i| i.class).collect();
         if present.is_empty() {
