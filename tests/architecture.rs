@@ -68,17 +68,9 @@ fn each_wrapped_dependency_is_named_in_one_file() {
     let decoders = |word| naming(&["datasets/src", "pipeline/src", "server/src", "src"], word);
     assert_eq!(decoders("jpeg_decoder::"), ["datasets/src/decode/jpeg/second.rs"]);
     assert_eq!(decoders("tiff::TiffError"), ["datasets/src/decode/tiff/chunks.rs"]);
+    assert_eq!(decoders("unicode_normalization::"), ["datasets/src/names.rs"]);
     assert_eq!(naming(&["server/src", "src"], "rustls::"), ["server/src/tls.rs"]);
     assert_eq!(naming(&["server/src", "src"], "prometheus_client::"), ["server/src/metrics.rs"]);
-    for (word, file) in [
-        ("use tiff::", "datasets/src/decode/tiff/chunks.rs"),
-        ("jpeg_decoder::", "datasets/src/decode/jpeg/second.rs"),
-        ("unicode_normalization::", "datasets/src/names.rs"),
-    ] {
-        assert_eq!(naming(&["datasets/src", "pipeline/src", "server/src", "src"], word), [file]);
-    }
-    let zip = naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "zip::ZipArchive");
-    assert!(zip.len() <= 1, "{zip:?}");
 }
 
 #[test]
