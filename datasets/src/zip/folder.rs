@@ -103,16 +103,7 @@ impl ZipFolder {
     fn reader(&self, entry: &Entry) -> Result<io::Result<Inflated>, DecodeError> {
         let method =
             formats::method(entry.method, entry.flags).map_err(|what| DecodeError::Archive { what })?;
-        let open = || {
-            let mut fixed = [0; LOCAL_LENGTH];
-            read_at(&mut self.file.clone(), entry.start, &mut fixed)?;
-            if !fixed.starts_with(LOCAL) {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let behind = u64::from(u16_at(&fixed, 26)) + u64::from(u16_at(&fixed, 28));
-            Inflated::new(&self.file, entry.start + LOCAL_LENGTH as u64 + behind, entry.packed, method)
-        };
-        Ok(open())
+        Ok(Inflated::behind_header(&self.file, entry.start, entry.packed, method))
     }
 
     /// The first bytes of an entry; a broken one is told by what can be read of it.
