@@ -1,5 +1,7 @@
 //! PNG files chunk by chunk (ISO 15948).
 
+use crate::zip::crc32;
+
 /// A chunk with its length and its checksum.
 pub fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let named = [kind.as_slice(), body].concat();
@@ -70,11 +72,4 @@ pub fn stored(bytes: &[u8]) -> Vec<u8> {
     });
     stream.extend((b << 16 | a).to_be_bytes());
     stream
-}
-
-/// CRC-32 (ISO 3309), bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
-    })
 }

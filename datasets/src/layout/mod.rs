@@ -151,11 +151,14 @@ pub(crate) fn arrange(
         unused = sorted.other_labels(root, found, read);
     }
     if sorted.placed.is_empty() {
-        let mut text = sorted.left_out(found);
-        if let Some(complaint) = &sorted.complaint {
-            text += &format!("; the table beside them cannot be used: {complaint}");
-        }
-        return Err(DatasetError::Unlabelled { path: root.to_owned(), found: text });
+        let (path, text) = (root.to_owned(), sorted.left_out(found));
+        return Err(match sorted.complaint {
+            Some(complaint) => DatasetError::UnknownLayout {
+                path,
+                found: format!("{text}, no class folder, and a table that cannot be used: {complaint}"),
+            },
+            None => DatasetError::Unlabelled { path, found: text },
+        });
     }
     sorted.placed.sort_by(|a, b| path_order(&found[a.file].path, &found[b.file].path));
 

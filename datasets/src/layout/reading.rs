@@ -128,16 +128,12 @@ fn splits_in<'t, 'a>(folder: &'t Folder<'a>) -> Found<'t, 'a> {
 }
 
 fn unclear_text(train: &Folder, others: &[&&Folder]) -> String {
-    let names: Vec<String> = others.iter().map(|f| format!("{}/", f.path.trim_end_matches('/'))).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names: Vec<&str> = others.iter().map(|f| f.path).collect();
+    let names = some_of(&names);
     format!(
-        "{} may be the training part, and then {} {} no label, or it may be a class beside {}; give the training part \
-         itself, take the other {} out, or name the parts train and test, or the class otherwise",
+        "{0} may be the training part, or a class beside {names}; if it is the training part, give this folder itself, or \
+         take {names} out or name them val and test; if it is a class, call it otherwise",
         train.path,
-        some_of(&names),
-        if names.len() == 1 { "has" } else { "have" },
-        if names.len() == 1 { "that one" } else { "those" },
-        if names.len() == 1 { "folder" } else { "folders" },
     )
 }
 

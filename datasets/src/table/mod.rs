@@ -179,7 +179,7 @@ pub(crate) fn label_files(
             Err(fault) => {
                 // Of other texts nothing was expected.
                 if known.is_empty() && !path.to_ascii_lowercase().ends_with(".txt") {
-                    result.complaint.get_or_insert(complain(fault).to_string());
+                    result.complaint.get_or_insert(bad(Path::new(path), fault).to_string());
                 }
                 continue;
             }
@@ -189,7 +189,7 @@ pub(crate) fn label_files(
         if !body.iter().any(|row| matches!(find(row.field(column)), Meaning::File(..))) {
             if let Some(row) = body.iter().find(|row| find(row.field(column)) == Meaning::Several) {
                 let fault = Fault::at(row.line, several(row.field(column), &columns.name(column)));
-                result.complaint.get_or_insert(complain(fault).to_string());
+                result.complaint.get_or_insert(bad(Path::new(path), fault).to_string());
             }
             continue;
         }

@@ -1,6 +1,7 @@
 //! Image files from the edges of their formats.
 
-use super::{crc32, deflated_zeros};
+use super::deflated_zeros;
+pub(crate) use ocelli_testing::png::{chunk, stored};
 
 /// What is to become of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,30 +26,6 @@ pub(crate) fn png_of(width: u32, height: u32, kind: [u8; 3], chunks: &[u8], zlib
     let header = [size.as_slice(), &[kind[0], kind[1], 0, 0, kind[2]]].concat();
     let end = chunk(b"IEND", b"");
     [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", &header).as_slice(), chunks, &chunk(b"IDAT", zlib), &end].concat()
-}
-
-pub(crate) fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    let named = [kind.as_slice(), body].concat();
-    [&(body.len() as u32).to_be_bytes(), named.as_slice(), &crc32(&named).to_be_bytes()].concat()
-}
-
-/// A zlib stream (RFC 1950) of blocks that are not packed.
-pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
-    let mut stream = vec![0x78, 0x01];
-    let mut blocks = bytes.chunks(0xffff).peekable();
-    while let Some(block) = blocks.next() {
-        let length = block.len() as u16;
-        stream.push(u8::from(blocks.peek().is_none()));
-        stream.extend(length.to_le_bytes());
-        stream.extend((!length).to_le_bytes());
-        stream.extend(block);
-    }
-    let (a, b) = bytes.iter().fold((1, 0), |(a, b): (u32, u32), &byte| {
-        let a = (a + u32::from(byte)) % 65_521;
-        (a, (a + b) % 65_521)
-    });
-    stream.extend((b << 16 | a).to_be_bytes());
-    stream
 }
 
 /// A zlib stream of zeros with a checksum that only fits by chance.
