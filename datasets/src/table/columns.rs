@@ -65,6 +65,9 @@ const SPLIT_NAMES: [&str; 4] = ["split", "set", "subset", "partition"];
 /// Columns whose values may be splits.
 const MAYBE_SPLIT_NAMES: [&str; 6] = ["part", "usage", "purpose", "phase", "mode", "stage"];
 
+/// Most columns of a table that does not have one for each pixel.
+const MAX_COLUMNS: usize = 4096;
+
 /// Rows that choose the columns, spread evenly.
 const SAMPLE: usize = 200;
 
@@ -164,11 +167,12 @@ pub(super) fn choose(
     let width = body.iter().map(Row::len).max().unwrap_or(0).max(rows[0].len());
     let label_behind = LABEL_NAMES.contains(&plain(rows[0].fields().last().unwrap_or("")).as_str());
     let pixels = pixels::find(&sample, label_behind);
+    let one_each = pixels.as_ref().is_some_and(|place| place.columns().len() > 1);
+    if width > MAX_COLUMNS && !one_each {
+        return Err(Fault::whole(format!("{width} columns; at most {MAX_COLUMNS} are read")));
+    }
     // With a column for each pixel none of them names a file.
-    let named = match &pixels {
-        Some(place) if place.columns().len() > 1 => None,
-        _ => path_column(rows, &sample, width, find),
-    };
+    let named = if one_each { None } else { path_column(rows, &sample, width, find) };
     let images = match (named, pixels) {
         (Some(column), _) => Images::Named(column),
         (None, Some(place)) => Images::Pixels(place),

@@ -5,6 +5,9 @@ use crate::Split;
 use crate::layout::words::exact_split;
 use std::collections::HashMap;
 
+/// Most files of one name among which folders decide: a list of a million rows compares each with all of them.
+const MAX_ALIKE: usize = 256;
+
 /// How surely a name means a file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Certainty {
@@ -89,6 +92,9 @@ impl Files {
         if let &[file] = files {
             return Meaning::File(file, certainty);
         }
+        if files.len() > MAX_ALIKE {
+            return Meaning::Several;
+        }
         let agreeing = |file: &usize| {
             let (path, name) = (self.paths[*file].rsplit('/'), name.rsplit('/'));
             path.skip(1).zip(name.skip(1)).take_while(|(a, b)| a == b).count()
@@ -161,5 +167,15 @@ mod tests {
         }
         assert_eq!(Files::new(paths.clone(), "data/labels.csv").find("1"), stem(0));
         assert_eq!(Files::new(paths, "data/test.csv").find("1"), stem(1));
+    }
+
+    #[test]
+    fn of_many_files_of_one_name_only_a_path_means_one() {
+        let paths: Vec<String> = (0..=MAX_ALIKE).map(|i| format!("x/{i}/1.jpg")).collect();
+        let few = Files::new(paths[..MAX_ALIKE].to_vec(), "labels.csv");
+        let many = Files::new(paths, "labels.csv");
+        assert_eq!(few.find("else/7/1.jpg"), Meaning::File(7, Certainty::Name));
+        assert_eq!(many.find("else/7/1.jpg"), Meaning::Several);
+        assert_eq!(many.find("x/7/1.jpg"), Meaning::File(7, Certainty::Name));
     }
 }

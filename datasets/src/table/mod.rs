@@ -30,7 +30,7 @@ use text::{Fault, Row};
 /// Largest table in bytes: FER-2013 has 288 MB of pixels.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Most tables among the files of a data set that are looked at, and the bytes of one.
+/// Most tables among the files of a data set that are looked at, and the bytes of all of them.
 const MAX_TABLES: usize = 16;
 pub(crate) const MAX_TABLE_BYTES: u64 = 64 << 20;
 
@@ -155,9 +155,11 @@ pub(crate) fn label_files(
     let open_images: Vec<usize> = open.iter().copied().collect();
     let mut result = FileLabels::default();
     let mut parts: Vec<(usize, Split)> = Vec::new();
+    let mut left = MAX_TABLE_BYTES;
     for table in tables(found) {
         let path = found[table].path.as_str();
-        let Some(bytes) = read(table) else { continue };
+        let Some(bytes) = read(table).filter(|bytes| bytes.len() as u64 <= left) else { continue };
+        left -= bytes.len() as u64;
         let Ok(rows) = text::rows(&bytes) else { continue };
         if rows.is_empty() {
             continue;

@@ -250,7 +250,7 @@ fn cifar_10_and_100() {
     let source = Source::open(dir.path()).unwrap();
     assert_eq!(source.classes().len(), 100);
     assert_eq!(summary(&source)[0].1, "kind99");
-    assert!(source.notes().iter().any(|n| n.contains("and 93 more")), "{:?}", source.notes());
+    assert!(source.notes().iter().any(|n| n.contains("and 94 more")), "{:?}", source.notes());
 }
 
 #[test]

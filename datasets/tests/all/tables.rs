@@ -194,6 +194,19 @@ fn the_right_columns_are_found_or_asked_for() {
 }
 
 #[test]
+fn limits_hold() {
+    let dir = folder_of(&["0.png", "1.png"]);
+    let wide = |columns: usize| {
+        let zeros = ",x".repeat(columns - 2);
+        read(dir.path(), &format!("0.png,a{zeros}\n1.png,b{zeros}\n"))
+    };
+    assert!(wide(4096).is_ok());
+    assert!(wide(4097).unwrap_err().contains("4097 columns; at most 4096 are read"));
+    let rows = |n: usize| "0.png,a\n".repeat(n - 1) + "1.png,b\n";
+    assert!(read(dir.path(), &rows(1_000_002)).unwrap_err().contains("more than 1000000 rows"));
+}
+
+#[test]
 fn a_name_in_several_folders_is_asked_for() {
     let dir = folder_of(&["a/1.png", "b/1.png", "b/2.png"]);
     let seen = read(dir.path(), "id,label\n1,x\n2,y\n").unwrap_err();
