@@ -207,7 +207,7 @@ fn decide(names: &[&[u8]]) -> Result<Option<Reading>, String> {
         .map(|way| format!("\"{}\" in {}", shown(&way.text(example).unwrap_or_default()), way.name()))
         .collect();
     Err(format!(
-        "names are not UTF-8, and it does not say in which code page they are: one is {}",
+        "it does not say that its names are UTF-8 or in which code page they are, and they can be read in several: one is {}",
         ways.join(" or ")
     ))
 }
