@@ -50,14 +50,18 @@ pub(super) fn read<'t, 'a>(root: &'t Folder<'a>) -> Reading<'t, 'a> {
 }
 
 /// The folders in a folder that are classes: none where all of them are called `images` and the like, and never one that
-/// is called `unlabelled`.
+/// is called `unlabelled` or holds the same classes again, as archives do that have all of it twice.
 pub(super) fn classes<'t, 'a>(folder: &'t Folder<'a>) -> Vec<&'t Folder<'a>> {
     let counted = |name: &str| name.bytes().any(|b| b.is_ascii_digit());
     let nothing = |f: &Folder| (is_generic(f.name) && !counted(f.name)) || is_beside(f.name);
     if folder.folders.values().all(nothing) {
         return Vec::new();
     }
-    folder.folders.values().filter(|f| !has_no_labels(f.name)).collect()
+    let is_copy = |f: &Folder| {
+        f.folders.len() >= 2
+            && f.folders.keys().all(|name| *name != f.name && folder.folders.contains_key(name))
+    };
+    folder.folders.values().filter(|f| !has_no_labels(f.name) && !is_copy(f)).collect()
 }
 
 enum Found<'t, 'a> {

@@ -89,9 +89,6 @@ impl Files {
     /// Of several files those whose folders agree best with the name, then those of the same case, near the table, and of
     /// its part.
     fn choose(&self, files: &[usize], name: &str, certainty: Certainty) -> Meaning {
-        if let &[file] = files {
-            return Meaning::File(file, certainty);
-        }
         if files.len() > MAX_ALIKE {
             return Meaning::Several;
         }
@@ -99,6 +96,17 @@ impl Files {
             let (path, name) = (self.paths[*file].rsplit('/'), name.rsplit('/'));
             path.skip(1).zip(name.skip(1)).take_while(|(a, b)| a == b).count()
         };
+        // A path of another computer ends like ours; one that names another folder is another file.
+        let beside = |file: &usize| {
+            self.paths[*file].strip_prefix(&self.folder).is_some_and(|path| !path.contains('/'))
+        };
+        let may_be = |file: &&usize| !name.contains('/') || agreeing(file) > 0 || beside(file);
+        let files: Vec<usize> = files.iter().filter(may_be).copied().collect();
+        match files.as_slice() {
+            [] => return Meaning::Nothing,
+            &[file] => return Meaning::File(file, certainty),
+            _ => {}
+        }
         let same_case = |file: &usize| {
             let own = last_part(&self.paths[*file]);
             own == last_part(name) || base_and_extension(own).0 == last_part(name)
@@ -153,6 +161,8 @@ mod tests {
             ("./train\\1.jpg", name(0)),
             ("/somewhere/else/test/1.jpg", name(1)),
             ("1.jpg", name(0)),
+            ("other/x.jpg", name(3)),
+            ("other/a.b.png", Meaning::Nothing),
             ("1", stem(0)),
             ("test/1", stem(1)),
             ("a.b", stem(2)),

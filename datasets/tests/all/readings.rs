@@ -85,6 +85,15 @@ const CASES: &[Case] = &[
     ),
     case("w/v/a/1.png w/v/b/1.png", "a 1 b 1 | | class folders in w/v/"),
     case("a/train/*2.png a/test/1.png b/train/*2.png b/test/1.png", "a 3 b 3 | train 4 test 2"),
+    case(
+        "flowers/a/*2.png flowers/b/*2.png flowers/flowers/a/*2.png flowers/flowers/b/*2.png",
+        "a 2 b 2 | | read as class folders in flowers/; 2 classes; left out: 2 images without a label in flowers/flowers/a/",
+    ),
+    case(
+        "asl_train/asl_train/A/*2.png asl_train/asl_train/B/*2.png asl_test/asl_test/*2.png",
+        "A 2 B 2 | train 4 | 2 images without a label in asl_test/asl_test/",
+    ),
+    case("a/x/1.png a/y/1.png b/x/1.png b/y/1.png", "a 2 b 2 | | read as class folders; 2 classes"),
     // Images in class folders' own folders, and parts without labels.
     case(
         "train/n1/images/*2.png train/n2/images/*2.png val/images/*3.png test/images/*3.png",
