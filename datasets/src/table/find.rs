@@ -2,7 +2,7 @@
 
 use super::base_and_extension;
 use crate::Split;
-use crate::layout::words::exact_split;
+use crate::layout::words::{exact_split, split_of};
 use std::collections::HashMap;
 
 /// Most files of one name among which folders decide: a list of a million rows compares each with all of them.
@@ -126,10 +126,10 @@ impl Files {
     }
 }
 
-/// The split that the name of a table speaks of.
+/// The split that the name of a table speaks of, whatever else it says: `test_labels.csv`, `val_annotations.txt`.
 pub(super) fn part_of(table: &str) -> Option<Split> {
     let name = last_part(table);
-    exact_split(name.rsplit_once('.').map_or(name, |(base, _)| base))
+    split_of(name.rsplit_once('.').map_or(name, |(base, _)| base)).map(|name| name.split)
 }
 
 fn last_part(path: &str) -> &str {
@@ -176,7 +176,8 @@ mod tests {
             assert_eq!(files.find(text), meaning, "{text}");
         }
         assert_eq!(Files::new(paths.clone(), "data/labels.csv").find("1"), stem(0));
-        assert_eq!(Files::new(paths, "data/test.csv").find("1"), stem(1));
+        assert_eq!(Files::new(paths.clone(), "data/test.csv").find("1"), stem(1));
+        assert_eq!(Files::new(paths, "data/labels_test.csv").find("1.jpg"), name(1));
     }
 
     #[test]

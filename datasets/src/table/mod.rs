@@ -225,6 +225,10 @@ pub(crate) fn label_files(
                 }
             }
         }
+        // Another table has said all of it.
+        if count_of == 0 {
+            continue;
+        }
         let mut notes = notes_of(&columns, &rows);
         let missing = rows.len() - labelled.len();
         if missing > 0 {

@@ -167,6 +167,14 @@ const CASES: &[Case] = &[
         "x 3 y 2 | train 3 test 2",
     ),
     table(
+        "train/*2.png test/*2.png",
+        &[
+            ("train_labels.csv", "filename,label\n1.png,x\n2.png,y\n"),
+            ("test_labels.csv", "filename,label\n1.png,y\n2.png,z\n"),
+        ],
+        "x 1 y 2 z 1 | train 2 test 2 | labels of 2 images from test_labels.csv",
+    ),
+    table(
         "images/*4.png",
         &[(
             "labels.csv",
