@@ -244,7 +244,7 @@ impl ImageSet {
     /// matter. A class gets within one image of its share in each split, as exactly as copies and shared contents allow,
     /// and somewhat less exactly above 50 images; a class of three or more different images gets at least one in each
     /// split whose fraction is above 0, and every class one for training. Beyond that an image's place depends on its
-    /// content and the seed alone: a file that is added moves at most three others, of its own class. See
+    /// content and the seed alone: in our tests a file that was added moved at most three of its class. See
     /// [`SplitFractions::validate`].
     pub fn assign_splits(&mut self, fractions: SplitFractions, seed: u64) {
         let candidates: Vec<Candidate> = self

@@ -104,7 +104,8 @@ const ROUNDING: f64 = 1e-6;
 ///   [`SMALL_CLASS`], within `1 + SLACK * fraction * (n - SMALL_CLASS)` images above.
 ///
 /// The order of the files does not matter, and copies of one content stay together. Contents that two classes share are
-/// not moved, as that could harm the other class; they, and contents with many copies, are why a class may be further off. A file that is added moves at most three contents of its class, mostly none.
+/// not moved, as that could harm the other class; they, and contents with many copies, are why a class may be further
+/// off. In the sweeps of the tests a file that was added moved at most three contents of its class, mostly none.
 pub(crate) fn divide(candidates: &[Candidate], fractions: SplitFractions, seed: u64) -> Vec<Split> {
     let declares = |split| candidates.iter().any(|c| c.declared == Some(split));
     let (val, test) = match (declares(Split::Val), declares(Split::Test)) {
