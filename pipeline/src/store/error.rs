@@ -48,6 +48,18 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The database of the folder is damaged, lost, or another program's.
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The folder may not grow any more, or the disk has no room; nothing was kept.
+    Full {
+        /// The limit, and what to do.
+        reason: String,
+    },
     /// The system does not let us read or write.
     Io {
         /// The file or folder.
@@ -65,6 +77,10 @@ impl StoreError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| StoreError::Io { path, source }
+    }
+
+    pub(crate) fn database(path: &Path, reason: &str) -> Self {
+        StoreError::Database { path: path.to_owned(), reason: reason.to_owned() }
     }
 }
 
@@ -88,7 +104,17 @@ impl fmt::Display for StoreError {
             StoreError::NotFound { what, name } => write!(f, "there is no {what} {name}"),
             StoreError::Conflict { reason }
             | StoreError::Refused { reason }
-            | StoreError::TooLarge { reason } => f.write_str(reason),
+            | StoreError::TooLarge { reason }
+            | StoreError::Full { reason } => f.write_str(reason),
+            StoreError::Database { path, reason } => {
+                let dir = path.parent().unwrap_or(Path::new("."));
+                write!(
+                    f,
+                    "the database {} cannot be used ({reason}); `ocelli store check {} --repair` restores it",
+                    path.display(),
+                    dir.display()
+                )
+            }
             StoreError::Damaged { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
             StoreError::Io { path, .. } => write!(f, "{} cannot be read or written", path.display()),
             StoreError::Pipeline(error) => error.fmt(f),

@@ -1,22 +1,28 @@
 //! A ZIP of class folders becomes part of a data set: as a whole or not at all.
 //!
 //! Images are inflated, decoded and written to a staging folder while others may do the same; only then comes the turn
-//! of this upload to change the data set, which is a rename for each image and one new list.
+//! of this upload: a rename for each new image, one sync for all of them, one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use ocelli_datasets::{Item, UploadError, UploadLimits, UploadZip};
+use ocelli_datasets::names::nfc;
+use ocelli_datasets::{Item, Split, UploadError, UploadLimits, UploadZip};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::balance::imbalance;
 use crate::metrics::SkippedImage;
-use crate::store::datasets::{Datasets, Writer, lock, now};
-use crate::store::list::{Id, List, Origin, Row, check_class, original};
-use crate::store::place::{examine, put};
-use crate::store::{Name, StoreError};
+use crate::store::audit::note;
+use crate::store::database::images::{NewImage, SplitCounts};
+use crate::store::database::{Fault, Tx, files, images};
+use crate::store::datasets::{Datasets, in_words};
+use crate::store::image::{Id, Origin, check_class, check_counts, original};
+use crate::store::place::{self, Condition, examine, put};
+use crate::store::splits::{Declared, draw};
+use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Most skipped images that a report names.
 pub const MAX_SKIPPED: usize = 1000;
@@ -30,8 +36,10 @@ pub struct ImportReport {
     pub dataset: String,
     /// New images.
     pub accepted: usize,
-    /// Images that were there already, in the same class.
+    /// Images that were there already, in the same class. They keep the split that they have.
     pub duplicates: usize,
+    /// Images that were there and damaged, and are whole again.
+    pub restored: usize,
     /// The first [`MAX_SKIPPED`] images that were not taken, with reasons.
     pub skipped: Vec<SkippedImage>,
     /// How many were not taken.
@@ -66,18 +74,20 @@ impl Datasets {
     /// Adds the images of a ZIP of class folders to a data set, which is made where it is missing.
     ///
     /// The rules of layout are those of training: wrapping folders are stepped over, and folders `train`, `val` and
-    /// `test` declare splits, which the data set keeps. Every image is decoded once; those that are damaged, there
-    /// already or there under another class are left out and reported.
+    /// `test` declare splits. An image gets its split when it first comes (see [`crate::store::splits`]) and keeps it. Every
+    /// image is decoded once; those that are damaged, there already or there under another class are left out and reported.
     ///
     /// # Errors
     /// [`StoreError::Refused`] or [`StoreError::TooLarge`] when the archive as a whole will not do or none of its images
-    /// does, [`StoreError::Stopped`] when `stop` is raised, [`StoreError::Io`]. The data set is as it was then.
+    /// does, [`StoreError::Stopped`] when `stop` is raised, [`StoreError::Full`], [`StoreError::Io`]. The data set is as it
+    /// was then.
     pub fn import_zip(
         &self,
         name: &Name,
         zip: &Path,
         limits: &UploadLimits,
         stop: &AtomicBool,
+        by: &Actor,
     ) -> Result<ImportReport, StoreError> {
         let archive = UploadZip::open(zip, limits).map_err(|error| store_error(zip, error))?;
         for class in archive.classes() {
@@ -87,14 +97,44 @@ impl Datasets {
         let staging = self.staging()?;
         let work = Work { archive: &archive, zip, staging: staging.path(), limits, stop };
         let staged = work.run()?;
-        self.change(name, |writer| {
-            let mut plan = Plan::new(writer, archive.classes());
-            for (item, staged) in archive.items().iter().zip(staged) {
-                plan.add(item, staged);
-            }
-            plan.finish(writer, staging.path(), archive.notes())
-        })
-        .map(|report| ImportReport { dataset: name.to_string(), ..report })
+        let _turn = self.inner.files();
+        let mut plan =
+            self.inner.database.read(|tx| Plan::new(&self.inner, tx, name, archive.classes(), &staged))?;
+        for (item, staged) in archive.items().iter().zip(staged) {
+            plan.add(item, staged);
+        }
+        plan.divide(archive.items());
+        plan.check()?;
+        let mut moved = Vec::new();
+        let done = self.move_in(&plan, staging.path(), &mut moved).and_then(|()| {
+            self.inner.database.write(|tx| {
+                plan.write(tx, name)?;
+                let detail = json!({ "accepted": plan.fresh.len(), "restored": plan.restored.len() });
+                note(tx, by, ("upload", name.as_str()), &detail)?;
+                plan.report(tx, name, archive.notes())
+            })
+        });
+        done.inspect_err(|_| self.inner.undo(&moved))
+    }
+
+    /// Moves the files in that are new or restore a damaged one, and brings them to the disk.
+    fn move_in(
+        &self,
+        plan: &Plan,
+        staging: &Path,
+        moved: &mut Vec<std::path::PathBuf>,
+    ) -> Result<(), StoreError> {
+        let files = plan.files();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        self.inner.room.check(&self.inner.dir, bytes)?;
+        let names = files.iter().map(|file| (file.id, file.extension));
+        let result = place::move_in(&self.inner.dir, staging, names, moved);
+        self.inner.room.images(files.iter().take(moved.len()).map(|file| file.bytes as i64).sum());
+        result?;
+        place::sync(&self.inner.dir, moved)
     }
 }
 
@@ -169,61 +209,134 @@ fn store_error(zip: &Path, error: UploadError) -> StoreError {
     }
 }
 
-/// What is to become of the list and what is to be told.
+/// A staged image.
+#[derive(Clone, Copy)]
+struct StagedFile {
+    id: Id,
+    extension: &'static str,
+    bytes: u64,
+}
+
+/// An image that the data set is to get.
+struct Fresh {
+    file: StagedFile,
+    /// Its class by its name after NFC.
+    composed: String,
+    class: String,
+    declared: Option<Split>,
+    split: Split,
+    name: String,
+}
+
+/// An image as the data set has it.
+struct There {
+    class: String,
+    split: Split,
+}
+
+/// What is to become of the data set and what is to be told.
 struct Plan {
     /// The classes of the archive.
     classes: Vec<String>,
-    list: List,
-    before: BTreeMap<Arc<str>, usize>,
-    fresh: Vec<Row>,
-    duplicates: usize,
+    /// Classes of the data set by their name after NFC: what it calls them and how many images they have.
+    before: BTreeMap<String, (String, SplitCounts)>,
+    /// Images of the archive that the data set has.
+    there: HashMap<Id, There>,
+    /// Images of the archive whose file lies there whole, for this data set or for something else.
+    whole: HashSet<Id>,
+    /// Classes that are new, by their name after NFC: as their first image has them.
+    new: HashMap<String, String>,
+    fresh: Vec<Fresh>,
+    /// Places in `fresh` by id.
+    index: HashMap<Id, usize>,
+    restored: Vec<StagedFile>,
+    /// Splits of the images that were there already.
+    duplicates: Vec<Split>,
+    /// Of these, images that the archive declares for another split.
+    elsewhere: usize,
+    /// Images that the archive has more than once.
+    twice: usize,
     skipped: Vec<SkippedImage>,
     skipped_total: usize,
-    added: u64,
 }
 
 impl Plan {
-    fn new(writer: &Writer, classes: &[String]) -> Plan {
-        Plan {
+    /// What the data set has of the images that came.
+    fn new(
+        inner: &Inner,
+        tx: &Tx<'_>,
+        name: &Name,
+        classes: &[String],
+        staged: &[Staged],
+    ) -> Result<Plan, Fault> {
+        let dataset = images::find(tx, name.as_str())?;
+        let before = match dataset {
+            Some(dataset) => images::split_counts(tx, dataset)?,
+            None => BTreeMap::new(),
+        };
+        let (mut there, mut whole) = (HashMap::new(), HashSet::new());
+        for (id, ..) in staged.iter().flatten() {
+            let Some(file) = files::find(tx, id)? else { continue };
+            // A file that was damaged since anybody looked is restored, too.
+            if place::inspect_image(&inner.dir, &file).0 == Condition::Whole {
+                whole.insert(*id);
+            }
+            if let Some(dataset) = dataset
+                && let Some((_, info)) = images::image(tx, dataset, id)?
+            {
+                there.insert(*id, There { class: info.class, split: info.split });
+            }
+        }
+        Ok(Plan {
             classes: classes.to_vec(),
-            list: List::clone(&writer.list),
-            before: writer.list.counts(),
+            before,
+            there,
+            whole,
+            new: HashMap::new(),
             fresh: Vec::new(),
-            duplicates: 0,
+            index: HashMap::new(),
+            restored: Vec::new(),
+            duplicates: Vec::new(),
+            elsewhere: 0,
+            twice: 0,
             skipped: Vec::new(),
             skipped_total: 0,
-            added: now(),
-        }
+        })
     }
 
     fn add(&mut self, item: &Item, staged: Staged) {
-        let class = self.list.class(&self.classes[item.class as usize]);
         let (id, extension, bytes) = match staged {
             Ok(staged) => staged,
             Err(reason) => return self.skip(item, reason),
         };
-        if let Some(there) = self.list.get(&id) {
-            if there.class == class {
-                self.duplicates += 1;
-            } else {
-                let reason = format!("the same image is in class {:?}; the first counts", there.class);
-                self.skip(item, reason);
+        let file = StagedFile { id, extension, bytes };
+        let named = &self.classes[item.class as usize];
+        let composed = nfc(named).into_owned();
+        let known = self.before.get(&composed).map(|(name, _)| name);
+        let class =
+            known.unwrap_or_else(|| self.new.entry(composed.clone()).or_insert(named.clone())).clone();
+        let other = |there: &str| format!("the same image is in class {there:?}; the first counts");
+        if let Some(there) = self.there.get(&id) {
+            if there.class != class {
+                return self.skip(item, other(&there.class.clone()));
+            }
+            self.duplicates.push(there.split);
+            self.elsewhere += usize::from(item.split.is_some_and(|split| split != there.split));
+            if !self.whole.contains(&id) {
+                self.whole.insert(id);
+                self.restored.push(file);
             }
             return;
         }
-        let name = original(&item.name);
-        let row = Row {
-            id,
-            extension,
-            class,
-            split: item.split,
-            name,
-            added: self.added,
-            origin: Origin::Upload,
-            bytes,
-        };
-        self.list.push(row.clone());
-        self.fresh.push(row);
+        if let Some(&at) = self.index.get(&id) {
+            if self.fresh[at].class != class {
+                return self.skip(item, other(&self.fresh[at].class.clone()));
+            }
+            return self.twice += 1;
+        }
+        self.index.insert(id, self.fresh.len());
+        let (declared, split, name) = (item.split, Split::Train, original(&item.name));
+        self.fresh.push(Fresh { file, composed, class, declared, split, name });
     }
 
     fn skip(&mut self, item: &Item, reason: String) {
@@ -233,22 +346,68 @@ impl Plan {
         }
     }
 
-    /// Changes the data set, if there is anything to change.
-    fn finish(
-        self,
-        writer: &mut Writer,
-        staging: &Path,
-        notes: &[String],
-    ) -> Result<ImportReport, StoreError> {
-        if self.fresh.is_empty() && self.duplicates == 0 {
+    /// Gives every new image its split.
+    fn divide(&mut self, items: &[Item]) {
+        let declared = Declared::of(items.iter().map(|item| item.split));
+        let mut classes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, fresh) in self.fresh.iter().enumerate() {
+            classes.entry(&fresh.composed).or_default().push(at);
+        }
+        let mut splits = vec![Split::Train; self.fresh.len()];
+        for (class, places) in classes {
+            let there = self.before.get(class).map_or([0; 3], |(_, counts)| *counts);
+            let images: Vec<_> =
+                places.iter().map(|&at| (self.fresh[at].file.id, self.fresh[at].declared)).collect();
+            for (at, split) in places.into_iter().zip(draw(there, &images, declared)) {
+                splits[at] = split;
+            }
+        }
+        self.fresh.iter_mut().zip(splits).for_each(|(fresh, split)| fresh.split = split);
+    }
+
+    /// Refuses what leaves nothing to take, or too much.
+    fn check(&self) -> Result<(), StoreError> {
+        if self.fresh.is_empty() && self.duplicates.is_empty() {
             return Err(StoreError::Refused { reason: self.refusal() });
         }
-        self.list.check_size()?;
-        let report = self.report(notes);
-        if !self.fresh.is_empty() {
-            writer.merge(staging, &self.fresh, self.list)?;
+        let images: usize = self.before.values().map(|(_, counts)| counts.iter().sum::<usize>()).sum();
+        let new: HashSet<&str> = self
+            .fresh
+            .iter()
+            .map(|f| f.composed.as_str())
+            .filter(|c| !self.before.contains_key(*c))
+            .collect();
+        check_counts(images + self.fresh.len(), self.before.len() + new.len())
+    }
+
+    /// Files that are to be moved in.
+    fn files(&self) -> Vec<StagedFile> {
+        let fresh = self.fresh.iter().map(|fresh| fresh.file).filter(|file| !self.whole.contains(&file.id));
+        fresh.chain(self.restored.iter().copied()).collect()
+    }
+
+    fn write(&self, tx: &Tx<'_>, name: &Name) -> Result<(), Fault> {
+        for file in &self.restored {
+            files::put(tx, &file.id, file.extension, file.bytes)?;
         }
-        Ok(report)
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        let now = now();
+        let dataset = images::find_or_make(tx, name.as_str(), now)?;
+        for fresh in &self.fresh {
+            let StagedFile { id, extension, bytes } = fresh.file;
+            let file = files::put(tx, &id, extension, bytes)?;
+            let image = NewImage {
+                class: fresh.class.clone(),
+                split: fresh.split,
+                name: fresh.name.clone(),
+                added: now,
+                origin: Origin::Upload,
+            };
+            images::add(tx, dataset, file, &image)?;
+        }
+        images::touch(tx, dataset, now, self.fresh.len())
     }
 
     fn refusal(&self) -> String {
@@ -261,35 +420,55 @@ impl Plan {
         format!("none of the {} images can be taken: {}{more}", self.skipped_total, first.join("; "))
     }
 
-    fn report(&self, notes: &[String]) -> ImportReport {
-        let after = self.list.counts();
-        let mut notes = notes.to_vec();
-        if self.duplicates > 0 {
-            notes.push(format!("{} images were there already", self.duplicates));
-        }
-        let change = |(class, &after): (&Arc<str>, &usize)| ClassChange {
-            name: class.to_string(),
-            before: self.before.get(class).copied().unwrap_or(0),
-            after,
+    fn report(&self, tx: &Tx<'_>, name: &Name, notes: &[String]) -> Result<ImportReport, Fault> {
+        let (after, (count, bytes)) = match images::find(tx, name.as_str())? {
+            Some(dataset) => (images::split_counts(tx, dataset)?, images::totals(tx, dataset)?),
+            None => (BTreeMap::new(), (0, 0)),
         };
-        ImportReport {
-            dataset: String::new(),
+        let mut notes = notes.to_vec();
+        if !self.fresh.is_empty() {
+            let splits: Vec<Split> = self.fresh.iter().map(|fresh| fresh.split).collect();
+            notes.push(format!("new images are divided once and for ever: {}", in_words(&splits)));
+        }
+        if !self.duplicates.is_empty() {
+            let kept = in_words(&self.duplicates);
+            let mut text =
+                format!("{} images were there already and keep their split: {kept}", self.duplicates.len());
+            if self.elsewhere > 0 {
+                text += &format!(" ({} of them were declared for another one now)", self.elsewhere);
+            }
+            notes.push(text);
+        }
+        if !self.restored.is_empty() {
+            notes.push(format!("{} damaged images are whole again", self.restored.len()));
+        }
+        let sum = |counts: &SplitCounts| counts.iter().sum::<usize>();
+        let change = |(composed, (name, counts)): (&String, &(String, SplitCounts))| ClassChange {
+            name: name.clone(),
+            before: self.before.get(composed).map_or(0, |(_, counts)| sum(counts)),
+            after: sum(counts),
+        };
+        let totals: BTreeMap<&str, usize> =
+            after.values().map(|(name, counts)| (name.as_str(), sum(counts))).collect();
+        Ok(ImportReport {
+            dataset: name.to_string(),
             accepted: self.fresh.len(),
-            duplicates: self.duplicates,
+            duplicates: self.duplicates.len() + self.twice,
+            restored: self.restored.len(),
             skipped: self.skipped.clone(),
             skipped_total: self.skipped_total,
-            warning: warning(&after),
+            warning: warning(&totals),
             classes: after.iter().map(change).collect(),
             notes,
-            images: self.list.rows().len(),
-            bytes: self.list.bytes(),
-        }
+            images: count,
+            bytes,
+        })
     }
 }
 
-fn warning(counts: &BTreeMap<Arc<str>, usize>) -> Option<String> {
+fn warning(counts: &BTreeMap<&str, usize>) -> Option<String> {
     if let (1, Some(class)) = (counts.len(), counts.keys().next()) {
         return Some(format!("there is only one class ({class}); training needs two"));
     }
-    imbalance(counts.iter().map(|(class, &n)| (&**class, n)), "images")
+    imbalance(counts.iter().map(|(class, &n)| (*class, n)), "images")
 }

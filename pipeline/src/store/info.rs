@@ -3,7 +3,7 @@
 use ocelli_datasets::Split;
 use serde::Serialize;
 
-use crate::store::list::Origin;
+use crate::store::image::Origin;
 
 /// A data set in a list of data sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -16,10 +16,10 @@ pub struct DatasetSummary {
     pub classes: usize,
     /// Bytes of all image files.
     pub bytes: u64,
-    /// When it last changed, in seconds since 1970; 0 where the system does not say.
+    /// When it last changed, in seconds since 1970.
     pub changed: u64,
-    /// Why its list cannot be read; the numbers are 0 then.
-    pub damaged: Option<String>,
+    /// Images whose file is missing or is not what was sent.
+    pub damaged: usize,
 }
 
 /// All about a data set.
@@ -33,12 +33,14 @@ pub struct DatasetInfo {
     pub bytes: u64,
     /// Classes by name.
     pub classes: Vec<ClassInfo>,
-    /// When its first image came, of those that are left; seconds since 1970.
+    /// When it was made; seconds since 1970.
     pub created: u64,
-    /// When it last changed, in seconds since 1970; 0 where the system does not say.
+    /// When it last changed, in seconds since 1970.
     pub changed: u64,
-    /// Snapshots that are in use.
-    pub snapshots: Vec<String>,
+    /// Jobs that it is needed for.
+    pub jobs: Vec<u64>,
+    /// Images since a job was last asked for.
+    pub fresh: u64,
 }
 
 /// Images of a class.
@@ -48,12 +50,14 @@ pub struct ClassInfo {
     pub name: String,
     /// Images in all.
     pub images: usize,
-    /// Declared for training.
+    /// To train on.
     pub train: usize,
-    /// Declared for validation.
+    /// That choose the best epoch.
     pub val: usize,
-    /// Declared for test.
+    /// For the final result.
     pub test: usize,
+    /// Images whose file is missing or is not what was sent.
+    pub damaged: usize,
 }
 
 /// An image of a data set.
@@ -63,9 +67,9 @@ pub struct ImageInfo {
     pub id: String,
     /// Its class.
     pub class: String,
-    /// The split that its upload declared; training draws one where there is none.
-    #[schemars(with = "Option<String>")]
-    pub split: Option<Split>,
+    /// The split that it got when it came, for ever.
+    #[schemars(with = "SplitSchema")]
+    pub split: Split,
     /// What it was called where it came from.
     pub name: String,
     /// When it came, in seconds since 1970.
@@ -74,6 +78,18 @@ pub struct ImageInfo {
     pub source: Origin,
     /// Size of the file.
     pub bytes: u64,
+    /// Why its file cannot be used; the same image sent again restores it.
+    pub damaged: Option<String>,
+}
+
+/// The JSON of [`Split`], which the reader of data sets defines without knowing of schemas.
+#[derive(schemars::JsonSchema)]
+#[schemars(rename = "Split", rename_all = "lowercase")]
+#[allow(dead_code, reason = "it is described, never made")]
+enum SplitSchema {
+    Train,
+    Val,
+    Test,
 }
 
 /// Some of a data set's images.
@@ -101,6 +117,9 @@ pub struct AddedImage {
     pub id: String,
     /// Its class.
     pub class: String,
+    /// Its split, which it keeps.
+    #[schemars(with = "SplitSchema")]
+    pub split: Split,
     /// It was there before.
     pub duplicate: bool,
 }

@@ -2,102 +2,166 @@
 //!
 //! ```text
 //! lock                          held by the one process that uses the folder
-//! datasets/NAME/                images by content hash, and the list that says which of them count
-//! feedback/                     corrected labels that wait for a review
-//! models/NAME/VERSION.ocelli    every version that was made, by content hash
-//! models/NAME/current           which of them serves, and which served before
-//! jobs/ID/                      what is asked for, how far it is, what came of it
+//! ocelli.db                     what is known: data sets, images, versions, which one serves, jobs, feedback, audit
+//! images/AB/HASH.EXTENSION      images by the SHA-256 of their content, of all data sets and of feedback
+//! models/NAME/VERSION.ocelli    every version of a model, by content hash
 //! runs/NAME-NNN/                run folders of training
+//! quarantine/                   files that nothing names; nothing is deleted that nobody asked to delete
+//! copies/                       copies of the database, from which it can be restored
+//! incoming/                     what is being received
 //! ```
 //!
-//! One small file decides: a data set's list, a model's `current`. It is replaced as a whole and comes last, so that a
-//! kill at any moment leaves the old state or the new one; files that no list names are swept away at the next start.
+//! Files come first, are synced at once, and are then named by one transaction; deletion goes the other way round. So a kill
+//! or a power cut at any moment leaves the old state or the new one. Nothing in the folder holds an absolute path: it can
+//! be moved.
 
+mod audit;
+mod backup;
+mod check;
+mod database;
 mod datasets;
 mod error;
 mod feedback;
+mod image;
 mod import;
 mod info;
-mod list;
+mod jobs;
 mod name;
+mod old_layout;
+mod opening;
 mod place;
+mod room;
+mod splits;
 mod versions;
 
 #[cfg(test)]
 #[path = "../../../datasets/tests/hostile/mod.rs"]
 mod hostile;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use audit::{Actor, Audit, AuditEntry};
+pub use backup::{Backup, backup};
+pub use check::{CheckReport, Problem, check, repair};
 pub use datasets::{Datasets, Staging};
 pub use error::StoreError;
 pub use feedback::{
-    Feedback, FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES, MAX_FEEDBACK_TOTAL,
+    Feedback, FeedbackEntry, FeedbackInput, FeedbackPage, MAX_FEEDBACK, MAX_FEEDBACK_BYTES,
+    MAX_FEEDBACK_TOTAL,
 };
+pub use image::{MAX_IMAGES, Origin};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
-pub use list::{MAX_IMAGES, Origin};
+pub use jobs::{JobChange, JobData, StoredJob, StoredJobs};
 pub use name::{MAX_NAME, Name};
+pub use room::Usage;
 pub use versions::{NewVersion, VersionRecord, Versions};
+
+use database::Database;
+use room::Room;
 
 /// An open data folder; no other process can open it meanwhile.
 pub struct Store {
-    dir: PathBuf,
+    inner: Arc<Inner>,
     datasets: Datasets,
     feedback: Feedback,
+    jobs: StoredJobs,
+    audit: Audit,
+    notes: Vec<String>,
     _lock: File,
 }
 
+/// What the parts of a store share.
+struct Inner {
+    dir: PathBuf,
+    database: Database,
+    /// Held from before image files come until rows name them, and from before rows go until their files are gone.
+    files: Mutex<()>,
+    room: Room,
+}
+
+impl Inner {
+    /// A turn of changing image files.
+    fn files(&self) -> MutexGuard<'_, ()> {
+        lock(&self.files)
+    }
+
+    /// Removes files that rows no longer name. What cannot be removed now is removed at the next start.
+    fn remove(&self, paths: &[String]) {
+        for path in paths {
+            let full = self.dir.join(path);
+            let bytes = fs::metadata(&full).map_or(0, |meta| meta.len());
+            if place::remove(&full).is_ok() {
+                self.room.images(-(bytes as i64));
+            }
+        }
+    }
+}
+
 impl Store {
-    /// Opens a data folder and makes it where it is missing.
+    /// Opens a data folder and makes it where it is missing. Takes over a folder of the layout that had lists in place of a
+    /// database. Files that are missing or damaged are noted as such, files that nothing names go to `quarantine/`.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when another process uses it, [`StoreError::Io`] when it cannot be written.
+    /// [`StoreError::Locked`] when another process uses it, [`StoreError::Database`] when the database is damaged or lost,
+    /// [`StoreError::Io`] when the folder cannot be written.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
-        // Run folders record where their data lies; a relative path would depend on where the program is started.
-        let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
-        let path = dir.join("lock");
-        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir }),
-            // File systems without locks lose the protection, not the service.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
-        let datasets = Datasets::open(dir.join("datasets"))?;
-        let feedback = Feedback::open(dir.join("feedback"))?;
-        // Uploads and feedback sync what lies in their folders; this is for the folders themselves.
-        place::sync_folder(&dir)?;
-        Ok(Store { dir, datasets, feedback, _lock: lock })
+        let (dir, lock) = lock_folder(dir)?;
+        let (inner, notes) = opening::open(dir)?;
+        let inner = Arc::new(inner);
+        Ok(Store {
+            datasets: Datasets::new(inner.clone()),
+            feedback: Feedback::new(inner.clone()),
+            jobs: StoredJobs::new(inner.clone()),
+            audit: Audit::new(inner.clone()),
+            inner,
+            notes,
+            _lock: lock,
+        })
     }
 
     /// The folder, as an absolute path.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.inner.dir
     }
 
-    /// The versions of a model; once for each model.
+    /// What opening found and did that its owner should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The versions of a model.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn versions(&self, name: &Name) -> Result<Versions, StoreError> {
-        Versions::open(self.dir.join("models").join(name.as_str()))
+        Versions::open(self.inner.clone(), name.clone())
     }
 
     /// The models that the folder has versions of, sorted.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`], [`StoreError::Database`].
     pub fn models(&self) -> Result<Vec<Name>, StoreError> {
-        let dir = self.dir.join("models");
-        if !dir.is_dir() {
-            return Ok(Vec::new());
+        let known = self.inner.database.read(|tx| database::versions::models(tx))?;
+        let mut names: Vec<Name> = known.iter().filter_map(|name| name.parse().ok()).collect();
+        // Folders with model files that somebody laid there.
+        for entry in place::entries(&self.dir().join("models"))? {
+            if let Some(name) = place::text(&entry).and_then(|name| name.parse::<Name>().ok())
+                && place::entries(&entry.path())?
+                    .iter()
+                    .any(|file| file.path().extension().is_some_and(|e| e == "ocelli"))
+            {
+                names.push(name);
+            }
         }
-        let entries = fs::read_dir(&dir).map_err(StoreError::io(&dir))?;
-        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-        let mut names: Vec<Name> = entries.flatten().filter_map(name).collect();
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -111,32 +175,73 @@ impl Store {
         &self.feedback
     }
 
+    /// Training jobs.
+    pub fn jobs(&self) -> &StoredJobs {
+        &self.jobs
+    }
+
+    /// Who changed what.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Where training writes its run folders.
     pub fn runs_dir(&self) -> PathBuf {
-        self.dir.join("runs")
+        self.inner.dir.join("runs")
+    }
+
+    /// Bytes in use, by kind.
+    pub fn usage(&self) -> Usage {
+        self.inner.room.usage()
+    }
+
+    /// The most bytes that the folder may come to have; 0 for as many as the disk takes.
+    pub fn set_max_bytes(&self, bytes: u64) {
+        self.inner.room.set_limit(bytes);
+    }
+
+    /// Whether there is room for so many bytes more.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.inner.room.check(&self.inner.dir, bytes)
+    }
+
+    /// Makes a copy of the database where the last one is older than a day; the two newest are kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn copy_database(&self) -> Result<(), StoreError> {
+        backup::keep_copy(&self.inner.dir, &self.inner.database)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_has_one_user_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        let store = Store::open(&path).unwrap();
-        assert!(store.dir().is_absolute() && store.dir().is_dir());
-        assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
-        drop(store);
-        Store::open(&path).unwrap();
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.inner.database.settle();
     }
+}
 
-    #[test]
-    fn a_file_in_the_way_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, "x").unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::Io { .. })));
+/// Makes a data folder where it is missing and takes its lock; gives its absolute path.
+fn lock_folder(dir: &Path) -> Result<(PathBuf, File), StoreError> {
+    fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+    let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
+    let path = dir.join("lock");
+    let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir }),
+        // File systems without locks lose the protection, not the service.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok((dir, lock)),
     }
+}
+
+/// A panic elsewhere leaves what these guard whole: it is replaced, never edited.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970-01-01 UTC.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -1,187 +1,39 @@
-//! Where the files of data sets lie: names, moving images in, removing them, sweeping what a kill left behind.
+//! Where the files of a data folder lie, and how they come and go.
+//!
+//! Files come before the rows that name them, and are on the disk before these are written; they go after the rows. A kill
+//! between the two leaves a file that no row names: the next start removes what was to go, and puts everything else into
+//! `quarantine/`.
 
-use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirEntry, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
+use sha2::{Digest, Sha256};
 
-use crate::store::list::{Id, List, Row, id_of_file};
-use crate::store::{Name, StoreError};
+use crate::store::StoreError;
+use crate::store::database::FileRow;
+use crate::store::image::Id;
 
-const LIST: &str = "images.csv";
-const STAGING: &str = ".staging";
-const SNAPSHOT: &str = "snapshot-";
+/// Images by content.
+pub(super) const IMAGES: &str = "images";
+/// What is being received; emptied at every start.
+pub(super) const INCOMING: &str = "incoming";
+/// Files that nothing names.
+pub(super) const QUARANTINE: &str = "quarantine";
+/// Copies of the database.
+pub(super) const COPIES: &str = "copies";
+/// The database.
+pub(super) const DATABASE: &str = "ocelli.db";
 
-/// The folder of a data set.
-pub(super) struct Place {
-    dir: PathBuf,
+/// `images/ab/abcd...png`, relative to the data folder.
+pub(super) fn image_path(id: &Id, extension: &str) -> String {
+    let id = id.to_string();
+    format!("{IMAGES}/{}/{id}.{extension}", &id[..2])
 }
 
-impl Place {
-    pub(super) fn new(datasets: &Path, name: &Name) -> Place {
-        Place { dir: datasets.join(name.as_str()) }
-    }
-
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    pub(super) fn list(&self) -> PathBuf {
-        self.dir.join(LIST)
-    }
-
-    pub(super) fn snapshot(&self, id: &Name) -> PathBuf {
-        self.dir.join(format!("{SNAPSHOT}{id}.csv"))
-    }
-
-    /// Ids of the snapshots, sorted.
-    pub(super) fn snapshots(&self) -> Result<Vec<Name>, StoreError> {
-        let id = |name: String| name.strip_prefix(SNAPSHOT)?.strip_suffix(".csv")?.parse().ok();
-        let mut ids: Vec<Name> = entries(&self.dir)?.iter().filter_map(|entry| id(text(entry)?)).collect();
-        ids.sort();
-        Ok(ids)
-    }
-
-    /// When the list was last replaced, in seconds since 1970.
-    pub(super) fn changed(&self) -> u64 {
-        let time = fs::metadata(self.list()).and_then(|meta| meta.modified()).ok();
-        time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |t| t.as_secs())
-    }
-
-    /// Moves staged images to where the list will name them; they are on the disk afterwards.
-    pub(super) fn take(&self, staging: &Path, rows: &[Row]) -> Result<Moved, StoreError> {
-        let mut moved = Moved(Vec::new());
-        self.take_all(staging, rows, &mut moved).inspect_err(|_| moved.undo())?;
-        Ok(moved)
-    }
-
-    fn take_all(&self, staging: &Path, rows: &[Row], moved: &mut Moved) -> Result<(), StoreError> {
-        let images = self.dir.join("images");
-        make_folder(&self.dir)?;
-        make_folder(&images)?;
-        let mut folders = BTreeSet::new();
-        for row in rows {
-            let target = self.dir.join(row.path());
-            let folder = target.parent().expect("images lie in a folder").to_owned();
-            if !folders.contains(&folder) {
-                make_folder(&folder)?;
-                folders.insert(folder);
-            }
-            // A file that a snapshot keeps has the same content; undoing must not take it away.
-            let kept = target.exists();
-            let staged = staging.join(file_name(&row.id, row.extension));
-            fs::rename(staged, &target).map_err(StoreError::io(&target))?;
-            if !kept {
-                moved.0.push(target);
-            }
-        }
-        // All of them, new or not: whoever made one may have been killed before syncing its name.
-        let around = self.dir.parent().expect("data sets lie in a folder");
-        folders
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([images.as_path(), &self.dir, around])
-            .try_for_each(sync_folder)
-    }
-
-    /// Removes the files of `rows` that neither `list` nor a snapshot names.
-    pub(super) fn remove_unnamed(&self, list: &List, rows: &[Row]) -> Result<(), StoreError> {
-        let kept = self.named(list)?;
-        for row in rows.iter().filter(|row| !kept.contains(&row.id)) {
-            remove(&self.dir.join(row.path()))?;
-        }
-        Ok(())
-    }
-
-    /// All images that `list` or a snapshot names.
-    fn named(&self, list: &List) -> Result<HashSet<Id>, StoreError> {
-        let mut named: HashSet<Id> = list.rows().iter().map(|row| row.id).collect();
-        for id in self.snapshots()? {
-            if let Some(frozen) = List::read(&self.snapshot(&id))? {
-                named.extend(frozen.rows().iter().map(|row| row.id));
-            }
-        }
-        Ok(named)
-    }
-
-    /// Removes temporary files, and images that no list names. Only files that have names of ours are touched.
-    fn sweep(&self) -> Result<(), StoreError> {
-        let list = List::read(&self.list())?.unwrap_or_default();
-        let named = self.named(&list)?;
-        for entry in entries(&self.dir)? {
-            if text(&entry).is_some_and(|name| name.starts_with('.') && name.contains(".csv.tmp-")) {
-                remove(&entry.path())?;
-            }
-        }
-        let images = self.dir.join("images");
-        for folder in entries(&images)? {
-            for file in entries(&folder.path())? {
-                let id = text(&file).and_then(|name| id_of_file(&name));
-                if id.is_some_and(|id| !named.contains(&id)) {
-                    remove(&file.path())?;
-                }
-            }
-        }
-        if !self.list().exists() {
-            // The first upload never came to its end. A folder with other people's files stays.
-            for folder in entries(&images)? {
-                let _ = fs::remove_dir(folder.path());
-            }
-            let _ = fs::remove_dir(&images);
-            let _ = fs::remove_dir(&self.dir);
-        }
-        Ok(())
-    }
-}
-
-/// Image files that were moved in for a list that is not written yet.
-pub(super) struct Moved(Vec<PathBuf>);
-
-impl Moved {
-    /// Takes them away again; what stays is swept when the store is opened.
-    pub(super) fn undo(&self) {
-        for path in &self.0 {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Where uploads in transit lie.
-pub(super) fn staging(datasets: &Path) -> PathBuf {
-    datasets.join(STAGING)
-}
-
-/// The data sets there are, sorted.
-pub(super) fn names(datasets: &Path) -> Result<Vec<Name>, StoreError> {
-    let name = |entry: &DirEntry| -> Option<Name> {
-        let name = text(entry)?.parse().ok()?;
-        Place::new(datasets, &name).list().is_file().then_some(name)
-    };
-    let mut names: Vec<Name> = entries(datasets)?.iter().filter_map(name).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// Removes what a killed process left: uploads in transit, and images that no list names. A data set whose list is
-/// damaged is left as it is.
-pub(super) fn sweep(datasets: &Path) -> Result<(), StoreError> {
-    let staging = staging(datasets);
-    match fs::remove_dir_all(&staging) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::io(&staging)(error)),
-        _ => {}
-    }
-    for entry in entries(datasets)? {
-        let name: Option<Name> = text(&entry).and_then(|name| name.parse().ok());
-        let Some(name) = name.filter(|_| entry.path().is_dir()) else { continue };
-        match Place::new(datasets, &name).sweep() {
-            Err(StoreError::Damaged { .. }) => {}
-            result => result?,
-        }
-    }
-    Ok(())
+pub(super) fn file_name(id: &Id, extension: &str) -> String {
+    format!("{id}.{extension}")
 }
 
 /// Decodes an image, which is the test it must pass; gives its id and the extension that fits its content.
@@ -191,22 +43,163 @@ pub(super) fn examine(bytes: &[u8], limits: &DecodeLimits) -> Result<(Id, &'stat
     Ok((Id::of(bytes), format.extension))
 }
 
-/// Writes an image, synced, under its id into a folder; one that is there already is the same.
+/// Writes an image under its id into a folder, where the same image may lie already. Not synced.
 pub(super) fn put(folder: &Path, id: &Id, extension: &str, bytes: &[u8]) -> Result<(), StoreError> {
     let path = folder.join(file_name(id, extension));
     let mut file = match File::create_new(&path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         file => file.map_err(StoreError::io(&path))?,
     };
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+    file.write_all(bytes).map_err(|error| {
         // Half an image must not pass for a whole one.
         let _ = fs::remove_file(&path);
         StoreError::io(&path)(error)
     })
 }
 
-pub(super) fn file_name(id: &Id, extension: &str) -> String {
-    format!("{id}.{extension}")
+/// Moves staged images to where rows will name them. Not synced.
+pub(super) fn move_in(
+    dir: &Path,
+    staging: &Path,
+    images: impl Iterator<Item = (Id, &'static str)>,
+    moved: &mut Vec<PathBuf>,
+) -> Result<(), StoreError> {
+    for (id, extension) in images {
+        let target = dir.join(image_path(&id, extension));
+        let from = staging.join(file_name(&id, extension));
+        let renamed = match fs::rename(&from, &target) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_folder(&dir.join(IMAGES))?;
+                make_folder(target.parent().expect("images lie in a folder"))?;
+                fs::rename(&from, &target)
+            }
+            result => result,
+        };
+        renamed.map_err(StoreError::io(&target))?;
+        moved.push(target);
+    }
+    Ok(())
+}
+
+/// Brings everything that was written below a folder to the disk: one system call for a whole upload on Linux.
+pub(super) fn sync(dir: &Path, written: &[PathBuf]) -> Result<(), StoreError> {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = written;
+        let folder = File::open(dir).map_err(StoreError::io(dir))?;
+        rustix::fs::syncfs(&folder).map_err(|error| StoreError::io(dir)(error.into()))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        sync_each(written)?;
+        let mut folders: Vec<&Path> = written.iter().filter_map(|path| path.parent()).collect();
+        folders.sort();
+        folders.dedup();
+        folders.into_iter().try_for_each(sync_folder)?;
+        sync_folder(&dir.join(IMAGES))?;
+        sync_folder(dir)
+    }
+}
+
+/// Syncs files on a few threads: the disk orders what it is told at once.
+#[cfg(not(target_os = "linux"))]
+fn sync_each(written: &[PathBuf]) -> Result<(), StoreError> {
+    const THREADS: usize = 8;
+    let part = written.len().div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        let sync = |paths: &[PathBuf]| {
+            paths.iter().try_for_each(|path| {
+                File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io(path))
+            })
+        };
+        let threads: Vec<_> = written.chunks(part).map(|paths| scope.spawn(move || sync(paths))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
+    })
+}
+
+/// What became of a file that a row describes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Whole,
+    /// It is not what was stored; why.
+    Damaged(String),
+    /// It cannot be read just now, which says nothing about its content.
+    Unreadable(String),
+}
+
+/// Why a file of another size or content is damaged.
+pub(super) fn other_size(found: u64, bytes: u64) -> String {
+    format!("it has {found} bytes in place of {bytes}")
+}
+
+/// Reads an image and compares it with its hash.
+pub(super) fn inspect_image(dir: &Path, file: &FileRow) -> (Condition, Vec<u8>) {
+    let path = dir.join(file.path());
+    let bytes = match read_regular(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return (condition_of(&error), Vec::new()),
+    };
+    if bytes.len() as u64 != file.bytes {
+        return (Condition::Damaged(other_size(bytes.len() as u64, file.bytes)), bytes);
+    }
+    if Id::of(&bytes) != file.id {
+        return (Condition::Damaged("its content is another one".to_owned()), bytes);
+    }
+    (Condition::Whole, bytes)
+}
+
+/// What an error of reading says about a file that should be there.
+pub(super) fn condition_of(error: &io::Error) -> Condition {
+    match error.kind() {
+        ErrorKind::NotFound => Condition::Damaged("the file is missing".to_owned()),
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::InvalidInput => {
+            Condition::Damaged("something else lies in its place".to_owned())
+        }
+        _ => Condition::Unreadable(format!("it cannot be read: {error}")),
+    }
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Size and SHA-256 of a file.
+pub(super) fn digest(path: &Path) -> io::Result<(u64, [u8; 32])> {
+    let mut file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let (mut hasher, mut piece, mut bytes) = (Sha256::new(), vec![0; 64 << 10], 0);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok((bytes, hasher.finalize().into())),
+            n => {
+                hasher.update(&piece[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+}
+
+/// Moves a file or folder into `quarantine/`, at the path that it had; says where it lies now, relative to the data folder.
+pub(super) fn quarantine(dir: &Path, path: &str) -> Result<String, StoreError> {
+    let target = |number: usize| match number {
+        0 => format!("{QUARANTINE}/{path}"),
+        number => format!("{QUARANTINE}/{path}.{number}"),
+    };
+    let free = (0..).map(target).find(|target| !dir.join(target).exists());
+    let free = free.expect("some number is free");
+    let full = dir.join(&free);
+    let around = full.parent().expect("it lies in a folder");
+    fs::create_dir_all(around).map_err(StoreError::io(around))?;
+    fs::rename(dir.join(path), &full).map_err(StoreError::io(&full))?;
+    Ok(free)
 }
 
 /// Makes names in a folder survive a power cut.
@@ -239,6 +232,32 @@ pub(super) fn entries(path: &Path) -> Result<Vec<DirEntry>, StoreError> {
 
 pub(super) fn text(entry: &DirEntry) -> Option<String> {
     entry.file_name().into_string().ok()
+}
+
+/// All files below a folder of the data folder, as paths relative to the latter with `/` between the parts, sorted.
+/// Names that are no Unicode are given as they can be shown.
+pub(super) fn walk(dir: &Path, folder: &str) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in entries(&dir.join(&folder))? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            // Not following links: what they point to is not ours.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                _ => found.push(path),
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Bytes of all files below a folder.
+pub(super) fn size(dir: &Path, folder: &str) -> u64 {
+    let files = walk(dir, folder).unwrap_or_default();
+    files.iter().filter_map(|path| fs::symlink_metadata(dir.join(path)).ok()).map(|meta| meta.len()).sum()
 }
 
 /// Removes a file that may be gone already.

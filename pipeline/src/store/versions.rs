@@ -1,28 +1,29 @@
 //! The versions of a model, and which of them serves.
 //!
-//! A version is named by the first 12 hexadecimal digits of its content's SHA-256 and never changes. What was found out
-//! about it stands beside it in `VERSION.json`, which is written last: with it the version is there, without it is not.
-//! `current` names the version that serves and those that served before it, so going back is one replacement of one file.
+//! A version is named by the first 12 hexadecimal digits of its content's SHA-256 and never changes. Its file is written
+//! first; with its row the version is there, without it is not. A version whose file is missing or is not what was stored
+//! stays listed as damaged, and is whole again when its file is.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{Metrics, ModelFile, version_id};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::gate::Verdict;
 use crate::metrics::Evaluation;
-use crate::run_folder::{hex, write_atomic};
-use crate::store::StoreError;
+use crate::run_folder::hex;
+use crate::store::audit::note;
+use crate::store::database::{Fault, Tx, VersionRow, files, versions};
+use crate::store::image::Id;
+use crate::store::place::{self, Condition};
+use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Versions that going back can reach.
 const MAX_HISTORY: usize = 100;
-
-/// Largest record or evaluation that is read back.
-const MAX_RECORD: u64 = 64 << 20;
 
 /// What is known of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -60,6 +61,9 @@ pub struct VersionRecord {
     pub metrics: Option<Metrics>,
     /// How it compared with the version that served when it was made.
     pub verdict: Option<Verdict>,
+    /// Why its file cannot be used.
+    #[serde(default)]
+    pub damaged: Option<String>,
 }
 
 /// The JSON of [`Metrics`], which the engine defines without knowing of schemas.
@@ -87,77 +91,103 @@ pub struct NewVersion<'a> {
     pub evaluation: Option<&'a Evaluation>,
     /// How it compared.
     pub verdict: Option<Verdict>,
-}
-
-/// `current`: what serves and what served.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Pointer {
-    version: Option<String>,
-    /// Oldest first.
-    previous: Vec<String>,
+    /// The images by which it was compared: SHA-256 and class.
+    pub judged_on: Vec<([u8; 32], String)>,
 }
 
 /// The versions of one model.
 pub struct Versions {
+    inner: Arc<Inner>,
+    model: Name,
     dir: PathBuf,
-    /// Held while `current` is read and replaced, or a version is added or deleted.
-    writer: Mutex<()>,
+    /// Held while files of versions come or go.
+    turn: Mutex<()>,
 }
 
 impl Versions {
-    /// Opens `models/NAME`; takes up model files that somebody laid there, or that a kill left without a record.
-    pub(crate) fn open(dir: PathBuf) -> Result<Versions, StoreError> {
-        fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
-        let versions = Versions { dir, writer: Mutex::new(()) };
-        for path in versions.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with('.') {
-                // A file that was being written when the process ended.
-                fs::remove_file(&path).map_err(StoreError::io(&path))?;
-            } else if let Some(version) = name.strip_suffix(".ocelli")
-                && !versions.record_path(version).is_file()
-                && let Ok(file) = ModelFile::load(&path)
-            {
-                let added = versions.add(&file, &NewVersion::default())?;
-                if added.version != version {
-                    // It has its own name now.
-                    fs::remove_file(&path).map_err(StoreError::io(&path))?;
-                }
-            }
-        }
+    /// Opens `models/NAME`: removes what was being written, takes up model files that somebody laid there, puts what is no
+    /// model into quarantine, and notes which files are missing.
+    pub(super) fn open(inner: Arc<Inner>, model: Name) -> Result<Versions, StoreError> {
+        let dir = inner.dir.join("models").join(model.as_str());
+        let versions = Versions { inner, model, dir, turn: Mutex::new(()) };
+        versions.settle()?;
         Ok(versions)
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let entries = fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(StoreError::io(&self.dir)));
-        paths.filter(|path| path.as_ref().is_ok_and(|path| path.is_file()) || path.is_err()).collect()
+    fn settle(&self) -> Result<(), StoreError> {
+        for entry in place::entries(&self.dir)? {
+            let Some(name) = place::text(&entry).filter(|_| entry.path().is_file()) else { continue };
+            if name.starts_with('.') && name.contains(".tmp-") {
+                // A file that was being written when the process ended.
+                place::remove(&entry.path())?;
+                continue;
+            }
+            let version = name.strip_suffix(".ocelli").unwrap_or_default();
+            if self.inner.database.read(|tx| versions::find(tx, self.model.as_str(), version))?.is_some() {
+                continue;
+            }
+            match ModelFile::load(&entry.path()) {
+                Ok(file) => {
+                    let added = self.add(&file, &NewVersion::default())?;
+                    if added.version != version {
+                        // It has its own name now.
+                        place::remove(&entry.path())?;
+                    }
+                }
+                // It may be one; the next start looks again.
+                Err(EngineError::Io { .. }) => {}
+                Err(_) => drop(place::quarantine(&self.inner.dir, &self.relative(&name))?),
+            }
+        }
+        for row in self.inner.database.read(|tx| versions::all(tx, self.model.as_str()))? {
+            self.look(&row)?;
+        }
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        // Everything it guards is on the disk, where a panic cannot leave it half done.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Compares a version's file with its record by its size, and notes what is wrong with it.
+    fn look(&self, row: &VersionRow) -> Result<(), StoreError> {
+        let record = parse(&self.inner, row)?;
+        let found = fs::metadata(self.path(&row.version));
+        let damaged = match found.map_err(|error| place::condition_of(&error)) {
+            Ok(meta) if !meta.is_file() => Some("something else lies in its place".to_owned()),
+            Ok(meta) if meta.len() != record.bytes => Some(place::other_size(meta.len(), record.bytes)),
+            // Of the right size; whether it is what was stored is seen when it is loaded.
+            Ok(_) => None,
+            Err(Condition::Damaged(reason)) => Some(reason),
+            Err(_) => return Ok(()),
+        };
+        if damaged != row.damaged {
+            self.inner.database.write(|tx| versions::set_damaged(tx, row.key, damaged.as_deref()))?;
+        }
+        Ok(())
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
     }
 
     /// Adds a version; one that is there already keeps its number, and gets what is new about it.
     ///
     /// # Errors
-    /// [`StoreError::Io`], or the engine's for a model that cannot be written.
+    /// [`StoreError::Io`], [`StoreError::Full`], or the engine's for a model that cannot be written.
     pub fn add(&self, file: &ModelFile, about: &NewVersion<'_>) -> Result<VersionRecord, StoreError> {
-        let _writer = self.lock();
+        let _turn = self.turn();
         let version = version_id(&file.content_hash().map_err(engine)?);
         let path = self.path(&version);
-        if !path.is_file() {
+        if self.load_file(&version).is_err() {
+            self.inner.room.check(&self.inner.dir, 0)?;
+            fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))?;
             file.save(&path).map_err(engine)?;
+            place::sync_folder(&self.inner.dir.join("models"))?;
+            place::sync_folder(&self.inner.dir)?;
         }
-        let known = self.all()?;
-        let before = known.iter().find(|record| record.version == version);
-        let highest = known.iter().map(|record| record.number).max().unwrap_or(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let bytes = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
         let (meta, input) = (&file.meta, &file.meta.preprocessing);
-        let record = VersionRecord {
-            number: before.map_or(highest + 1, |record| record.number),
-            created: before.map_or(now, |record| record.created),
+        let mut record = VersionRecord {
+            version,
+            number: 0,
+            created: now(),
             origin: if about.job.is_some() { "trained" } else { "imported" }.to_owned(),
             job: about.job.map(str::to_owned),
             parent: meta.provenance.parent.clone(),
@@ -166,41 +196,63 @@ impl Versions {
             height: input.height,
             channels: input.channels,
             parameters: file.model.layout().count(),
-            bytes: fs::metadata(&path).map_err(StoreError::io(&path))?.len(),
+            bytes,
             data_name: meta.provenance.data_name.clone(),
             data_hash: hex(&meta.provenance.data_hash),
             metrics: meta.metrics.clone(),
             verdict: about.verdict.clone(),
-            version,
+            damaged: None,
         };
-        if let Some(evaluation) = about.evaluation {
-            write_json(&self.evaluation_path(&record.version), evaluation)?;
+        let evaluation = about.evaluation.map(|evaluation| text(evaluation));
+        let new = self.inner.database.write(|tx| {
+            let before = versions::find(tx, self.model.as_str(), &record.version)?;
+            if let Some(before) = &before {
+                let known = parse(&self.inner, before)?;
+                (record.number, record.created) = (known.number, known.created);
+                if about.job.is_none() {
+                    // Found again, not made again.
+                    (record.origin, record.job, record.verdict) = (known.origin, known.job, known.verdict);
+                }
+            } else {
+                record.number = versions::next_number(tx, self.model.as_str())?;
+            }
+            self.put(tx, &record, evaluation.as_deref(), about)?;
+            Ok(before.is_none())
+        })?;
+        if new {
+            self.inner.room.models(bytes as i64);
         }
-        write_json(&self.record_path(&record.version), &record)?;
         Ok(record)
     }
 
-    /// All versions, oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`], [`StoreError::Damaged`].
-    pub fn list(&self) -> Result<Vec<VersionRecord>, StoreError> {
-        self.all()
+    fn put(
+        &self,
+        tx: &Tx<'_>,
+        record: &VersionRecord,
+        evaluation: Option<&str>,
+        about: &NewVersion<'_>,
+    ) -> Result<(), Fault> {
+        let name = (record.version.as_str(), record.number);
+        let key = versions::put(tx, self.model.as_str(), name, &text(record), evaluation)?;
+        if about.job.is_some() {
+            let mut images = Vec::with_capacity(about.judged_on.len());
+            for (hash, class) in &about.judged_on {
+                if let Some(file) = files::find(tx, &Id::from(*hash))? {
+                    images.push((file.key, class.clone()));
+                }
+            }
+            versions::set_judged_on(tx, key, &images)?;
+        }
+        Ok(())
     }
 
-    fn all(&self) -> Result<Vec<VersionRecord>, StoreError> {
-        let is_record = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.strip_suffix(".json").is_some_and(is_version)
-        };
-        let mut records = self
-            .files()?
-            .iter()
-            .filter(|path| is_record(path))
-            .map(|path| read_json(path))
-            .collect::<Result<Vec<VersionRecord>, _>>()?;
-        records.sort_by_key(|record| record.number);
-        Ok(records)
+    /// All versions, oldest first, damaged ones among them.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn list(&self) -> Result<Vec<VersionRecord>, StoreError> {
+        let rows = self.inner.database.read(|tx| versions::all(tx, self.model.as_str()))?;
+        rows.iter().map(|row| parse(&self.inner, row)).collect()
     }
 
     /// What is known of a version.
@@ -208,33 +260,43 @@ impl Versions {
     /// # Errors
     /// [`StoreError::NotFound`], and those of [`Versions::list`].
     pub fn get(&self, version: &str) -> Result<VersionRecord, StoreError> {
-        self.check(version)?;
-        read_json(&self.record_path(version))
+        parse(&self.inner, &self.inner.database.read(|tx| self.find(tx, version))?)
     }
 
     /// The report on held-out images of a version, as JSON; `None` where there is none.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Io`].
+    /// [`StoreError::NotFound`], [`StoreError::Io`], [`StoreError::Database`].
     pub fn evaluation(&self, version: &str) -> Result<Option<String>, StoreError> {
-        self.check(version)?;
-        let path = self.evaluation_path(version);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::io(&path)(error)),
-        }
+        self.inner.database.read(|tx| versions::evaluation(tx, self.find(tx, version)?.key))
     }
 
-    /// Reads a version, and checks that its content is what its name says.
+    /// Reads a version, and checks that its content is what its name says. What is found out about its file is noted.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Damaged`] for a file that is not what was stored.
+    /// [`StoreError::NotFound`]; [`StoreError::Damaged`] for a file that is missing or is not what was stored;
+    /// [`StoreError::Io`] for one that cannot be read just now, which says nothing about it.
     pub fn load(&self, version: &str) -> Result<ModelFile, StoreError> {
-        self.check(version)?;
+        let row = self.inner.database.read(|tx| self.find(tx, version))?;
+        let loaded = self.load_file(version);
+        match &loaded {
+            Ok(_) => self.note_damage(&row, None)?,
+            Err(StoreError::Damaged { reason, .. }) => self.note_damage(&row, Some(reason))?,
+            Err(_) => {}
+        }
+        loaded
+    }
+
+    fn load_file(&self, version: &str) -> Result<ModelFile, StoreError> {
         let path = self.path(version);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let file = ModelFile::load(&path).map_err(|error| damaged(error.to_string()))?;
+        let file = ModelFile::load(&path).map_err(|error| match error {
+            EngineError::Io { source, .. } => match place::condition_of(&source) {
+                Condition::Damaged(reason) => damaged(reason),
+                _ => StoreError::Io { path: path.clone(), source },
+            },
+            error => damaged(error.to_string()),
+        })?;
         let found = version_id(&file.content_hash().map_err(engine)?);
         if found != version {
             return Err(damaged(format!("its content is that of version {found}")));
@@ -242,30 +304,45 @@ impl Versions {
         Ok(file)
     }
 
+    /// Notes that a version cannot be used: `reason` says why, none that it can.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Io`], [`StoreError::Database`].
+    pub fn set_damaged(&self, version: &str, reason: Option<&str>) -> Result<(), StoreError> {
+        let row = self.inner.database.read(|tx| self.find(tx, version))?;
+        self.note_damage(&row, reason)
+    }
+
+    fn note_damage(&self, row: &VersionRow, reason: Option<&str>) -> Result<(), StoreError> {
+        if row.damaged.as_deref() == reason {
+            return Ok(());
+        }
+        self.inner.database.write(|tx| versions::set_damaged(tx, row.key, reason))
+    }
+
     /// Where the file of a version is.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
     pub fn file(&self, version: &str) -> Result<PathBuf, StoreError> {
-        self.check(version)?;
+        self.inner.database.read(|tx| self.find(tx, version))?;
         Ok(self.path(version))
     }
 
-    /// The version that serves.
+    /// The version that is to serve.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a `current` that was not written here.
+    /// [`StoreError::Io`], [`StoreError::Database`].
     pub fn current(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.pointer()?.version)
+        Ok(self.history()?.into_iter().next())
     }
 
-    /// The version that serves, then those that served before it, the last one first.
+    /// The version that is to serve, then those that served before it, the last one first.
     ///
     /// # Errors
     /// As [`Versions::current`].
     pub fn history(&self) -> Result<Vec<String>, StoreError> {
-        let pointer = self.pointer()?;
-        Ok(pointer.version.into_iter().chain(pointer.previous.into_iter().rev()).collect())
+        self.inner.database.read(|tx| versions::served(tx, self.model.as_str()))
     }
 
     /// The version that going back would serve.
@@ -273,198 +350,136 @@ impl Versions {
     /// # Errors
     /// As [`Versions::current`].
     pub fn previous(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.pointer()?.previous.pop())
+        Ok(self.history()?.into_iter().nth(1))
     }
 
     /// Makes a version the one that serves, from the next start on; says whether it was not before.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Io`].
-    pub fn promote(&self, version: &str) -> Result<bool, StoreError> {
-        let _writer = self.lock();
-        self.check(version)?;
-        let mut pointer = self.pointer()?;
-        if pointer.version.as_deref() == Some(version) {
-            return Ok(false);
-        }
-        pointer.previous.extend(pointer.version.replace(version.to_owned()));
-        let surplus = pointer.previous.len().saturating_sub(MAX_HISTORY);
-        pointer.previous.drain(..surplus);
-        self.point(&pointer)?;
-        Ok(true)
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`] for a damaged one, [`StoreError::Io`].
+    pub fn promote(&self, version: &str, by: &Actor) -> Result<bool, StoreError> {
+        self.inner.database.write(|tx| {
+            let row = self.find(tx, version)?;
+            if let Some(reason) = row.damaged {
+                let reason = format!("version {version} is damaged and cannot serve: {reason}");
+                return Err(StoreError::Conflict { reason }.into());
+            }
+            let served = versions::served(tx, self.model.as_str())?;
+            if served.first().is_some_and(|current| current == version) {
+                return Ok(false);
+            }
+            versions::serve(tx, self.model.as_str(), row.key, now(), MAX_HISTORY)?;
+            note(tx, by, ("promote", version), &json!({ "before": served.first() }))?;
+            Ok(true)
+        })
     }
 
     /// Goes back from `version` to `to`, which served before: both forget that `version` served.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when something else has been promoted meanwhile; [`StoreError::Io`].
-    pub fn roll_back(&self, version: &str, to: &str) -> Result<(), StoreError> {
-        let _writer = self.lock();
-        self.check(to)?;
-        let mut pointer = self.pointer()?;
-        if pointer.version.as_deref() != Some(version) || pointer.previous.pop().as_deref() != Some(to) {
-            let reason = "another version was promoted meanwhile: look again".to_owned();
-            return Err(StoreError::Conflict { reason });
-        }
-        pointer.version = Some(to.to_owned());
-        self.point(&pointer)
+    /// [`StoreError::Conflict`] when something else has been promoted meanwhile; [`StoreError::NotFound`],
+    /// [`StoreError::Io`].
+    pub fn roll_back(&self, version: &str, to: &str, by: &Actor) -> Result<(), StoreError> {
+        self.inner.database.write(|tx| {
+            self.find(tx, to)?;
+            let served = versions::served(tx, self.model.as_str())?;
+            if served.first().map(String::as_str) != Some(version)
+                || served.get(1).map(String::as_str) != Some(to)
+            {
+                let reason = "another version was promoted meanwhile: look again".to_owned();
+                return Err(StoreError::Conflict { reason }.into());
+            }
+            versions::unserve(tx, self.model.as_str())?;
+            note(tx, by, ("roll back", to), &json!({ "before": version }))
+        })
     }
 
     /// Deletes a version.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] for the one that serves; [`StoreError::NotFound`], [`StoreError::Io`].
-    pub fn delete(&self, version: &str) -> Result<(), StoreError> {
-        let _writer = self.lock();
-        self.check(version)?;
-        let mut pointer = self.pointer()?;
-        if pointer.version.as_deref() == Some(version) {
-            let reason = format!("version {version} serves: promote another one first");
-            return Err(StoreError::Conflict { reason });
-        }
-        if pointer.previous.iter().any(|previous| previous == version) {
-            pointer.previous.retain(|previous| previous != version);
-            self.point(&pointer)?;
-        }
-        // The record goes first: without it there is no version, and what is left over is swept at the next start.
-        for path in [self.record_path(version), self.evaluation_path(version), self.path(version)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(StoreError::io(&path)(error));
-                }
-                _ => {}
+    pub fn delete(&self, version: &str, by: &Actor) -> Result<(), StoreError> {
+        let _turn = self.turn();
+        self.inner.database.write(|tx| {
+            let row = self.find(tx, version)?;
+            if versions::served(tx, self.model.as_str())?.first().is_some_and(|current| current == version) {
+                let reason = format!("version {version} serves: promote another one first");
+                return Err(StoreError::Conflict { reason }.into());
             }
-        }
+            versions::delete(tx, row.key)?;
+            // Or the next start would take the file for one that somebody laid there.
+            files::note_removed(tx, &self.relative(&format!("{version}.ocelli")))?;
+            note(tx, by, ("delete version", version), &json!({}))
+        })?;
+        self.remove_file(version);
         Ok(())
     }
 
-    fn check(&self, version: &str) -> Result<(), StoreError> {
-        if is_version(version) && self.record_path(version).is_file() {
-            return Ok(());
+    /// Deletes the oldest versions beyond the newest `keep`: never the one that serves, the one before it, its parent,
+    /// nor any of `needed`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn prune(&self, keep: usize, needed: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut kept: Vec<String> = self.history()?.into_iter().take(2).collect();
+        if let Some(current) = kept.first() {
+            kept.extend(self.get(current)?.parent);
         }
-        let shown: String = version.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect();
-        Err(StoreError::NotFound { what: "model version", name: shown })
+        kept.extend_from_slice(needed);
+        let all = self.list()?;
+        let surplus = all.len().saturating_sub(keep);
+        let old = all.into_iter().filter(|record| !kept.contains(&record.version)).take(surplus);
+        let gone: Vec<String> = old.map(|record| record.version).collect();
+        let by = Actor::service("keep_versions");
+        gone.iter().try_for_each(|version| self.delete(version, &by))?;
+        Ok(gone)
     }
 
-    fn pointer(&self) -> Result<Pointer, StoreError> {
-        let path = self.dir.join("current");
-        if path.exists() { read_json(&path) } else { Ok(Pointer::default()) }
+    fn remove_file(&self, version: &str) {
+        let path = self.path(version);
+        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+        // What stays is removed at the next start.
+        if place::remove(&path).is_ok() {
+            self.inner.room.models(-(bytes as i64));
+        }
     }
 
-    fn point(&self, pointer: &Pointer) -> Result<(), StoreError> {
-        write_json(&self.dir.join("current"), pointer)
+    fn find(&self, tx: &Tx<'_>, version: &str) -> Result<VersionRow, Fault> {
+        let found =
+            if is_version(version) { versions::find(tx, self.model.as_str(), version)? } else { None };
+        found.ok_or_else(|| {
+            let shown: String = version.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect();
+            StoreError::NotFound { what: "model version", name: shown }.into()
+        })
     }
 
     fn path(&self, version: &str) -> PathBuf {
         self.dir.join(format!("{version}.ocelli"))
     }
 
-    fn record_path(&self, version: &str) -> PathBuf {
-        self.dir.join(format!("{version}.json"))
+    /// A file of the model, relative to the data folder.
+    fn relative(&self, name: &str) -> String {
+        format!("models/{}/{name}", self.model)
     }
+}
 
-    fn evaluation_path(&self, version: &str) -> PathBuf {
-        self.dir.join(format!("{version}.evaluation.json"))
-    }
+/// The record of a row, with what is known of its file.
+fn parse(inner: &Inner, row: &VersionRow) -> Result<VersionRecord, StoreError> {
+    let record: VersionRecord = serde_json::from_str(&row.record).map_err(|error| {
+        StoreError::database(inner.database.path(), &format!("version {}: {error}", row.version))
+    })?;
+    Ok(VersionRecord { damaged: row.damaged.clone(), ..record })
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain values with text keys")
 }
 
 /// Whether a text can be a version: nothing else ever becomes part of a path here.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn engine(error: ocelli_engine::EngineError) -> StoreError {
+fn engine(error: EngineError) -> StoreError {
     crate::error::PipelineError::from(error).into()
-}
-
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
-    let text = serde_json::to_string_pretty(value).expect("plain values with text keys") + "\n";
-    Ok(write_atomic(path, text.as_bytes())?)
-}
-
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
-    let size = fs::metadata(path).map_err(StoreError::io(path))?.len();
-    let damaged = |reason: String| StoreError::Damaged { path: path.to_owned(), reason };
-    if size > MAX_RECORD {
-        return Err(damaged(format!("{size} bytes are more than a service writes")));
-    }
-    let text = fs::read_to_string(path).map_err(StoreError::io(path))?;
-    serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use ocelli_engine::{Model, Shape, zoo};
-
-    use super::*;
-    use crate::predict::shipped_model;
-
-    fn model(seed: u64) -> ModelFile {
-        let mut file = shipped_model().unwrap();
-        let graph = zoo::build("keras-cnn", Shape::new(28, 28, 1), 10).unwrap();
-        file.model = Model::init(graph, seed).unwrap();
-        file
-    }
-
-    fn opened(dir: &Path) -> Versions {
-        Versions::open(dir.join("models/m")).unwrap()
-    }
-
-    #[test]
-    fn versions_come_serve_go_back_and_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let versions = opened(dir.path());
-        assert_eq!(versions.current().unwrap(), None);
-        let ids: Vec<String> =
-            (0..3).map(|seed| versions.add(&model(seed), &NewVersion::default()).unwrap().version).collect();
-        assert_eq!(versions.list().unwrap().iter().map(|r| r.number).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(versions.add(&model(1), &NewVersion::default()).unwrap().number, 2);
-        for id in &ids {
-            assert!(versions.promote(id).unwrap());
-            assert!(!versions.promote(id).unwrap());
-        }
-        assert!(matches!(versions.delete(&ids[2]), Err(StoreError::Conflict { .. })));
-        versions.delete(&ids[1]).unwrap();
-        assert_eq!(versions.previous().unwrap().as_ref(), Some(&ids[0]));
-        assert!(matches!(versions.roll_back(&ids[0], &ids[1]), Err(StoreError::NotFound { .. })));
-        assert!(matches!(versions.roll_back(&ids[0], &ids[0]), Err(StoreError::Conflict { .. })));
-        versions.roll_back(&ids[2], &ids[0]).unwrap();
-        let again = opened(dir.path());
-        assert_eq!((again.current().unwrap().as_ref(), again.previous().unwrap()), (Some(&ids[0]), None));
-        assert_eq!(again.load(&ids[2]).unwrap().model.params(), model(2).model.params());
-        for bad in ["", "..", "../../../../etc/passwd", &ids[1], "ABCDEF012345"] {
-            assert!(matches!(again.get(bad), Err(StoreError::NotFound { .. })), "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_a_kill_leaves_is_swept_or_taken_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let versions = opened(dir.path());
-        let kept = versions.add(&model(0), &NewVersion::default()).unwrap().version;
-        let folder = dir.path().join("models/m");
-        // Killed while the file was written, before its record was, and while the record was.
-        fs::write(folder.join(format!(".{kept}.ocelli.tmp-1-0")), "half").unwrap();
-        model(1).save(&folder.join("copied.ocelli")).unwrap();
-        fs::write(folder.join(".abc.json.tmp-1"), "half").unwrap();
-        fs::write(folder.join("0123456789ab.ocelli"), "no model").unwrap();
-        let records = opened(dir.path()).list().unwrap();
-        assert_eq!(records.len(), 2);
-        assert_eq!(records[0].version, kept);
-        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{names:?}");
-    }
-
-    #[test]
-    fn a_file_that_was_changed_is_not_served() {
-        let dir = tempfile::tempdir().unwrap();
-        let versions = opened(dir.path());
-        let [a, b] = [0, 1].map(|seed| versions.add(&model(seed), &NewVersion::default()).unwrap().version);
-        fs::copy(versions.path(&a), versions.path(&b)).unwrap();
-        assert!(matches!(versions.load(&b), Err(StoreError::Damaged { .. })));
-        fs::write(versions.path(&a), "x").unwrap();
-        assert!(matches!(versions.load(&a), Err(StoreError::Damaged { .. })));
-        fs::write(versions.dir.join("current"), "{").unwrap();
-        assert!(matches!(versions.current(), Err(StoreError::Damaged { .. })));
-    }
 }

@@ -1,0 +1,364 @@
+//! `ocelli store check`: whether a data folder is what its database says, and what can be mended.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ocelli_engine::EngineError;
+use ocelli_engine::model_file::{ModelFile, version_id};
+use serde::Serialize;
+
+use crate::store::backup::copies;
+use crate::store::database::{Database, files, rescue, versions};
+use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
+use crate::store::{Store, StoreError, lock_folder, now};
+
+/// Something that is wrong with a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file, relative to the folder.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+    /// What was done about it, or what can be done.
+    pub next: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Images that were compared with their hash.
+    pub images: usize,
+    /// Versions that were read and compared with their name.
+    pub versions: usize,
+    /// Other files that were compared with their hash.
+    pub files: usize,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl CheckReport {
+    fn add(&mut self, path: impl Into<String>, what: impl Into<String>, next: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), what: what.into(), next: next.into() });
+    }
+}
+
+const SEND_AGAIN: &str = "send the image again to restore it";
+const RESTORE: &str = "restore the file from a copy, or delete the version";
+const REPAIR: &str = "--repair moves it to quarantine/";
+
+/// Compares a data folder with its database, byte by byte. Changes nothing; a service may be using the folder.
+///
+/// # Errors
+/// [`StoreError::Io`] when the folder cannot be read.
+pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
+    let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
+    let mut report = CheckReport { folder: dir.clone(), ..CheckReport::default() };
+    look_at_small_files(&dir, &mut report)?;
+    let path = dir.join(DATABASE);
+    if !path.exists() {
+        report.add(DATABASE, "it is missing", "--repair restores it from a copy");
+        return Ok(report);
+    }
+    let database = match Database::look(&path) {
+        Ok(database) => database,
+        Err(StoreError::Database { reason, .. }) => {
+            report.add(DATABASE, reason, "--repair restores what can be read of it");
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(problem) = database.problem("integrity_check")? {
+        report.add(DATABASE, problem, "--repair restores what can be read of it");
+        return Ok(report);
+    }
+    let mut known = HashSet::from(["lock", DATABASE, "ocelli.db-wal", "ocelli.db-shm"].map(str::to_owned));
+    images(&dir, &database, &mut known, &mut report)?;
+    models(&dir, &database, &mut known, &mut report)?;
+    kept_files(&dir, &database, &mut known, &mut report)?;
+    others(&dir, &database, &known, &mut report)?;
+    Ok(report)
+}
+
+/// The lock and the copies of the database.
+fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), StoreError> {
+    match fs::metadata(dir.join("lock")) {
+        Ok(meta) if meta.is_file() && meta.len() == 0 => {}
+        Ok(_) => report.add("lock", "it is not an empty file", "remove it while no service uses the folder"),
+        Err(_) => report.add("lock", "it is missing", "the next start makes it"),
+    }
+    let wal = dir.join("ocelli.db-wal");
+    if let Ok(meta) = fs::metadata(&wal)
+        && meta.len() > 0
+    {
+        // The format of the log, https://www.sqlite.org/fileformat2.html section 4.1.
+        let mut head = [0; 4];
+        let read = fs::File::open(&wal).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+        if read.is_err() || !matches!(head, [0x37, 0x7f, 0x06, 0x82 | 0x83]) {
+            report.add(
+                "ocelli.db-wal",
+                "it is no log of the database",
+                "what only it held is lost; the next start replaces it",
+            );
+        }
+    }
+    for copy in copies(dir)? {
+        let problem = match Database::look(&copy) {
+            Ok(database) => database.problem("quick_check")?,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            let name = copy.file_name().unwrap_or_default().to_string_lossy();
+            report.add(format!("{COPIES}/{name}"), problem, REPAIR);
+        }
+    }
+    Ok(())
+}
+
+fn images(
+    dir: &Path,
+    database: &Database,
+    known: &mut HashSet<String>,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    for file in database.read(files::all)? {
+        report.images += 1;
+        let path = file.path();
+        match place::inspect_image(dir, &file).0 {
+            Condition::Whole => {}
+            Condition::Damaged(reason) => report.add(&path, reason, SEND_AGAIN),
+            Condition::Unreadable(reason) => {
+                report.add(&path, reason, "give the service the right to read it")
+            }
+        }
+        known.insert(path);
+    }
+    Ok(())
+}
+
+fn models(
+    dir: &Path,
+    database: &Database,
+    known: &mut HashSet<String>,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let all = database.read(|tx| {
+        let mut all = Vec::new();
+        for model in versions::models(tx)? {
+            for row in versions::all(tx, &model)? {
+                all.push((format!("models/{model}/{}.ocelli", row.version), row.version));
+            }
+        }
+        Ok(all)
+    })?;
+    for (path, version) in all {
+        report.versions += 1;
+        match ModelFile::load(&dir.join(&path)).and_then(|file| file.content_hash()) {
+            Ok(hash) if version_id(&hash) == version => {}
+            Ok(hash) => {
+                report.add(&path, format!("its content is that of version {}", version_id(&hash)), RESTORE);
+            }
+            Err(EngineError::Io { source, .. }) => match place::condition_of(&source) {
+                Condition::Damaged(reason) | Condition::Unreadable(reason) => {
+                    report.add(&path, reason, RESTORE)
+                }
+                Condition::Whole => {}
+            },
+            Err(error) => report.add(&path, error.to_string(), RESTORE),
+        }
+        known.insert(path);
+    }
+    Ok(())
+}
+
+/// Files of runs that are over, and lists of an older layout.
+fn kept_files(
+    dir: &Path,
+    database: &Database,
+    known: &mut HashSet<String>,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    for file in database.read(files::kept)? {
+        report.files += 1;
+        let what = match place::digest(&dir.join(&file.path)) {
+            Ok((bytes, _)) if bytes != file.bytes => Some(place::other_size(bytes, file.bytes)),
+            Ok((_, hash)) if hash != file.hash => Some("its content is another one".to_owned()),
+            Ok(_) => None,
+            Err(error) => match place::condition_of(&error) {
+                Condition::Damaged(reason) | Condition::Unreadable(reason) => Some(reason),
+                Condition::Whole => None,
+            },
+        };
+        if let Some(what) = what {
+            report.add(&file.path, what, "nothing depends on it; --repair forgets it");
+        }
+        known.insert(file.path);
+    }
+    Ok(())
+}
+
+/// Files that nothing names, but for those of the service's own work.
+fn others(
+    dir: &Path,
+    database: &Database,
+    known: &HashSet<String>,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let open: Vec<_> =
+        database.read(crate::store::database::jobs::all)?.into_iter().filter(|job| !job.ended).collect();
+    let tables: Vec<String> = open.iter().map(|job| format!("{IMAGES}/job-{}.csv", job.id)).collect();
+    // Runs that are under way change, and those that a kill ended are not described.
+    let described: HashSet<&str> =
+        known.iter().filter_map(|path| path.strip_prefix("runs/")?.split('/').next()).collect();
+    let mut counted = 0;
+    for path in place::walk(dir, "")? {
+        let top = path.split('/').next().unwrap_or_default();
+        let of_open_run = || {
+            path.strip_prefix("runs/")
+                .and_then(|rest| rest.split('/').next())
+                .is_some_and(|run| !described.contains(run))
+        };
+        let own = known.contains(&path)
+            || matches!(top, QUARANTINE | INCOMING | COPIES)
+            || tables.contains(&path)
+            || of_open_run()
+            || path.rsplit('/').next().is_some_and(|name| name.contains(".tmp-"));
+        if own {
+            continue;
+        }
+        counted += 1;
+        let next = if path.starts_with("models/") && path.ends_with(".ocelli") {
+            "the next start takes it up, if it is a model"
+        } else {
+            REPAIR
+        };
+        report.add(&path, "nothing names it", next);
+    }
+    report.files += counted;
+    Ok(())
+}
+
+/// Mends what [`check`] finds: a damaged or missing database is restored from what can be read of it and from its newest
+/// copy; damaged files and files that nothing names go to `quarantine/`, never to nothing. No service may be using the folder.
+///
+/// # Errors
+/// [`StoreError::Locked`], [`StoreError::Io`]; [`StoreError::Database`] when nothing is left to restore it from.
+pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
+    let (dir, lock) = lock_folder(dir)?;
+    let mut done = Vec::new();
+    if let Some(problem) = restore_database(&dir)? {
+        done.push(problem);
+    }
+    let found = check(&dir)?;
+    let database = Database::open(&dir.join(DATABASE))?;
+    let mut report = CheckReport { problems: done, ..found.clone() };
+    for problem in found.problems {
+        let path = problem.path.clone();
+        let full = dir.join(&path);
+        let is_version = path.starts_with("models/") && problem.next == RESTORE;
+        let unreadable = problem.what.starts_with("it cannot be read");
+        let next = if path == DATABASE || path.starts_with("ocelli.db-") || unreadable {
+            problem.next.clone()
+        } else if path == "lock" {
+            // Held by this process; its content says nothing.
+            fs::write(&full, "").map_err(StoreError::io(&full))?;
+            "emptied".to_owned()
+        } else if full.symlink_metadata().is_ok() {
+            let moved = place::quarantine(&dir, &path)?;
+            let more = if is_version { format!("; {RESTORE}") } else { String::new() };
+            let more = if problem.next == SEND_AGAIN { format!("; {SEND_AGAIN}") } else { more };
+            format!("moved to {moved}{more}")
+        } else {
+            problem.next.clone()
+        };
+        note(&database, &problem)?;
+        report.problems.push(Problem { next, ..problem });
+    }
+    drop(database);
+    drop(lock);
+    // What it finds by opening the folder belongs to the repair: files that are missing are noted.
+    drop(Store::open(&dir)?);
+    Ok(report)
+}
+
+/// Writes what was found of a file into the database.
+fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
+    database.write(|tx| {
+        if problem.path.starts_with(IMAGES) && problem.next == SEND_AGAIN {
+            for file in files::all(tx)?.iter().filter(|file| file.path() == problem.path) {
+                files::set_damaged(tx, file.key, Some("the file is missing"))?;
+            }
+        }
+        if problem.next.starts_with("nothing depends") {
+            files::forget_kept(tx, &problem.path)?;
+        }
+        Ok(())
+    })
+}
+
+/// Restores the database, if it needs that; says what was done.
+fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
+    let path = dir.join(DATABASE);
+    let what = if path.exists() {
+        match Database::look(&path).and_then(|database| database.problem("integrity_check")) {
+            Ok(None) => return Ok(None),
+            Ok(Some(reason)) | Err(StoreError::Database { reason, .. }) => reason,
+            Err(error) => return Err(error),
+        }
+    } else {
+        "it is missing".to_owned()
+    };
+    let temporary = dir.join(".ocelli.tmp-db");
+    place::remove(&temporary)?;
+    let mut next = None;
+    if path.exists()
+        && let Some(found) = rescue(&path, &temporary)?
+    {
+        let partial = match found.partial.as_slice() {
+            [] => String::new(),
+            tables => format!(", not all of {}", tables.join(", ")),
+        };
+        next = Some(format!("{} rows of it could be read{partial}", found.rows));
+    }
+    if next.is_none() {
+        for copy in copies(dir)? {
+            let sound = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
+            if matches!(sound, Ok(None)) {
+                place::remove(&temporary)?;
+                fs::copy(&copy, &temporary).map_err(StoreError::io(&temporary))?;
+                let name = copy.file_name().unwrap_or_default().to_string_lossy();
+                next = Some(format!(
+                    "restored from {COPIES}/{name}: what was done since that copy is not in it"
+                ));
+                break;
+            }
+        }
+    }
+    if next.is_none() {
+        // A new one, so that models and images can be told apart from what is lost: their classes.
+        place::remove(&temporary)?;
+        drop(Database::open(&temporary)?);
+        next = Some(
+            "nothing of it could be read and there is no copy: begun anew; versions are taken up from models/, images are in quarantine/"
+                .to_owned(),
+        );
+    }
+    let aside = format!("{QUARANTINE}/{}", now());
+    for name in [DATABASE, "ocelli.db-wal", "ocelli.db-shm"] {
+        if dir.join(name).exists() {
+            let folder = dir.join(&aside);
+            fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
+            fs::rename(dir.join(name), folder.join(name)).map_err(StoreError::io(&folder))?;
+        }
+    }
+    fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(StoreError::io(&temporary))?;
+    for suffix in ["-wal", "-shm"] {
+        place::remove(&dir.join(format!(".ocelli.tmp-db{suffix}")))?;
+    }
+    fs::rename(&temporary, &path).map_err(StoreError::io(&path))?;
+    place::sync_folder(dir)?;
+    let next = next.expect("one of three ways was taken");
+    Ok(Some(Problem { path: DATABASE.to_owned(), what, next: format!("{next}; the old one is in {aside}/") }))
+}

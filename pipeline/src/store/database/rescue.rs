@@ -1,0 +1,134 @@
+//! What can still be read of a damaged database, in a new one.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::{schema, store_error};
+use crate::store::StoreError;
+
+/// Parents before children, so that a row finds what it names.
+const TABLES: [&str; 17] = [
+    "files",
+    "datasets",
+    "classes",
+    "images",
+    "jobs",
+    "epochs",
+    "events",
+    "snapshots",
+    "versions",
+    "served",
+    "judged_on",
+    "feedback",
+    "audit",
+    "removed",
+    "kept_files",
+    "facts",
+    "sqlite_sequence",
+];
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Rescued {
+    /// Rows that were read.
+    pub(in crate::store) rows: usize,
+    /// Tables of which only a part could be read, or nothing.
+    pub(in crate::store) partial: Vec<&'static str>,
+}
+
+/// Copies every row that can be read from `damaged` into a new database `to`, and drops rows that name others which are
+/// lost. None where it is no database at all.
+pub(in crate::store) fn rescue(damaged: &Path, to: &Path) -> Result<Option<Rescued>, StoreError> {
+    let make = || -> Result<Connection, rusqlite::Error> {
+        let mut target = Connection::open(to)?;
+        schema::migrate(&mut target)?;
+        target.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF;")?;
+        Ok(target)
+    };
+    let target = make().map_err(|error| store_error(to, error))?;
+    // Read and write, so that a log beside it is taken up.
+    let source = Connection::open_with_flags(damaged, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let Ok(source) = source else { return Ok(None) };
+    let mut found = Rescued { rows: 0, partial: Vec::new() };
+    for table in TABLES {
+        match copy(&source, &target, table) {
+            Ok((rows, whole)) => {
+                found.rows += rows;
+                if !whole {
+                    found.partial.push(table);
+                }
+            }
+            Err(_) => found.partial.push(table),
+        }
+    }
+    if found.rows == 0 {
+        return Ok(None);
+    }
+    let settle = || -> Result<(), rusqlite::Error> {
+        // A row that goes may be named by others: again until nothing is left to do.
+        loop {
+            let broken: Vec<(String, Option<i64>)> = {
+                let mut statement = target.prepare("PRAGMA foreign_key_check")?;
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.collect::<Result<_, _>>()?
+            };
+            if broken.is_empty() {
+                return target.execute_batch("PRAGMA synchronous = FULL; VACUUM;");
+            }
+            for (table, row) in broken {
+                match row {
+                    Some(row) => target.execute(&format!("DELETE FROM {table} WHERE rowid = ?"), [row])?,
+                    // Tables without row ids: what names nothing is found by the column that names.
+                    None => target.execute_batch(ORPHANS).map(|()| 1)?,
+                };
+            }
+        }
+    };
+    settle().map_err(|error| store_error(to, error))?;
+    Ok(Some(found))
+}
+
+const ORPHANS: &str = "
+DELETE FROM epochs WHERE job NOT IN (SELECT id FROM jobs);
+DELETE FROM events WHERE job NOT IN (SELECT id FROM jobs);
+DELETE FROM snapshots WHERE job NOT IN (SELECT id FROM jobs) OR file NOT IN (SELECT id FROM files);
+DELETE FROM judged_on WHERE version NOT IN (SELECT id FROM versions) OR file NOT IN (SELECT id FROM files);
+";
+
+/// Copies a table; gives the rows and whether it was read to its end.
+fn copy(source: &Connection, target: &Connection, table: &str) -> Result<(usize, bool), rusqlite::Error> {
+    let columns = target.prepare(&format!("SELECT * FROM {table}"))?.column_count();
+    let places = vec!["?"; columns].join(", ");
+    let mut insert = target.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES ({places})"))?;
+    let (mut count, mut whole) = (0, true);
+    // From both ends: a page in the middle that cannot be read costs only itself. NOT INDEXED: the table, not its indexes.
+    for order in ["", "ORDER BY rowid DESC"] {
+        let Ok(mut rows) = source.prepare(&format!("SELECT * FROM {table} NOT INDEXED {order}")) else {
+            // Tables without row ids are read in one direction.
+            continue;
+        };
+        let mut rows = rows.query([])?;
+        loop {
+            match rows.next() {
+                Ok(Some(row)) => {
+                    let values: Result<Vec<Value>, _> = (0..columns).map(|at| row.get(at)).collect();
+                    // A value that is none, or that a constraint refuses, is part of the damage.
+                    if let Ok(values) = values {
+                        count += insert.execute(params_from_iter(values)).unwrap_or(0);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    whole = false;
+                    break;
+                }
+            }
+        }
+        if whole {
+            break;
+        }
+    }
+    Ok((count, whole))
+}

@@ -1,0 +1,277 @@
+//! Training jobs as they stand on the disk. What a record says is the service's own; here it is text.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocelli_datasets::Split;
+use serde_json::json;
+
+use crate::csv;
+use crate::run_folder::write_atomic;
+use crate::store::audit::note;
+use crate::store::database::files::{FileRow, KeptFile};
+use crate::store::database::{audit, files, images, jobs, versions};
+use crate::store::datasets::key;
+use crate::store::place::{self, Condition};
+use crate::store::{Actor, Inner, Name, StoreError};
+
+/// A job that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredJob {
+    /// Numbers go up, and are never given twice.
+    pub id: u64,
+    /// The model whose service it is for.
+    pub model: String,
+    /// The data set.
+    pub dataset: String,
+    /// Whether nothing more will happen.
+    pub ended: bool,
+    /// What the service knows of it, as JSON.
+    pub record: String,
+}
+
+/// What becomes of a job, in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct JobChange {
+    /// The record, as JSON.
+    pub record: String,
+    /// The job has ended: its images are no longer kept for it.
+    pub ended: bool,
+    /// Figures of an epoch, as JSON.
+    pub epoch: Option<(u32, String)>,
+    /// Events with their numbers: name and JSON.
+    pub events: Vec<(usize, String, String)>,
+}
+
+/// The images of a job.
+#[derive(Clone, Debug, Default)]
+pub struct JobData {
+    /// A table of the whole images with classes and splits, which [`ocelli_datasets::Source::open`] reads.
+    pub table: PathBuf,
+    /// Held-out images: file, class, SHA-256.
+    pub held_out: Vec<(PathBuf, String, [u8; 32])>,
+    /// SHA-256 of the images to train on.
+    pub trained_on: Vec<[u8; 32]>,
+    /// Images that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// The jobs of a store.
+pub struct StoredJobs {
+    inner: Arc<Inner>,
+}
+
+impl StoredJobs {
+    pub(super) fn new(inner: Arc<Inner>) -> StoredJobs {
+        StoredJobs { inner }
+    }
+
+    /// All jobs, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn all(&self) -> Result<Vec<StoredJob>, StoreError> {
+        self.inner.database.read(jobs::all)
+    }
+
+    /// Figures of the epochs of a job, and its events as pairs of name and JSON.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn history(&self, id: u64) -> Result<(Vec<String>, Vec<(String, String)>), StoreError> {
+        self.inner.database.read(|tx| Ok((jobs::epochs(tx, id)?, jobs::events(tx, id)?)))
+    }
+
+    /// Writes down a job on a data set, whose record `record` makes of its number; the images of the data set count as
+    /// seen from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the data set, [`StoreError::Io`], [`StoreError::Database`].
+    pub fn create(
+        &self,
+        model: &Name,
+        dataset: &Name,
+        by: &Actor,
+        record: impl FnOnce(u64) -> String,
+    ) -> Result<u64, StoreError> {
+        self.inner.database.write(|tx| {
+            key(tx, dataset)?;
+            let id = jobs::create(tx, model.as_str(), dataset.as_str())?;
+            jobs::set_record(tx, id, &record(id), false)?;
+            images::clear_fresh(tx, dataset.as_str())?;
+            note(tx, by, ("retrain", &id.to_string()), &json!({ "dataset": dataset.as_str() }))?;
+            Ok(id)
+        })
+    }
+
+    /// Writes down what became of a job. Of one that has ended, images are removed that were kept for it alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`]; nothing of it is written then.
+    pub fn change(&self, id: u64, change: &JobChange) -> Result<(), StoreError> {
+        let turn = change.ended.then(|| self.inner.files());
+        let gone = self.inner.database.write(|tx| {
+            jobs::set_record(tx, id, &change.record, change.ended)?;
+            if let Some((epoch, metrics)) = &change.epoch {
+                jobs::set_epoch(tx, id, *epoch, metrics)?;
+            }
+            for (number, event, data) in &change.events {
+                jobs::add_event(tx, id, *number, event, data)?;
+            }
+            if !change.ended {
+                return Ok(Vec::new());
+            }
+            let keys = images::thaw(tx, id)?;
+            files::release(tx, &keys)
+        })?;
+        if change.ended {
+            self.inner.remove(&gone);
+            let _ = place::remove(&self.table(id));
+        }
+        drop(turn);
+        Ok(())
+    }
+
+    /// Deletes a job that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn delete(&self, id: u64) -> Result<(), StoreError> {
+        self.inner.database.write(|tx| jobs::delete(tx, id))
+    }
+
+    /// The images of a job: those of its data set when it first asks, the same ones ever after. Each is read and compared
+    /// with its hash; those that are not what was sent are noted as damaged and left out, those that cannot be read just
+    /// now are left out this time.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the data set, [`StoreError::Io`], [`StoreError::Database`].
+    pub fn data(&self, id: u64, dataset: &Name) -> Result<JobData, StoreError> {
+        let mut rows = self.inner.database.read(|tx| images::frozen(tx, id))?;
+        if rows.is_empty() {
+            rows = self.inner.database.write(|tx| {
+                let key = key(tx, dataset)?;
+                images::freeze(tx, key, id)?;
+                images::frozen(tx, id)
+            })?;
+        }
+        let mut data = JobData { table: self.table(id), ..JobData::default() };
+        let mut text = "path,label,split\n".to_owned();
+        let (mut damaged, mut whole) = (Vec::new(), Vec::new());
+        for row in rows {
+            match place::inspect_image(&self.inner.dir, &row.file).0 {
+                Condition::Whole => {
+                    if row.file.damaged.is_some() {
+                        whole.push(row.file.key);
+                    }
+                    // The table lies in `images/`, and its paths begin there.
+                    let path = row.file.path();
+                    text.push_str(path.trim_start_matches("images/"));
+                    text.push(',');
+                    csv::field(&mut text, &row.class);
+                    let _ = writeln!(text, ",{}", row.split);
+                    match row.split {
+                        Split::Train => data.trained_on.push(*row.file.id.bytes()),
+                        _ => data.held_out.push((self.inner.dir.join(path), row.class, *row.file.id.bytes())),
+                    }
+                }
+                Condition::Damaged(reason) => {
+                    data.left_out.push(format!("{} ({}): {reason}", row.file.path(), row.class));
+                    damaged.push((row.file.key, reason));
+                }
+                Condition::Unreadable(reason) => {
+                    data.left_out.push(format!("{} ({}): {reason}", row.file.path(), row.class));
+                }
+            }
+        }
+        if !damaged.is_empty() || !whole.is_empty() {
+            self.inner.database.write(|tx| {
+                whole.iter().try_for_each(|&key| files::set_damaged(tx, key, None))?;
+                damaged.iter().try_for_each(|(key, reason)| files::set_damaged(tx, *key, Some(reason)))
+            })?;
+        }
+        place::make_folder(&self.inner.dir.join(place::IMAGES))?;
+        write_atomic(&data.table, text.as_bytes())?;
+        Ok(data)
+    }
+
+    /// The images by which a version was compared: file, class, SHA-256. Those that are missing are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn judged_on(
+        &self,
+        model: &Name,
+        version: &str,
+    ) -> Result<Vec<(PathBuf, String, [u8; 32])>, StoreError> {
+        let rows = self.inner.database.read(|tx| versions::judged_on(tx, model.as_str(), version))?;
+        let there = |file: &FileRow| file.damaged.is_none() && self.inner.lies_there(file);
+        Ok(rows
+            .into_iter()
+            .filter(|(file, _)| there(file))
+            .map(|(file, class)| (self.inner.dir.join(file.path()), class, *file.id.bytes()))
+            .collect())
+    }
+
+    fn table(&self, id: u64) -> PathBuf {
+        self.inner.dir.join(place::IMAGES).join(format!("job-{id}.csv"))
+    }
+
+    /// Notes size and content of the files of a run that is over, so that damage to them can be told.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn keep_run(&self, run: &str) -> Result<(), StoreError> {
+        let folder = format!("runs/{run}/");
+        let kept = describe(&self.inner.dir, folder.trim_end_matches('/'))?;
+        self.inner.database.write(|tx| files::set_kept(tx, &folder, &kept))?;
+        self.inner.room.measure_runs(&self.inner.dir);
+        Ok(())
+    }
+
+    /// Removes the oldest run folders beyond the newest `keep`, but none of `needed`; and the oldest events and entries of
+    /// the audit log beyond the newest `events`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn prune(&self, keep: usize, events: u64, needed: &[String]) -> Result<(), StoreError> {
+        let runs = self.inner.dir.join("runs");
+        let mut folders = Vec::new();
+        for entry in place::entries(&runs)? {
+            let Some(name) = place::text(&entry).filter(|_| entry.path().is_dir()) else { continue };
+            let changed =
+                entry.metadata().and_then(|meta| meta.modified()).map_err(StoreError::io(&entry.path()))?;
+            if !needed.contains(&name) {
+                folders.push((changed, name));
+            }
+        }
+        folders.sort();
+        let surplus = folders.len().saturating_sub(keep);
+        for (_, name) in &folders[..surplus] {
+            let path = runs.join(name);
+            fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+        }
+        self.inner.database.write(|tx| {
+            for (_, name) in &folders[..surplus] {
+                files::set_kept(tx, &format!("runs/{name}/"), &[])?;
+            }
+            jobs::prune_events(tx, events)?;
+            audit::prune(tx, events)
+        })?;
+        self.inner.room.measure_runs(&self.inner.dir);
+        Ok(())
+    }
+}
+
+/// Path, size and hash of all files below a folder of the data folder.
+pub(super) fn describe(dir: &Path, folder: &str) -> Result<Vec<KeptFile>, StoreError> {
+    let mut kept = Vec::new();
+    for path in place::walk(dir, folder)? {
+        let full = dir.join(&path);
+        let (bytes, hash) = place::digest(&full).map_err(StoreError::io(&full))?;
+        kept.push(KeptFile { path, bytes, hash });
+    }
+    Ok(kept)
+}
