@@ -86,6 +86,21 @@ pub struct Config {
     pub job_nice: usize,
     /// Train as soon as a data set has got this many new images by uploads; 0 for never. Default 0.
     pub retrain_on_upload: usize,
+    /// Whether a training that an upload set off may be promoted by the gate; else a person promotes it. Default false.
+    pub upload_may_promote: bool,
+    /// Held-out images that each class needs before the gate promotes by itself. Default 5.
+    pub gate_min_per_class: usize,
+    /// Held-out images that are needed in all before the gate promotes by itself. Default 30.
+    pub gate_min_images: usize,
+    /// Versions of the model that are kept; the oldest go first, but never the one that serves, the one before it, its
+    /// parent, or one that a job needs. Default 50.
+    pub keep_versions: usize,
+    /// Run folders that are kept; the oldest go first, but none that a job needs. Default 20.
+    pub keep_runs: usize,
+    /// Events of jobs, and entries of the audit log, that are kept. Default 100,000.
+    pub keep_events: usize,
+    /// Bytes that the data folder may hold; past it 507. 0 for as many as the disk takes. Default 0.
+    pub max_data_bytes: u64,
 }
 
 fn cores() -> usize {
@@ -124,6 +139,13 @@ impl Default for Config {
             job_threads: cores().saturating_sub(1).max(1),
             job_nice: 19,
             retrain_on_upload: 0,
+            upload_may_promote: false,
+            gate_min_per_class: 5,
+            gate_min_images: 30,
+            keep_versions: 50,
+            keep_runs: 20,
+            keep_events: 100_000,
+            max_data_bytes: 0,
         }
     }
 }
@@ -158,6 +180,9 @@ impl Config {
             ("max_top_k", self.max_top_k, 1 << 16),
             ("default_top_k", self.default_top_k, self.max_top_k),
             ("decode_threads", self.decode_threads, 256),
+            ("keep_versions", self.keep_versions, 100_000),
+            ("keep_runs", self.keep_runs, 100_000),
+            ("keep_events", self.keep_events, 100_000_000),
         ];
         for (setting, value, most) in counts {
             if value == 0 || value > most {

@@ -121,6 +121,8 @@ endpoints! {
     ModelBytes(version): Get ["v1", "models", version, "file"], "downloadModel", "/v1/models/{version}/file", Data, "Download a version as a model file";
     Promote(version): Post ["v1", "models", version, "promote"], "promote", "/v1/models/{version}/promote", Admin, "Serve a version";
 
+    Audit: Get ["v1", "audit"], "listAudit", "/v1/audit", Admin, "Show who changed what, newest first";
+
     Feedback: Get ["v1", "feedback"], "listFeedback", "/v1/feedback", Data, "List the corrected labels that wait for a review";
     AddFeedback: Post ["v1", "feedback"], "addFeedback", "/v1/feedback", Predict, "Say what an image really shows";
     FeedbackImage(id): Get ["v1", "feedback", id, "image"], "getFeedbackImage", "/v1/feedback/{id}/image", Data, "Get the image of a correction";

@@ -42,6 +42,11 @@ struct Model {
     version: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// Counters of the service; cheap to clone, all clones count the same.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -132,6 +137,20 @@ impl Metrics {
         gauge(r, "jobs_running", "Training jobs under way", running);
         gauge(r, "jobs_waiting", "Training jobs that wait", waiting);
         gauge(r, "ready", "1 while new work is welcome", usize::from(state.is_ready()));
+        let usage = state.data.as_ref().map(|data| data.store.usage()).unwrap_or_default();
+        let stored = Family::<Kind, Gauge>::default();
+        for (kind, bytes) in [
+            ("images", usage.images),
+            ("models", usage.models),
+            ("runs", usage.runs),
+            ("database", usage.database),
+            ("quarantine", usage.quarantine),
+        ] {
+            stored.get_or_create(&Kind { kind }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        r.register_with_unit("stored", "Size of the data folder, by kind", Unit::Bytes, stored);
+        let stands_in = usize::from(state.models.stand_in().is_some());
+        gauge(r, "stand_in", "1 while another version serves than the one that is to", stands_in);
         let uptime = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
         uptime.set(state.started.elapsed().as_secs_f64());
         r.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);

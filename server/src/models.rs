@@ -6,8 +6,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ocelli_pipeline::store::{NewVersion, VersionRecord, Versions};
+use ocelli_pipeline::store::{Actor, NewVersion, StoreError, VersionRecord, Versions};
 use ocelli_pipeline::{Compute, ModelFile, PipelineError, version_id};
+use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::ServerError;
@@ -26,6 +27,8 @@ pub(crate) struct Models {
     promotion: Mutex<()>,
     /// Where versions are kept; none in a service without a data folder.
     versions: Option<Arc<Versions>>,
+    /// What is to serve and cannot.
+    stand_in: Mutex<Option<StandIn>>,
     loader: Loader,
     compute: Compute,
     config: Config,
@@ -39,10 +42,19 @@ pub(crate) struct Promotion {
     pub(crate) before: String,
 }
 
+/// Another version serves than the one that is to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub(crate) struct StandIn {
+    /// The version that is to serve.
+    pub(crate) wanted: String,
+    /// Why it cannot.
+    pub(crate) reason: String,
+}
+
 impl Models {
     pub(crate) fn new(
         serving: Serving,
-        versions: Option<Versions>,
+        (versions, stand_in): (Option<Versions>, Option<StandIn>),
         compute: Compute,
         config: Config,
         metrics: Metrics,
@@ -53,6 +65,7 @@ impl Models {
             extra: Mutex::new(Vec::new()),
             promotion: Mutex::new(()),
             versions: versions.map(Arc::new),
+            stand_in: Mutex::new(stand_in),
             loader: Loader::start().map_err(ServerError::Thread)?,
             compute,
             config,
@@ -109,28 +122,37 @@ impl Models {
         Ok(loaded)
     }
 
+    /// Why another version serves than the one that is to, if so.
+    pub(crate) fn stand_in(&self) -> Option<StandIn> {
+        self.stand_in.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Makes a version the one that serves. Takes the time of a load.
-    pub(crate) fn promote(&self, version: &str) -> Result<Promotion, Problem> {
+    pub(crate) fn promote(&self, version: &str, by: &Actor) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
+        // A version in memory may have lost its file, and the next start would not find it.
+        self.versions()?.load(version).map_err(|error| cannot_serve(version, error))?;
         let next = self.ready(version)?;
-        self.versions()?.promote(version)?;
+        self.versions()?.promote(version, by)?;
         Ok(self.exchange(next))
     }
 
     /// Serves the version that served before. Takes the time of a load.
-    pub(crate) fn roll_back(&self) -> Result<Promotion, Problem> {
+    pub(crate) fn roll_back(&self, by: &Actor) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
         let versions = self.versions()?;
-        let now = self.serving().info.version.clone();
-        let Some(before) = versions.previous()? else {
+        let history = versions.history()?;
+        let now = history.first().cloned().unwrap_or_else(|| self.serving().info.version.clone());
+        let Some(before) = history.get(1) else {
             return Err(Problem::Conflict(format!("no version served before {now}")));
         };
-        let next = self.ready(&before)?;
-        versions.roll_back(&now, &before)?;
+        versions.load(before).map_err(|error| cannot_serve(before, error))?;
+        let next = self.ready(before)?;
+        versions.roll_back(&now, before, by)?;
         Ok(self.exchange(next))
     }
 
-    /// Serves what the data folder says, which somebody else may have changed.
+    /// Serves what is to serve, if something else had to stand in for it.
     pub(crate) fn reload(&self) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
         let version = match self.versions()?.current()? {
@@ -141,10 +163,25 @@ impl Models {
     }
 
     /// Deletes a version that does not serve, from memory too.
-    pub(crate) fn delete(&self, version: &str) -> Result<(), Problem> {
+    pub(crate) fn delete(&self, version: &str, by: &Actor) -> Result<(), Problem> {
         let _promotion = self.promotion();
-        self.versions()?.delete(version)?;
+        if self.serving().info.version == version {
+            return Err(Problem::Conflict(format!("version {version} serves: promote another one first")));
+        }
+        self.versions()?.delete(version, by)?;
         self.extra().retain(|own| own.info.version != version);
+        Ok(())
+    }
+
+    /// Deletes the oldest versions beyond those that are kept, but none that is in use.
+    pub(crate) fn prune(&self, keep: usize, needed: &[String]) -> Result<(), Problem> {
+        let _promotion = self.promotion();
+        let mut needed = needed.to_vec();
+        needed.push(self.serving().info.version.clone());
+        for version in self.versions()?.prune(keep, &needed)? {
+            self.extra().retain(|own| own.info.version != version);
+            tracing::info!(%version, "deleted: keep_versions");
+        }
         Ok(())
     }
 
@@ -165,10 +202,14 @@ impl Models {
         let (name, compute, version) = (self.name.clone(), self.compute, version.to_owned());
         let (config, metrics) = (self.config.clone(), self.metrics.clone());
         let load = move || {
-            let file = versions.load(&version)?;
+            let file = versions.load(&version).map_err(|error| cannot_serve(&version, error))?;
             Serving::load(file, &name, compute, &config, &metrics).map_err(|error| match error {
                 ServerError::WarmUp(source) => {
-                    Problem::Conflict(format!("version {version} cannot serve: {source}"))
+                    let reason = source.to_string();
+                    if let Err(error) = versions.set_damaged(&version, Some(&reason)) {
+                        tracing::warn!(%version, "that it is damaged cannot be written down: {error}");
+                    }
+                    Problem::Conflict(format!("version {version} cannot serve: {reason}"))
                 }
                 error => Problem::Internal { reason: error.to_string() },
             })
@@ -184,6 +225,7 @@ impl Models {
         let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *serving, next);
         drop(serving);
+        *self.stand_in.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.metrics.swapped();
         tracing::info!(%version, before = %before.info.version, "serving");
         Promotion { version, before: before.info.version.clone() }
@@ -198,34 +240,71 @@ impl Models {
     }
 }
 
-/// The model that a data folder serves. `seed` becomes a version, and serves where nothing does yet.
+/// What a version that cannot be read means to a client.
+fn cannot_serve(version: &str, error: StoreError) -> Problem {
+    match error {
+        StoreError::Damaged { reason, .. } => {
+            tracing::error!(version, "damaged: {reason}");
+            Problem::Conflict(format!("version {version} is damaged and cannot serve: {reason}"))
+        }
+        error => error.into(),
+    }
+}
+
+/// The model that a data folder serves, and what it stands in for. `seed` becomes a version, and serves where nothing does
+/// yet.
 ///
-/// A version that cannot be read is passed over for the one that served before: an old model is better than none.
-pub(crate) fn first(versions: &Versions, seed: Option<ModelFile>) -> Result<ModelFile, ServerError> {
+/// A version that cannot serve is passed over for the one that served before: an old model is better than none. What is
+/// to serve stays so, and serves again once it can.
+pub(crate) fn first(
+    versions: &Versions,
+    seed: Option<ModelFile>,
+    start: impl Fn(ModelFile) -> Result<Serving, ServerError>,
+) -> Result<(Serving, Option<StandIn>), ServerError> {
     let mut added = None;
     if let Some(seed) = seed {
         // What only a resumed run needs is no part of a version.
         let seed = ModelFile { training: None, ..seed };
         let version = version_id(&seed.content_hash().map_err(PipelineError::from)?);
-        if versions.get(&version).is_err() {
+        let known = versions.get(&version).is_ok_and(|known| known.damaged.is_none());
+        if !known {
             versions.add(&seed, &NewVersion::default())?;
         }
         added = Some(version);
     }
     let mut candidates = versions.history()?;
-    candidates.extend(added);
+    let wanted = candidates.first().cloned();
+    candidates.extend(added.clone());
+    let mut stand_in = None;
     let mut failure = None;
     for version in candidates {
-        match versions.load(&version) {
-            Ok(file) => {
-                versions.promote(&version)?;
-                return Ok(file);
+        let served = versions.load(&version).map_err(ServerError::from).and_then(|file| {
+            start(file).inspect_err(|error| {
+                if let ServerError::WarmUp(reason) = error {
+                    // The failure is told in any case.
+                    let _ = versions.set_damaged(&version, Some(&reason.to_string()));
+                }
+            })
+        });
+        match served {
+            Ok(serving) => {
+                if wanted.is_none() {
+                    versions.promote(&version, &Actor::service("start"))?;
+                }
+                return Ok((serving, stand_in));
             }
             Err(error) => {
-                tracing::error!(%version, "cannot be served: {error}");
+                tracing::error!(%version, "cannot serve: {error}");
+                if stand_in.is_none() {
+                    let reason = match &error {
+                        ServerError::Store(StoreError::Damaged { reason, .. }) => reason.clone(),
+                        error => error.to_string(),
+                    };
+                    stand_in = Some(StandIn { wanted: version, reason });
+                }
                 failure.get_or_insert(error);
             }
         }
     }
-    Err(failure.map_or(ServerError::NoModel, ServerError::from))
+    Err(failure.unwrap_or(ServerError::NoModel))
 }

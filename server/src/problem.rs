@@ -67,6 +67,8 @@ pub(crate) enum Problem {
     NotReady,
     /// The disk is full.
     DiskFull,
+    /// The data folder may not grow any more.
+    DataFull(String),
     /// Our fault; `reason` is a text of our own.
     Internal { reason: String },
 }
@@ -114,6 +116,7 @@ impl Problem {
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
+            Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -177,6 +180,7 @@ impl fmt::Display for Problem {
             | Problem::NotFound(reason)
             | Problem::Conflict(reason)
             | Problem::Refused(reason)
+            | Problem::DataFull(reason)
             | Problem::TooLarge(reason) => f.write_str(reason),
             Problem::MethodNotAllowed { allow } => write!(f, "this path answers {allow} only"),
             Problem::BadQuery(reason) | Problem::BadBody(reason) => f.write_str(reason),
@@ -218,7 +222,12 @@ impl From<StoreError> for Problem {
             StoreError::Conflict { .. } => Problem::Conflict(text),
             StoreError::Refused { .. } => Problem::Refused(text),
             StoreError::TooLarge { .. } => Problem::TooLarge(text),
+            StoreError::Full { reason } => Problem::DataFull(reason),
             StoreError::Stopped => Problem::NotReady,
+            StoreError::Damaged { reason, .. } => {
+                tracing::error!("{text}");
+                Problem::Conflict(format!("the file is damaged: {reason}"))
+            }
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Problem::DiskFull
             }
@@ -228,7 +237,7 @@ impl From<StoreError> for Problem {
                 let reason = format!("the data folder cannot be read or written ({:?})", source.kind());
                 Problem::Internal { reason }
             }
-            StoreError::Locked { .. } | StoreError::Damaged { .. } | StoreError::Pipeline(_) => {
+            StoreError::Locked { .. } | StoreError::Database { .. } | StoreError::Pipeline(_) => {
                 tracing::error!("{text}");
                 let reason = "a file of the data folder cannot be used; the log of the service says which";
                 Problem::Internal { reason: reason.into() }

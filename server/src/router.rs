@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
+use ocelli_pipeline::store::Actor;
 use percent_encoding::percent_decode_str;
 
 use crate::body::RequestBody;
@@ -18,7 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::response::ResponseBody;
-use crate::routes::{datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2};
+use crate::routes::{audit, datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2};
 use crate::state::State;
 use crate::stream::Exchange;
 
@@ -40,6 +41,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Who asks, for the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor { scope: "admin".to_owned(), key: "anybody".to_owned() }
+    }
+
     /// The query string of the request.
     pub(crate) fn query(&self) -> Result<Query, Problem> {
         Query::parse(self.parts.uri.query())
@@ -136,7 +142,7 @@ async fn route(
         Endpoint::Thumbnail { name, id } => datasets::thumbnail(context, name, id).await,
         Endpoint::Jobs => jobs::list(context),
         Endpoint::Job { id } => jobs::show(context, id),
-        Endpoint::CancelJob { id } => jobs::cancel(context, id),
+        Endpoint::CancelJob { id } => jobs::cancel(context, id).await,
         Endpoint::JobEvents { id } => jobs::events(context, id),
         Endpoint::Models => models::list(context).await,
         Endpoint::ModelVersion { version } => models::show(context, version).await,
@@ -145,7 +151,8 @@ async fn route(
         Endpoint::Promote { version } => models::promote(context, version).await,
         Endpoint::Rollback => models::roll_back(context).await,
         Endpoint::DeleteModel { version } => models::delete(context, version).await,
-        Endpoint::Feedback => feedback::list(context),
+        Endpoint::Audit => audit::list(context).await,
+        Endpoint::Feedback => feedback::list(context).await,
         Endpoint::AddFeedback => feedback::add(context, body).await,
         Endpoint::FeedbackImage { id } => feedback::image(context, id).await,
         Endpoint::ApproveFeedback { id } => feedback::approve(context, id).await,

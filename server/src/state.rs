@@ -14,7 +14,7 @@ use crate::access::{Keys, Scope};
 use crate::classifier::Classifier;
 use crate::config::Config;
 use crate::error::ServerError;
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, Worker};
 use crate::metrics::Metrics;
 use crate::models::{self, Models};
 use crate::problem::Problem;
@@ -81,44 +81,56 @@ impl State {
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
         let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;
-        let models = Models::new(serving, None, compute, config.clone(), metrics.clone())?;
+        let models = Models::new(serving, (None, None), compute, config.clone(), metrics.clone())?;
         State::assemble(models, None, config, access, metrics)
     }
 
-    /// Serves what a data folder says for the model `name`, and goes on with the jobs that were under way. `seed` becomes
-    /// one of its versions, and serves where none does yet.
+    /// Serves what a data folder says for a model of this name, and goes on with the jobs that were under way. A file that
+    /// is given becomes one of its versions, and serves where none does yet. `worker` trains.
     ///
     /// # Errors
     /// Those of [`State::new`], and [`ServerError::Store`].
     pub fn with_data(
         store: Store,
-        name: &Name,
-        seed: Option<ModelFile>,
+        model: (&Name, Option<ModelFile>),
         compute: Compute,
         config: Config,
         access: Access,
+        worker: Worker,
     ) -> Result<State, ServerError> {
         config.validate()?;
+        let (name, seed) = model;
+        for note in store.notes() {
+            tracing::warn!("{note}");
+        }
+        store.set_max_bytes(config.max_data_bytes);
         let versions = store.versions(name)?;
         let metrics = Metrics::default();
-        let file = models::first(&versions, seed)?;
-        let serving = Serving::load(file, name.as_str(), compute, &config, &metrics)?;
-        let models = Models::new(serving, Some(versions), compute, config.clone(), metrics.clone())?;
-        State::assemble(models, Some(Arc::new(store)), config, access, metrics)
+        let start = |file| Serving::load(file, name.as_str(), compute, &config, &metrics);
+        let (serving, stand_in) = models::first(&versions, seed, start)?;
+        if let Some(stand_in) = &stand_in {
+            let (serving, wanted) = (&serving.info.version, &stand_in.wanted);
+            tracing::error!(%serving, %wanted, "another version serves than the one that is to: {}", stand_in.reason);
+        }
+        if let Err(error) = store.copy_database() {
+            tracing::warn!("the database cannot be copied: {error}");
+        }
+        let models = Models::new(serving, (Some(versions), stand_in), compute, config.clone(), metrics.clone())?;
+        State::assemble(models, Some((Arc::new(store), worker)), config, access, metrics)
     }
 
     /// Puts the parts together.
     pub(crate) fn assemble(
         models: Models,
-        store: Option<Arc<Store>>,
+        store: Option<(Arc<Store>, Worker)>,
         config: Config,
         access: Access,
         metrics: Metrics,
     ) -> Result<State, ServerError> {
         let models = Arc::new(models);
         let data = match store {
-            Some(store) => {
-                let jobs = Jobs::open(store.clone(), models.clone(), &config)?;
+            Some((store, worker)) => {
+                let jobs = Jobs::open(store.clone(), models.clone(), &config, worker)?;
                 Some(Data { store, jobs, uploads: Arc::new(Semaphore::new(config.uploads)) })
             }
             None => None,

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{DecodeError, DecodeLimits, Split, decode, file_format};
@@ -28,7 +28,6 @@ const WHAT: &str = "data set";
 /// The data sets of a store.
 pub struct Datasets {
     pub(super) inner: Arc<Inner>,
-    stagings: AtomicU64,
 }
 
 /// A folder for something that is being received; removed with all that is in it when dropped.
@@ -52,7 +51,7 @@ impl Drop for Staging {
 
 impl Datasets {
     pub(super) fn new(inner: Arc<Inner>) -> Datasets {
-        Datasets { inner, stagings: AtomicU64::new(0) }
+        Datasets { inner }
     }
 
     /// A fresh folder, on the disk of the data sets, for an upload in transit.
@@ -60,10 +59,7 @@ impl Datasets {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn staging(&self) -> Result<Staging, StoreError> {
-        let number = self.stagings.fetch_add(1, Ordering::Relaxed);
-        let path = self.inner.dir.join(place::INCOMING).join(number.to_string());
-        fs::create_dir_all(&path).map_err(StoreError::io(&path))?;
-        Ok(Staging { path })
+        self.inner.staging()
     }
 
     /// All data sets by name.
@@ -225,6 +221,14 @@ impl Datasets {
 }
 
 impl Inner {
+    /// A fresh folder for what is in transit.
+    pub(super) fn staging(&self) -> Result<Staging, StoreError> {
+        let number = self.stagings.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(place::INCOMING).join(number.to_string());
+        fs::create_dir_all(&path).map_err(StoreError::io(&path))?;
+        Ok(Staging { path })
+    }
+
     /// Moves a staged image in, unless the same one lies there whole, and brings it to the disk. The caller has the turn.
     pub(super) fn store_file(
         &self,

@@ -12,8 +12,9 @@ use crate::csv;
 use crate::run_folder::write_atomic;
 use crate::store::audit::note;
 use crate::store::database::files::{FileRow, KeptFile};
+use crate::store::database::images::SnapshotRow;
 use crate::store::database::{audit, files, images, jobs, versions};
-use crate::store::datasets::key;
+use crate::store::datasets::{Staging, key};
 use crate::store::place::{self, Condition};
 use crate::store::{Actor, Inner, Name, StoreError};
 
@@ -39,8 +40,8 @@ pub struct JobChange {
     pub record: String,
     /// The job has ended: its images are no longer kept for it.
     pub ended: bool,
-    /// Figures of an epoch, as JSON.
-    pub epoch: Option<(u32, String)>,
+    /// Figures of epochs, as JSON.
+    pub epochs: Vec<(u32, String)>,
     /// Events with their numbers: name and JSON.
     pub events: Vec<(usize, String, String)>,
 }
@@ -56,6 +57,18 @@ pub struct JobData {
     pub trained_on: Vec<[u8; 32]>,
     /// Images that were left out, and why.
     pub left_out: Vec<String>,
+}
+
+/// A table of the images of a data set as they are now; removed when dropped.
+pub struct Preview {
+    staging: Staging,
+}
+
+impl Preview {
+    /// The table, which [`ocelli_datasets::Source::open`] reads.
+    pub fn path(&self) -> PathBuf {
+        self.staging.path().join("images.csv")
+    }
 }
 
 /// The jobs of a store.
@@ -84,7 +97,7 @@ impl StoredJobs {
         self.inner.database.read(|tx| Ok((jobs::epochs(tx, id)?, jobs::events(tx, id)?)))
     }
 
-    /// Writes down a job on a data set, whose record `record` makes of its number; the images of the data set count as
+    /// Writes down a job on a data set, with what `first` says of its number; the images of the data set count as
     /// seen from now on.
     ///
     /// # Errors
@@ -94,12 +107,16 @@ impl StoredJobs {
         model: &Name,
         dataset: &Name,
         by: &Actor,
-        record: impl FnOnce(u64) -> String,
+        first: impl FnOnce(u64) -> JobChange,
     ) -> Result<u64, StoreError> {
         self.inner.database.write(|tx| {
             key(tx, dataset)?;
             let id = jobs::create(tx, model.as_str(), dataset.as_str())?;
-            jobs::set_record(tx, id, &record(id), false)?;
+            let change = first(id);
+            jobs::set_record(tx, id, &change.record, false)?;
+            for (number, event, data) in &change.events {
+                jobs::add_event(tx, id, *number, event, data)?;
+            }
             images::clear_fresh(tx, dataset.as_str())?;
             note(tx, by, ("retrain", &id.to_string()), &json!({ "dataset": dataset.as_str() }))?;
             Ok(id)
@@ -114,7 +131,7 @@ impl StoredJobs {
         let turn = change.ended.then(|| self.inner.files());
         let gone = self.inner.database.write(|tx| {
             jobs::set_record(tx, id, &change.record, change.ended)?;
-            if let Some((epoch, metrics)) = &change.epoch {
+            for (epoch, metrics) in &change.epochs {
                 jobs::set_epoch(tx, id, *epoch, metrics)?;
             }
             for (number, event, data) in &change.events {
@@ -158,7 +175,7 @@ impl StoredJobs {
             })?;
         }
         let mut data = JobData { table: self.table(id), ..JobData::default() };
-        let mut text = "path,label,split\n".to_owned();
+        let mut text = HEADER.to_owned();
         let (mut damaged, mut whole) = (Vec::new(), Vec::new());
         for row in rows {
             match place::inspect_image(&self.inner.dir, &row.file).0 {
@@ -166,15 +183,12 @@ impl StoredJobs {
                     if row.file.damaged.is_some() {
                         whole.push(row.file.key);
                     }
-                    // The table lies in `images/`, and its paths begin there.
-                    let path = row.file.path();
-                    text.push_str(path.trim_start_matches("images/"));
-                    text.push(',');
-                    csv::field(&mut text, &row.class);
-                    let _ = writeln!(text, ",{}", row.split);
+                    // The table lies in `images/`.
+                    line(&mut text, "../", &row);
+                    let (hash, path) = (*row.file.id.bytes(), self.inner.dir.join(row.file.path()));
                     match row.split {
-                        Split::Train => data.trained_on.push(*row.file.id.bytes()),
-                        _ => data.held_out.push((self.inner.dir.join(path), row.class, *row.file.id.bytes())),
+                        Split::Train => data.trained_on.push(hash),
+                        _ => data.held_out.push((path, row.class, hash)),
                     }
                 }
                 Condition::Damaged(reason) => {
@@ -195,6 +209,23 @@ impl StoredJobs {
         place::make_folder(&self.inner.dir.join(place::IMAGES))?;
         write_atomic(&data.table, text.as_bytes())?;
         Ok(data)
+    }
+
+    /// The images that a job on a data set would have now, none of them read.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the data set, [`StoreError::Io`], [`StoreError::Database`].
+    pub fn preview(&self, dataset: &Name) -> Result<Preview, StoreError> {
+        let rows = self.inner.database.read(|tx| images::whole(tx, key(tx, dataset)?))?;
+        let preview = Preview { staging: self.inner.staging()? };
+        let mut text = HEADER.to_owned();
+        for row in rows {
+            // The table lies two folders deep in the data folder.
+            line(&mut text, "../../", &row);
+        }
+        let path = preview.path();
+        fs::write(&path, text).map_err(StoreError::io(&path))?;
+        Ok(preview)
     }
 
     /// The images by which a version was compared: file, class, SHA-256. Those that are missing are left out.
@@ -263,6 +294,17 @@ impl StoredJobs {
         self.inner.room.measure_runs(&self.inner.dir);
         Ok(())
     }
+}
+
+const HEADER: &str = "path,label,split\n";
+
+/// Adds an image to a table; `up` leads from the table's folder to the data folder.
+fn line(text: &mut String, up: &str, row: &SnapshotRow) {
+    text.push_str(up);
+    text.push_str(&row.file.path());
+    text.push(',');
+    csv::field(text, &row.class);
+    let _ = writeln!(text, ",{}", row.split);
 }
 
 /// Path, size and hash of all files below a folder of the data folder.

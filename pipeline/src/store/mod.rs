@@ -42,6 +42,7 @@ mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,7 +58,7 @@ pub use feedback::{
 pub use image::{MAX_IMAGES, Origin};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
-pub use jobs::{JobChange, JobData, StoredJob, StoredJobs};
+pub use jobs::{JobChange, JobData, Preview, StoredJob, StoredJobs};
 pub use name::{MAX_NAME, Name};
 pub use room::Usage;
 pub use versions::{NewVersion, VersionRecord, Versions};
@@ -83,6 +84,8 @@ struct Inner {
     /// Held from before image files come until rows name them, and from before rows go until their files are gone.
     files: Mutex<()>,
     room: Room,
+    /// Folders that were made for what is in transit.
+    stagings: AtomicU64,
 }
 
 impl Inner {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use crate::store::database::{Database, files, jobs};
 use crate::store::image::id_of_file;
@@ -25,7 +26,8 @@ pub(super) fn open(dir: PathBuf) -> Result<(Inner, Vec<String>), StoreError> {
     }
     let database = Database::open(&path)?;
     place::sync_folder(&dir)?;
-    let inner = Inner { dir, database, files: Mutex::new(()), room: Room::default() };
+    let inner =
+        Inner { dir, database, files: Mutex::new(()), room: Room::default(), stagings: AtomicU64::new(0) };
     let mut notes = Vec::new();
     if inner.database.read(|tx| files::fact(tx, LAYOUT))?.is_none() {
         if old_layout::is_there(&inner.dir)? {

@@ -4,13 +4,9 @@
 //! are states, epochs and notes, few enough to keep. Steps of training are told as they are now and never again: they
 //! have no number.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::watch;
 
 /// Lines that are kept: more than a run can have epochs.
@@ -45,14 +41,10 @@ impl Default for Log {
 }
 
 impl Log {
-    /// The lines of a job that an earlier process wrote; a line that a kill cut off is left out.
-    pub(crate) fn read(path: &Path, ended: bool) -> Log {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let parse = |line: &str| {
-            let value: Value = serde_json::from_str(line).ok()?;
-            Some(Line { event: value["event"].as_str()?.into(), data: value["data"].to_string().into() })
-        };
-        let lines = text.lines().filter_map(parse).take(MAX_LINES).collect();
+    /// The lines of a job that an earlier process told.
+    pub(crate) fn of(lines: Vec<(String, String)>, ended: bool) -> Log {
+        let line = |(event, data): (String, String)| Line { event: event.into(), data: data.into() };
+        let lines = lines.into_iter().map(line).take(MAX_LINES).collect();
         let log = Log::default();
         *log.state() = State { lines, progress: None, ended };
         log
@@ -62,17 +54,20 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of something that is kept, in the file too.
-    pub(crate) fn add(&self, path: &Path, event: &'static str, data: &impl Serialize) {
-        let data = serde_json::to_string(data).expect("plain values with text keys");
-        let line = format!("{{\"event\":\"{event}\",\"data\":{data}}}\n");
-        // Followers of this process are told in any case; the record of the job says all that matters.
-        let written = OpenOptions::new().create(true).append(true).open(path);
-        if let Err(error) = written.and_then(|mut file| file.write_all(line.as_bytes())) {
-            tracing::warn!("the events of a job cannot be kept ({:?})", error.kind());
-        }
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state().lines.len()
+    }
+
+    /// Whether no more lines are kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= MAX_LINES
+    }
+
+    /// Tells of things that are kept.
+    pub(crate) fn add(&self, lines: impl IntoIterator<Item = (&'static str, String)>) {
         let mut state = self.state();
-        if state.lines.len() < MAX_LINES {
+        for (event, data) in lines {
             state.lines.push(Line { event: event.into(), data: data.into() });
         }
         drop(state);

@@ -1,39 +1,42 @@
 //! Training jobs: asked for over HTTP, done one after another beside serving, alive after a restart.
 //!
-//! ```text
-//! jobs/N/job.json       what is asked for, state, epochs, result; replaced as a whole
-//! jobs/N/events.jsonl   what `GET /v1/jobs/N/events` tells again to clients that come late
-//! ```
+//! What is known of a job is in memory, for readers, and in the database, for the next start. One thread takes jobs from
+//! a bounded queue; the training itself is a process of its own (`child`). A job that is under way when the service ends,
+//! however it ends, is taken up again at the next start and goes on from its last epoch.
 //!
-//! One thread takes jobs from a bounded queue. The work itself runs on a thread of its own at low priority, with the
-//! cores it was given. A job that is running when the process ends, however it ends, is taken up again at the next start
-//! and goes on from its last epoch.
+//! Nothing that answers a request waits for the disk of another one: a record is locked for a copy in memory, never while
+//! it is written.
 
+mod child;
 mod events;
+mod failures;
 mod record;
 mod request;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use ocelli_pipeline::store::{Store, StoreError};
+use ocelli_pipeline::store::{Actor, JobChange, Name, Store, StoreError, StoredJob};
 
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::models::Models;
 use crate::problem::Problem;
 
+pub use child::Worker;
 pub(crate) use events::{Line, Log};
-pub(crate) use record::{JobRecord, JobState, Trigger};
+pub(crate) use record::{Asked, JobRecord, JobState, Trigger};
 pub(crate) use request::RetrainRequest;
 
-/// Jobs that are kept on the disk; the oldest that have ended go first.
+/// Jobs that are kept; the oldest that have ended go first.
 const MAX_JOBS: usize = 1000;
+
+/// How often what the disk did not take is written again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// All jobs and the thread that does them.
 pub(crate) struct Jobs {
@@ -43,10 +46,10 @@ pub(crate) struct Jobs {
 
 /// What the thread and the routes share.
 struct Shared {
-    dir: PathBuf,
     store: Arc<Store>,
     models: Arc<Models>,
     config: Config,
+    worker: Worker,
     list: Mutex<List>,
     /// Rung when there is a job to do, or nothing more to do.
     bell: Condvar,
@@ -57,88 +60,112 @@ struct Shared {
 struct List {
     jobs: BTreeMap<u64, Arc<Job>>,
     queue: VecDeque<u64>,
-    /// New images by data set since its last job was asked for.
-    news: BTreeMap<String, usize>,
+    /// Jobs that are being written down and will be queued.
+    coming: usize,
 }
 
 /// One job.
 pub(crate) struct Job {
-    dir: PathBuf,
+    number: u64,
+    store: Arc<Store>,
     record: Mutex<JobRecord>,
+    /// Held while a change is made and written down, so that changes reach the disk in their order.
+    order: Mutex<()>,
+    /// The disk does not have what the record says.
+    unsaved: AtomicBool,
+    /// Epochs and events that the disk did not take yet.
+    owed: Mutex<JobChange>,
     pub(crate) log: Log,
     /// Ends the work at its next step.
     stop: AtomicBool,
 }
 
 impl Jobs {
-    /// Opens the jobs of a data folder, queues what was under way, and starts the thread.
-    pub(crate) fn open(store: Arc<Store>, models: Arc<Models>, config: &Config) -> Result<Jobs, ServerError> {
-        let dir = store.dir().join("jobs");
-        fs::create_dir_all(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+    /// Opens the jobs of a data folder, queues what was under way for this model, and starts the thread.
+    pub(crate) fn open(
+        store: Arc<Store>,
+        models: Arc<Models>,
+        config: &Config,
+        worker: Worker,
+    ) -> Result<Jobs, ServerError> {
         let mut list = List::default();
-        let entries = fs::read_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let Some(number) = number else { continue };
-            match Job::read(&path) {
+        for stored in store.jobs().all()? {
+            let number = stored.id;
+            match Job::read(&store, stored) {
                 Ok(job) => drop(list.jobs.insert(number, Arc::new(job))),
-                // Killed before the first record was written: nobody was told of this job.
-                Err(_) if !path.join("job.json").exists() => drop(fs::remove_dir_all(&path)),
-                Err(error) => tracing::error!(job = number, "left out: {error}"),
+                Err(reason) => tracing::error!(job = number, "left out: {reason}"),
             }
         }
-        let open = |job: &Arc<Job>| !job.record().state.has_ended();
-        list.queue = list.jobs.iter().filter(|(_, job)| open(job)).map(|(&number, _)| number).collect();
-        sweep(&dir);
-        sweep(&store.runs_dir());
+        for (&number, job) in &list.jobs {
+            let (state, model) = (job.record().state, job.record().model.clone());
+            match state {
+                // Somebody did not want it any more; nothing of it is running.
+                JobState::Cancelling => job.end(JobState::Cancelled, None),
+                state if state.has_ended() => {}
+                _ if model == models.name() => list.queue.push_back(number),
+                _ => tracing::warn!(job = number, %model, "waits for a service of its model"),
+            }
+        }
         let shared = Arc::new(Shared {
-            dir,
             store,
             models,
             config: config.clone(),
+            worker,
             list: Mutex::new(list),
             bell: Condvar::new(),
             stopping: AtomicBool::new(false),
         });
-        let worker = shared.clone();
-        let thread = std::thread::Builder::new().name("ocelli-jobs".into()).spawn(move || worker.serve());
+        let thread = shared.clone();
+        let thread = std::thread::Builder::new().name("ocelli-jobs".into()).spawn(move || thread.serve());
         Ok(Jobs { shared, thread: Mutex::new(Some(thread.map_err(ServerError::Thread)?)) })
     }
 
     /// Writes a job down and queues it. What it asks for must have been checked.
-    pub(crate) fn submit(&self, request: RetrainRequest, trigger: Trigger) -> Result<JobRecord, Problem> {
-        if self.shared.stopping.load(Ordering::Relaxed) {
+    pub(crate) fn submit(&self, asked: Asked, by: &Actor) -> Result<JobRecord, Problem> {
+        let shared = &self.shared;
+        if shared.stopping.load(Ordering::Relaxed) {
             return Err(Problem::NotReady);
         }
-        let mut list = self.shared.list();
-        if list.queue.len() >= self.shared.config.job_queue {
+        let dataset = asked.request.dataset()?;
+        let mut list = shared.list();
+        if list.queue.len() + list.coming >= shared.config.job_queue {
+            drop(list);
             return Err(Problem::Busy { what: "the queue of training jobs is full" });
         }
-        let number = list.jobs.keys().next_back().map_or(1, |last| last + 1);
-        let dir = self.shared.dir.join(number.to_string());
-        fs::create_dir_all(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        let record = JobRecord::new(number, request, trigger);
-        let job = Job::new(dir, record.clone(), Log::default());
-        if let Err(error) = job.update(|_| {}) {
-            // Nobody is told of this job.
-            let _ = fs::remove_dir_all(&job.dir);
-            return Err(error.into());
-        }
-        list.news.remove(&record.request.dataset);
-        list.jobs.insert(number, Arc::new(job));
-        list.queue.push_back(number);
-        self.shared.bell.notify_all();
-        list.forget_oldest();
+        list.coming += 1;
+        drop(list);
+        let written = self.write_down(asked, &dataset, by);
+        let mut list = shared.list();
+        list.coming -= 1;
+        let job = written?;
+        let record = job.record().clone();
+        list.jobs.insert(job.number, Arc::new(job));
+        list.queue.push_back(record.number);
+        shared.bell.notify_all();
+        drop(list);
+        tracing::info!(job = record.number, state = record.state.name(), "job");
+        shared.forget_oldest();
         Ok(record)
     }
 
-    /// Counts new images of a data set; true when there are enough for a job.
-    pub(crate) fn count_news(&self, dataset: &str, images: usize) -> bool {
-        let least = self.shared.config.retrain_on_upload;
-        let mut list = self.shared.list();
-        let news = list.news.entry(dataset.to_owned()).or_default();
-        *news += images;
-        least > 0 && *news >= least
+    fn write_down(&self, asked: Asked, dataset: &Name, by: &Actor) -> Result<Job, StoreError> {
+        let (store, models) = (&self.shared.store, &self.shared.models);
+        let model: Name = Name::nearest(models.name());
+        let mut made = None;
+        store.jobs().create(&model, dataset, by, |number| {
+            let record = JobRecord::new(number, models.name(), asked);
+            let event = ("state", json(&record.brief()));
+            let change = JobChange {
+                record: record.to_json(),
+                events: vec![(1, event.0.to_owned(), event.1.clone())],
+                ..JobChange::default()
+            };
+            let job = Job::new(store.clone(), record, Log::default());
+            job.log.add([event]);
+            made = Some(job);
+            change
+        })?;
+        Ok(made.expect("what was created has a record"))
     }
 
     /// All jobs, newest first, without their epochs: of a thousand jobs these are megabytes.
@@ -155,16 +182,22 @@ impl Jobs {
         })
     }
 
-    /// Ends a job: at once while it waits, within a step of training while it runs.
-    pub(crate) fn cancel(&self, id: &str) -> Result<JobRecord, Problem> {
+    /// Ends a job: at once while it waits, within a step of training while it runs. Waits for the disk.
+    pub(crate) fn cancel(&self, id: &str, by: &Actor) -> Result<JobRecord, Problem> {
         let job = self.get(id)?;
         let mut list = self.shared.list();
-        let number = job.record().number;
-        if let Some(at) = list.queue.iter().position(|&waiting| waiting == number) {
+        let waiting = list.queue.iter().position(|&waiting| waiting == job.number);
+        if let Some(at) = waiting {
             list.queue.remove(at);
-            job.end(JobState::Cancelled, None)?;
-        } else if job.record().state.has_ended() {
-            return Err(Problem::Conflict(format!("job {number} has ended already")));
+        }
+        drop(list);
+        let state = job.record().state;
+        // A job for another model is nobody's work here.
+        let idle = state == JobState::Queued && job.record().model != self.shared.models.name();
+        if waiting.is_some() || idle {
+            job.try_end(JobState::Cancelled, None)?;
+        } else if state.has_ended() {
+            return Err(Problem::Conflict(format!("job {} has ended already", job.number)));
         } else {
             // First, so that it ends even where that cannot be written down.
             job.stop.store(true, Ordering::Relaxed);
@@ -174,7 +207,8 @@ impl Jobs {
                 }
             })?;
         }
-        drop(list);
+        let detail = serde_json::json!({});
+        self.shared.store.audit().add(by, "cancel job", &job.number.to_string(), &detail)?;
         let record = job.record().clone();
         Ok(record)
     }
@@ -182,8 +216,11 @@ impl Jobs {
     /// Running and waiting jobs.
     pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
         let list = self.shared.list();
-        let running = list.jobs.values().filter(|job| job.record().state.is_running());
-        (running.map(|job| job.record().without_epochs()).collect(), list.queue.len())
+        let running: Vec<Arc<Job>> =
+            list.jobs.values().rev().filter(|job| job.record().state.is_running()).cloned().collect();
+        let waiting = list.queue.len();
+        drop(list);
+        (running.iter().map(|job| job.record().without_epochs()).collect(), waiting)
     }
 
     /// How many run and how many wait.
@@ -208,35 +245,9 @@ impl Jobs {
     }
 }
 
-/// Removes files below a folder that were being written when the process ended. One that stays costs room and no more.
-fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            sweep(&entry.path());
-        } else if name.starts_with('.') && name.contains(".tmp-") {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 impl Drop for Jobs {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl List {
-    /// Deletes the oldest jobs that have ended, where there are too many.
-    fn forget_oldest(&mut self) {
-        while self.jobs.len() > MAX_JOBS {
-            let ended = self.jobs.iter().find(|(_, job)| job.record().state.has_ended());
-            let Some(number) = ended.map(|(&number, _)| number) else { return };
-            if let Some(job) = self.jobs.remove(&number) {
-                // What stays behind is found again at the next start.
-                let _ = fs::remove_dir_all(&job.dir);
-            }
-        }
     }
 }
 
@@ -247,40 +258,75 @@ impl Shared {
 
     fn serve(&self) {
         while let Some(job) = self.next() {
-            if let Err(problem) = work::run(self, &job) {
-                // Only the disk can be to blame: the outcome of the work itself is in the record.
-                tracing::error!(
-                    job = job.record().number,
-                    "the record of the job cannot be written: {problem}"
-                );
-            }
+            work::run(self, &job);
+            work::prune(self);
         }
     }
 
-    /// The next job, once there is one; `None` when the service stops.
+    /// The next job, once there is one; `None` when the service stops. Writes down meanwhile what the disk did not take.
     fn next(&self) -> Option<Arc<Job>> {
-        let mut list = self.list();
         loop {
+            let mut list = self.list();
             if self.stopping.load(Ordering::Relaxed) {
                 return None;
             }
             if let Some(number) = list.queue.pop_front() {
                 return list.jobs.get(&number).cloned();
             }
-            list = self.bell.wait(list).unwrap_or_else(PoisonError::into_inner);
+            let unsaved = |job: &&Arc<Job>| job.unsaved.load(Ordering::Relaxed);
+            let unsaved: Vec<Arc<Job>> = list.jobs.values().filter(unsaved).cloned().collect();
+            if !unsaved.is_empty() {
+                drop(list);
+                // What is still not taken is tried again after the wait.
+                let _ = unsaved.iter().try_for_each(|job| job.update(|_| {}));
+                list = self.list();
+            }
+            if list.queue.is_empty() && !self.stopping.load(Ordering::Relaxed) {
+                drop(self.bell.wait_timeout(list, RETRY));
+            }
+        }
+    }
+
+    /// Deletes the oldest jobs that have ended, where there are too many.
+    fn forget_oldest(&self) {
+        loop {
+            let mut list = self.list();
+            if list.jobs.len() <= MAX_JOBS {
+                return;
+            }
+            let ended = list.jobs.iter().find(|(_, job)| job.record().state.has_ended());
+            let Some(number) = ended.map(|(&number, _)| number) else { return };
+            list.jobs.remove(&number);
+            drop(list);
+            if let Err(error) = self.store.jobs().delete(number) {
+                // It is found again at the next start.
+                tracing::warn!(job = number, "an old job stays on the disk: {error}");
+                return;
+            }
         }
     }
 }
 
 impl Job {
-    fn new(dir: PathBuf, record: JobRecord, log: Log) -> Job {
-        Job { dir, record: Mutex::new(record), log, stop: AtomicBool::new(false) }
+    fn new(store: Arc<Store>, record: JobRecord, log: Log) -> Job {
+        Job {
+            number: record.number,
+            store,
+            record: Mutex::new(record),
+            order: Mutex::new(()),
+            unsaved: AtomicBool::new(false),
+            owed: Mutex::default(),
+            log,
+            stop: AtomicBool::new(false),
+        }
     }
 
-    fn read(dir: &Path) -> Result<Job, StoreError> {
-        let record: JobRecord = record::read(&dir.join("job.json"))?;
-        let log = Log::read(&dir.join("events.jsonl"), record.state.has_ended());
-        Ok(Job::new(dir.to_owned(), record, log))
+    fn read(store: &Arc<Store>, stored: StoredJob) -> Result<Job, String> {
+        let mut record: JobRecord = serde_json::from_str(&stored.record).map_err(|error| error.to_string())?;
+        let (epochs, events) = store.jobs().history(stored.id).map_err(|error| error.to_string())?;
+        record.epochs = epochs.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        let log = Log::of(events, record.state.has_ended());
+        Ok(Job::new(store.clone(), record, log))
     }
 
     /// What is known of it now.
@@ -289,26 +335,51 @@ impl Job {
     }
 
     /// Changes the record, on the disk too, and tells those who follow it when its state is another. An error is the
-    /// disk's; in memory the change is made.
+    /// disk's; in memory the change is made, and it is written down as soon as the disk takes it.
     fn update(&self, change: impl FnOnce(&mut JobRecord)) -> Result<(), StoreError> {
+        self.commit(None, Vec::new(), change)
+    }
+
+    /// As [`Job::update`], with an epoch and with what followers are told.
+    fn commit(
+        &self,
+        epoch: Option<(u32, String)>,
+        mut told: Vec<(&'static str, String)>,
+        change: impl FnOnce(&mut JobRecord),
+    ) -> Result<(), StoreError> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = self.record();
         let before = record.state;
         change(&mut record);
-        let written = record::write(&self.dir.join("job.json"), &record);
-        if record.state != before || record.attempts == 0 {
-            tracing::info!(job = record.number, state = record.state.name(), "job");
-            self.tell("state", &record.brief());
+        let now = record.clone();
+        drop(record);
+        if now.state != before {
+            tracing::info!(job = self.number, state = now.state.name(), "job");
+            told.push(("state", json(&now.brief())));
         }
+        if self.log.is_full() {
+            told.clear();
+        }
+        let first = self.log.len() + 1;
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut change = std::mem::take(&mut *owed);
+        (change.record, change.ended) = (now.to_json(), now.state.has_ended());
+        change.epochs.extend(epoch);
+        let events = (first..).zip(&told).map(|(number, (event, data))| (number, (*event).to_owned(), data.clone()));
+        change.events.extend(events);
+        let written = self.store.jobs().change(self.number, &change);
+        self.unsaved.store(written.is_err(), Ordering::Relaxed);
+        if written.is_err() {
+            *owed = change;
+        }
+        drop(owed);
+        // Followers are told what is so, whether the disk has it or not.
+        self.log.add(told);
         written
     }
 
-    /// Tells those who follow the job, and those who come later.
-    fn tell(&self, event: &'static str, data: &impl serde::Serialize) {
-        self.log.add(&self.dir.join("events.jsonl"), event, data);
-    }
-
-    /// Writes down how it ended. Those who follow it are told last.
-    fn end(&self, state: JobState, error: Option<String>) -> Result<(), StoreError> {
+    /// Ends the job; an error is the disk's.
+    fn try_end(&self, state: JobState, error: Option<String>) -> Result<(), StoreError> {
         let written = self.update(|record| {
             record.state = state;
             record.error = error;
@@ -317,4 +388,15 @@ impl Job {
         self.log.end();
         written
     }
+
+    /// Ends the job, in memory in any case. What the disk does not take now is written down later.
+    fn end(&self, state: JobState, error: Option<String>) {
+        if let Err(error) = self.try_end(state, error) {
+            tracing::error!(job = self.number, "the end of the job cannot be written down yet: {error}");
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain values with text keys")
 }

@@ -1,13 +1,12 @@
 //! What is known of a job, as it stands on the disk and as clients see it.
 
-use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ocelli_pipeline::store::StoreError;
-use ocelli_pipeline::{Event, Verdict, write_atomic};
+use ocelli_pipeline::{Event, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::failures::Failures;
 use crate::jobs::request::RetrainRequest;
 
 /// How far a job is.
@@ -96,14 +95,26 @@ pub(crate) struct EpochMetrics {
 pub(crate) struct JobRecord {
     #[serde(rename = "id")]
     pub(crate) number: u64,
+    /// The model whose service it is for.
+    #[serde(default)]
+    pub(crate) model: String,
     pub(crate) state: JobState,
     pub(crate) trigger: Trigger,
+    /// Why nobody but a person promotes its version, whatever it can.
+    #[serde(default)]
+    pub(crate) manual: Option<String>,
     pub(crate) request: RetrainRequest,
     pub(crate) created: u64,
     pub(crate) started: Option<u64>,
     pub(crate) finished: Option<u64>,
-    /// How often it was begun: more than once after restarts of the service.
+    /// How often it was begun: more than once after restarts of the service, or when its process was killed.
     pub(crate) attempts: u32,
+    /// How earlier attempts ended.
+    #[serde(default)]
+    pub(crate) failures: Failures,
+    /// The version that served when it began: its weights are what training starts from, unless fresh ones are wanted.
+    #[serde(default)]
+    pub(crate) start: Option<String>,
     /// Name of its run folder.
     pub(crate) run: Option<String>,
     pub(crate) progress: Progress,
@@ -115,6 +126,15 @@ pub(crate) struct JobRecord {
     /// How that version compared with the one that served.
     pub(crate) verdict: Option<Verdict>,
     pub(crate) error: Option<String>,
+}
+
+/// What a job is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: RetrainRequest,
+    pub(crate) trigger: Trigger,
+    /// Why nobody but a person may promote its version.
+    pub(crate) manual: Option<String>,
 }
 
 /// What followers of a job are told when its state changes.
@@ -131,16 +151,21 @@ pub(crate) struct Brief<'a> {
 const MAX_NOTES: usize = 100;
 
 impl JobRecord {
-    pub(crate) fn new(number: u64, request: RetrainRequest, trigger: Trigger) -> JobRecord {
+    pub(crate) fn new(number: u64, model: &str, asked: Asked) -> JobRecord {
+        let Asked { request, trigger, manual } = asked;
         JobRecord {
             number,
+            model: model.to_owned(),
             state: JobState::Queued,
             trigger,
+            manual,
             request,
             created: now(),
             started: None,
             finished: None,
             attempts: 0,
+            failures: Failures::default(),
+            start: None,
             run: None,
             progress: Progress { phase: "waiting".to_owned(), ..Progress::default() },
             epochs: Vec::new(),
@@ -154,6 +179,11 @@ impl JobRecord {
     /// The record for a list.
     pub(crate) fn without_epochs(&self) -> JobRecord {
         JobRecord { epochs: Vec::new(), ..self.clone() }
+    }
+
+    /// The record as it is written down: epochs have a table of their own.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(&self.without_epochs()).expect("plain values with text keys")
     }
 
     pub(crate) fn brief(&self) -> Brief<'_> {
@@ -229,15 +259,4 @@ impl EpochMetrics {
 /// Seconds since 1970-01-01 UTC.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-pub(crate) fn read(path: &Path) -> Result<JobRecord, StoreError> {
-    let text = fs::read_to_string(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-    serde_json::from_str(&text)
-        .map_err(|error| StoreError::Damaged { path: path.to_owned(), reason: error.to_string() })
-}
-
-pub(crate) fn write(path: &Path, record: &JobRecord) -> Result<(), StoreError> {
-    let text = serde_json::to_string_pretty(record).expect("plain values with text keys") + "\n";
-    Ok(write_atomic(path, text.as_bytes())?)
 }

@@ -6,6 +6,7 @@ use ocelli_pipeline::store::{DatasetSummary, Datasets, Name};
 use serde::Serialize;
 
 use crate::problem::Problem;
+use crate::query::Query;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
 use crate::routes::blocking;
@@ -40,6 +41,13 @@ fn dataset(name: &str) -> Result<Name, Problem> {
     Ok(Name::new("data set", name)?)
 }
 
+/// Which part of a list is wanted: how many are passed over, and how many follow at most.
+pub(crate) fn page(query: &mut Query) -> Result<(usize, usize), Problem> {
+    let offset = query.number("offset", 0..=u32::MAX as usize)?.unwrap_or(0);
+    let limit = query.number("limit", 1..=MAX_PAGE)?.unwrap_or(PAGE);
+    Ok((offset, limit))
+}
+
 /// `GET /v1/datasets`.
 pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
@@ -58,7 +66,8 @@ pub(crate) async fn inspect(context: &Context<'_>, name: &str) -> Result<Respons
 pub(crate) async fn delete(context: &Context<'_>, name: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (name, deleted) = (dataset(name)?, name.to_owned());
-    with_datasets(context, move |datasets| Ok(datasets.delete(&name)?)).await?;
+    let by = context.actor();
+    with_datasets(context, move |datasets| Ok(datasets.delete(&name, &by)?)).await?;
     Ok(response::json(&Deleted { deleted }))
 }
 
@@ -66,8 +75,7 @@ pub(crate) async fn delete(context: &Context<'_>, name: &str) -> Result<Response
 pub(crate) async fn images(context: &Context<'_>, name: &str) -> Result<Response<ResponseBody>, Problem> {
     let mut query = context.query()?;
     let class = query.text("class")?;
-    let offset = query.number("offset", 0..=u32::MAX as usize)?.unwrap_or(0);
-    let limit = query.number("limit", 1..=MAX_PAGE)?.unwrap_or(PAGE);
+    let (offset, limit) = page(&mut query)?;
     query.finish()?;
     let name = dataset(name)?;
     let page = with_datasets(context, move |datasets| {
@@ -96,7 +104,8 @@ pub(crate) async fn delete_image(
 ) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (name, image, deleted) = (dataset(name)?, id.to_owned(), id.to_owned());
-    with_datasets(context, move |datasets| Ok(datasets.delete_image(&name, &image)?)).await?;
+    let by = context.actor();
+    with_datasets(context, move |datasets| Ok(datasets.delete_image(&name, &image, &by)?)).await?;
     Ok(response::json(&Deleted { deleted }))
 }
 

@@ -4,21 +4,15 @@
 //! queue; approved, they become images of a data set.
 
 use hyper::{Response, StatusCode};
-use ocelli_pipeline::store::{AddedImage, FeedbackEntry, FeedbackInput, Name};
+use ocelli_pipeline::store::{AddedImage, FeedbackInput, Name};
 use serde::Serialize;
 
 use crate::body::RequestBody;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
-use crate::routes::datasets::picture;
+use crate::routes::datasets::{page, picture};
 use crate::routes::{blocking, predict};
-
-#[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct List {
-    /// Oldest first.
-    feedback: Vec<FeedbackEntry>,
-}
 
 #[derive(Serialize, schemars::JsonSchema)]
 pub(crate) struct Added {
@@ -37,10 +31,14 @@ pub(crate) struct Rejected {
     rejected: String,
 }
 
-/// `GET /v1/feedback`.
-pub(crate) fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    Ok(response::json(&List { feedback: context.state.data()?.store.feedback().list() }))
+/// `GET /v1/feedback?offset=&limit=`: oldest first.
+pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    let mut query = context.query()?;
+    let (offset, limit) = page(&mut query)?;
+    query.finish()?;
+    let store = context.state.data()?.store.clone();
+    let page = blocking(move || Ok(store.feedback().page(offset, limit)?));
+    Ok(response::json(&page.await?))
 }
 
 /// `POST /v1/feedback?label=&predicted=&version=&note=` with one image, sent as to `/predict`.
@@ -62,9 +60,10 @@ pub(crate) async fn add(
         Some(image) if images.is_empty() => image,
         _ => return Err(Problem::TooManyImages { limit: 1 }),
     };
+    let by = context.actor();
     let work = move || {
         let _memory = memory;
-        Ok(store.feedback().add(&image, input)?)
+        Ok(store.feedback().add(&image, &input, store.datasets(), &by)?)
     };
     let id = context.state.classifier.on_pool(work).await?;
     let mut response = response::json(&Added { id });
@@ -88,9 +87,10 @@ pub(crate) async fn approve(context: &Context<'_>, id: &str) -> Result<Response<
     query.finish()?;
     let (state, id) = (context.state.clone(), id.to_owned());
     state.data()?;
+    let by = context.actor();
     let approved = blocking(move || {
         let store = &state.data()?.store;
-        let image = store.feedback().approve(&id, store.datasets(), &dataset, label.as_deref())?;
+        let image = store.feedback().approve(&id, &dataset, label.as_deref(), &by)?;
         Ok(Approved { dataset: dataset.to_string(), image })
     });
     Ok(response::json(&approved.await?))
@@ -100,6 +100,7 @@ pub(crate) async fn approve(context: &Context<'_>, id: &str) -> Result<Response<
 pub(crate) async fn reject(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (store, id) = (context.state.data()?.store.clone(), id.to_owned());
-    let rejected = blocking(move || store.feedback().reject(&id).map(|()| id).map_err(Problem::from)).await?;
+    let by = context.actor();
+    let rejected = blocking(move || store.feedback().reject(&id, &by).map(|()| id).map_err(Problem::from)).await?;
     Ok(response::json(&Rejected { rejected }))
 }

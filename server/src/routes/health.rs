@@ -4,6 +4,7 @@ use hyper::Response;
 use serde::Serialize;
 
 use crate::metrics;
+use crate::models::StandIn;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody, json};
 use crate::router::Context;
@@ -16,6 +17,8 @@ pub(crate) struct Live {
 #[derive(Serialize, schemars::JsonSchema)]
 pub(crate) struct Ready {
     ready: bool,
+    /// Why another version serves than the one that is to, if so.
+    stand_in: Option<StandIn>,
 }
 
 /// `GET /metrics`: the counters as text.
@@ -31,5 +34,8 @@ pub(crate) fn live() -> Response<ResponseBody> {
 
 /// 200 while new work is welcome, 503 once shutdown has begun.
 pub(crate) fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    if context.state.is_ready() { Ok(json(&Ready { ready: true })) } else { Err(Problem::NotReady) }
+    if !context.state.is_ready() {
+        return Err(Problem::NotReady);
+    }
+    Ok(json(&Ready { ready: true, stand_in: context.state.models.stand_in() }))
 }

@@ -14,6 +14,7 @@ use crate::jobs::{Job, JobRecord, Line};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
+use crate::routes::blocking;
 
 /// Without news, followers get a comment this often: proxies close connections that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -38,9 +39,12 @@ pub(crate) fn show(context: &Context<'_>, id: &str) -> Result<Response<ResponseB
 }
 
 /// `DELETE /v1/jobs/{id}`: ends it.
-pub(crate) fn cancel(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
+pub(crate) async fn cancel(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
-    Ok(response::json(&context.state.data()?.jobs.cancel(id)?))
+    context.state.data()?;
+    let (state, id, by) = (context.state.clone(), id.to_owned(), context.actor());
+    let record = blocking(move || state.data()?.jobs.cancel(&id, &by)).await?;
+    Ok(response::json(&record))
 }
 
 /// `GET /v1/jobs/{id}/events`: server-sent events (HTML standard, section 9.2) until the job ends: `state`, `epoch` and

@@ -1,5 +1,6 @@
 //! One file per group of routes.
 
+pub(crate) mod audit;
 pub(crate) mod datasets;
 pub(crate) mod docs;
 pub(crate) mod feedback;

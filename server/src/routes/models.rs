@@ -142,7 +142,8 @@ fn send(mut file: File, sender: &mpsc::Sender<Bytes>) {
 pub(crate) async fn promote(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (models, version) = (context.state.models.clone(), version.to_owned());
-    let promotion = blocking(move || models.promote(&version)).await?;
+    let by = context.actor();
+    let promotion = blocking(move || models.promote(&version, &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
@@ -150,7 +151,8 @@ pub(crate) async fn promote(context: &Context<'_>, version: &str) -> Result<Resp
 pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let models = context.state.models.clone();
-    let promotion = blocking(move || models.roll_back()).await?;
+    let by = context.actor();
+    let promotion = blocking(move || models.roll_back(&by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
@@ -158,6 +160,7 @@ pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<Response
 pub(crate) async fn delete(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let (models, version) = (context.state.models.clone(), version.to_owned());
-    let deleted = blocking(move || models.delete(&version).map(|()| Deleted { deleted: version }));
+    let by = context.actor();
+    let deleted = blocking(move || models.delete(&version, &by).map(|()| Deleted { deleted: version }));
     Ok(response::json(&deleted.await?))
 }

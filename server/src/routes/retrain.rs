@@ -4,7 +4,7 @@ use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 
 use crate::body::RequestBody;
-use crate::jobs::{RetrainRequest, Trigger};
+use crate::jobs::{Asked, RetrainRequest, Trigger};
 use crate::json::{self, Object};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
@@ -24,12 +24,13 @@ pub(crate) async fn post(
         [] => RetrainRequest::default(),
         text => json::parse::<Object<_>>(text, state.config.json_depth)?.0,
     };
-    let state = state.clone();
+    let (state, by) = (state.clone(), context.actor());
     let record = blocking(move || {
         let data = state.data()?;
         request.recipe(state.config.job_threads)?;
         data.store.datasets().inspect(&request.dataset()?)?;
-        data.jobs.submit(request, Trigger::Request)
+        data.jobs.check_memory(&request)?;
+        data.jobs.submit(Asked { request, trigger: Trigger::Request, manual: None }, &by)
     })
     .await?;
     let mut response = response::json(&record);

@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{HeaderMap, Response};
 use multer::{Constraints, Multipart, SizeLimit};
 use ocelli_pipeline::UploadLimits;
-use ocelli_pipeline::store::{ImportReport, Name, StoreError};
+use ocelli_pipeline::store::{Actor, ImportReport, Name, StoreError};
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use crate::body::RequestBody;
 use crate::config::Config;
-use crate::jobs::{RetrainRequest, Trigger};
+use crate::jobs::{Asked, RetrainRequest, Trigger};
 use crate::payload::{self, Declared, bad_form};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
@@ -59,7 +59,12 @@ pub(crate) async fn post(
     let place = place.map_err(|_| Problem::Busy { what: "as many uploads as may be are under way" })?;
 
     let store = data.store.clone();
-    let staging = blocking(move || Ok(store.datasets().staging()?)).await?;
+    let announced = content_length(&context.parts.headers);
+    let staging = blocking(move || {
+        store.check_room(announced)?;
+        Ok(store.datasets().staging()?)
+    })
+    .await?;
     let path = staging.path().join("upload.zip");
     let of_form = receive(context, body, &path).await?;
     let name = match named.or(of_form) {
@@ -67,7 +72,7 @@ pub(crate) async fn post(
         None => dataset_name("default")?,
     };
 
-    let state = state.clone();
+    let (state, by) = (state.clone(), context.actor());
     let answer = blocking(move || {
         // Held to the end of the work, whether the client waits for it or not.
         let (_place, staging) = (place, staging);
@@ -79,13 +84,21 @@ pub(crate) async fn post(
             &staging.path().join("upload.zip"),
             &limits,
             &ends.stop,
+            &by,
         )?;
         tracing::info!(dataset = %name, accepted = report.accepted, skipped = report.skipped_total, "upload");
-        let enough = report.accepted > 0 && data.jobs.count_news(name.as_str(), report.accepted);
-        let job = if enough { start_job(&state, &name) } else { None };
+        let least = state.config.retrain_on_upload as u64;
+        let enough = least > 0 && report.accepted > 0 && data.store.datasets().fresh(&name)? >= least;
+        let job = if enough { start_job(&state, &name, &by) } else { None };
         Ok(Answer { report, job })
     });
     Ok(response::json(&answer.await?))
+}
+
+/// The length that a request declares; 0 where it declares none.
+fn content_length(headers: &HeaderMap) -> u64 {
+    let value = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn dataset_name(name: &str) -> Result<Name, Problem> {
@@ -104,9 +117,13 @@ fn limits(config: &Config) -> UploadLimits {
 }
 
 /// The job that uploads set off; the upload is good without one.
-fn start_job(state: &crate::State, name: &Name) -> Option<u64> {
+fn start_job(state: &crate::State, name: &Name, by: &Actor) -> Option<u64> {
     let request = RetrainRequest { dataset: name.to_string(), ..RetrainRequest::default() };
-    match state.data().and_then(|data| data.jobs.submit(request, Trigger::Upload)) {
+    // Whoever may upload images may not decide by them what everybody is answered with.
+    let manual = (!state.config.upload_may_promote)
+        .then(|| "an upload set it off, so a person with an admin key promotes it (upload_may_promote is off)".to_owned());
+    let asked = Asked { request, trigger: Trigger::Upload, manual };
+    match state.data().and_then(|data| data.jobs.submit(asked, by)) {
         Ok(record) => Some(record.number),
         Err(problem) => {
             tracing::warn!(dataset = %name, "no training job: {problem}");

@@ -289,3 +289,15 @@ pub(in crate::store) fn thaw(tx: &Tx<'_>, job: u64) -> Result<Vec<i64>, Fault> {
     tx.execute("DELETE FROM snapshots WHERE job = ?", [job as i64])?;
     Ok(keys)
 }
+
+/// The images of a data set that are not damaged, in the order in which they came.
+pub(in crate::store) fn whole(tx: &Tx<'_>, dataset: i64) -> Result<Vec<SnapshotRow>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS}, c.name, i.split FROM {JOINED} WHERE i.dataset = ? AND f.damaged IS NULL ORDER BY i.id"
+    );
+    let mut statement = tx.prepare(&sql)?;
+    let rows = statement.query_map([dataset], |row| {
+        Ok(SnapshotRow { file: file_of(row, 0)?, class: row.get(5)?, split: split_of(row, 6)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
