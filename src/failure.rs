@@ -115,6 +115,7 @@ impl From<PipelineError> for Failure {
             PipelineError::Engine(error) => engine_hint(error),
             PipelineError::Decode(_) => "JPEG, PNG, WebP, BMP, GIF and TIFF files are understood",
             PipelineError::Io { path, source } => return Failure::io(path, source),
+            PipelineError::Probe { .. } => "`ocelli doctor` tests this machine with the model that ships",
             PipelineError::NoShippedModel => "or name one, e.g. --model runs/NAME-001",
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {

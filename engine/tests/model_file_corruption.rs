@@ -84,8 +84,10 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 2] {
-    [false, true].map(|training| model_sample::model_file(training).to_bytes().unwrap())
+fn samples() -> [Vec<u8>; 3] {
+    let files =
+        [model_sample::model_file(false), model_sample::model_file(true), model_sample::probed_file()];
+    files.map(|file| file.to_bytes().unwrap())
 }
 
 fn below(rng: &mut Rng, end: usize) -> usize {
@@ -104,9 +106,9 @@ fn random_damage_is_always_found() {
     let mut rng = Rng::new(1, 0);
     let samples = samples();
     for case in 0..10_000 {
-        let whole = &samples[case % 2];
+        let whole = &samples[case % 3];
         let mut bytes = whole.clone();
-        if case % 4 < 2 {
+        if case % 2 == 0 {
             bytes.truncate(below(&mut rng, whole.len()));
         } else {
             let region = bytes.len();
@@ -123,7 +125,7 @@ fn random_forgeries_are_refused_or_valid() {
     let samples = samples();
     let mut accepted = 0;
     for case in 0..10_000 {
-        let mut bytes = samples[case % 2].clone();
+        let mut bytes = samples[case % 3].clone();
         let header_end = 32 + u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize;
         match case % 5 {
             0 => {
@@ -190,6 +192,37 @@ fn weights_that_are_not_there_get_no_memory() {
     bytes.truncate(8_192);
     bytes[24..32].copy_from_slice(&8_192u64.to_le_bytes());
     assert!(!forged(&mut bytes));
+}
+
+/// Every byte of the probe section on its own, under a fresh hash: refused, or a file with just that content.
+#[test]
+fn every_byte_of_the_probes_counts() {
+    let whole = model_sample::probed_file().to_bytes().unwrap();
+    let start = model_sample::model_file(true).to_bytes().unwrap().len() - 32;
+    let (mut refused, mut accepted) = (0, 0);
+    for at in start..whole.len() - 32 {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            if forged(&mut bytes) { accepted += 1 } else { refused += 1 }
+        }
+    }
+    // Two images of 60 bytes with 4 logits: only these may change, and no logit to what is no number.
+    assert!(accepted <= 2 * 8 * (60 + 16) && accepted > 2 * 8 * 60, "{accepted}");
+    assert!(refused >= 8 * 40, "{refused}");
+}
+
+/// A probe section that declares images which are not there.
+#[test]
+fn probes_that_are_not_there_get_no_memory() {
+    let file = model_sample::probed_file();
+    let whole = file.to_bytes().unwrap();
+    let start = (model_sample::model_file(true).to_bytes().unwrap().len() - 32).next_multiple_of(64);
+    for count in [0, 1, 3, 8, 9, u64::MAX] {
+        let mut bytes = whole.clone();
+        bytes[start..start + 8].copy_from_slice(&count.to_le_bytes());
+        assert!(!forged(&mut bytes), "{count}");
+    }
 }
 
 /// Any numbers in a graph give shapes and places of parameters, or an error; tests run with overflow checks.

@@ -12,8 +12,12 @@ use model_format_reader::{File, Value, read};
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{ModelFile, ModelMeta};
 
-/// Files of this very format version, and whether they hold training state.
-const GOLDEN: [(&str, bool); 2] = [("tiny.ocelli", false), ("tiny-training.ocelli", true)];
+/// Files of this very format version, and how they are made.
+const GOLDEN: [(&str, fn() -> ModelFile); 3] = [
+    ("tiny.ocelli", || model_sample::model_file(false)),
+    ("tiny-training.ocelli", || model_sample::model_file(true)),
+    ("tiny-probes.ocelli", model_sample::probed_file),
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -24,8 +28,8 @@ fn golden(name: &str) -> PathBuf {
 fn golden_files_are_written_again_byte_for_byte() {
     let now = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut changed = Vec::new();
-    for (name, training) in GOLDEN {
-        let bytes = model_sample::model_file(training).to_bytes().unwrap();
+    for (name, make) in GOLDEN {
+        let bytes = make().to_bytes().unwrap();
         std::fs::write(now.join(name), &bytes).unwrap();
         if std::fs::read(golden(name)).ok() != Some(bytes) {
             changed.push(name);
@@ -36,28 +40,30 @@ fn golden_files_are_written_again_byte_for_byte() {
 
 #[test]
 fn golden_files_are_read() {
-    for (name, training) in GOLDEN {
+    for (name, make) in GOLDEN {
         let found = ModelFile::load(&golden(name)).unwrap();
-        let expected = model_sample::model_file(training);
+        let expected = make();
         assert_eq!(found.model.graph(), expected.model.graph());
         assert_eq!(found.model.params(), expected.model.params());
         assert_eq!(found.meta, expected.meta);
         assert_eq!(found.training, expected.training);
+        assert_eq!(found.probes, expected.probes);
     }
 }
 
 #[test]
 fn an_independent_reader_finds_everything_in_the_golden_files() {
-    for (name, training) in GOLDEN {
-        compare(&read(&std::fs::read(golden(name)).unwrap()), &model_sample::model_file(training));
+    for (name, make) in GOLDEN {
+        compare(&read(&std::fs::read(golden(name)).unwrap()), &make());
     }
 }
 
 #[test]
 fn an_independent_reader_finds_everything_in_a_new_file() {
     let folder = tempfile::tempdir().unwrap();
-    let mut file = model_sample::model_file(true);
+    let mut file = model_sample::probed_file();
     file.meta.metrics = None;
+    file.probes.as_mut().unwrap().images.truncate(1);
     file.meta.provenance.parent = None;
     file.training.as_mut().unwrap().moments.truncate(1);
     let path = folder.path().join("new.ocelli");
@@ -71,9 +77,14 @@ fn an_independent_reader_finds_everything_in_a_new_file() {
 fn the_document_quotes_the_golden_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/model-format.md");
     let document = std::fs::read_to_string(path).unwrap();
-    let bytes = std::fs::read(golden("tiny-training.ocelli")).unwrap();
+    let mut bytes = Vec::new();
     let mut lines = 0;
     for line in document.lines() {
+        // What an excerpt is taken from is said before it.
+        if let Some((name, _)) = GOLDEN.iter().rev().find(|(name, _)| line.contains(&format!("of `{name}`")))
+        {
+            bytes = std::fs::read(golden(name)).unwrap();
+        }
         // `00000010: d406 0000 ..  text`, as xxd prints it.
         let Some((Ok(at), rest)) =
             line.split_once(": ").map(|(at, rest)| (usize::from_str_radix(at, 16), rest))
@@ -116,6 +127,11 @@ fn compare(found: &File, expected: &ModelFile) {
             let expected: Vec<_> = trainable.map(|e| expected[e.range()].to_vec()).collect();
             assert_eq!(found, &expected);
         }
+    }
+    assert_eq!(found.probes.is_some(), expected.probes.is_some());
+    if let (Some(found), Some(expected)) = (&found.probes, &expected.probes) {
+        let expected: Vec<_> = expected.images.iter().map(|p| (p.pixels.clone(), p.logits.clone())).collect();
+        assert_eq!(found, &expected);
     }
 }
 

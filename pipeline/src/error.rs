@@ -95,6 +95,15 @@ pub enum PipelineError {
         /// Epochs that were run.
         epochs: u32,
     },
+    /// A model file answers its own probe images otherwise than when it was written.
+    Probe {
+        /// Which of them, from 0.
+        probe: usize,
+        /// How many there are.
+        of: usize,
+        /// What was expected and what was found.
+        what: String,
+    },
     /// This build was made without a model.
     NoShippedModel,
     /// The caller raised the stop flag before there was anything to keep.
@@ -166,6 +175,11 @@ impl fmt::Display for PipelineError {
                 "{}: this run has finished after {epochs} epochs; ask for more to extend it, e.g. --epochs {}",
                 path.display(),
                 epochs.saturating_mul(2)
+            ),
+            PipelineError::Probe { probe, of, what } => write!(
+                f,
+                "the model fails its own test on probe image {} of {of}: {what}; the file, the program or the machine is broken: copy the file again or use another version, and if that one fails too, try `OCELLI_ISA=portable` and another machine",
+                probe + 1
             ),
             PipelineError::NoShippedModel => {
                 f.write_str("this build carries no model: train one with `ocelli train`")

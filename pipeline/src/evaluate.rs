@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, PredictionRow, Tally};
 use crate::predict::batch_for;
+use crate::probes;
 use crate::recipe::Recipe;
 
 /// What to evaluate on, and how.
@@ -95,6 +96,9 @@ pub fn evaluate(
         observe(&Event::note(text));
     }
     let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
+    if let Some(own) = &file.probes {
+        probes::check(&mut inference, &pre, classes, own)?;
+    }
     let job = Job { set: &set, indices: &indices, map: &map, classes, split: &split };
     let mut evaluation = job.run(&mut inference, stop)?;
     evaluation.notes = notes;

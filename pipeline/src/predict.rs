@@ -11,6 +11,7 @@ use crate::compute::Compute;
 use crate::data;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
+use crate::probes;
 
 /// Largest batch of a predictor; see [`batch_for`].
 const MAX_BATCH: usize = 256;
@@ -118,7 +119,8 @@ impl Predictor {
     ///
     /// # Errors
     /// [`PipelineError::Engine`] for a network or a number of threads that the engine refuses,
-    /// [`PipelineError::Dataset`] for preprocessing that makes no sense.
+    /// [`PipelineError::Dataset`] for preprocessing that makes no sense, [`PipelineError::Probe`] for a model that does
+    /// not answer as it did when its file was written.
     pub fn from_model_file(file: ModelFile, compute: Compute) -> Result<Self, PipelineError> {
         Predictor::with_batch(file, compute, MAX_BATCH)
     }
@@ -132,7 +134,10 @@ impl Predictor {
         let decoder = Decoder::new(&file.meta);
         decoder.preprocessing.validate()?;
         let batch = batch_for(decoder.preprocessing.len()).min(batch.max(1));
-        let inference = Inference::new(&file.model, batch, &exec)?;
+        let mut inference = Inference::new(&file.model, batch, &exec)?;
+        if let Some(own) = &file.probes {
+            probes::check(&mut inference, &decoder.preprocessing, &file.meta.classes, own)?;
+        }
         // What only a resumed run needs is no part of the model's identity.
         let file = ModelFile { training: None, ..file };
         let version = version_id(&file.content_hash()?);

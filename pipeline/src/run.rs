@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::Evaluation;
 use crate::predict::batch_for;
+use crate::probes;
 use crate::progress::{EpochRow, Progress};
 use crate::recipe::Recipe;
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
@@ -298,13 +299,14 @@ impl Run<'_> {
             extra: self.progress.to_json(),
         };
         let (model, meta) = (self.trainer.model().clone(), self.meta.clone());
-        ModelFile { model, meta, training: Some(training) }.save(&self.folder.last())?;
+        ModelFile { model, meta, training: Some(training), probes: None }.save(&self.folder.last())?;
         Ok(())
     }
 
     fn save_best(&self, metrics: Option<Metrics>) -> Result<(), PipelineError> {
         let meta = ModelMeta { metrics, ..self.meta.clone() };
-        ModelFile { model: self.trainer.model().clone(), meta, training: None }.save(&self.folder.best())?;
+        ModelFile { model: self.trainer.model().clone(), meta, training: None, probes: None }
+            .save(&self.folder.best())?;
         Ok(())
     }
 
@@ -352,6 +354,7 @@ impl Run<'_> {
             split: split.to_owned(),
             images: evaluation.images as u64,
         });
+        file.probes = probes::ask(&file.model, &self.loaded.set, indices, self.exec)?;
         let hash = file.save(&self.folder.best())?;
         self.write_reports(&file, hash, &evaluation)?;
         self.reporter.report(&evaluated(&evaluation))?;

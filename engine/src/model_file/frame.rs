@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 
 use super::codec::{self, MAX_MOMENTS, Tensor};
-use super::{ModelFile, TrainingState, check};
+use super::{ModelFile, TrainingState, check, probes};
 use crate::error::EngineError;
 use crate::params::{Model, ParamEntry, ParamLayout};
 
@@ -23,8 +23,10 @@ const HASH_BYTES: usize = 32;
 const SHORTEST: u64 = (FRAME_BYTES + HASH_BYTES) as u64;
 /// Sections and tensors start at multiples of this: one cache line, so a mapped file can be computed on in place.
 const ALIGN: u64 = 64;
-/// The one flag of version 1: a training section follows the tensors.
+/// Flag: a training section follows the tensors.
 const HAS_TRAINING: u32 = 1;
+/// Flag: a probe section comes last. A reader that does not know it says that the program must be updated.
+const HAS_PROBES: u32 = 2;
 
 pub(super) fn error(reason: impl Into<String>) -> EngineError {
     EngineError::ModelFile { path: None, reason: reason.into() }
@@ -35,7 +37,7 @@ pub(super) fn invalid_network(cause: EngineError) -> EngineError {
     error(format!("the network cannot be: {cause}"))
 }
 
-fn aligned(at: u64) -> u64 {
+pub(super) fn aligned(at: u64) -> u64 {
     at.next_multiple_of(ALIGN)
 }
 
@@ -86,6 +88,10 @@ impl<'a> Encoded<'a> {
             end = state.moments.iter().fold(start, |at, _| tensors_end(at, trainable(layout)));
             training = Some(record);
         }
+        if let Some(own) = &file.probes {
+            probes::check(file, own)?;
+            end = probes::end(end, own.images.len(), (graph.input.len(), file.meta.classes.len()));
+        }
         let len = end + HASH_BYTES as u64;
         if len > MAX_FILE_BYTES {
             return Err(error(format!("{len} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
@@ -102,7 +108,9 @@ impl<'a> Encoded<'a> {
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<[u8; 32]> {
         let (params, layout) = (self.file.model.params(), self.file.model.layout());
         let mut out = HashingWriter { out, hash: Sha256::new(), at: 0 };
-        let flags = if self.training.is_some() { HAS_TRAINING } else { 0 };
+        let flag = |there: bool, flag: u32| if there { flag } else { 0 };
+        let flags =
+            flag(self.training.is_some(), HAS_TRAINING) | flag(self.file.probes.is_some(), HAS_PROBES);
         out.bytes(&MAGIC)?;
         out.bytes(&FORMAT_VERSION.to_le_bytes())?;
         out.bytes(&flags.to_le_bytes())?;
@@ -123,6 +131,9 @@ impl<'a> Encoded<'a> {
                     out.tensor(&moment[entry.range()])?;
                 }
             }
+        }
+        if let Some(own) = &self.file.probes {
+            probes::write(own, &mut out)?;
         }
         let hash: [u8; 32] = out.hash.finalize().into();
         out.out.write_all(&hash)?;
@@ -150,25 +161,25 @@ fn too_many_moments(found: usize) -> EngineError {
     error(format!("{found} optimiser moments are more than {MAX_MOMENTS}"))
 }
 
-struct HashingWriter<'a, W> {
+pub(super) struct HashingWriter<'a, W> {
     out: &'a mut W,
     hash: Sha256,
     at: u64,
 }
 
 impl<W: Write> HashingWriter<'_, W> {
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.at += bytes.len() as u64;
         self.out.write_all(bytes)
     }
 
-    fn align(&mut self) -> io::Result<()> {
+    pub(super) fn align(&mut self) -> io::Result<()> {
         let gap = aligned(self.at) - self.at;
         self.bytes(&[0; ALIGN as usize][..gap as usize])
     }
 
-    fn tensor(&mut self, values: &[f32]) -> io::Result<()> {
+    pub(super) fn tensor(&mut self, values: &[f32]) -> io::Result<()> {
         self.align()?;
         let mut bytes = [0; 4096];
         for chunk in values.chunks(bytes.len() / 4) {
@@ -221,7 +232,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
 }
 
@@ -233,7 +244,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         return Err(error("the file is damaged: its SHA-256 is not that of its content, copy it again"));
     }
     let flags = u32_at(body, 12);
-    if flags & !HAS_TRAINING != 0 {
+    if flags & !(HAS_TRAINING | HAS_PROBES) != 0 {
         return Err(error(format!("flags {flags:#x} are unknown: update ocelli")));
     }
     let mut cursor = Cursor { bytes: body, at: FRAME_BYTES };
@@ -247,6 +258,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     if end > body.len() as u64 {
         return Err(ends_early());
     }
+    let pixels = header.graph.input.len();
     let mut model = Model::zeros(header.graph).map_err(invalid_network)?;
     for entry in layout.entries() {
         let values = &mut model.params_mut()[entry.range()];
@@ -254,10 +266,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         check::values("tensor", entry, values)?;
     }
     let training = if flags & HAS_TRAINING == 0 { None } else { Some(read_training(&mut cursor, &layout)?) };
+    let probes = match flags & HAS_PROBES {
+        0 => None,
+        _ => Some(probes::read(&mut cursor, pixels, &header.meta.classes)?),
+    };
     if cursor.at != body.len() {
         return Err(error("bytes follow the last section"));
     }
-    Ok(ModelFile { model, meta: header.meta, training })
+    Ok(ModelFile { model, meta: header.meta, training, probes })
 }
 
 fn check_table(found: &[Tensor], expected: &[Tensor]) -> Result<(), EngineError> {
@@ -301,18 +317,28 @@ fn read_training(cursor: &mut Cursor<'_>, layout: &ParamLayout) -> Result<Traini
     Ok(state)
 }
 
-fn ends_early() -> EngineError {
+pub(super) fn ends_early() -> EngineError {
     error("the file ends before its content does: make or copy it again")
 }
 
 /// A place in the bytes; every step is checked against their end.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, len: u64) -> Result<&'a [u8], EngineError> {
+    /// Bytes that are behind it.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// All bytes, read or not.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn take(&mut self, len: u64) -> Result<&'a [u8], EngineError> {
         let rest = &self.bytes[self.at..];
         let len = usize::try_from(len).ok().filter(|&len| len <= rest.len()).ok_or_else(ends_early)?;
         self.at += len;
@@ -320,7 +346,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over the zeros before the next multiple of [`ALIGN`].
-    fn align(&mut self) -> Result<(), EngineError> {
+    pub(super) fn align(&mut self) -> Result<(), EngineError> {
         let at = self.at;
         let gap = self.take(aligned(at as u64) - at as u64)?;
         match gap.iter().position(|&byte| byte != 0) {
@@ -329,7 +355,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn tensor(&mut self, values: &mut [f32]) -> Result<(), EngineError> {
+    pub(super) fn tensor(&mut self, values: &mut [f32]) -> Result<(), EngineError> {
         self.align()?;
         let (words, _) = self.take(4 * values.len() as u64)?.as_chunks::<4>();
         values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));

@@ -5,6 +5,7 @@
 //! header                                 bincode: graph, names, preprocessing, metrics, provenance, tensor table
 //! tensors                                raw little-endian f32, each at a multiple of 64 bytes
 //! training state (optional)              bincode header and raw moments: what a resumed run continues from
+//! probe images (optional)                pixels and the model's answers: what a loader asks again
 //! SHA-256                                of every byte before it
 //! ```
 //!
@@ -17,6 +18,7 @@
 mod check;
 mod codec;
 mod frame;
+mod probes;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use crate::params::Model;
 
 pub use check::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
+pub use probes::{MAX_PROBES, Probe, Probes, names_hash};
 
 /// How an image of another aspect ratio is brought to the size of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +139,8 @@ pub struct ModelFile {
     pub meta: ModelMeta,
     /// What a resumed run needs; `None` in a file that only predicts.
     pub training: Option<TrainingState>,
+    /// What the model answered when the file was written; `None` where nobody asked it.
+    pub probes: Option<Probes>,
 }
 
 impl ModelFile {

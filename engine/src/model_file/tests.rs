@@ -35,7 +35,13 @@ fn sample() -> ModelFile {
     let classes = vec!["no".into(), "yes".into()];
     let meta = ModelMeta { name: "sample".into(), classes, preprocessing, metrics: None, provenance };
     let training = TrainingState { optimizer: "adam".into(), step: 3, moments, extra: String::new() };
-    ModelFile { model, meta, training: Some(training) }
+    ModelFile { model, meta, training: Some(training), probes: None }
+}
+
+/// Two probes that fit the sample.
+fn probes(file: &ModelFile) -> Probes {
+    let image = |first: u8| Probe { pixels: (first..first + 6).collect(), logits: vec![0.5, -1.0] };
+    Probes { names: names_hash(&file.meta.classes), images: vec![image(0), image(90)] }
 }
 
 fn refusal(change: impl FnOnce(&mut ModelFile)) -> String {
@@ -94,16 +100,46 @@ fn writers_refuse_what_readers_refuse() {
 }
 
 #[test]
+fn probes_must_fit_the_model() {
+    let change = |change: fn(&mut Probes)| {
+        refusal(|file| {
+            file.probes = Some(probes(file));
+            change(file.probes.as_mut().unwrap());
+        })
+    };
+    assert_says(&change(|p| p.images.clear()), "0 probe images, not 1 to 8");
+    assert_says(&change(|p| p.images = vec![p.images[0].clone(); 9]), "9 probe images, not 1 to 8");
+    assert_says(&change(|p| p.names[0] ^= 1), "the class names are not those that the probe images");
+    assert_says(&change(|p| p.images[1].pixels.truncate(5)), "probe image 1 has 5 values and 2 logits");
+    assert_says(&change(|p| p.images[1].logits.push(0.0)), "6 values and 3 logits, the network 6 and 2");
+    assert_says(&change(|p| p.images[1].logits[0] = f32::NAN), "probe image 1 is not finite");
+    let renamed = refusal(|file| {
+        file.probes = Some(probes(file));
+        file.meta.classes.swap(0, 1);
+    });
+    assert_says(&renamed, "the class names are not those");
+    let list = |names: &[&str]| names_hash(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
+    assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));
+}
+
+#[test]
 fn what_is_read_is_what_was_written() {
     let mut file = sample();
-    for training in [file.training.clone(), None] {
-        file.training = training;
+    let probes = probes(&file);
+    for (training, probes) in [
+        (file.training.clone(), None),
+        (None, None),
+        (file.training.clone(), Some(probes.clone())),
+        (None, Some(probes)),
+    ] {
+        (file.training, file.probes) = (training, probes);
         let bytes = file.to_bytes().unwrap();
         let read = ModelFile::from_bytes(&bytes).unwrap();
         assert_eq!(read.model.graph(), file.model.graph());
         assert_eq!(read.model.params(), file.model.params());
         assert_eq!(read.meta, file.meta);
         assert_eq!(read.training, file.training);
+        assert_eq!(read.probes, file.probes);
         assert_eq!(read.to_bytes().unwrap(), bytes);
         let hash = file.content_hash().unwrap();
         assert_eq!(hash, bytes[bytes.len() - 32..]);
@@ -145,7 +181,8 @@ fn readers_say_what_is_wrong() {
     says(&with(24, &u64::MAX.to_le_bytes()), "more than a model file may have");
     says(&with(100, &[!good[100]]), "damaged: its SHA-256");
     // The same damage under a fresh hash is found by the checks behind it.
-    says(&rehashed(with(12, &[2])), "flags 0x2 are unknown: update ocelli");
+    says(&rehashed(with(12, &[4])), "flags 0x4 are unknown: update ocelli");
+    says(&rehashed(with(12, &[3])), "the file ends before its content does");
     says(&rehashed(with(12, &[0])), "bytes follow the last section");
     says(&rehashed(with(16, &u64::MAX.to_le_bytes())), "the file ends before its content does");
     says(&rehashed(with(16, &[good[16] - 1])), "header ends early");

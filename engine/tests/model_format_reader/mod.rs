@@ -38,6 +38,8 @@ pub(crate) struct File {
     pub(crate) meta: Vec<Value>,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) training: Option<Training>,
+    /// Pixels and logits of each probe image.
+    pub(crate) probes: Option<Vec<(Vec<u8>, Vec<f32>)>>,
     pub(crate) hash: [u8; 32],
 }
 
@@ -153,6 +155,9 @@ pub(crate) fn read(file: &[u8]) -> File {
         nodes.push(Node { name, op, settings, inputs });
     }
     let meta = meta(&mut b);
+    let names = meta.iter().skip(1).take_while(|value| matches!(value, Value::Text(_)));
+    let names: Vec<&String> =
+        names.filter_map(|v| if let Value::Text(text) = v { Some(text) } else { None }).collect();
     let mut table = Vec::new();
     for _ in 0..b.int(8) {
         let name = b.text();
@@ -169,7 +174,8 @@ pub(crate) fn read(file: &[u8]) -> File {
         assert_eq!((start + offset, start + offset + bytes), (b.at - 4 * values.len(), b.at));
         tensors.push(Tensor { name, shape, values });
     }
-    let training = (flags == 1).then(|| {
+    assert!(flags < 4);
+    let training = (flags & 1 == 1).then(|| {
         b.align();
         let end = b.at + 8 + b.int(8) as usize;
         let (optimizer, step, extra, moments) = (b.text(), b.int(8), b.text(), b.u32());
@@ -180,6 +186,23 @@ pub(crate) fn read(file: &[u8]) -> File {
         let moments = (0..moments).map(|_| moment()).collect();
         Training { optimizer, step, extra, moments }
     });
+    let probes = (flags & 2 == 2).then(|| {
+        b.align();
+        let count = b.int(8);
+        assert!((1..=8).contains(&count));
+        let mut list = (names.len() as u64).to_le_bytes().to_vec();
+        for name in &names {
+            list.extend((name.len() as u64).to_le_bytes());
+            list.extend(name.as_bytes());
+        }
+        assert_eq!(Sha256::digest(list)[..], *b.take(32));
+        let pixels = input.iter().product::<u32>() as usize;
+        let mut probe = || {
+            b.align();
+            (b.take(pixels).to_vec(), b.tensor(&[names.len()]))
+        };
+        (0..count).map(|_| probe()).collect()
+    });
     assert_eq!(b.at, body.len());
-    File { input, nodes, meta, tensors, training, hash: hash.try_into().unwrap() }
+    File { input, nodes, meta, tensors, training, probes, hash: hash.try_into().unwrap() }
 }

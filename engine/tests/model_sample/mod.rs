@@ -2,7 +2,7 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Provenance, TrainingState,
+    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Probe, Probes, Provenance, TrainingState, names_hash,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -71,7 +71,18 @@ pub(crate) fn model_file(training: bool) -> ModelFile {
         moments,
         extra: "{\"epoch\":3}".into(),
     };
-    ModelFile { model, meta: meta(), training: training.then_some(state) }
+    ModelFile { model, meta: meta(), training: training.then_some(state), probes: None }
+}
+
+/// The network with training state and two probes, whose answers are not those that it would give.
+pub(crate) fn probed_file() -> ModelFile {
+    let file = model_file(true);
+    let image = |n: usize| Probe {
+        pixels: (0..60).map(|i| (n * 101 + i * 3) as u8).collect(),
+        logits: (0..4).map(|class| value(200 + n, class)).collect(),
+    };
+    let probes = Probes { names: names_hash(&file.meta.classes), images: vec![image(0), image(1)] };
+    ModelFile { probes: Some(probes), ..file }
 }
 
 /// Names, preprocessing, metrics and provenance of the sample.

@@ -1,0 +1,131 @@
+//! The probe section: a few images with the model's own answers, so that whoever loads the file can ask again.
+//!
+//! The hash of a file says that its bytes are those that were written. It does not say that they were right, nor that
+//! this machine computes with them what the machine that wrote them did. A forward pass over the probes does.
+
+use std::io::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::ModelFile;
+use super::frame::{self, Cursor, HashingWriter, aligned};
+use crate::error::EngineError;
+
+/// Most probe images of a file: enough to touch every class of a usual model, few enough to cost a load nothing.
+pub const MAX_PROBES: usize = 8;
+/// Number of probes and hash of the class names.
+const START_BYTES: u64 = 8 + 32;
+
+/// Images that a model was asked about when its file was written, with its answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probes {
+    /// [`names_hash`] of the classes that the logits belong to, in their order.
+    pub names: [u8; 32],
+    /// One to [`MAX_PROBES`] of them.
+    pub images: Vec<Probe>,
+}
+
+/// One image with its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// `height * width * channels` values: resized, not normalised yet, 255 being white.
+    pub pixels: Vec<u8>,
+    /// One finite number a class.
+    pub logits: Vec<f32>,
+}
+
+/// SHA-256 of class names as the header holds them: their number, then length and UTF-8 of each; numbers are u64.
+pub fn names_hash(classes: &[String]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update((classes.len() as u64).to_le_bytes());
+    for name in classes {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name);
+    }
+    hash.finalize().into()
+}
+
+/// What must hold between the probes and the rest of a file.
+pub(super) fn check(file: &ModelFile, probes: &Probes) -> Result<(), EngineError> {
+    check_count(probes.images.len() as u64)?;
+    check_names(&file.meta.classes, probes.names)?;
+    let (pixels, classes) = (file.model.graph().input.len(), file.meta.classes.len());
+    for (index, probe) in probes.images.iter().enumerate() {
+        let (found, answers) = (probe.pixels.len(), probe.logits.len());
+        if found != pixels || answers != classes {
+            return Err(frame::error(format!(
+                "probe image {index} has {found} values and {answers} logits, the network {pixels} and {classes}"
+            )));
+        }
+        check_logits(index, &probe.logits)?;
+    }
+    Ok(())
+}
+
+fn check_count(count: u64) -> Result<(), EngineError> {
+    if !(1..=MAX_PROBES as u64).contains(&count) {
+        return Err(frame::error(format!("{count} probe images, not 1 to {MAX_PROBES}")));
+    }
+    Ok(())
+}
+
+fn check_names(classes: &[String], names: [u8; 32]) -> Result<(), EngineError> {
+    if names_hash(classes) != names {
+        return Err(frame::error(
+            "the class names are not those that the probe images were answered with: copy the file again, or train anew",
+        ));
+    }
+    Ok(())
+}
+
+fn check_logits(index: usize, logits: &[f32]) -> Result<(), EngineError> {
+    if !logits.iter().all(|logit| logit.is_finite()) {
+        return Err(frame::error(format!("the answer for probe image {index} is not finite")));
+    }
+    Ok(())
+}
+
+/// Where the section of `count` probes ends that begins at or after `end`.
+pub(super) fn end(end: u64, count: usize, (pixels, classes): (usize, usize)) -> u64 {
+    (0..count)
+        .fold(aligned(end) + START_BYTES, |at, _| aligned(aligned(at) + pixels as u64) + 4 * classes as u64)
+}
+
+pub(super) fn write<W: Write>(probes: &Probes, out: &mut HashingWriter<'_, W>) -> io::Result<()> {
+    out.align()?;
+    out.bytes(&(probes.images.len() as u64).to_le_bytes())?;
+    out.bytes(&probes.names)?;
+    for probe in &probes.images {
+        out.align()?;
+        out.bytes(&probe.pixels)?;
+        out.tensor(&probe.logits)?;
+    }
+    Ok(())
+}
+
+/// Reads the section of a network with `pixels` values of input.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    pixels: usize,
+    classes: &[String],
+) -> Result<Probes, EngineError> {
+    cursor.align()?;
+    let start = cursor.at() as u64;
+    let count = frame::u64_at(cursor.take(8)?, 0);
+    check_count(count)?;
+    let names = cursor.take(32)?.try_into().expect("a slice of 32 bytes");
+    check_names(classes, names)?;
+    // Images get memory only after all of them are known to be there.
+    if end(start, count as usize, (pixels, classes.len())) > cursor.len() as u64 {
+        return Err(frame::ends_early());
+    }
+    let images = (0..count as usize).map(|index| {
+        cursor.align()?;
+        let pixels = cursor.take(pixels as u64)?.to_vec();
+        let mut logits = vec![0.0; classes.len()];
+        cursor.tensor(&mut logits)?;
+        check_logits(index, &logits)?;
+        Ok(Probe { pixels, logits })
+    });
+    Ok(Probes { names, images: images.collect::<Result<_, EngineError>>()? })
+}
