@@ -205,6 +205,7 @@ impl JobRecord {
                 }
                 false
             }
+            Event::Evaluating { .. } => false,
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
                 false

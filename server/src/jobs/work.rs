@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
     Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions,
-    open_model, resume, same_class, train, version_id,
+    Within, open_model, resume, same_class, train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -253,6 +253,7 @@ fn options(
         name: Some(request.dataset.clone()),
         data_name: Some(request.dataset),
         start,
+        within: Within::default(),
     })
 }
 
