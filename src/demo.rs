@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ocelli_pipeline::{Compute, Data, Origins, Recipe, TrainOptions};
+use ocelli_pipeline::{Compute, Data, Origins, Recipe, TrainOptions, Within};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -44,6 +44,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         name,
         data_name: None,
         start: None,
+        within: Within::default(),
     };
     let interrupt = Interrupt::listen()?;
     let outcome = train::train(&options, &interrupt, false, out)?;

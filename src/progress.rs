@@ -74,6 +74,9 @@ impl Progress {
                 self.line("model", &format!("{name}, {} parameters", thousands(*parameters as u64)));
                 self.line("run", &printable(run_dir));
             }
+            Event::Evaluating { split, done, total } => {
+                self.advance(&format!("evaluating {split}"), (*done, *total), "");
+            }
             Event::Epoch { .. } => self.epoch(event),
             Event::Note { text } => self.note(text),
             Event::Warning { text } => {

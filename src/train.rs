@@ -10,7 +10,7 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
     ClassWeights, Event, ModelFile, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
-    Schedule, StartModel, TrainOptions, open_model, version_id,
+    Schedule, StartModel, TrainOptions, Within, open_model, version_id,
 };
 
 use crate::failure::{Failure, Message};
@@ -223,6 +223,7 @@ impl Args {
             name: self.name,
             data_name: None,
             start,
+            within: Within::default(),
         })))
     }
 }

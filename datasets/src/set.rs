@@ -317,6 +317,11 @@ impl ImageSet {
         Ok(())
     }
 
+    /// Bytes of all pixels.
+    pub fn pixel_bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| (block.narrow.len() + 2 * block.wide.len()) as u64).sum()
+    }
+
     /// What was and is done to every image.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing

@@ -135,7 +135,7 @@ fn fit_to_image_count(
 }
 
 /// About how many images there will be to train on.
-fn training_images(recipe: &Recipe, source: &Source) -> usize {
+pub(crate) fn training_images(recipe: &Recipe, source: &Source) -> usize {
     let count = |split| source.items().iter().filter(|item| item.split == Some(split)).count();
     let (val, test) = (count(Split::Val), count(Split::Test));
     let rest = source.items().len() - val - test;

@@ -81,6 +81,15 @@ pub enum PipelineError {
         /// The run folder, which keeps the last good weights.
         run_dir: PathBuf,
     },
+    /// Training would take more memory than it may.
+    Memory {
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that it may take.
+        limit: u64,
+        /// The largest batch with which it would fit.
+        batch: Option<u32>,
+    },
     /// A folder is no run, or cannot be resumed.
     Run {
         /// The folder.
@@ -169,6 +178,15 @@ impl fmt::Display for PipelineError {
                 lr / 10.0,
                 run_dir.display()
             ),
+            PipelineError::Memory { needed, limit, batch } => {
+                let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+                let (needed, limit) = (mebibytes(*needed), mebibytes(*limit));
+                write!(f, "training needs {needed} MiB of memory and may take {limit} MiB; ")?;
+                match batch {
+                    Some(batch) => write!(f, "a batch of {batch} would fit, as would smaller images"),
+                    None => f.write_str("use smaller images, fewer of them, or a smaller network"),
+                }
+            }
             PipelineError::Run { path, reason } => write!(f, "{}: {reason}", path.display()),
             PipelineError::Finished { path, epochs } => write!(
                 f,

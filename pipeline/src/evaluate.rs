@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{ImageSet, Source, Split};
@@ -19,6 +19,12 @@ use crate::metrics::{Evaluation, PredictionRow, Tally};
 use crate::predict::batch_for;
 use crate::probes;
 use crate::recipe::Recipe;
+
+/// Time between two words of how far an evaluation is.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Hears how far something is.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(&Event) -> Result<(), PipelineError>;
 
 /// What to evaluate on, and how.
 #[derive(Clone, Debug)]
@@ -242,8 +248,18 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     /// Accuracy and loss alone.
     pub(crate) fn tally(&self, inference: &mut Inference, stop: &AtomicBool) -> Result<Tally, PipelineError> {
+        self.tally_told(inference, stop, &mut |_| Ok(()))
+    }
+
+    /// As [`Job::tally`], with word of how far it is.
+    pub(crate) fn tally_told(
+        &self,
+        inference: &mut Inference,
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Tally, PipelineError> {
         let mut tally = Tally::new(self.classes.len())?;
-        self.logits(inference, stop, |_, logits, class| {
+        self.logits(inference, (stop, tell), |_, logits, class| {
             tally.add(logits, class);
         })?;
         Ok(tally)
@@ -255,11 +271,21 @@ impl Job<'_> {
         inference: &mut Inference,
         stop: &AtomicBool,
     ) -> Result<Evaluation, PipelineError> {
+        self.run_told(inference, stop, &mut |_| Ok(()))
+    }
+
+    /// As [`Job::run`], with word of how far it is.
+    pub(crate) fn run_told(
+        &self,
+        inference: &mut Inference,
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Evaluation, PipelineError> {
         let start = Instant::now();
         let mut tally = Tally::new(self.classes.len())?;
         let mut probabilities = vec![0.0; self.classes.len()];
         let mut predictions = Vec::with_capacity(self.indices.len());
-        self.logits(inference, stop, |index, logits, class| {
+        self.logits(inference, (stop, tell), |index, logits, class| {
             let predicted = tally.add(logits, class);
             softmax(logits, &mut probabilities);
             predictions.push(PredictionRow {
@@ -284,12 +310,13 @@ impl Job<'_> {
     fn logits(
         &self,
         inference: &mut Inference,
-        stop: &AtomicBool,
+        (stop, tell): (&AtomicBool, Tell<'_>),
         mut take: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), PipelineError> {
         let classes = self.classes.len();
         let mut logits = vec![0.0; inference.batch() * classes];
         let (batch, len) = (inference.batch(), inference.input_len());
+        let (mut done, mut told) = (0, Instant::now());
         feed(
             self.indices,
             batch,
@@ -305,6 +332,12 @@ impl Job<'_> {
                     let class = self.map[self.set.class(index) as usize]
                         .expect("images of unknown classes are left out");
                     take(index, row, class);
+                }
+                done += indices.len();
+                if told.elapsed() >= REPORT_EVERY {
+                    told = Instant::now();
+                    let total = self.indices.len();
+                    tell(&Event::Evaluating { split: self.split.to_owned(), done, total })?;
                 }
                 Ok(Flow::Go)
             },

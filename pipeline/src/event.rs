@@ -67,6 +67,15 @@ pub enum Event {
         /// Seconds until the last epoch ends: steps at the speed of this epoch, later epochs as long as past ones.
         eta_s: f32,
     },
+    /// Images of a split are being run through a model; at most ten a second are reported.
+    Evaluating {
+        /// The split.
+        split: String,
+        /// Images done.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
     /// An epoch was done and its weights saved.
     Epoch {
         /// The epoch.

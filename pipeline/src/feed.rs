@@ -5,7 +5,7 @@ use std::sync::mpsc::{channel, sync_channel};
 use crate::error::PipelineError;
 
 /// Batches that may wait: one in work, one ready, one being filled.
-const BUFFERS: usize = 3;
+pub(crate) const BUFFERS: usize = 3;
 
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! * [`train()`] takes a [`Recipe`] and [`Data`], makes a run folder `NAME-NNN` and fills it epoch by epoch. Every file in
 //!   it is replaced as a whole, so a run that is killed at any moment can go on by [`resume()`], to the same bits as if
 //!   nothing had happened.
+//! * [`job::run_job`] does both for a process that trains and does nothing else.
 //! * [`evaluate()`] measures a model file on labelled images. Classes are matched by name.
 //! * [`Predictor`] answers for single images and batches. Its [`Decoder`] half can be cloned to other threads.
 //!
@@ -30,6 +31,7 @@ mod feed;
 mod findings;
 mod gate;
 mod input;
+pub mod job;
 mod metrics;
 mod predict;
 mod probes;
@@ -55,7 +57,7 @@ pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_mo
 pub use probes::check_probes;
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run_folder::write_atomic;
-pub use train::{Outcome, StartModel, TrainOptions, resume, train};
+pub use train::{Outcome, StartModel, TrainOptions, Within, resume, train};
 
 pub use ocelli_datasets::names::same_class;
 pub use ocelli_datasets::{

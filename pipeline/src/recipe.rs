@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use ocelli_datasets::{AugmentLevel, Fit, MAX_INPUT_SIDE, SplitFractions};
-use ocelli_engine::zoo;
+use ocelli_engine::{Exec, zoo};
 use serde::{Deserialize, Serialize};
 
 use crate::compute::Compute;
@@ -158,6 +158,10 @@ pub struct Recipe {
     pub threads: u32,
     /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
     pub exact: bool,
+    /// Most images of a pass over the network, which computes a batch in parts where no layer joins its images; as many
+    /// as suit the caches where it is left out. Fewer take less memory. Changes results in their last bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<u32>,
     /// Part of the images that may be unreadable.
     pub max_bad: f32,
     /// What is done to the pixel values.
@@ -192,6 +196,7 @@ impl Default for Recipe {
             seed: 42,
             threads: 0,
             exact: false,
+            chunk: None,
             max_bad: 0.05,
             normalize: Normalize::Dataset,
         }
@@ -199,7 +204,7 @@ impl Default for Recipe {
 }
 
 /// The settings in the order of a recipe file, with what each means.
-const FIELDS: [(&str, &str); 26] = [
+const FIELDS: [(&str, &str); 27] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -224,6 +229,7 @@ const FIELDS: [(&str, &str); 26] = [
     ("seed", ""),
     ("threads", "0 for all cores"),
     ("exact", "only direct convolutions, without Winograd's transforms"),
+    ("chunk", "most images of a pass, for less memory"),
     ("max_bad", "part of the images that may be unreadable"),
     ("normalize", "dataset or none"),
 ];
@@ -270,6 +276,7 @@ impl Recipe {
             ("batch", self.batch, 1, MAX_BATCH),
             ("patience", self.patience, 0, MAX_EPOCHS),
             ("threads", self.threads, 0, MAX_THREADS),
+            ("chunk", self.chunk.unwrap_or(1), 1, MAX_BATCH),
         ];
         for (field, value, low, high) in counts {
             if !(low..=high).contains(&value) {
@@ -369,6 +376,20 @@ impl Recipe {
         Compute { threads: self.threads as usize, exact: self.exact }
     }
 
+    /// Where the run trains.
+    ///
+    /// # Errors
+    /// Those of [`Compute::exec`].
+    pub(crate) fn exec(&self) -> Result<Exec, PipelineError> {
+        Ok(self.compute().exec()?.chunk(self.chunk.unwrap_or(0) as usize))
+    }
+
+    /// Threads that decode and train.
+    pub(crate) fn threads_used(&self) -> u64 {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        if self.threads == 0 { all() } else { self.threads.into() }
+    }
+
     /// Fractions of the split.
     pub(crate) fn fractions(&self) -> SplitFractions {
         SplitFractions { val: self.val_split, test: self.test_split }
@@ -385,6 +406,7 @@ mod tests {
             size: Some((48, 32)),
             channels: Some(3),
             hflip: Some(false),
+            chunk: Some(16),
             lr: 0.1 + 0.2,
             weight_decay: 5e-7,
             seed: MAX_SEED,
@@ -422,13 +444,14 @@ mod tests {
     #[test]
     fn each_setting_is_checked() {
         type Change = fn(&mut Recipe);
-        let bad: [(&str, Change); 17] = [
+        let bad: [(&str, Change); 18] = [
             ("model", |r| r.model = "resnet".to_owned()),
             ("size", |r| r.size = Some((0, 8))),
             ("channels", |r| r.channels = Some(2)),
             ("epochs", |r| r.epochs = 0),
             ("batch", |r| r.batch = 0),
             ("threads", |r| r.threads = 5000),
+            ("chunk", |r| r.chunk = Some(0)),
             ("seed", |r| r.seed = u64::MAX),
             ("lr", |r| r.lr = 0.0),
             ("lr", |r| r.lr = f32::NAN),

@@ -35,6 +35,8 @@ const AUGMENT: u64 = 2;
 /// epochs weights, moments, step and [`Progress`] are all there is to know.
 pub(crate) struct Run<'a> {
     pub(crate) folder: RunFolder,
+    /// What events call it.
+    pub(crate) run_dir: String,
     pub(crate) recipe: Recipe,
     pub(crate) dataset: DatasetRecord,
     pub(crate) loaded: Loaded,
@@ -84,7 +86,7 @@ impl Run<'_> {
         let model = Event::Model {
             name: self.recipe.model.clone(),
             parameters: self.trainer.model().layout().count(),
-            run_dir: self.folder.path().display().to_string(),
+            run_dir: self.run_dir.clone(),
         };
         self.reporter.report(&dataset)?;
         for skipped in self.loaded.set.skipped() {
@@ -151,7 +153,8 @@ impl Run<'_> {
         let epoch = self.progress.epochs_done() + 1;
         let start = Instant::now();
         let Some(stats) = self.steps(epoch)? else { return Ok(false) };
-        let diverged = |lr| PipelineError::Diverged { epoch, lr, run_dir: self.folder.path().to_owned() };
+        let run_dir = self.folder.path().to_owned();
+        let diverged = |lr| PipelineError::Diverged { epoch, lr, run_dir };
         if !self.trainer.model().params().iter().all(|w| w.is_finite()) {
             return Err(diverged(stats.lr));
         }
@@ -262,13 +265,16 @@ impl Run<'_> {
     }
 
     /// Quality on the validation images, where there are any.
-    fn validate(&self) -> Result<Option<Metrics>, PipelineError> {
+    fn validate(&mut self) -> Result<Option<Metrics>, PipelineError> {
         if self.loaded.val.is_empty() {
             return Ok(None);
         }
         let mut inference = self.inference(self.trainer.model())?;
         let map = self.identity();
-        let tally = self.job(&self.loaded.val, "val", &map).tally(&mut inference, self.stop)?;
+        let Run { loaded, meta, reporter, stop, .. } = self;
+        let Loaded { set, val, .. } = loaded;
+        let job = Job { set, indices: val, map: &map, classes: &meta.classes, split: "val" };
+        let tally = job.tally_told(&mut inference, stop, &mut |event| reporter.report(event))?;
         Ok(Some(tally.metrics("val")))
     }
 
@@ -280,10 +286,6 @@ impl Run<'_> {
     /// In a run, classes of the data are classes of the model.
     fn identity(&self) -> Vec<Option<usize>> {
         (0..self.meta.classes.len()).map(Some).collect()
-    }
-
-    fn job<'s>(&'s self, indices: &'s [usize], split: &'s str, map: &'s [Option<usize>]) -> Job<'s> {
-        Job { set: &self.loaded.set, indices, map, classes: &self.meta.classes, split }
     }
 
     pub(crate) fn write_dataset(&self) -> Result<(), PipelineError> {
@@ -338,7 +340,9 @@ impl Run<'_> {
         };
         let map = self.identity();
         let mut inference = self.inference(&file.model)?;
-        let mut evaluation = self.job(indices, split, &map).run(&mut inference, self.stop)?;
+        let job = Job { set: &self.loaded.set, indices, map: &map, classes: &self.meta.classes, split };
+        let reporter = &mut self.reporter;
+        let mut evaluation = job.run_told(&mut inference, self.stop, &mut |event| reporter.report(event))?;
         match split {
             "test" => {}
             "val" => evaluation.notes.push("no test images: the same images chose the best epoch".to_owned()),
@@ -359,7 +363,7 @@ impl Run<'_> {
         self.write_reports(&file, hash, &evaluation)?;
         self.reporter.report(&evaluated(&evaluation))?;
         self.reporter.report(&Event::Done {
-            run_dir: self.folder.path().display().to_string(),
+            run_dir: self.run_dir.clone(),
             split: split.to_owned(),
             accuracy: evaluation.accuracy,
             best_epoch: self.progress.best_epoch.unwrap_or(0),

@@ -180,7 +180,7 @@ impl<'a> Reporter<'a> {
         (self.observe)(event);
         let now = std::time::Instant::now();
         match event {
-            Event::Loading { .. } => return Ok(()),
+            Event::Loading { .. } | Event::Evaluating { .. } => return Ok(()),
             Event::Step { .. } => {
                 if self.last_step.is_some_and(|last| now - last < LOG_STEP_EVERY) {
                     return Ok(());
@@ -211,7 +211,7 @@ impl<'a> Reporter<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DatasetRecord {
     pub(crate) schema: u32,
-    /// The folder or file; `None` for the bundled set.
+    /// The folder or file, from the run's folder on where it is relative; `None` for the bundled set.
     pub(crate) path: Option<String>,
     pub(crate) kind: String,
     pub(crate) name: String,
@@ -234,8 +234,9 @@ pub(crate) struct ClassCount {
 }
 
 impl DatasetRecord {
-    pub(crate) fn data(&self) -> Data {
-        self.path.as_ref().map_or(Data::Bundled, |path| Data::Path(path.into()))
+    /// The images of the run in `folder`.
+    pub(crate) fn data(&self, folder: &Path) -> Data {
+        self.path.as_ref().map_or(Data::Bundled, |path| Data::Path(folder.join(path)))
     }
 
     /// Images of each split: train, val, test.

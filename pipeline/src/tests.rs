@@ -74,7 +74,7 @@ fn bmp(pattern: &[u8], scale: usize) -> Vec<u8> {
 }
 
 /// Class folders of BMP files of two sizes.
-fn folder_data(dir: &Path, classes: &[(&str, usize)], each: usize, seed: u64) -> Data {
+pub(crate) fn folder_data(dir: &Path, classes: &[(&str, usize)], each: usize, seed: u64) -> Data {
     let mut rng = Rng::new(seed);
     let root = dir.join("photos");
     for &(name, class) in classes {
@@ -107,6 +107,7 @@ fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
         name: None,
         data_name: None,
         start: None,
+        within: crate::Within::default(),
     }
 }
 

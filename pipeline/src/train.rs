@@ -12,6 +12,7 @@ use crate::data::{self, Data, Loaded};
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::findings::{self, Findings, Use};
+use crate::job::memory;
 use crate::metrics::Evaluation;
 use crate::progress::Progress;
 use crate::recipe::{ClassWeights, OptimizerKind, Origins, Recipe};
@@ -35,6 +36,17 @@ pub struct TrainOptions {
     pub data_name: Option<String>,
     /// A model whose weights training starts from; fresh ones where there is none.
     pub start: Option<StartModel>,
+    /// What the run must stay within.
+    pub within: Within,
+}
+
+/// What a run must stay within.
+#[derive(Clone, Debug, Default)]
+pub struct Within {
+    /// Bytes of memory; training that needs more is not begun.
+    pub memory: Option<u64>,
+    /// A folder that may be moved with all that is in it: no file of the run names a place in it by its whole path.
+    pub folder: Option<PathBuf>,
 }
 
 /// A model to start from. Its network, input and normalisation stay; its classes keep their places, and classes of the
@@ -67,6 +79,19 @@ impl TrainOptions {
         let left_out = source.drop_untrained(known.len());
         check_trained(source.name(), source.classes(), left_out)?;
         Ok(source)
+    }
+
+    /// The recipe with all that the start model and the data decide, where each setting came from, and what to say
+    /// about it.
+    pub(crate) fn resolve(&self, source: &Source) -> Result<(Recipe, Origins, Vec<String>), PipelineError> {
+        self.recipe.validate()?;
+        let (mut recipe, mut origins) = (self.recipe.clone(), self.origins.clone());
+        if let Some(start) = &self.start {
+            start.apply(&mut recipe, &mut origins)?;
+        }
+        let notes = data::resolve(&mut recipe, &mut origins, source)?;
+        recipe.validate()?;
+        Ok((recipe, origins, notes))
     }
 
     /// The classes of the model that training starts from.
@@ -144,18 +169,14 @@ pub fn train(
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, PipelineError> {
     options.recipe.validate()?;
-    let exec = options.recipe.compute().exec()?;
+    let exec = options.recipe.exec()?;
     let mut reporter = Reporter::new(observe);
-    let (mut recipe, mut origins) = (options.recipe.clone(), options.origins.clone());
     let source = options.open()?;
-    let channels_chosen = recipe.channels.is_some() || options.start.is_some();
-    if let Some(start) = &options.start {
-        start.apply(&mut recipe, &mut origins)?;
-    }
-    for text in data::resolve(&mut recipe, &mut origins, &source)? {
+    let channels_chosen = options.recipe.channels.is_some() || options.start.is_some();
+    let (recipe, origins, notes) = options.resolve(&source)?;
+    for text in notes {
         reporter.note(text)?;
     }
-    recipe.validate()?;
     // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
     let build = |classes: usize| -> Result<Model, PipelineError> {
         let mut model = Model::init(network(&recipe, classes)?, recipe.seed)?;
@@ -165,9 +186,13 @@ pub fn train(
         Ok(model)
     };
     let mut model = build(source.classes().len())?;
-    let path = recorded_path(&options.data)?;
+    let full = recorded_path(&options.data)?;
     let name = options.name.as_deref().unwrap_or(source.name());
     let folder = RunFolder::create(&options.runs_dir, name)?;
+    let path = match &options.within.folder {
+        Some(root) => path_within(full, root, folder.path()).inspect_err(|_| folder.clone().discard())?,
+        None => full,
+    };
 
     let settings = (options.known().len(), exec.threads);
     let loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))
@@ -182,6 +207,11 @@ pub fn train(
     if let Some(start) = &options.start {
         let pre = data::from_record(&start.file.meta.preprocessing);
         loaded.set.set_normalization(pre.mean, pre.std)?;
+    }
+    if let Some(limit) = options.within.memory {
+        let start = options.start.as_ref().map(|start| &start.file.model);
+        let needs = memory::Needs::loaded(model.graph(), &recipe, &loaded, start);
+        needs.check(limit).inspect_err(|_| folder.clone().discard())?;
     }
     let built_in = options.data == Data::Bundled;
     let how = Use { class_weights: recipe.class_weights, channels_chosen, built_in };
@@ -210,7 +240,10 @@ pub fn train(
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
     reporter.open(&folder)?;
     let progress = Progress::default();
-    let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    let movable = options.within.folder.is_some();
+    let run_dir = shown_folder(&folder, movable);
+    let mut run =
+        Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
     run.write_dataset()?;
     run.save_last()?;
     run.introduce()?;
@@ -229,6 +262,17 @@ pub fn train(
 pub fn resume(
     run_dir: &Path,
     epochs: Option<u32>,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<Outcome, PipelineError> {
+    resume_within(run_dir, epochs, &Within::default(), stop, observe)
+}
+
+/// As [`resume`], within limits.
+pub(crate) fn resume_within(
+    run_dir: &Path,
+    epochs: Option<u32>,
+    within: &Within,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, PipelineError> {
@@ -283,8 +327,8 @@ pub fn resume(
         return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
     }
 
-    let exec = recipe.compute().exec()?;
-    let mut source = dataset.data().open_any()?;
+    let exec = recipe.exec()?;
+    let mut source = dataset.data(folder.path()).open_any()?;
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
     source.drop_untrained(file.meta.classes.len());
@@ -299,6 +343,9 @@ pub fn resume(
     }
     let pre = data::from_record(&file.meta.preprocessing);
     loaded.set.set_normalization(pre.mean, pre.std)?;
+    if let Some(limit) = within.memory {
+        memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).check(limit)?;
+    }
     let config = train_config(&recipe, &loaded);
     if config.optimizer.name() != training.optimizer {
         let reason = format!("the run used {}; the optimizer cannot be changed half-way", training.optimizer);
@@ -308,13 +355,17 @@ pub fn resume(
     meta.provenance.recipe = text;
     let mut trainer = Trainer::new(file.model, config, &exec)?;
     trainer.restore(training.step, &training.moments)?;
-    let mut run = Run { folder, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    // As large as the weights and more: not for the length of the run.
+    drop(training);
+    let run_dir = shown_folder(&folder, within.folder.is_some());
+    let mut run =
+        Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
     run.introduce()?;
     run.fit()
 }
 
 /// The network of a resolved recipe.
-fn network(recipe: &Recipe, classes: usize) -> Result<ocelli_engine::Graph, PipelineError> {
+pub(crate) fn network(recipe: &Recipe, classes: usize) -> Result<ocelli_engine::Graph, PipelineError> {
     let (width, height) = recipe.size.expect("the recipe is resolved");
     let channels = recipe.channels.expect("the recipe is resolved");
     let input = Shape::new(height as usize, width as usize, usize::from(channels));
@@ -351,6 +402,26 @@ fn balanced_weights(set: &ImageSet, train: &[usize]) -> Vec<f32> {
     let present = counts.iter().filter(|&&n| n > 0).count() as f64;
     let weight = |&n: &u64| if n == 0 { 1.0 } else { (train.len() as f64 / (present * n as f64)) as f32 };
     counts.iter().map(weight).collect()
+}
+
+/// What events and reports call a run's folder: its name alone where the place may change.
+fn shown_folder(folder: &RunFolder, movable: bool) -> String {
+    if movable { folder_name(folder) } else { folder.path().display().to_string() }
+}
+
+/// A whole path as it is from `from` on, where both lie in `root`.
+fn path_within(full: Option<String>, root: &Path, from: &Path) -> Result<Option<String>, PipelineError> {
+    let Some(full) = full else { return Ok(None) };
+    let root = std::fs::canonicalize(root).map_err(PipelineError::io(root))?;
+    let from = std::fs::canonicalize(from).map_err(PipelineError::io(from))?;
+    let (Ok(to), Ok(from)) = (Path::new(&full).strip_prefix(&root), from.strip_prefix(&root)) else {
+        return Ok(Some(full));
+    };
+    // Both are canonical: nothing but names is left in them.
+    let common = to.components().zip(from.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| "..");
+    let down = to.components().skip(common).filter_map(|part| part.as_os_str().to_str());
+    Ok(Some(up.chain(down).collect::<Vec<_>>().join("/")))
 }
 
 /// The data set's path as it must be written down to find it again from another folder.

@@ -47,6 +47,9 @@ pub struct Exec {
     pub threads: usize,
     /// Whether every convolution is the plain sum of its products: no algorithm with another rounding error.
     pub exact: bool,
+    /// Most images of a pass of training, where the network allows passes over parts of a batch; 0 for as many as suit
+    /// the caches. Fewer take less memory. Gradients are summed pass by pass, so it changes results in their last bits.
+    pub chunk: usize,
 }
 
 impl Exec {
@@ -69,7 +72,7 @@ impl Exec {
             return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));
         }
         let all = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads }, exact: false })
+        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads }, exact: false, chunk: 0 })
     }
 }
 
@@ -77,6 +80,11 @@ impl Exec {
     /// The same place, with or without algorithms that trade rounding for speed.
     pub fn exact(self, exact: bool) -> Self {
         Exec { exact, ..self }
+    }
+
+    /// The same place with at most `chunk` images in a pass of training; 0 for as many as suit the caches.
+    pub fn chunk(self, chunk: usize) -> Self {
+        Exec { chunk, ..self }
     }
 }
 

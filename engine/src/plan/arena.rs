@@ -46,9 +46,20 @@ impl ArenaBuilder {
         self.requests.iter().map(len).fold(0, usize::saturating_add)
     }
 
+    /// Takes the memory for all tensors, laid out as [`ArenaBuilder::layout`] says.
+    pub(crate) fn build(self, batch: usize) -> Arena {
+        let (slots, total) = self.layout(batch);
+        Arena { slots, memory: Buffer::zeros(total) }
+    }
+
+    /// Floats that [`ArenaBuilder::build`] takes, without taking them.
+    pub(crate) fn len(&self, batch: usize) -> usize {
+        self.layout(batch).1
+    }
+
     /// Places every tensor so that no two overlap in memory that overlap in time: largest first, each at the
     /// lowest gap that fits (Pisarchyk and Lee, 2020, call it greedy by size).
-    pub(crate) fn build(self, batch: usize) -> Arena {
+    fn layout(&self, batch: usize) -> (Vec<Place>, usize) {
         let len = |r: &Request| (r.per_image * batch + r.fixed).next_multiple_of(ALIGN);
         let mut order: Vec<usize> = (0..self.requests.len()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(len(&self.requests[i])));
@@ -80,7 +91,7 @@ impl ArenaBuilder {
         let slots = self.requests.iter().zip(offsets);
         let slots =
             slots.map(|(r, offset)| Place { offset, per_image: r.per_image, fixed: r.fixed }).collect();
-        Arena { slots, memory: Buffer::zeros(total) }
+        (slots, total)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::arena::{ArenaBuilder, Slot};
 use super::choice::Choice;
 use super::fuse::{Fused, Stage, fuse};
-use super::{Mode, Plan};
+use super::{Mode, Plan, PlanMemory};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
@@ -39,6 +39,15 @@ const INFERENCE_CHUNK: usize = 8 << 20;
 
 /// Starts of packed weights are multiples of this many floats: one 64-byte line.
 const ALIGN: usize = 16;
+
+/// A plan without its memory.
+struct Draft {
+    layers: Vec<Box<dyn Layer>>,
+    chunk: usize,
+    input: Slot,
+    logits: Slot,
+    dlogits: Option<Slot>,
+}
 
 pub(super) struct Builder<'a> {
     graph: &'a Graph,
@@ -114,6 +123,34 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn build(mut self, batch: usize) -> Result<Plan, EngineError> {
+        let Draft { layers, chunk, input, logits, dlogits } = self.draft(batch)?;
+        Ok(Plan {
+            layers,
+            arena: self.arena.build(chunk),
+            packed: Buffer::zeros(self.packed),
+            threads: Arc::new(Threads::new(self.exec.threads, self.scratch)?),
+            exec: self.exec,
+            batch,
+            chunk,
+            input,
+            logits,
+            dlogits,
+            input_len: self.shapes[0].len(),
+            classes: self.shapes[self.shapes.len() - 1].len(),
+            macs: self.macs,
+        })
+    }
+
+    /// What [`Builder::build`] would take, without taking it.
+    pub(super) fn measure(mut self, batch: usize) -> Result<(PlanMemory, usize), EngineError> {
+        let chunk = self.draft(batch)?.chunk;
+        let floats = [self.arena.len(chunk), self.packed, self.scratch];
+        let memory = PlanMemory::of_floats(floats, &self.exec);
+        Ok((memory, chunk))
+    }
+
+    /// Makes the layers; whoever takes memory for them is told how much.
+    fn draft(&mut self, batch: usize) -> Result<Draft, EngineError> {
         let stages = self.stages.clone();
         let end = stages.len();
         let input = self.arena.add(self.shapes[0].len(), 0, 0);
@@ -150,21 +187,7 @@ impl<'a> Builder<'a> {
                 "a batch of {batch} images needs {needed} GiB: use a smaller batch"
             )));
         }
-        Ok(Plan {
-            layers,
-            arena: self.arena.build(chunk),
-            packed: Buffer::zeros(self.packed),
-            threads: Arc::new(Threads::new(self.exec.threads, self.scratch)?),
-            exec: self.exec,
-            batch,
-            chunk,
-            input,
-            logits,
-            dlogits,
-            input_len: self.shapes[0].len(),
-            classes: self.shapes[output].len(),
-            macs: self.macs,
-        })
+        Ok(Draft { layers, chunk, input, logits, dlogits })
     }
 
     /// Images of a pass: as few as it takes for their tensors to stay in a third-level cache, if all layers treat images
@@ -179,7 +202,9 @@ impl<'a> Builder<'a> {
         }
         let passes = batch.div_ceil(most);
         let extra = (passes - 1) * 2 * self.layout.total();
-        if extra > per_image * batch / 4 { batch } else { batch.div_ceil(passes) }
+        let chunk = if extra > per_image * batch / 4 { batch } else { batch.div_ceil(passes) };
+        let asked = if self.is_training() && self.exec.chunk > 0 { self.exec.chunk } else { batch };
+        if chunk <= asked { chunk } else { batch.div_ceil(batch.div_ceil(asked)) }
     }
 
     /// The place of a value.

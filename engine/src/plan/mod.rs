@@ -49,10 +49,29 @@ pub struct PlanMemory {
 }
 
 impl PlanMemory {
+    /// Floats of tensors, packed weights and one thread's scratch, where they are to be used.
+    fn of_floats([tensors, weights, scratch]: [usize; 3], exec: &Exec) -> PlanMemory {
+        let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
+        PlanMemory {
+            isa: exec.isa,
+            threads: exec.threads,
+            tensors: bytes(tensors),
+            weights: bytes(weights),
+            scratch: bytes(scratch).saturating_mul(exec.threads),
+        }
+    }
+
     /// All together.
     pub fn total(&self) -> usize {
         self.tensors + self.weights + self.scratch
     }
+}
+
+fn check_batch_size(batch: usize) -> Result<(), EngineError> {
+    if batch == 0 || batch > MAX_BATCH {
+        return Err(EngineError::Config(format!("a batch of {batch} images is not in 1..={MAX_BATCH}")));
+    }
+    Ok(())
 }
 
 /// A graph compiled for at most `batch` images.
@@ -91,12 +110,27 @@ impl Plan {
     /// # Errors
     /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large.
     pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
-        if batch == 0 || batch > MAX_BATCH {
-            return Err(EngineError::Config(format!("a batch of {batch} images is not in 1..={MAX_BATCH}")));
-        }
+        check_batch_size(batch)?;
         let shapes = graph.shapes()?;
         let layout = ParamLayout::new(graph)?;
         build::Builder::new(graph, &shapes, &layout, mode, *exec).build(batch)
+    }
+
+    /// What [`Plan::compile`] would take, and how many images a pass would have, without taking memory or starting
+    /// threads.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn measure(
+        graph: &Graph,
+        batch: usize,
+        mode: Mode,
+        exec: &Exec,
+    ) -> Result<(PlanMemory, usize), EngineError> {
+        check_batch_size(batch)?;
+        let shapes = graph.shapes()?;
+        let layout = ParamLayout::new(graph)?;
+        build::Builder::new(graph, &shapes, &layout, mode, *exec).measure(batch)
     }
 
     /// Most images of a batch.
@@ -127,14 +161,8 @@ impl Plan {
 
     /// What it takes on its instruction set.
     pub fn memory(&self) -> PlanMemory {
-        let bytes = |floats: usize| floats * size_of::<f32>();
-        PlanMemory {
-            isa: self.exec.isa,
-            threads: self.threads.count(),
-            tensors: bytes(self.arena.len()),
-            weights: bytes(self.packed.len()),
-            scratch: bytes(self.threads.count() * self.threads.scratch().len()),
-        }
+        let floats = [self.arena.len(), self.packed.len(), self.threads.scratch().len()];
+        PlanMemory::of_floats(floats, &Exec { threads: self.threads.count(), ..self.exec })
     }
 
     /// Where it runs.

@@ -235,6 +235,7 @@ impl JobRecord {
                 }
                 false
             }
+            Event::Evaluating { .. } => false,
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
                 false

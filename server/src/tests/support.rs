@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ocelli_pipeline::{
-    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, open_model, train,
+    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, Within, open_model,
+    train,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -65,6 +66,7 @@ pub(super) fn model_file() -> ModelFile {
             name: None,
             data_name: None,
             start: None,
+            within: Within::default(),
         };
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")

@@ -1,0 +1,235 @@
+//! A training job from beginning to end, as a process of its own does it.
+//!
+//! [`JobSpec`] says all there is to know, [`run_job`] goes on with what an earlier attempt left, and every
+//! [`JobMessage`] is one line of JSON. Nothing here knows of HTTP, of other jobs, or of who asked.
+
+pub(crate) mod memory;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use ocelli_engine::EngineError;
+use ocelli_engine::model_file::{ModelFile, version_id};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Data;
+use crate::error::PipelineError;
+use crate::event::Event;
+use crate::gate::{Candidate, Gate, Verdict};
+use crate::metrics::Evaluation;
+use crate::predict::open_model;
+use crate::recipe::{Origins, Recipe};
+use crate::train::{StartModel, TrainOptions, Within, resume_within, train};
+
+pub use memory::{Fitted, MemoryEstimate, fit_into, memory_needed};
+pub use message::{FailureKind, JobMessage, JobPhase};
+
+/// What to train and on what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// The images: a table of labels, or whatever else [`Data::Path`] takes.
+    pub data: PathBuf,
+    /// The recipe; what it leaves open is chosen from the data.
+    pub recipe: Recipe,
+    /// Where each setting came from.
+    pub origins: Origins,
+    /// Folder in which the run's folder is made. The folder that it is in may be moved: data in there is found again.
+    pub runs_dir: PathBuf,
+    /// Folder in `runs_dir` of an earlier attempt, to go on with.
+    pub run: Option<String>,
+    /// Name of the run; the data set's where there is none.
+    pub name: Option<String>,
+    /// What to call the data; its file's or folder's name where there is none.
+    pub data_name: Option<String>,
+    /// The model whose weights training starts from; fresh ones where there is none.
+    pub start: Option<ModelRef>,
+    /// The model that the new one is compared with.
+    pub serving: Option<ModelRef>,
+    /// The rule of the comparison.
+    pub gate: Gate,
+    /// Most bytes of memory.
+    pub memory: Option<u64>,
+}
+
+/// A model file and the version that it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// The version.
+    pub version: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A job and what its process must know besides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobOrder {
+    /// The process that waits for the messages: without it there is nobody to work for.
+    pub parent: u32,
+    /// Added to the process's niceness.
+    pub nice: u8,
+    /// The job; its `memory` bounds the process.
+    pub spec: JobSpec,
+}
+
+/// A job that is done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trained {
+    /// The run's folder in `runs_dir`.
+    pub run: String,
+    /// The best weights, from `runs_dir` on.
+    pub model: PathBuf,
+    /// How well they do on held-out images.
+    pub evaluation: Evaluation,
+    /// What the gate says; `None` without a model to compare with.
+    pub verdict: Option<Verdict>,
+}
+
+impl ModelRef {
+    /// The model without the state of its training.
+    fn open(&self) -> Result<ModelFile, PipelineError> {
+        let file = ModelFile { training: None, ..open_model(&self.path)? };
+        let version = version_id(&file.content_hash()?);
+        if version != self.version {
+            let reason = format!("is version {version}, and {} was asked for", self.version);
+            return Err(PipelineError::run(&self.path, reason));
+        }
+        Ok(file)
+    }
+}
+
+impl JobSpec {
+    /// The settings of a new run.
+    fn options(&self) -> Result<TrainOptions, PipelineError> {
+        let start = match &self.start {
+            Some(start) => Some(StartModel { version: start.version.clone(), file: start.open()? }),
+            None => None,
+        };
+        Ok(TrainOptions {
+            data: Data::Path(self.data.clone()),
+            recipe: self.recipe.clone(),
+            origins: self.origins.clone(),
+            runs_dir: self.runs_dir.clone(),
+            name: self.name.clone(),
+            data_name: self.data_name.clone(),
+            start,
+            within: self.within(),
+        })
+    }
+
+    fn within(&self) -> Within {
+        Within { memory: self.memory, folder: self.runs_dir.parent().map(Path::to_owned) }
+    }
+}
+
+/// Does a job: goes on with an earlier attempt or finds that it was done, else trains anew; then compares the model with
+/// the one that serves. The messages are those of the way; [`JobMessage::ended`] makes the last one of the result.
+///
+/// # Errors
+/// [`PipelineError::Stopped`] when `stop` ended it: the same spec with the run's name goes on after the last epoch.
+/// [`PipelineError::Memory`] before memory is taken that it may not have. Else those of [`crate::train()`] and of the gate.
+pub fn run_job(
+    spec: &JobSpec,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&JobMessage),
+) -> Result<Trained, PipelineError> {
+    observe(&JobMessage::Phase { phase: JobPhase::Training });
+    let mut watch = Watch { observe, loaded: None };
+    let (run, evaluation) = fit(spec, stop, &mut watch)?;
+    let model = run.join("weights").join("best.ocelli");
+    observe(&JobMessage::Phase { phase: JobPhase::Comparing });
+    let verdict = compare(spec, &spec.runs_dir.join(&model), &evaluation, stop)?;
+    let run = run.to_string_lossy().into_owned();
+    Ok(Trained { run, model, evaluation, verdict })
+}
+
+/// Trains, or goes on, or finds that it is done: the run's folder in `runs_dir` and the report on held-out images.
+fn fit(
+    spec: &JobSpec,
+    stop: &AtomicBool,
+    watch: &mut Watch<'_>,
+) -> Result<(PathBuf, Evaluation), PipelineError> {
+    let mut observe = |event: &Event| watch.take(event);
+    if let Some(name) = &spec.run {
+        let run = spec.runs_dir.join(run_name(name)?);
+        if let Some(evaluation) = finished(&run) {
+            return Ok((PathBuf::from(name), evaluation));
+        }
+        match resume_within(&run, None, &spec.within(), stop, &mut observe) {
+            // Nothing to go on with, or nothing that can be read: the work is lost, the job is not.
+            Err(error @ (PipelineError::Run { .. } | PipelineError::Engine(EngineError::ModelFile { .. }))) => {
+                observe(&Event::note(format!("the run {name} cannot go on, training begins anew: {error}")));
+            }
+            outcome => return Ok((PathBuf::from(name), outcome?.evaluation.ok_or(PipelineError::Stopped)?)),
+        }
+    }
+    let mut options = spec.options()?;
+    if let Some(limit) = spec.memory {
+        let Fitted { chunk, note, .. } = memory::fit(&options, limit)?;
+        if chunk.is_some() {
+            options.recipe.chunk = chunk;
+            options.origins.insert("chunk".to_owned(), "chosen for the memory limit".to_owned());
+        }
+        note.iter().for_each(|note| observe(&Event::note(note)));
+    }
+    let outcome = train(&options, stop, &mut observe)?;
+    let evaluation = outcome.evaluation.ok_or(PipelineError::Stopped)?;
+    let run = outcome.run_dir.file_name().map(PathBuf::from).unwrap_or_default();
+    Ok((run, evaluation))
+}
+
+/// The evaluation of a run whose training is over and whose weights can be read.
+fn finished(run: &Path) -> Option<Evaluation> {
+    let text = std::fs::read_to_string(run.join("evaluation.json")).ok()?;
+    open_model(run).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// A run is named by one part of a path: whatever wrote the spec, nothing outside of `runs_dir` is touched.
+fn run_name(name: &str) -> Result<&Path, PipelineError> {
+    let path = Path::new(name);
+    let mut parts = path.components();
+    match (parts.next(), parts.next()) {
+        (Some(std::path::Component::Normal(_)), None) => Ok(path),
+        _ => Err(PipelineError::run(path, "not the name of a folder in the folder of runs")),
+    }
+}
+
+/// Holds the new model against the one that serves.
+fn compare(
+    spec: &JobSpec,
+    model: &Path,
+    evaluation: &Evaluation,
+    stop: &AtomicBool,
+) -> Result<Option<Verdict>, PipelineError> {
+    let Some(serving) = &spec.serving else { return Ok(None) };
+    let candidate = open_model(model)?;
+    let file = serving.open()?;
+    let candidate = Candidate { file: &candidate, evaluation };
+    let data = Data::Path(spec.data.clone());
+    let other = Some((serving.version.as_str(), &file));
+    spec.gate.judge(&candidate, other, &data, spec.recipe.compute(), stop).map(Some)
+}
+
+/// Passes events on, but for those that tell of no progress: whoever waits takes a message for a sign of life.
+struct Watch<'a> {
+    observe: &'a mut dyn FnMut(&JobMessage),
+    /// Images loaded when it was last told.
+    loaded: Option<usize>,
+}
+
+impl Watch<'_> {
+    fn take(&mut self, event: &Event) {
+        if let Event::Loading { done, .. } = event
+            && self.loaded.replace(*done) == Some(*done)
+        {
+            return;
+        }
+        (self.observe)(&JobMessage::Event { event: event.clone() });
+    }
+}
