@@ -184,7 +184,11 @@ impl From<StoreError> for Failure {
             StoreError::Io { path, source } => return Failure::io(&path, &source),
             StoreError::Pipeline(error) => return error.into(),
             StoreError::Name { .. } => return Failure::usage(error.to_string(), "e.g. --name photos"),
-            StoreError::Damaged { .. } => "remove the file, or restore it from a copy",
+            StoreError::Damaged { .. } => "restore the file from a copy",
+            StoreError::Database { .. } => {
+                "a restored database is made from what can be read of it, or from its newest copy"
+            }
+            StoreError::Conflict { .. } => "choose another place",
             _ => "`--data-dir` names another folder",
         };
         Failure::failed(chain(&error), hint)

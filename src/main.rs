@@ -18,6 +18,7 @@ mod predict;
 mod progress;
 mod report;
 mod serve;
+mod store;
 mod train;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
         Command::Serve(args) => serve::run(args, out),
+        Command::Store(args) => store::run(args, out),
         Command::Bench(args) => bench::run(args, out),
         Command::Flood(args) => flood::run(*args, out),
         Command::Demo(args) => demo::run(args, out),

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use ocelli_pipeline::store::{DatasetInfo, ImagePage};
+use ocelli_pipeline::store::{DatasetInfo, FeedbackPage, ImagePage};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use crate::access::Scope;
 use crate::endpoint::{Endpoint, Operation, Verb};
 use crate::jobs::{JobRecord, RetrainRequest};
 use crate::problem::Report;
-use crate::routes::{datasets, feedback, health, jobs, models, predict, status, upload};
+use crate::routes::{audit, datasets, feedback, health, jobs, models, predict, status, upload};
 use crate::v2::{metadata, outputs};
 
 /// The document, as it is sent.
@@ -185,7 +185,24 @@ impl Types {
                 number(1, u64::from(ocelli_pipeline::MAX_THUMBNAIL_SIDE)),
                 "Longest side in pixels; 96 if left out",
             ),
-            "listFeedback" => Details::new(self.of::<feedback::List>()),
+            "listAudit" => Details::new(self.of::<audit::List>())
+                .query(
+                    "before",
+                    json!({ "type": "integer", "minimum": 1 }),
+                    "Only entries before this number",
+                )
+                .query(
+                    "limit",
+                    number(1, datasets::MAX_PAGE as u64),
+                    "Most entries to list; 100 if left out",
+                ),
+            "listFeedback" => Details::new(self.of::<FeedbackPage>())
+                .query("offset", number(0, u64::from(u32::MAX)), "Entries to leave out at the beginning")
+                .query(
+                    "limit",
+                    number(1, datasets::MAX_PAGE as u64),
+                    "Most entries to list; 100 if left out",
+                ),
             "addFeedback" => {
                 let text = || json!({ "type": "string" });
                 let details = Details::new(self.of::<feedback::Added>())
@@ -384,6 +401,7 @@ fn tag(path: &str) -> &'static str {
             "datasets" => "data sets",
             "jobs" => "jobs",
             "feedback" => "feedback",
+            "audit" => "operations",
             _ => "models",
         },
         "v2" => "open inference",

@@ -19,7 +19,9 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::response::ResponseBody;
-use crate::routes::{audit, datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2};
+use crate::routes::{
+    audit, datasets, docs, feedback, health, jobs, models, predict, retrain, status, upload, v2,
+};
 use crate::state::State;
 use crate::stream::Exchange;
 

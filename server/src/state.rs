@@ -115,7 +115,8 @@ impl State {
         if let Err(error) = store.copy_database() {
             tracing::warn!("the database cannot be copied: {error}");
         }
-        let models = Models::new(serving, (Some(versions), stand_in), compute, config.clone(), metrics.clone())?;
+        let models =
+            Models::new(serving, (Some(versions), stand_in), compute, config.clone(), metrics.clone())?;
         State::assemble(models, Some((Arc::new(store), worker)), config, access, metrics)
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
-use ocelli_server::{Access, Config, State};
+use ocelli_server::{Access, Config, State, Worker};
 use tokio::net::TcpListener;
 
 use crate::compute;
@@ -206,7 +206,9 @@ impl Service {
         let given = given.transpose()?;
         let classes =
             |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
-        let state = State::with_data(store, &name, seed, self.compute, self.config, self.access)?;
+        let worker =
+            Worker::this_program().map_err(|error| Failure::io(Path::new("this program"), &error))?;
+        let state = State::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
         let (version, count) = (state.version(), state.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));

@@ -322,7 +322,8 @@ impl Job {
     }
 
     fn read(store: &Arc<Store>, stored: StoredJob) -> Result<Job, String> {
-        let mut record: JobRecord = serde_json::from_str(&stored.record).map_err(|error| error.to_string())?;
+        let mut record: JobRecord =
+            serde_json::from_str(&stored.record).map_err(|error| error.to_string())?;
         let (epochs, events) = store.jobs().history(stored.id).map_err(|error| error.to_string())?;
         record.epochs = epochs.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
         let log = Log::of(events, record.state.has_ended());
@@ -365,7 +366,8 @@ impl Job {
         let mut change = std::mem::take(&mut *owed);
         (change.record, change.ended) = (now.to_json(), now.state.has_ended());
         change.epochs.extend(epoch);
-        let events = (first..).zip(&told).map(|(number, (event, data))| (number, (*event).to_owned(), data.clone()));
+        let events =
+            (first..).zip(&told).map(|(number, (event, data))| (number, (*event).to_owned(), data.clone()));
         change.events.extend(events);
         let written = self.store.jobs().change(self.number, &change);
         self.unsaved.store(written.is_err(), Ordering::Relaxed);

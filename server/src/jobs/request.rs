@@ -77,8 +77,10 @@ impl RetrainRequest {
 
     /// The recipe of the job, checked, with where each setting came from.
     pub(crate) fn recipe(&self, threads: usize) -> Result<(Recipe, Origins), Problem> {
-        let mut recipe = Recipe { threads: threads as u32, ..Recipe::default() };
-        let mut chosen = vec!["threads"];
+        // Every image has had its split since it came.
+        let mut recipe =
+            Recipe { threads: threads as u32, val_split: 0.0, test_split: 0.0, ..Recipe::default() };
+        let mut chosen = vec!["threads", "val_split", "test_split"];
         match self.quality {
             Quality::Quick => {
                 recipe.epochs = 3;
@@ -104,6 +106,12 @@ impl RetrainRequest {
             Ok(Value::Object(values)) => values,
             _ => unreachable!("a recipe is a struct"),
         };
+        for name in ["val_split", "test_split"] {
+            if self.recipe.contains_key(name) {
+                let reason = "images keep the split that they got when they came";
+                return Err(Problem::Refused(format!("recipe: {name} cannot be set here: {reason}")));
+            }
+        }
         values.extend(self.recipe.clone());
         let unsound = |reason: String| Problem::Refused(format!("recipe: {reason}"));
         let recipe: Recipe =
@@ -128,7 +136,7 @@ mod tests {
     #[test]
     fn settings_lie_over_each_other() {
         let (recipe, _) = parse("{}").unwrap();
-        assert_eq!(recipe, Recipe { threads: 2, ..Recipe::default() });
+        assert_eq!(recipe, Recipe { threads: 2, val_split: 0.0, test_split: 0.0, ..Recipe::default() });
         let (recipe, origins) = parse(
             r#"{"quality":"best","time_budget_s":60,"recipe":{"epochs":7,"threads":1,"model":"resnet9"}}"#,
         )
@@ -146,6 +154,7 @@ mod tests {
             (r#"{"epochs":0}"#, "epochs"),
             (r#"{"gate":{"max_drop":2}}"#, "max_drop"),
             (r#"{"recipe":{"lr":-1}}"#, "lr"),
+            (r#"{"recipe":{"val_split":0.3}}"#, "val_split"),
         ] {
             let Err(Problem::Refused(reason)) = parse(text) else { panic!("{text} passes") };
             assert!(reason.contains(part), "{text}: {reason}");

@@ -100,7 +100,8 @@ pub(super) fn prune(shared: &Shared) {
         let jobs = list.jobs.values().map(|job| job.record().clone());
         jobs.filter(|record| !record.state.has_ended()).collect()
     };
-    let versions: Vec<String> = open.iter().flat_map(|record| [record.start.clone(), record.version.clone()]).flatten().collect();
+    let versions: Vec<String> =
+        open.iter().flat_map(|record| [record.start.clone(), record.version.clone()]).flatten().collect();
     let runs: Vec<String> = open.iter().filter_map(|record| record.run.clone()).collect();
     let config = &shared.config;
     if let Err(error) = shared.models.prune(config.keep_versions, &versions) {
@@ -119,7 +120,10 @@ impl Jobs {
         let serving = shared.models.serving().info.version.clone();
         let table = shared.store.jobs().preview(&dataset)?;
         let spec = Spec { shared, request, data: table.path().to_owned(), serving: &serving };
-        match spec.make().and_then(|(spec, _)| fit_into(&spec, shared.config.job_memory).map_err(Broken::from)) {
+        match spec
+            .make()
+            .and_then(|(spec, _)| fit_into(&spec, shared.config.job_memory).map_err(Broken::from))
+        {
             Ok(_) | Err(Broken::Stopped) => Ok(()),
             Err(Broken::Failed(reason)) => {
                 Err(Problem::Refused(reason.replace(&format!("{}/", shared.store.dir().display()), "")))
@@ -322,9 +326,12 @@ impl Spec<'_> {
         let usable = file.as_ref().is_some_and(StartModel::usable) && request.recipe.get("model").is_none();
         let (start, note) = match (request.from, &file) {
             (From::Fresh, _) | (_, None) => (None, "fresh weights, as asked for".to_owned()),
-            (From::Current, _) if usable => (start()?, format!("starts from the weights of version {serving}")),
+            (From::Current, _) if usable => {
+                (start()?, format!("starts from the weights of version {serving}"))
+            }
             (From::Current, _) => {
-                let reason = format!("version {serving} cannot be trained further: ask for \"from\": \"fresh\"");
+                let reason =
+                    format!("version {serving} cannot be trained further: ask for \"from\": \"fresh\"");
                 return Err(Broken::Failed(reason));
             }
             (From::Auto, Some(file)) => {

@@ -101,6 +101,7 @@ pub(crate) async fn reject(context: &Context<'_>, id: &str) -> Result<Response<R
     context.query()?.finish()?;
     let (store, id) = (context.state.data()?.store.clone(), id.to_owned());
     let by = context.actor();
-    let rejected = blocking(move || store.feedback().reject(&id, &by).map(|()| id).map_err(Problem::from)).await?;
+    let rejected =
+        blocking(move || store.feedback().reject(&id, &by).map(|()| id).map_err(Problem::from)).await?;
     Ok(response::json(&Rejected { rejected }))
 }

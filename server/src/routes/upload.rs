@@ -120,8 +120,10 @@ fn limits(config: &Config) -> UploadLimits {
 fn start_job(state: &crate::State, name: &Name, by: &Actor) -> Option<u64> {
     let request = RetrainRequest { dataset: name.to_string(), ..RetrainRequest::default() };
     // Whoever may upload images may not decide by them what everybody is answered with.
-    let manual = (!state.config.upload_may_promote)
-        .then(|| "an upload set it off, so a person with an admin key promotes it (upload_may_promote is off)".to_owned());
+    let manual = (!state.config.upload_may_promote).then(|| {
+        "an upload set it off, so a person with an admin key promotes it (upload_may_promote is off)"
+            .to_owned()
+    });
     let asked = Asked { request, trigger: Trigger::Upload, manual };
     match state.data().and_then(|data| data.jobs.submit(asked, by)) {
         Ok(record) => Some(record.number),
