@@ -232,17 +232,11 @@ fn questions(
     data: &JobData,
 ) -> Result<Vec<(Question, [u8; 32])>, StoreError> {
     let trained_on: HashSet<&[u8; 32]> = data.trained_on.iter().collect();
-    let mut seen: HashSet<[u8; 32]> = HashSet::new();
-    let mut questions = Vec::new();
     let reference = shared.store.jobs().judged_on(&Name::nearest(shared.models.name()), serving)?;
     let held_out = data.held_out.iter().cloned().map(|image| (image, QuestionSet::HeldOut));
-    let all = held_out.chain(reference.into_iter().map(|image| (image, QuestionSet::Reference)));
-    for ((path, class, hash), set) in all {
-        if !trained_on.contains(&hash) && seen.insert(hash) {
-            questions.push((Question { path, class, set }, hash));
-        }
-    }
-    Ok(questions)
+    let reference = reference.into_iter().map(|image| (image, QuestionSet::Reference));
+    let all = held_out.chain(reference).filter(|((.., hash), _)| !trained_on.contains(hash));
+    Ok(all.map(|((path, class, hash), set)| (Question { path, class, set }, hash)).collect())
 }
 
 /// Has a process train; again after it was killed, as long as that may help.

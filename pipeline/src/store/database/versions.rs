@@ -118,7 +118,7 @@ pub(in crate::store) fn set_judged_on(tx: &Tx<'_>, key: i64, images: &[(i64, Str
     tx.execute("DELETE FROM judged_on WHERE version = ?", [key])?;
     // An image that was deleted meanwhile is gone from here, too.
     let mut statement = tx.prepare_cached(
-        "INSERT INTO judged_on (version, file, class) SELECT ?1, id, ?3 FROM files WHERE id = ?2",
+        "INSERT OR IGNORE INTO judged_on (version, file, class) SELECT ?1, id, ?3 FROM files WHERE id = ?2",
     )?;
     for (file, class) in images {
         statement.execute(params![key, file, class])?;
