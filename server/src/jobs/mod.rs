@@ -12,6 +12,7 @@
 mod events;
 mod record;
 mod request;
+mod wait;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +30,7 @@ use crate::models::Models;
 use crate::problem::Problem;
 
 pub(crate) use events::{Line, Log};
-pub(crate) use record::{JobRecord, JobState, Trigger};
+pub(crate) use record::{Brief, EpochMetrics, JobRecord, JobState, Progress, Trigger};
 pub(crate) use request::RetrainRequest;
 
 /// Jobs that are kept on the disk; the oldest that have ended go first.
@@ -111,9 +112,7 @@ impl Jobs {
             return Err(Problem::NotReady);
         }
         let mut list = self.shared.list();
-        if list.queue.len() >= self.shared.config.job_queue {
-            return Err(Problem::Busy { what: "the queue of training jobs is full" });
-        }
+        list.check_room(&self.shared.config)?;
         let number = list.jobs.keys().next_back().map_or(1, |last| last + 1);
         let dir = self.shared.dir.join(number.to_string());
         fs::create_dir_all(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
@@ -130,6 +129,11 @@ impl Jobs {
         self.shared.bell.notify_all();
         list.forget_oldest();
         Ok(record)
+    }
+
+    /// Refuses what [`Jobs::submit`] would: known before a request is read.
+    pub(crate) fn check_room(&self) -> Result<(), Problem> {
+        self.shared.list().check_room(&self.shared.config)
     }
 
     /// Counts new images of a data set; true when there are enough for a job.
@@ -227,6 +231,19 @@ impl Drop for Jobs {
 }
 
 impl List {
+    fn check_room(&self, config: &Config) -> Result<(), Problem> {
+        if self.queue.len() < config.job_queue {
+            return Ok(());
+        }
+        let find = |wanted: fn(JobState) -> bool| {
+            let found = self.jobs.values().rev().find(|job| wanted(job.record().state));
+            found.map(|job| job.record().without_epochs())
+        };
+        let (running, last) = (find(JobState::is_running), find(JobState::has_ended));
+        let seconds = wait::until_room(running.as_ref(), last.as_ref(), record::now());
+        Err(Problem::busy_for("the queue of training jobs is full", seconds))
+    }
+
     /// Deletes the oldest jobs that have ended, where there are too many.
     fn forget_oldest(&mut self) {
         while self.jobs.len() > MAX_JOBS {
@@ -264,7 +281,10 @@ impl Shared {
             if self.stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(number) = list.queue.pop_front() {
+            // What is read-only trains nothing: jobs wait for a service that may.
+            if !self.config.read_only
+                && let Some(number) = list.queue.pop_front()
+            {
                 return list.jobs.get(&number).cloned();
             }
             list = self.bell.wait(list).unwrap_or_else(PoisonError::into_inner);

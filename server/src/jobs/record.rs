@@ -118,7 +118,7 @@ pub(crate) struct JobRecord {
 }
 
 /// What followers of a job are told when its state changes.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub(crate) struct Brief<'a> {
     id: u64,
     state: JobState,
