@@ -170,7 +170,10 @@ impl From<ServerError> for Failure {
         match error {
             ServerError::Model(error) => error.into(),
             ServerError::Store(error) => error.into(),
-            ServerError::Setting { .. } | ServerError::BodyMemory { .. } | ServerError::Key { .. } => {
+            ServerError::Setting { .. }
+            | ServerError::BodyMemory { .. }
+            | ServerError::Key { .. }
+            | ServerError::NamedKey { .. } => {
                 Failure::usage(chain(&error), "SECURITY.md lists the settings with their ranges")
             }
             error => Failure::failed(chain(&error), "`ocelli serve --help` lists the settings"),

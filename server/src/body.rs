@@ -23,6 +23,9 @@ const SKIPPED: u64 = 64 << 10;
 pub(crate) struct RequestBody {
     incoming: Incoming,
     ended: bool,
+    /// The client sends nothing before it is told to go on, which the first look at the body does (RFC 9110, section
+    /// 10.1.1): a request that is refused must not cause that.
+    held_back: bool,
 }
 
 /// A whole body together with its share of the memory for bodies: it counts until this is dropped.
@@ -32,8 +35,9 @@ pub(crate) struct Buffered {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        RequestBody { ended: incoming.is_end_stream(), incoming }
+    /// `held_back`: the client waits for `100 Continue`.
+    pub(crate) fn new(incoming: Incoming, held_back: bool) -> Self {
+        RequestBody { ended: incoming.is_end_stream(), incoming, held_back }
     }
 
     /// False while the client may still be sending: the connection cannot be used for another request then.
@@ -50,6 +54,9 @@ impl RequestBody {
     ) -> Result<Buffered, Problem> {
         let limit = config.max_body as u64;
         self.check_length(limit)?;
+        if self.held_back && self.incoming.size_hint().lower() > memory.available_permits() as u64 {
+            return Err(no_memory());
+        }
         let deadline = Instant::now() + config.body_timeout;
         let mut pace = Pace::new(config);
         let mut share = take(memory, 0)?;
@@ -82,9 +89,10 @@ impl RequestBody {
         }))
     }
 
-    /// Throws away what is left of a short body, so that the connection can be used again.
+    /// Throws away what is left of a short body, so that the connection can be used again; not one that the client still
+    /// holds back.
     pub(crate) async fn skip(&mut self, config: &Config) {
-        if self.incoming.size_hint().upper().is_some_and(|length| length <= SKIPPED) {
+        if !self.held_back && self.incoming.size_hint().upper().is_some_and(|length| length <= SKIPPED) {
             let mut pace = Pace::new(config);
             while let Ok(Some(_)) = self.next(&mut pace, None).await {}
         }
@@ -100,6 +108,7 @@ impl RequestBody {
         pace: &mut Pace,
         deadline: Option<(Instant, Duration)>,
     ) -> Result<Option<Bytes>, Problem> {
+        self.held_back = false;
         loop {
             let until = deadline.map_or(pace.until, |(at, _)| at.min(pace.until));
             let Ok(frame) = timeout_at(until, self.incoming.frame()).await else {
@@ -151,8 +160,9 @@ impl Pace {
 fn take(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
     let count =
         u32::try_from(bytes).expect("a frame is no larger than the body limit, which is checked to fit");
-    memory
-        .clone()
-        .try_acquire_many_owned(count)
-        .map_err(|_| Problem::Busy { what: "the memory for uploads is full" })
+    memory.clone().try_acquire_many_owned(count).map_err(|_| no_memory())
+}
+
+fn no_memory() -> Problem {
+    Problem::busy("the memory for uploads is full")
 }

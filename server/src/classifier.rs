@@ -104,7 +104,7 @@ impl Classifier {
     fn admit(&self, images: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let count = u32::try_from(images).expect("the number of images in a request is limited");
         let slots = self.slots.clone().try_acquire_many_owned(count);
-        slots.map_err(|_| Problem::Busy { what: "the queue is full" })
+        slots.map_err(|_| Problem::busy("the queue is full"))
     }
 
     /// Runs work too long for a thread that serves connections where decoding is done, as bounded.

@@ -54,9 +54,9 @@ pub struct Config {
     /// How long requests in flight may take to finish once shutdown has begun. Default 30 s.
     #[serde(with = "seconds")]
     pub drain_timeout: Duration,
-    /// Connections served at a time; more wait in the kernel's accept queue. Default 1,024.
+    /// Connections served at a time; more are answered 503 and closed. Default 1,024.
     pub max_connections: usize,
-    /// Connections of one address at a time; more are closed at once. Loopback is exempt, as a proxy on this machine
+    /// Connections of one address at a time; more are answered 503 and closed. Loopback is exempt, as a proxy on this machine
     /// speaks for many. Default 128.
     pub max_connections_per_address: usize,
     /// Images admitted at a time: being decoded, queued or computed; past it 429. Default 256.
@@ -101,6 +101,8 @@ pub struct Config {
     pub keep_events: usize,
     /// Bytes that the data folder may hold; past it 507. 0 for as many as the disk takes. Default 0.
     pub max_data_bytes: u64,
+    /// Refuse with 403 all that would change something: data sets, jobs, feedback, which version serves. Default false.
+    pub read_only: bool,
 }
 
 fn cores() -> usize {
@@ -146,6 +148,7 @@ impl Default for Config {
             keep_runs: 20,
             keep_events: 100_000,
             max_data_bytes: 0,
+            read_only: false,
         }
     }
 }

@@ -27,12 +27,17 @@ pub enum ServerError {
     },
     /// A key is too short, too long or holds other than visible ASCII characters.
     Key {
-        /// The scope it is for.
-        scope: &'static str,
+        /// Its name, or the scope it is for.
+        name: String,
         /// Fewest characters.
         least: usize,
         /// Most characters.
         most: usize,
+    },
+    /// A key with a name will not do.
+    NamedKey {
+        /// Why.
+        reason: String,
     },
     /// The certificate or its key will not do.
     Tls {
@@ -68,12 +73,13 @@ impl fmt::Display for ServerError {
                 f,
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
             ),
-            ServerError::Key { scope, least, most } => {
+            ServerError::Key { name, least, most } => {
                 write!(
                     f,
-                    "the key for {scope} is not {least} to {most} visible ASCII characters: make one with `openssl rand -hex 32`"
+                    "the key {name} is not {least} to {most} visible ASCII characters: make one with `openssl rand -hex 32`"
                 )
             }
+            ServerError::NamedKey { reason } => f.write_str(reason),
             ServerError::Tls { reason } => f.write_str(reason),
             ServerError::Model(error) => error.fmt(f),
             ServerError::NoModel => {
@@ -102,6 +108,7 @@ impl std::error::Error for ServerError {
             ServerError::Setting { .. }
             | ServerError::BodyMemory { .. }
             | ServerError::Key { .. }
+            | ServerError::NamedKey { .. }
             | ServerError::Tls { .. }
             | ServerError::NoModel
             | ServerError::Unfinished { .. } => None,

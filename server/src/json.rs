@@ -51,6 +51,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// For a field that may be left out: null is a value, and the wrong one. Needs `#[serde(default)]` beside it.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// The text of an error without its place, which stands in front already, and without what a terminal would obey. Of a
 /// long one beginning and end are kept: in between stands a value of the client's, and behind it what was expected.
 pub(crate) fn plain(text: &str) -> String {

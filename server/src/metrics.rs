@@ -36,6 +36,31 @@ struct Operation {
     operation: &'static str,
 }
 
+/// The limit that a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    All,
+    Address,
+}
+
+impl Refused {
+    const ALL: [Refused; 2] = [Refused::All, Refused::Address];
+
+    fn label(self) -> Limit {
+        Limit {
+            reason: match self {
+                Refused::All => "max_connections",
+                Refused::Address => "max_connections_per_address",
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Limit {
+    reason: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Model {
     model: String,
@@ -58,6 +83,7 @@ pub(crate) struct Metrics {
     compute: Histogram,
     batches: Histogram,
     swaps: Counter,
+    connections_refused: Family<Limit, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -66,7 +92,13 @@ fn seconds() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let connections_refused = Family::default();
+        for reason in Refused::ALL {
+            // From zero on, so that the first one is an increase.
+            drop(connections_refused.get_or_create(&reason.label()));
+        }
         Metrics {
+            connections_refused,
             requests: Family::default(),
             durations: Family::new_with_constructor(seconds as fn() -> Histogram),
             images: Counter::default(),
@@ -101,6 +133,11 @@ impl Metrics {
         self.batches.observe(images as f64);
     }
 
+    /// A connection was turned away.
+    pub(crate) fn refused(&self, reason: Refused) {
+        self.connections_refused.get_or_create(&reason.label()).inc();
+    }
+
     /// Another version took over.
     pub(crate) fn swapped(&self) {
         self.swaps.inc();
@@ -128,6 +165,8 @@ impl Metrics {
             self.compute.clone(),
         );
         r.register("batch_size", "Images of a forward pass", self.batches.clone());
+        let refused = self.connections_refused.clone();
+        r.register("connections_refused", "Connections turned away, by the limit they were over", refused);
         r.register("model_swaps", "Versions that took over", self.swaps.clone());
         let (length, capacity) = state.classifier.load();
         gauge(r, "queue_length", "Images admitted and not answered", length);

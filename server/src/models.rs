@@ -14,8 +14,10 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::loader::Loader;
 use crate::metrics::Metrics;
+use crate::payload::shown;
 use crate::problem::Problem;
 use crate::serving::Serving;
+use crate::single_flight::Flights;
 
 /// The versions of the model that this service answers with.
 pub(crate) struct Models {
@@ -23,6 +25,10 @@ pub(crate) struct Models {
     serving: RwLock<Arc<Serving>>,
     /// Versions that requests asked for by name, the one used last at the end.
     extra: Mutex<Vec<Arc<Serving>>>,
+    /// Loads that requests wait for.
+    loads: Arc<Flights<Arc<Serving>>>,
+    /// What was gone back from and to, the last ones last: whoever asks for the same again is told that it is done.
+    undone: Mutex<Vec<Promotion>>,
     /// Held while the serving version changes.
     promotion: Mutex<()>,
     /// Where versions are kept; none in a service without a data folder.
@@ -35,7 +41,11 @@ pub(crate) struct Models {
     metrics: Metrics,
 }
 
+/// Steps back that are remembered.
+const MAX_UNDONE: usize = 64;
+
 /// What a promotion did.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Promotion {
     pub(crate) version: String,
     /// What served before; the same when nothing changed.
@@ -63,6 +73,8 @@ impl Models {
             name: serving.info.name.clone(),
             serving: RwLock::new(Arc::new(serving)),
             extra: Mutex::new(Vec::new()),
+            loads: Arc::default(),
+            undone: Mutex::default(),
             promotion: Mutex::new(()),
             versions: versions.map(Arc::new),
             stand_in: Mutex::new(stand_in),
@@ -108,8 +120,17 @@ impl Models {
         all
     }
 
-    /// A version by name, loaded where it is not. Takes the time of a load: not for a thread that serves connections.
-    pub(crate) fn load(&self, version: &str) -> Result<Arc<Serving>, Problem> {
+    /// A version by name, loaded once for all who ask for it meanwhile where it is not in memory.
+    pub(crate) async fn get(self: &Arc<Self>, version: &str) -> Result<Arc<Serving>, Problem> {
+        if let Some(found) = self.loaded(version) {
+            return Ok(found);
+        }
+        let (models, name) = (self.clone(), version.to_owned());
+        self.loads.run(version, move || models.load(&name)).await
+    }
+
+    /// As [`Models::get`], alone. Takes the time of a load: not for a thread that serves connections.
+    fn load(&self, version: &str) -> Result<Arc<Serving>, Problem> {
         if let Some(found) = self.loaded(version) {
             return Ok(found);
         }
@@ -137,19 +158,36 @@ impl Models {
         Ok(self.exchange(next))
     }
 
-    /// Serves the version that served before. Takes the time of a load.
-    pub(crate) fn roll_back(&self, by: &Actor) -> Result<Promotion, Problem> {
+    /// Serves the version that served before; where `from` is given, only if that serves now. If it was gone back from
+    /// already, and what was gone back to serves, nothing is left to do. Takes the time of a load.
+    pub(crate) fn roll_back(&self, from: Option<&str>, by: &Actor) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
         let versions = self.versions()?;
         let history = versions.history()?;
         let now = history.first().cloned().unwrap_or_else(|| self.serving().info.version.clone());
+        if let Some(from) = from.filter(|from| *from != now) {
+            let undone = self.undone();
+            let done = undone.iter().rev().find(|step| step.before == from);
+            return done.filter(|step| step.version == now).cloned().ok_or_else(|| {
+                Problem::Conflict(format!(
+                    "the version that serves is {now}, and not \"{}\": look again",
+                    shown(from)
+                ))
+            });
+        }
         let Some(before) = history.get(1) else {
             return Err(Problem::Conflict(format!("no version served before {now}")));
         };
         versions.load(before).map_err(|error| cannot_serve(before, error))?;
         let next = self.ready(before)?;
         versions.roll_back(&now, before, by)?;
-        Ok(self.exchange(next))
+        let step = self.exchange(next);
+        let mut undone = self.undone();
+        undone.retain(|own| own.before != step.before);
+        undone.push(step.clone());
+        let surplus = undone.len().saturating_sub(MAX_UNDONE);
+        undone.drain(..surplus);
+        Ok(step)
     }
 
     /// Serves what is to serve, if something else had to stand in for it.
@@ -222,6 +260,8 @@ impl Models {
     fn exchange(&self, next: Arc<Serving>) -> Promotion {
         let version = next.info.version.clone();
         self.extra().retain(|own| own.info.version != version);
+        // It serves again: going back from it is something new.
+        self.undone().retain(|step| step.before != version);
         let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *serving, next);
         drop(serving);
@@ -233,6 +273,10 @@ impl Models {
 
     fn extra(&self) -> MutexGuard<'_, Vec<Arc<Serving>>> {
         self.extra.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn undone(&self) -> MutexGuard<'_, Vec<Promotion>> {
+        self.undone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn promotion(&self) -> MutexGuard<'_, ()> {

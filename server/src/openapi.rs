@@ -1,9 +1,7 @@
 //! `/openapi.json`: what the service takes and answers, for programs that write clients.
 //!
 //! Written from the table of endpoints and from the types that are sent: a field that is added to an answer is in the
-//! document without anybody writing it twice.
-
-use std::sync::LazyLock;
+//! document without anybody writing it twice. Limits are those in force, from the configuration of the service.
 
 use bytes::Bytes;
 use ocelli_pipeline::store::{DatasetInfo, FeedbackPage, ImagePage};
@@ -12,16 +10,16 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::access::Scope;
-use crate::endpoint::{Endpoint, Operation, Verb};
-use crate::jobs::{JobRecord, RetrainRequest};
-use crate::problem::Report;
+use crate::config::Config;
+use crate::endpoint::{Effect, Endpoint, Operation, Verb};
+use crate::jobs::{Brief, EpochMetrics, JobRecord, Progress, RetrainRequest};
+use crate::problem::{MAX_RETRY_AFTER_S, Report};
 use crate::routes::{audit, datasets, feedback, health, jobs, models, predict, status, upload};
 use crate::v2::{metadata, outputs};
 
-/// The document, as it is sent.
-pub(crate) fn text() -> Bytes {
-    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
-    TEXT.clone()
+/// The document of a service with these limits, as it is sent.
+pub(crate) fn text(config: &Config) -> Bytes {
+    document(config).to_string().into()
 }
 
 /// What an operation takes and answers besides what the table says.
@@ -30,12 +28,16 @@ struct Details {
     query: Vec<(&'static str, Value, &'static str)>,
     /// Media types of the body and what is in it; empty where there is none.
     body: Vec<(&'static str, Value)>,
-    body_about: Option<&'static str>,
+    body_about: Option<String>,
     body_required: bool,
     status: u16,
     /// Media type of the answer and what is in it.
     answer: (&'static str, Value),
     headers: Vec<(&'static str, Value, &'static str)>,
+    /// What is full when it answers 429.
+    busy: Option<&'static str>,
+    /// 204, and what it means.
+    nothing: Option<&'static str>,
 }
 
 impl Details {
@@ -48,6 +50,8 @@ impl Details {
             status: 200,
             answer: ("application/json", answer),
             headers: Vec::new(),
+            busy: None,
+            nothing: None,
         }
     }
 
@@ -99,29 +103,74 @@ fn number(least: u64, most: u64) -> Value {
     json!({ "type": "integer", "minimum": least, "maximum": most })
 }
 
-/// Writes schemas into `#/components/schemas` and refers to them.
-struct Types(SchemaGenerator);
+/// A number that may be left out.
+fn number_or(default: usize, least: u64, most: u64) -> Value {
+    let mut schema = number(least, most);
+    schema["default"] = default.into();
+    schema
+}
 
-impl Types {
+/// What is full when a request for predictions is turned away.
+const QUEUE: &str = "The queue of images or the memory for bodies is full";
+
+/// Writes schemas into `#/components/schemas` and refers to them.
+struct Types<'c> {
+    schemas: SchemaGenerator,
+    config: &'c Config,
+}
+
+impl Types<'_> {
     fn of<T: JsonSchema>(&mut self) -> Value {
-        Schema::to_value(self.0.subschema_for::<T>())
+        Schema::to_value(self.schemas.subschema_for::<T>())
+    }
+
+    /// The server-sent events of a job: the whole stream as an array, event by event, as later versions of OpenAPI
+    /// describe streams.
+    fn events(&mut self) -> Value {
+        let event = |name: &str, about: &str, data: Value| {
+            let mut event = json!({ "type": "object", "required": ["event", "data"], "description": about, "properties": {
+                "event": { "const": name },
+                "data": { "type": "string", "contentMediaType": "application/json", "contentSchema": data } } });
+            if name != "progress" {
+                event["required"] = json!(["id", "event", "data"]);
+                event["properties"]["id"] = json!({ "type": "string", "pattern": "^[1-9][0-9]*$", "description": "For `Last-Event-ID`" });
+            }
+            event
+        };
+        let note =
+            json!({ "type": "object", "required": ["text"], "properties": { "text": { "type": "string" } } });
+        json!({ "type": "array", "items": { "oneOf": [
+            event("state", "The job is in another state", self.of::<Brief<'static>>()),
+            event("epoch", "An epoch is done", self.of::<EpochMetrics>()),
+            event("note", "Something that a person should know", note),
+            event("progress", "How it is now; told once and never again", self.of::<Progress>()),
+        ] } })
+    }
+
+    /// The limits for what holds images.
+    fn limits(&self, most: usize) -> String {
+        let Config { max_body, max_pixels, max_side, .. } = self.config;
+        format!(
+            "At most {max_body} bytes and {most} images, each of at most {max_pixels} pixels and {max_side} a side."
+        )
     }
 
     fn details(&mut self, id: &str) -> Details {
         match id {
             "predict" => {
+                let most = self.config.images_per_request;
                 let file = json!({ "type": "object", "required": ["file"], "properties": {
-                    "file": { "type": "array", "items": binary(), "minItems": 1 } }, "additionalProperties": false });
+                    "file": { "type": "array", "items": binary(), "minItems": 1, "maxItems": most } }, "additionalProperties": false });
                 let image = base64();
                 let base64 = json!({ "oneOf": [
                     { "type": "object", "required": ["image"], "additionalProperties": false, "properties": { "image": image } },
                     { "type": "object", "required": ["images"], "additionalProperties": false,
-                      "properties": { "images": { "type": "array", "items": image, "minItems": 1 } } } ] });
+                      "properties": { "images": { "type": "array", "items": image, "minItems": 1, "maxItems": most } } } ] });
                 let mut details = Details::new(self.of::<predict::Predictions<'static>>())
                     .query(
                         "top_k",
-                        number(1, 100),
-                        "How many of the most likely classes to name; 5 if left out",
+                        number_or(self.config.default_top_k, 1, self.config.max_top_k as u64),
+                        "How many of the most likely classes to name",
                     )
                     .query(
                         "version",
@@ -137,7 +186,11 @@ impl Types {
                     json!({ "type": "string" }),
                     "decode, queue, compute, total in ms",
                 ));
-                Details { body_about: Some(IMAGES), ..details }
+                Details {
+                    body_about: Some(format!("{IMAGES} {}", self.limits(most))),
+                    busy: Some(QUEUE),
+                    ..details
+                }
             }
             "uploadData" => {
                 let form = json!({ "type": "object", "required": ["file"], "properties": {
@@ -150,15 +203,21 @@ impl Types {
                     )
                     .body("multipart/form-data", form)
                     .body("application/zip", binary());
-                let about = "Any other media type, or none, is taken too where the body begins like a ZIP. The field may \
-                    also be called `files`, or one of these with brackets.";
-                Details { body_about: Some(about), ..details }
+                let Config { max_upload, zip_entries, zip_bytes, zip_ratio, .. } = self.config;
+                let about = format!(
+                    "Any other media type, or none, is taken too where the body begins like a ZIP. The field may also be \
+                    called `files`, or one of these with brackets. At most {max_upload} bytes, {zip_entries} entries, \
+                    {zip_bytes} inflated bytes, and {zip_ratio} inflated bytes for a packed one."
+                );
+                let busy = Some("As many uploads as may be are under way");
+                Details { body_about: Some(about), busy, ..details }
             }
             "retrain" => {
                 let request = self.of::<RetrainRequest>();
                 let mut details = Details::new(self.of::<JobRecord>()).body("application/json", request);
                 details.headers.push(("Location", json!({ "type": "string" }), "Where the job is shown"));
-                Details { status: 202, body_required: false, ..details }
+                let busy = Some("As many jobs as may be wait");
+                Details { status: 202, body_required: false, busy, ..details }
             }
             "status" => Details::new(self.of::<status::Status<'static>>()),
             "healthLive" => Details::new(self.of::<health::Live>()),
@@ -178,12 +237,16 @@ impl Types {
             "listImages" => Details::new(self.of::<ImagePage>())
                 .query("class", json!({ "type": "string" }), "Only images of this class")
                 .query("offset", number(0, u64::from(u32::MAX)), "Images to leave out at the beginning")
-                .query("limit", number(1, datasets::MAX_PAGE as u64), "Most images to list; 100 if left out"),
+                .query(
+                    "limit",
+                    number_or(datasets::PAGE, 1, datasets::MAX_PAGE as u64),
+                    "Most images to list",
+                ),
             "getImage" | "getFeedbackImage" => Details::of_type("image/*"),
             "getThumbnail" => Details::of_type("image/png").query(
                 "side",
-                number(1, u64::from(ocelli_pipeline::MAX_THUMBNAIL_SIDE)),
-                "Longest side in pixels; 96 if left out",
+                number_or(datasets::THUMBNAIL, 1, u64::from(ocelli_pipeline::MAX_THUMBNAIL_SIDE)),
+                "Longest side in pixels",
             ),
             "listAudit" => Details::new(self.of::<audit::List>())
                 .query(
@@ -218,7 +281,8 @@ impl Types {
                     )
                     .body("image/*", binary())
                     .body("application/octet-stream", binary());
-                Details { status: 201, body_about: Some(IMAGES), ..details }
+                let about = format!("{IMAGES} {}", self.limits(1));
+                Details { status: 201, body_about: Some(about), busy: Some(QUEUE), ..details }
             }
             "approveFeedback" => Details::new(self.of::<feedback::Approved>())
                 .query("dataset", name(), "The data set; `default` if left out")
@@ -226,13 +290,22 @@ impl Types {
             "rejectFeedback" => Details::new(self.of::<feedback::Rejected>()),
             "listJobs" => Details::new(self.of::<jobs::List>()),
             "showJob" | "cancelJob" => Details::new(self.of::<JobRecord>()),
-            "jobEvents" => Details::of_type("text/event-stream"),
+            "jobEvents" => Details {
+                answer: ("text/event-stream", self.events()),
+                nothing: Some("The job has ended, and there is no event after the last one that was seen"),
+                ..Details::new(Value::Null)
+            },
             "listModels" => Details::new(self.of::<models::List>()),
             "showModel" => Details::new(self.of::<models::Version>()),
             "deleteModel" => Details::new(self.of::<models::Deleted>()),
             "getEvaluation" => Details::new(json!({ "type": "object" })),
             "downloadModel" => Details::of_type("application/octet-stream"),
-            "promote" | "rollback" => Details::new(self.of::<models::Changed>()),
+            "promote" => Details::new(self.of::<models::Changed>()),
+            "rollback" => Details::new(self.of::<models::Changed>()).query(
+                "from",
+                json!({ "type": "string" }),
+                "The version to go back from: asking again when that is done does nothing more",
+            ),
             "v2Server" | "v2ServerSlash" => Details::new(self.of::<metadata::Server>()),
             "v2Live" => Details::new(self.of::<metadata::Live>()),
             "v2Ready" => Details::new(self.of::<metadata::Ready>()),
@@ -242,10 +315,13 @@ impl Types {
             "v2AllStatistics" | "v2Statistics" | "v2VersionStatistics" => {
                 Details::new(self.of::<metadata::Statistics<'static>>())
             }
-            "v2Infer" | "v2VersionInfer" => infer(self.of::<outputs::Inferred<'static>>()),
+            "v2Infer" | "v2VersionInfer" => {
+                let answer = self.of::<outputs::Inferred<'static>>();
+                let body_about = Some(self.limits(self.config.images_per_request));
+                Details { body_about, busy: Some(QUEUE), ..infer(answer) }
+            }
             "v2Index" => {
-                let request =
-                    json!({ "type": "object", "properties": { "ready": { "type": ["boolean", "null"] } } });
+                let request = json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } });
                 let answer = json!({ "type": "array", "items": self.of::<metadata::Indexed<'static>>() });
                 let details = Details::new(answer).body("application/json", request);
                 Details { body_required: false, ..details }
@@ -302,15 +378,16 @@ fn infer(answer: Value) -> Details {
     details
 }
 
-fn document() -> Value {
+fn document(config: &Config) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
-    let mut types = Types(SchemaGenerator::new(settings));
+    let mut types = Types { schemas: SchemaGenerator::new(settings), config };
     let problem = types.of::<Report<'static>>();
     let mut paths = Map::new();
-    for operation in Endpoint::ALL {
+    let offered = |operation: &&Operation| !config.read_only || operation.effect == Effect::Reads;
+    for operation in Endpoint::ALL.iter().filter(offered) {
         let details = types.details(operation.id);
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         let verb = match operation.method {
@@ -331,7 +408,7 @@ fn document() -> Value {
         "tags": TAGS.map(|name| json!({ "name": name })),
         "paths": paths,
         "components": {
-            "schemas": types.0.take_definitions(true),
+            "schemas": types.schemas.take_definitions(true),
             "securitySchemes": { "key": { "type": "http", "scheme": "bearer",
                 "description": "A key of the scope that the operation names, or of one above it: admin, data, predict." } }
         }
@@ -344,7 +421,8 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }))
         .collect();
     if operation.id == "jobEvents" {
-        parameters.push(json!({ "name": "Last-Event-ID", "in": "header", "schema": number(0, 100_000),
+        parameters
+            .push(json!({ "name": "Last-Event-ID", "in": "header", "schema": number(0, u64::from(u32::MAX)),
             "description": "The last event that was seen; those after it are sent" }));
     }
     parameters.extend(details.query.into_iter().map(|(name, schema, meaning)| {
@@ -356,6 +434,12 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
         .map(|(name, schema, meaning)| (name.to_owned(), json!({ "schema": schema, "description": meaning })))
         .collect();
     let (media_type, schema) = details.answer;
+    let refusal = |about: &str, header: Option<(&str, Value)>| {
+        let headers: Map<String, Value> =
+            header.into_iter().map(|(name, schema)| (name.to_owned(), json!({ "schema": schema }))).collect();
+        json!({ "description": about, "headers": headers, "content": { "application/problem+json": { "schema": problem } } })
+    };
+    let retry_after = || Some(("Retry-After", number(1, MAX_RETRY_AFTER_S)));
     let mut described = json!({
         "operationId": operation.id,
         "summary": operation.summary,
@@ -365,12 +449,27 @@ fn describe(operation: &Operation, details: Details, problem: &Value) -> Value {
             details.status.to_string(): {
                 "description": if details.status < 400 { "Done" } else { "Refused" }, "headers": headers, "content": { media_type: { "schema": schema } }
             },
-            "default": {
-                "description": "Not done, and why (RFC 9457)",
-                "content": { "application/problem+json": { "schema": problem } }
-            }
+            "503": refusal("The service is shutting down, or as many connections as may be are open", retry_after()),
+            "default": refusal("Not done, and why (RFC 9457)", None)
         }
     });
+    let responses = &mut described["responses"];
+    if let Some(about) = details.nothing {
+        responses["204"] = json!({ "description": about });
+    }
+    if let Some(about) = details.busy {
+        responses["429"] = refusal(about, retry_after());
+    }
+    if operation.scope != Scope::Public {
+        let challenge = Some(("WWW-Authenticate", json!({ "type": "string" })));
+        responses["401"] = refusal("No key, or one that nobody knows", challenge);
+    }
+    let forbidden = match (operation.scope, operation.effect) {
+        (_, Effect::Changes) => "A key of a lower scope, another site, or a service that is read-only",
+        (Scope::Public, _) => "Another site, of a service without keys",
+        _ => "A key of a lower scope, or another site",
+    };
+    responses["403"] = refusal(forbidden, None);
     if operation.scope != Scope::Public {
         described["description"] =
             format!("Needs a key of the scope `{}` where the service has keys.", operation.scope).into();
@@ -418,7 +517,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_is_described_and_every_reference_resolves() {
-        let document = document();
+        let document = document(&Config::default());
         let described: BTreeSet<(String, String)> = document["paths"]
             .as_object()
             .unwrap()
@@ -443,5 +542,50 @@ mod tests {
             assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
         }
         assert!(text.contains("top_k") && text.contains("time_budget_s"));
+    }
+    /// Every number of a limit that clients can run into stands in the document, and follows the configuration.
+    #[test]
+    fn the_limits_in_force_are_described() {
+        let config = Config {
+            max_body: 7_000_001,
+            max_upload: 7_000_002,
+            zip_entries: 7_000_003,
+            zip_bytes: 7_000_004,
+            zip_ratio: 7_000_005,
+            max_pixels: 7_000_006,
+            max_side: 7_000_007,
+            images_per_request: 1008,
+            max_top_k: 1009,
+            default_top_k: 1010,
+            ..Config::default()
+        };
+        let text = document(&config).to_string();
+        for number in (7_000_001..=7_000_007).chain(1008..=1010) {
+            assert!(text.contains(&number.to_string()), "{number}");
+        }
+        let json = document(&config);
+        let top_k = &json["paths"]["/predict"]["post"]["parameters"][0]["schema"];
+        assert_eq!((&top_k["maximum"], &top_k["default"]), (&1009.into(), &1010.into()));
+    }
+
+    #[test]
+    fn events_have_their_kinds_and_answers_their_statuses() {
+        let document = document(&Config::default());
+        let events = &document["paths"]["/v1/jobs/{id}/events"]["get"]["responses"];
+        let kinds = &events["200"]["content"]["text/event-stream"]["schema"]["items"]["oneOf"];
+        let names: Vec<&str> = kinds
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|kind| kind["properties"]["event"]["const"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["state", "epoch", "note", "progress"]);
+        assert!(events["204"]["content"].is_null() && !events["204"].is_null());
+        let retrain = &document["paths"]["/retrain"]["post"]["responses"];
+        for (status, header) in [("429", "Retry-After"), ("503", "Retry-After"), ("401", "WWW-Authenticate")]
+        {
+            assert!(!retrain[status]["headers"][header].is_null(), "{status}");
+        }
+        assert!(retrain["403"]["description"].as_str().unwrap().contains("read-only"));
     }
 }

@@ -11,8 +11,12 @@ use serde::Serialize;
 use crate::access::Scope;
 use crate::response::ResponseBody;
 
-/// Seconds a refused client is asked to wait: a full queue empties in well under one.
+/// Seconds a refused client is asked to wait where nothing better is known: a full queue of images empties in well under
+/// one.
 const RETRY_AFTER_S: u64 = 1;
+
+/// The longest wait that a client is asked for, in seconds: estimates of more than an hour are not worth much.
+pub(crate) const MAX_RETRY_AFTER_S: u64 = 3600;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +29,16 @@ pub(crate) enum Problem {
     Unauthorized { scope: Scope },
     /// A known key of a lower scope.
     Forbidden { scope: Scope },
+    /// This would change something, and the service changes nothing.
+    ReadOnly,
     /// A browser sent this on behalf of a page of another origin.
     CrossSite,
     /// The request names a host that is not this one.
     UnknownHost,
+    /// No host, several hosts, or none that could be one.
+    BadHost(&'static str),
+    /// The client expects something that this service does not do.
+    UnknownExpectation,
     /// A name in the path or in the body that cannot be one.
     BadName(String),
     /// There is nothing of this name.
@@ -62,7 +72,13 @@ pub(crate) enum Problem {
     /// An image cannot be decoded; `reason` is our decoder's own text.
     Undecodable { index: usize, images: usize, reason: String },
     /// All slots for images or all memory for bodies is taken.
-    Busy { what: &'static str },
+    Busy {
+        what: &'static str,
+        /// Seconds until there should be room.
+        retry_after_s: u64,
+    },
+    /// No more connections may be open.
+    TooManyConnections,
     /// The service is shutting down.
     NotReady,
     /// The disk is full.
@@ -93,8 +109,11 @@ impl Problem {
             Problem::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Problem::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Problem::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            Problem::ReadOnly => (StatusCode::FORBIDDEN, "read_only"),
             Problem::CrossSite => (StatusCode::FORBIDDEN, "cross_site"),
             Problem::UnknownHost => (StatusCode::FORBIDDEN, "unknown_host"),
+            Problem::BadHost(_) => (StatusCode::BAD_REQUEST, "bad_host"),
+            Problem::UnknownExpectation => (StatusCode::EXPECTATION_FAILED, "unknown_expectation"),
             Problem::BadName(_) => (StatusCode::BAD_REQUEST, "bad_name"),
             Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Problem::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
@@ -114,11 +133,23 @@ impl Problem {
             }
             Problem::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable_image"),
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            Problem::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
+    }
+
+    /// Something is full that is free again in a moment.
+    pub(crate) fn busy(what: &'static str) -> Problem {
+        Problem::Busy { what, retry_after_s: RETRY_AFTER_S }
+    }
+
+    /// Something is full for about `seconds`.
+    pub(crate) fn busy_for(what: &'static str, seconds: f64) -> Problem {
+        // Also for what is no number: the conversion saturates.
+        Problem::Busy { what, retry_after_s: (seconds.ceil() as u64).clamp(RETRY_AFTER_S, MAX_RETRY_AFTER_S) }
     }
 
     pub(crate) fn no_data_folder() -> Problem {
@@ -151,7 +182,10 @@ impl Problem {
             Problem::Unauthorized { .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ocelli\""));
             }
-            Problem::Busy { .. } | Problem::NotReady => {
+            Problem::Busy { retry_after_s, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
+            Problem::TooManyConnections | Problem::NotReady => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}
@@ -170,6 +204,9 @@ impl fmt::Display for Problem {
                 write!(f, "send a key for the scope {scope} as `Authorization: Bearer KEY`")
             }
             Problem::Forbidden { scope } => write!(f, "this key is not good for the scope {scope}"),
+            Problem::ReadOnly => f.write_str(
+                "this service was started with --read-only: it answers and changes nothing",
+            ),
             Problem::CrossSite => {
                 f.write_str("requests from pages of other origins are refused; send this one from your own program")
             }
@@ -197,12 +234,21 @@ impl fmt::Display for Problem {
                 write!(f, "the body is larger than the limit of {limit} bytes")
             }
             Problem::TooManyImages { limit } => write!(f, "the limit is {limit} images in one request"),
-            Problem::Unsupported(reason) | Problem::UnsupportedMediaType(reason) => f.write_str(reason),
+            Problem::Unsupported(reason)
+            | Problem::UnsupportedMediaType(reason)
+            | Problem::BadHost(reason) => f.write_str(reason),
+            Problem::UnknownExpectation => {
+                f.write_str("the only expectation that is understood is `Expect: 100-continue`")
+            }
             Problem::Undecodable { images: 1, reason, .. } => write!(f, "the image cannot be read: {reason}"),
             Problem::Undecodable { index, images, reason } => {
                 write!(f, "image {} of {images} cannot be read: {reason}", index + 1)
             }
-            Problem::Busy { what } => write!(f, "{what}: try again in {RETRY_AFTER_S} s"),
+            Problem::Busy { what, retry_after_s } => write!(f, "{what}: try again in {retry_after_s} s"),
+            Problem::TooManyConnections => write!(
+                f,
+                "as many connections as may be are open: close some, or try again in {RETRY_AFTER_S} s"
+            ),
             Problem::NotReady => write!(f, "the service is shutting down"),
             Problem::DiskFull => f.write_str("the disk of the service is full: nothing was kept"),
             Problem::Internal { reason } => f.write_str(reason),

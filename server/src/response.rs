@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -17,6 +17,16 @@ pub(crate) enum ResponseBody {
     Whole(Bytes),
     /// Pieces as they come; ends when the sender is dropped. With a length, that many bytes or a broken connection.
     Stream { pieces: mpsc::Receiver<Bytes>, length: Option<u64> },
+}
+
+impl ResponseBody {
+    /// The bytes of an answer that is not sent piece by piece.
+    pub(crate) fn into_whole(self) -> Bytes {
+        match self {
+            ResponseBody::Whole(bytes) => bytes,
+            ResponseBody::Stream { .. } => Bytes::new(),
+        }
+    }
 }
 
 impl Body for ResponseBody {
@@ -57,6 +67,13 @@ impl Body for ResponseBody {
 pub(crate) fn bytes(content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Whole(body.into()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// 204: there is nothing to say.
+pub(crate) fn no_content() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 

@@ -8,14 +8,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONNECTION, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Request, Response, Version};
 use ocelli_pipeline::store::Actor;
 use percent_encoding::percent_decode_str;
 
+use crate::access::{Access, Caller};
 use crate::body::RequestBody;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Effect, Endpoint, Operation};
+use crate::host::host;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::response::ResponseBody;
@@ -38,6 +40,10 @@ pub(crate) struct Context<'a> {
     pub(crate) state: &'a Arc<State>,
     pub(crate) request_id: &'a str,
     pub(crate) parts: &'a Parts,
+    /// Keys and certificate as they were when the request came: a reload concerns the requests after it.
+    pub(crate) access: Arc<Access>,
+    /// Who asks; nobody until that is known.
+    pub(crate) caller: Caller,
     /// When the header was complete.
     pub(crate) started: Instant,
 }
@@ -45,7 +51,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Who asks, for the audit log.
     pub(crate) fn actor(&self) -> Actor {
-        Actor { scope: "admin".to_owned(), key: "anybody".to_owned() }
+        Actor { scope: self.caller.scope.to_string(), key: self.caller.name.to_string() }
     }
 
     /// The query string of the request.
@@ -64,12 +70,17 @@ pub(crate) async fn answer(
     exchange.request();
     state.requests.total.fetch_add(1, Ordering::Relaxed);
     let (parts, incoming) = request.into_parts();
-    let mut body = RequestBody::new(incoming);
+    let expectation = expectation(&parts);
+    let mut body = RequestBody::new(incoming, expectation != Ok(false));
     let request_id = request_id(&parts.headers);
-    let context = Context { state, request_id: &request_id, parts: &parts, started };
+    let (access, caller) = (state.access(), Caller::nobody());
+    let mut context = Context { state, request_id: &request_id, parts: &parts, access, caller, started };
 
     let mut operation = "none";
-    let routed = route(&context, &mut body, &mut operation).await;
+    let routed = match host(&parts).and_then(|host| expectation.map(|_| host)) {
+        Ok(host) => route(&mut context, host, &mut body, &mut operation).await,
+        Err(problem) => Err(problem),
+    };
     let count = if routed.is_ok() { &state.requests.ok } else { &state.requests.error };
     count.fetch_add(1, Ordering::Relaxed);
     if !body.ended() {
@@ -114,7 +125,8 @@ fn log(context: &Context<'_>, problem: &Problem) {
 
 /// `operation` becomes the name of the endpoint once it is known.
 async fn route(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
+    host: Option<&str>,
     body: &mut RequestBody,
     operation: &mut &'static str,
 ) -> Result<Response<ResponseBody>, Problem> {
@@ -122,7 +134,12 @@ async fn route(
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     let endpoint = Endpoint::find(&context.parts.method, &segments)?;
     *operation = endpoint.operation().id;
-    context.state.check_access(endpoint.operation().scope, &context.parts.headers)?;
+    let &Operation { scope, effect, .. } = endpoint.operation();
+    context.caller = context.access.check(scope, &context.parts.headers, host)?;
+    if effect == Effect::Changes && context.state.config.read_only {
+        return Err(Problem::ReadOnly);
+    }
+    let context = &*context;
     match endpoint {
         Endpoint::Predict => predict::post(context, body).await,
         Endpoint::UploadData => upload::post(context, body).await,
@@ -177,6 +194,19 @@ async fn route(
         Endpoint::V2Load { model } => v2::load(context, body, model).await,
         Endpoint::V2Unload { model } => v2::unload(context, model),
     }
+}
+
+/// Whether the client waits for `100 Continue` before it sends its body. Anything else that it may expect is refused
+/// (RFC 9110, section 10.1.1); HTTP/1.0 has no expectations.
+fn expectation(parts: &Parts) -> Result<bool, Problem> {
+    let mut expected = false;
+    for value in parts.headers.get_all(EXPECT).iter().filter(|_| parts.version >= Version::HTTP_11) {
+        if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Problem::UnknownExpectation);
+        }
+        expected = true;
+    }
+    Ok(expected)
 }
 
 /// The parts of a path, percent-decoded after it was cut: a `%2F` stays inside of its part.

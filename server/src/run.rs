@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::error::ServerError;
+use crate::metrics::Refused;
+use crate::refuse::refuse;
 use crate::router;
 use crate::state::State;
 use crate::stream::{Exchange, Stream};
@@ -91,17 +93,20 @@ async fn drain(state: &State, mode: &watch::Sender<Mode>) -> Result<(), ServerEr
     Err(ServerError::Unfinished { connections, seconds: limit.as_secs() })
 }
 
-/// The next connection, once there is room for one.
+/// The next connection for which there is room.
 async fn accept(listener: &TcpListener, state: &Arc<State>) -> (TcpStream, Place) {
-    // Waiting for room takes none of it: nobody but this function fills it up again.
-    drop(state.connections.acquire().await.expect("this semaphore is never closed"));
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
-                // One address that has too many connections is not worth an answer to each.
-                let Some(address) = Address::count(peer.ip(), state) else { continue };
-                let permit = state.connections.clone().try_acquire_owned();
-                let permit = permit.expect("there was room, and nobody else takes it");
+                // First, since one address with too many connections is to blame for what it alone has.
+                let Some(address) = Address::count(peer.ip(), state) else {
+                    refuse(tcp, state, Refused::Address);
+                    continue;
+                };
+                let Ok(permit) = state.connections.clone().try_acquire_owned() else {
+                    refuse(tcp, state, Refused::All);
+                    continue;
+                };
                 return (tcp, Place { _permit: permit, _address: address });
             }
             // Out of descriptors, or the client has left already: neither is a reason to stop.
@@ -165,7 +170,8 @@ async fn connection(tcp: TcpStream, _place: Place, state: Arc<State>, mode: watc
     let exchange = Arc::new(Exchange::new());
     let stream = Stream::new(tcp, exchange.clone(), &state.config);
     let end = mode.clone();
-    match state.tls() {
+    let tls = state.access().tls.clone();
+    match tls {
         None => serve(stream, &state, &exchange, mode).await,
         Some(tls) => select! {
             // A client that breaks off the handshake is not worth a word.

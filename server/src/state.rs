@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
+use bytes::Bytes;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor};
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{Keys, Scope};
+use crate::access::Access;
 use crate::classifier::Classifier;
 use crate::config::Config;
 use crate::error::ServerError;
@@ -18,8 +19,8 @@ use crate::jobs::{Jobs, Worker};
 use crate::metrics::Metrics;
 use crate::models::{self, Models};
 use crate::problem::Problem;
+use crate::refuse::Refusals;
 use crate::serving::Serving;
-use crate::tls::Tls;
 
 /// The service without its sockets: model, limits, counters. Shared by every connection.
 pub struct State {
@@ -34,24 +35,16 @@ pub struct State {
     pub(crate) connections: Arc<Semaphore>,
     /// Connections of each address that is not loopback.
     pub(crate) addresses: Mutex<HashMap<IpAddr, usize>>,
+    pub(crate) refusals: Refusals,
     pub(crate) requests: Requests,
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
-    access: RwLock<Access>,
+    /// `/openapi.json`, written when it is first asked for.
+    pub(crate) openapi: OnceLock<Bytes>,
+    access: RwLock<Arc<Access>>,
     ready: AtomicBool,
     /// Told when answers that never end by themselves must.
     pub(crate) stopping: watch::Sender<bool>,
-}
-
-/// Who may come in, and how: what can be read anew while the service runs.
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// The keys.
-    pub keys: Keys,
-    /// The certificate; plain HTTP without one.
-    pub tls: Option<Tls>,
-    /// Without keys: take requests for any host and from any origin, because something in front of the service decides.
-    pub anybody: bool,
 }
 
 /// The data folder and what works in it.
@@ -143,10 +136,12 @@ impl State {
             body_memory: Arc::new(Semaphore::new(config.body_memory)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             addresses: Mutex::new(HashMap::new()),
+            refusals: Refusals::default(),
             requests: Requests::default(),
             metrics,
             started: Instant::now(),
-            access: RwLock::new(access),
+            openapi: OnceLock::new(),
+            access: RwLock::new(Arc::new(access)),
             ready: AtomicBool::new(true),
             stopping: watch::channel(false).0,
             config,
@@ -163,27 +158,32 @@ impl State {
         self.models.serving().info.classes.len()
     }
 
-    /// Serves what the data folder says now, with this access from now on; gives the version. Takes the time of a load.
+    /// Takes this access for the requests and connections from now on, and serves what the data folder says now; gives
+    /// the version. Takes the time of a load.
     ///
     /// # Errors
-    /// A text for people when the version cannot be served; the old one goes on then.
+    /// A text for people that says what stays as it was: both, where the last key would go, and the version alone, where
+    /// the other one cannot be served.
     pub fn reload(&self, access: Access) -> Result<String, String> {
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        let mut own = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        if access.keys.is_empty() && !own.keys.is_empty() {
+            return Err("keys and certificate stay as they were: the new ones hold no key, which would open the service to everybody".to_owned());
+        }
+        *own = Arc::new(access);
+        drop(own);
         if self.data.is_none() {
             return Ok(self.version());
         }
-        self.models.reload().map(|promotion| promotion.version).map_err(|problem| problem.to_string())
+        let reloaded = self.models.reload().map(|promotion| promotion.version);
+        reloaded.map_err(|problem| {
+            format!("keys and certificate are the new ones, the version that served goes on: {problem}")
+        })
     }
 
-    /// Whether a request may use an endpoint of `scope`.
-    pub(crate) fn check_access(&self, scope: Scope, headers: &hyper::HeaderMap) -> Result<(), Problem> {
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
-        if access.anybody && access.keys.is_empty() { Ok(()) } else { access.keys.check(scope, headers) }
-    }
-
-    /// The certificate for the next connection.
-    pub(crate) fn tls(&self) -> Option<Tls> {
-        self.access.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
+    /// Who may come in at this moment. What comes later is not changed in what is given: whoever decides several things
+    /// for a request decides them by the same one.
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The data folder.

@@ -1,5 +1,6 @@
 //! `ocelli serve`: answers over HTTP until a signal comes.
 
+mod keys;
 mod log;
 mod settings;
 
@@ -34,6 +35,7 @@ Try it:
 
 Keys: OCELLI_KEY_PREDICT, OCELLI_KEY_DATA and OCELLI_KEY_ADMIN, or --keys FILE with predict, data and admin.
 Each opens its own routes and those of the scopes before it: predictions, data sets, training and models.
+A file may have more keys, as tables [keys.NAME] with scope and key.
 
 Signals: SIGTERM finishes what is asked and exits, SIGHUP reads keys, certificate and the serving version again.";
 
@@ -60,13 +62,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     args.settings.start_log();
-    let access = args.settings.access()?;
-    if !args.addr.ip().is_loopback() && access.keys.is_empty() && !args.settings.insecure {
-        return Err(Failure::usage(
-            format!("{} can be reached from other machines, and there are no keys", args.addr),
-            "set OCELLI_KEY_ADMIN (`openssl rand -hex 32` makes one), or allow everybody everything with --insecure",
-        ));
-    }
+    let access = args.settings.access(args.addr)?;
     let service = Service {
         model: args.model,
         data_dir: args.data_dir,
@@ -92,7 +88,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         })
     };
     let settings = &args.settings;
-    service.serve(bind, &|| settings.access(), &interrupt, out)
+    service.serve(bind, &|| settings.access(args.addr), &interrupt, out)
 }
 
 /// Serves what the demo has trained, on the first free port from 8080 on.
@@ -306,8 +302,8 @@ async fn reload_on_hangup(
         let state = state.clone();
         match tokio::task::spawn_blocking(move || state.reload(access)).await {
             Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
-            Ok(Err(reason)) => tracing::error!("the old version goes on: {reason}"),
-            Err(_) => tracing::error!("the old version goes on: the new one could not be loaded"),
+            Ok(Err(reason)) => tracing::error!("not all was reloaded: {reason}"),
+            Err(_) => tracing::error!("not all was reloaded: the version that served goes on"),
         }
     }
 }

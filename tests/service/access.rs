@@ -259,12 +259,39 @@ fn https_is_spoken_with_a_certificate_that_can_be_changed() {
     assert!(!trusts(), "the old one is still in use");
     service.signal("HUP");
     until("the new certificate", || trusts().then_some(()));
-    // Half of a pair is refused, and the old one goes on.
+    // Half of a pair is refused, and so is a file without one; the old pair goes on.
     certify("third", "other").unwrap();
-    std::fs::copy(sandbox.path().join("other.key"), sandbox.path().join("tls.key")).unwrap();
-    service.signal("HUP");
-    until("the refusal", || service.log().contains("stay as they were").then_some(()));
-    assert!(trusts());
+    let file = |name: &str| sandbox.path().join(name);
+    std::fs::copy(file("tls.pem"), file("good.pem")).unwrap();
+    let complaints = || service.log().matches("stay as they were").count();
+    let third = std::fs::read(file("other.key")).unwrap();
+    for (name, bytes) in [
+        ("tls.key", Some(&third[..])),
+        ("tls.key", Some(b"")),
+        ("tls.key", Some(b"# nothing")),
+        ("tls.key", Some(&third[..third.len() / 2])),
+        ("tls.key", None),
+        ("tls.pem", Some(b"")),
+        ("tls.pem", Some(b"\n")),
+        ("tls.pem", Some(&third)),
+        ("tls.pem", None),
+    ] {
+        let _ = std::fs::remove_file(file(name));
+        if let Some(bytes) = bytes {
+            std::fs::write(file(name), bytes).unwrap();
+        }
+        let before = complaints();
+        service.signal("HUP");
+        until("the refusal", || (complaints() > before).then_some(()));
+        let log = service.log();
+        assert!(
+            log.lines().rfind(|line| line.contains("stay as they were")).unwrap().contains(name),
+            "{log}"
+        );
+        std::fs::write(file("tls.pem"), std::fs::read(file("good.pem")).unwrap()).unwrap();
+        assert!(trusts(), "{name}");
+    }
+    std::fs::write(file("tls.key"), &third).unwrap();
     let run =
         sandbox.run(&format!("serve {} --tls-cert tls.pem --tls-key tls.key --addr 127.0.0.1:0", model()));
     assert!(run.code != Some(0) && run.stderr.contains("does not belong to the certificate"), "{run:#?}");

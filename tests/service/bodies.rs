@@ -59,3 +59,48 @@ fn an_archive_is_known_by_its_first_bytes() {
         assert!(detail.contains(says), "{kind}: {detail}");
     }
 }
+
+#[test]
+fn a_field_of_a_form_is_given_once() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    let zip = archive(&photos(2, 1, &CLASSES));
+    let form = |fields: &[(&str, &[u8])]| {
+        let mut body = Vec::new();
+        for (name, content) in fields {
+            let file = if *name == "dataset" { "" } else { "; filename=\"a.zip\"" };
+            let head = format!("--XX\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n");
+            body.extend([head.as_bytes(), content, b"\r\n"].concat());
+        }
+        body.extend(b"--XX--\r\n");
+        body
+    };
+    let send = |path: &str, fields: &[(&str, &[u8])]| {
+        let answer = service.post(path, "multipart/form-data; boundary=XX", &form(fields));
+        (answer.status, answer.json())
+    };
+    let refused: [(&str, &[(&str, &[u8])]); 7] = [
+        ("dataset", &[("dataset", b"a"), ("dataset", b"b"), ("file", &zip)]),
+        ("dataset", &[("dataset", b"a"), ("dataset", b"a"), ("file", &zip)]),
+        ("dataset", &[("dataset", b"a"), ("file", &zip), ("dataset", b"b")]),
+        ("file", &[("file", &zip), ("file", &zip)]),
+        ("file", &[("file", b""), ("file", &zip)]),
+        ("file", &[("file", &zip), ("files", b"")]),
+        ("file", &[("file", &zip), ("file[]", &zip)]),
+    ];
+    for (name, fields) in refused {
+        let (status, answer) = send("/upload-data", fields);
+        assert_eq!((status, &answer["code"]), (400, &"bad_body".into()), "{answer}");
+        assert!(text(&answer["detail"]).contains(&format!("more than one field \"{name}\"")), "{answer}");
+    }
+    let (status, answer) = send("/upload-data?dataset=a", &[("dataset", b"b"), ("file", &zip)]);
+    assert_eq!((status, &answer["code"]), (400, &"bad_body".into()), "{answer}");
+    assert_eq!(service.post("/upload-data?dataset=a&dataset=a", "application/zip", &zip).status, 400);
+    assert_eq!(service.json("/v1/datasets")["datasets"], json!([]), "nothing was kept");
+    let (status, answer) = send("/upload-data?dataset=a", &[("dataset", b"a"), ("file", &zip)]);
+    assert_eq!((status, &answer["dataset"]), (200, &"a".into()), "{answer}");
+    // One image is all that a correction is about.
+    let image = &photos(3, 1, &["square"])[0].1;
+    let (status, answer) = send("/v1/feedback?label=a", &[("file", image), ("file", image)]);
+    assert_eq!((status, &answer["code"]), (413, &"too_many_images".into()), "{answer}");
+}

@@ -30,6 +30,8 @@ mod slow;
 mod overload;
 // Keys, origins, hosts, TLS.
 mod access;
+// Keys and certificates read anew, from files that will not do.
+mod reload;
 // The end of the service, and a disk that takes no more.
 mod drain;
 

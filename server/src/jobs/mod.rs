@@ -12,6 +12,7 @@ mod events;
 mod failures;
 mod record;
 mod request;
+mod wait;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +30,7 @@ use crate::problem::Problem;
 
 pub use child::Worker;
 pub(crate) use events::{Line, Log};
-pub(crate) use record::{Asked, JobRecord, JobState, Trigger};
+pub(crate) use record::{Asked, Brief, EpochMetrics, JobRecord, JobState, Progress, Trigger};
 pub(crate) use request::RetrainRequest;
 
 /// Jobs that are kept; the oldest that have ended go first.
@@ -128,10 +129,7 @@ impl Jobs {
         }
         let dataset = asked.request.dataset()?;
         let mut list = shared.list();
-        if list.queue.len() + list.coming >= shared.config.job_queue {
-            drop(list);
-            return Err(Problem::Busy { what: "the queue of training jobs is full" });
-        }
+        list.check_room(&shared.config)?;
         list.coming += 1;
         drop(list);
         let written = self.write_down(asked, &dataset, by);
@@ -166,6 +164,11 @@ impl Jobs {
             change
         })?;
         Ok(made.expect("what was created has a record"))
+    }
+
+    /// Refuses what [`Jobs::submit`] would: known before a request is read.
+    pub(crate) fn check_room(&self) -> Result<(), Problem> {
+        self.shared.list().check_room(&self.shared.config)
     }
 
     /// All jobs, newest first, without their epochs: of a thousand jobs these are megabytes.
@@ -251,6 +254,21 @@ impl Drop for Jobs {
     }
 }
 
+impl List {
+    fn check_room(&self, config: &Config) -> Result<(), Problem> {
+        if self.queue.len() + self.coming < config.job_queue {
+            return Ok(());
+        }
+        let find = |wanted: fn(JobState) -> bool| {
+            let found = self.jobs.values().rev().find(|job| wanted(job.record().state));
+            found.map(|job| job.record().without_epochs())
+        };
+        let (running, last) = (find(JobState::is_running), find(JobState::has_ended));
+        let seconds = wait::until_room(running.as_ref(), last.as_ref(), record::now());
+        Err(Problem::busy_for("the queue of training jobs is full", seconds))
+    }
+}
+
 impl Shared {
     fn list(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
@@ -270,7 +288,10 @@ impl Shared {
             if self.stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(number) = list.queue.pop_front() {
+            // What is read-only trains nothing: jobs wait for a service that may.
+            if !self.config.read_only
+                && let Some(number) = list.queue.pop_front()
+            {
                 return list.jobs.get(&number).cloned();
             }
             let unsaved = |job: &&Arc<Job>| job.unsaved.load(Ordering::Relaxed);

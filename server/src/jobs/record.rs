@@ -138,7 +138,7 @@ pub(crate) struct Asked {
 }
 
 /// What followers of a job are told when its state changes.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 pub(crate) struct Brief<'a> {
     id: u64,
     state: JobState,

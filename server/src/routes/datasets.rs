@@ -12,11 +12,11 @@ use crate::router::Context;
 use crate::routes::blocking;
 
 /// Images of a page, where the request does not say, and at most.
-const PAGE: usize = 100;
+pub(crate) const PAGE: usize = 100;
 pub(crate) const MAX_PAGE: usize = 1000;
 
 /// Side of a thumbnail in pixels, where the request does not say.
-const THUMBNAIL: usize = 96;
+pub(crate) const THUMBNAIL: usize = 96;
 
 #[derive(Serialize, schemars::JsonSchema)]
 pub(crate) struct List {

@@ -28,7 +28,9 @@ const POLICY: &str =
 /// `GET /openapi.json`.
 pub(crate) fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
-    Ok(response::bytes("application/json", openapi::text()))
+    let state = context.state;
+    let text = state.openapi.get_or_init(|| openapi::text(&state.config));
+    Ok(response::bytes("application/json", text.clone()))
 }
 
 /// `GET /`: whoever comes with a browser looks for a page.

@@ -48,7 +48,7 @@ pub(crate) async fn cancel(context: &Context<'_>, id: &str) -> Result<Response<R
 }
 
 /// `GET /v1/jobs/{id}/events`: server-sent events (HTML standard, section 9.2) until the job ends: `state`, `epoch` and
-/// `note` with ids, from after `Last-Event-ID` on; `progress` without.
+/// `note` with ids, from after `Last-Event-ID` on; `progress` without. 204 when nothing is left to tell.
 pub(crate) fn events(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
     let state = context.state;
@@ -62,6 +62,11 @@ pub(crate) fn events(context: &Context<'_>, id: &str) -> Result<Response<Respons
             return Err(Problem::BadQuery("Last-Event-ID is not a number this service gave".into()));
         }
     };
+    let (unseen, _, ended) = job.log.since(last);
+    if ended && unseen.is_empty() {
+        // Whoever has seen all of it would else ask again for ever: 204 tells an EventSource to stop.
+        return Ok(response::no_content());
+    }
     let (sender, pieces) = mpsc::channel(16);
     let stopping = state.stopping.subscribe();
     tokio::spawn(async move {

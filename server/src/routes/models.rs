@@ -147,12 +147,14 @@ pub(crate) async fn promote(context: &Context<'_>, version: &str) -> Result<Resp
     Ok(response::json(&Changed::from(promotion)))
 }
 
-/// `POST /v1/models/rollback`.
+/// `POST /v1/models/rollback?from=`: with the version that the client wants to leave, a repetition does nothing more.
 pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
+    let mut query = context.query()?;
+    let from = query.text("from")?;
+    query.finish()?;
     let models = context.state.models.clone();
     let by = context.actor();
-    let promotion = blocking(move || models.roll_back(&by)).await?;
+    let promotion = blocking(move || models.roll_back(from.as_deref(), &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 

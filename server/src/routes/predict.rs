@@ -21,7 +21,6 @@ use crate::payload::{self, Declared, Encoding};
 use crate::problem::Problem;
 use crate::response::{ResponseBody, json};
 use crate::router::Context;
-use crate::routes::blocking;
 use crate::serving::Serving;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -73,7 +72,7 @@ pub(crate) async fn post(
     query.finish()?;
     if state.classifier.is_full() {
         // Known before the body is read and unpacked: turning a request away must cost less than answering it.
-        return Err(Problem::Busy { what: "the queue is full" });
+        return Err(Problem::busy("the queue is full"));
     }
     let model = model(context, version).await?;
     let (images, share) = images(context, body).await?;
@@ -105,12 +104,10 @@ pub(crate) async fn images(
 /// The version that a request asks for; the one that serves where it asks for none.
 pub(crate) async fn model(context: &Context<'_>, version: Option<String>) -> Result<Arc<Serving>, Problem> {
     let models = &context.state.models;
-    let Some(version) = version else { return Ok(models.serving()) };
-    if let Some(loaded) = models.loaded(&version) {
-        return Ok(loaded);
+    match version {
+        None => Ok(models.serving()),
+        Some(version) => models.get(&version).await,
     }
-    let models = models.clone();
-    blocking(move || models.load(&version)).await
 }
 
 fn response(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Response<ResponseBody> {

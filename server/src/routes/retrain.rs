@@ -17,8 +17,9 @@ pub(crate) async fn post(
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, Problem> {
     let state = context.state;
-    state.data()?;
+    let data = state.data()?;
     context.query()?.finish()?;
+    data.jobs.check_room()?;
     let bytes = body.read(&state.config, &state.body_memory).await?.bytes;
     let request: RetrainRequest = match bytes.trim_ascii() {
         [] => RetrainRequest::default(),

@@ -56,7 +56,7 @@ pub(crate) async fn post(
     query.finish()?;
     let named = named.map(|name| dataset_name(&name)).transpose()?;
     let place = data.uploads.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::Busy { what: "as many uploads as may be are under way" })?;
+    let place = place.map_err(|_| Problem::busy("as many uploads as may be are under way"))?;
 
     let store = data.store.clone();
     let announced = content_length(&context.parts.headers);
@@ -67,9 +67,13 @@ pub(crate) async fn post(
     .await?;
     let path = staging.path().join("upload.zip");
     let of_form = receive(context, body, &path).await?;
-    let name = match named.or(of_form) {
-        Some(name) => name,
-        None => dataset_name("default")?,
+    let name = match (named, of_form) {
+        (Some(named), Some(of_form)) if named != of_form => {
+            let reason = "the query and the field \"dataset\" name two data sets: name one";
+            return Err(Problem::BadBody(reason.into()));
+        }
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) => dataset_name("default")?,
     };
 
     let (state, by) = (state.clone(), context.actor());
@@ -215,9 +219,12 @@ async fn receive_form(
     let sizes = SizeLimit::new().per_field(limit).for_field("dataset", MAX_FORM_EXTRA);
     let constraints = Constraints::new().size_limit(sizes);
     let mut form = Multipart::with_constraints(stream, boundary, constraints);
-    let (mut name, mut received) = (None, false);
+    let (mut name, mut files, mut received) = (None, 0, false);
     while let Some(field) = form.next_field().await.map_err(|error| bad_upload(error, limit))? {
         if field.name() == Some("dataset") {
+            if name.is_some() {
+                return Err(Problem::BadBody("the form has more than one field \"dataset\"".into()));
+            }
             let text = field.text().await.map_err(|error| bad_upload(error, limit))?;
             name = Some(dataset_name(text.trim())?);
         } else if !payload::is_file_field(&field) {
@@ -225,12 +232,13 @@ async fn receive_form(
             return Err(Problem::BadBody(format!(
                 "the form has a field \"{name}\"; the archive is sent as \"file\", the name of the data set as \"dataset\""
             )));
-        } else if received {
+        } else if files > 0 {
             return Err(Problem::BadBody(
                 "the form has more than one field \"file\": send one ZIP at a time".into(),
             ));
         } else {
             let pieces = field.map_err(|error| bad_upload(error, limit));
+            files += 1;
             received = write(pieces, path).await? > 0;
         }
     }

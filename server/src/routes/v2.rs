@@ -112,7 +112,7 @@ pub(crate) async fn infer(
     let header_length = codec::header_length(&context.parts.headers)?;
     if state.classifier.is_full() {
         // As in /predict: known before the body is read.
-        return Err(Problem::Busy { what: "the queue is full" });
+        return Err(Problem::busy("the queue is full"));
     }
     let serving = find(context, model, version).await?;
     let Buffered { bytes, share } = body.read(&state.config, &state.body_memory).await?;
@@ -139,7 +139,7 @@ pub(crate) async fn index(
 ) -> Result<Response<ResponseBody>, Problem> {
     #[derive(Deserialize)]
     struct Request {
-        #[serde(rename = "ready")]
+        #[serde(default, rename = "ready", deserialize_with = "json::present")]
         _ready: Option<bool>,
     }
     context.query()?.finish()?;
@@ -158,7 +158,7 @@ pub(crate) async fn load(
 ) -> Result<Response<ResponseBody>, Problem> {
     #[derive(Deserialize)]
     struct Request {
-        #[serde(rename = "parameters")]
+        #[serde(default, rename = "parameters", deserialize_with = "json::present")]
         _parameters: Option<Object<NoParameters>>,
     }
     /// Triton takes a configuration and files here; leaving them unread would be worse than refusing them.

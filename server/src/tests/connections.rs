@@ -130,16 +130,45 @@ fn expect_continue_is_honoured() {
 }
 
 #[test]
-fn connections_over_the_limit_wait_for_their_turn() {
+fn a_connection_over_the_limit_is_told_so_and_counted() {
     let service = Service::start(Config { max_connections: 2, ..patient() });
     let mut open: Vec<Client> = (0..2).map(|_| service.connect()).collect();
     for client in &mut open {
         client.write(&get("/health/live"));
         assert_eq!(client.read().status, 200);
     }
-    let mut third = service.connect();
-    third.write(&get("/status"));
+    // Whatever it asks, with a body or without, and also when it says nothing for a while.
+    let requests = [get("/status"), get("/nowhere"), post("/predict", "image/bmp", &vec![7; 100_000])];
+    for request in &requests {
+        let mut third = service.connect();
+        let _ = third.try_write(request);
+        let answer = third.read();
+        assert_eq!((answer.status, answer.code().as_str()), (503, "too_many_connections"));
+        assert_eq!(answer.headers["connection"], "close");
+        assert_eq!(answer.headers["retry-after"], "1");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert_eq!(answer.json()["status"], 503);
+        assert!(third.is_closed_by_service());
+    }
+    assert!(service.connect().is_closed_by_service());
+    // Many at once: each is answered or closed, none waits, and all are counted.
+    let flood: Vec<Client> = (0..200).map(|_| service.connect()).collect();
+    for mut client in flood {
+        let _ = client.try_write(&get("/status"));
+        assert!(client.try_read().is_none_or(|answer| answer.status == 503));
+    }
+    let counted = |reason: &str| {
+        let text = service.state.metrics.text(&service.state);
+        let name = format!("ocelli_connections_refused_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<usize>().ok()).expect("a counter")
+    };
+    assert_eq!(counted("max_connections"), requests.len() + 1 + 200);
+    assert_eq!(counted("max_connections_per_address"), 0);
+    // Those who were there go on, and one that leaves makes room.
     open.pop();
-    let status = third.read();
+    wait_until("room", || service.state.open_connections() == 1);
+    let status = service.send(&get("/status"));
     assert_eq!(status.json()["connections"], 2);
+    open[0].write(&get("/health/live"));
+    assert_eq!(open[0].read().status, 200);
 }

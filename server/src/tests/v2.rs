@@ -613,6 +613,36 @@ fn statistics_count_what_was_done() {
 }
 
 #[test]
+fn null_is_no_value_wherever_it_stands() {
+    let v2 = V2::of(Service::start(patient()));
+    let file = base64(&bmp(1));
+    let whole = json!({
+        "id": "a",
+        "parameters": { "binary_data_output": false },
+        "inputs": [{ "name": "image", "datatype": "BYTES", "shape": [1, 1], "data": [file], "parameters": {} }],
+        "outputs": [{ "name": "probabilities", "parameters": { "classification": 1, "binary_data": false } }]
+    });
+    assert_eq!(v2.infer(&whole).status, 200);
+    fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
+        let inner: Vec<(String, &Value)> = match value {
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            Value::Array(list) => list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+            _ => Vec::new(),
+        };
+        all.push(at.clone());
+        inner.into_iter().for_each(|(key, value)| pointers(value, format!("{at}/{key}"), all));
+    }
+    let mut all = Vec::new();
+    pointers(&whole, String::new(), &mut all);
+    assert!(all.len() > 15, "{all:?}");
+    for pointer in all {
+        let mut request = whole.clone();
+        *request.pointer_mut(&pointer).unwrap() = Value::Null;
+        assert_eq!(v2.infer(&request).status, 400, "{pointer}");
+    }
+}
+
+#[test]
 fn versions_of_the_data_folder_are_listed_and_answer() {
     let folder = tempfile::tempdir().unwrap();
     let name = Name::new("model", "m").unwrap();
@@ -662,7 +692,14 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");
     assert!(refused.status == 400 && refused.json()["error"].as_str().unwrap().contains("`config`"));
     assert_eq!(load("[null]").status, 400);
-    assert_eq!(load("{\"parameters\":[]}").status, 400);
+    // What is null is there and no object: it is not left out.
+    for body in ["null", "{\"parameters\":[]}", "{\"parameters\":null}", "{\"parameters\":\"\"}"] {
+        assert_eq!(load(body).status, 400, "{body}");
+    }
+    for body in ["null", "[]", "{\"ready\":null}", "{\"ready\":\"\"}"] {
+        let index = v2.service.send(&post("/v2/repository/index", "", body.as_bytes()));
+        assert_eq!(index.status, 400, "{body}");
+    }
     assert_eq!(load("{\"parameters\":{}}").json(), json!({ "name": "m", "version": other }));
     assert_eq!(v2.service.state.version(), *other);
     let unload = v2.service.send(&post("/v2/repository/models/m/unload", "", b"{}"));

@@ -110,15 +110,19 @@ pub(crate) fn read(
 /// The JSON of a request. Fields and parameters that are not here are let pass, as the protocol wants.
 #[derive(serde::Deserialize)]
 struct Request<'a> {
+    #[serde(default, deserialize_with = "json::present")]
     id: Option<String>,
+    #[serde(default, deserialize_with = "json::present")]
     parameters: Option<Object<RequestParameters>>,
     #[serde(borrow)]
     inputs: Few<Object<Tensor<'a>>>,
+    #[serde(default, deserialize_with = "json::present")]
     outputs: Option<Few<Object<Wanted>>>,
 }
 
 #[derive(serde::Deserialize)]
 struct RequestParameters {
+    #[serde(default, deserialize_with = "json::present")]
     binary_data_output: Option<bool>,
 }
 
@@ -127,6 +131,7 @@ struct Tensor<'a> {
     name: String,
     datatype: String,
     shape: Few<u64>,
+    #[serde(default, deserialize_with = "json::present")]
     parameters: Option<Object<TensorParameters>>,
     /// Looked at when it is known what must be in it.
     #[serde(borrow)]
@@ -135,20 +140,26 @@ struct Tensor<'a> {
 
 #[derive(serde::Deserialize)]
 struct TensorParameters {
+    #[serde(default, deserialize_with = "json::present")]
     binary_data_size: Option<u64>,
+    #[serde(default, deserialize_with = "json::present")]
     shared_memory_region: Option<IgnoredAny>,
 }
 
 #[derive(serde::Deserialize)]
 struct Wanted {
     name: String,
+    #[serde(default, deserialize_with = "json::present")]
     parameters: Option<Object<WantedParameters>>,
 }
 
 #[derive(serde::Deserialize)]
 struct WantedParameters {
+    #[serde(default, deserialize_with = "json::present")]
     binary_data: Option<bool>,
+    #[serde(default, deserialize_with = "json::present")]
     classification: Option<u64>,
+    #[serde(default, deserialize_with = "json::present")]
     shared_memory_region: Option<IgnoredAny>,
 }
 

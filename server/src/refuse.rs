@@ -1,0 +1,115 @@
+//! Connections over the limit: a short answer, a count, and a line in the log at most once a second.
+//!
+//! Whoever is over a limit may be one client too many or a flood. So each refusal takes one small task for two seconds
+//! at most, there are few of them at a time, and past these a connection is closed without a word. So are connections
+//! that would begin with a handshake of TLS, which costs more than the request that is refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::metrics::Refused;
+use crate::problem::Problem;
+use crate::state::State;
+
+/// Refusals that are written at a time.
+const MOST: usize = 64;
+
+/// For the client to send something and to take the answer, and again for it to close.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Bytes of the request that are read and thrown away: with unread ones left, closing would take the answer back.
+const SKIPPED: usize = 64 << 10;
+
+/// Time for which refusals are counted together in a line of the log.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// What is going on with connections over the limits.
+pub(crate) struct Refusals {
+    places: Arc<Semaphore>,
+    /// Not told in the log yet, by the limit.
+    untold: [AtomicUsize; 2],
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Refusals { places: Arc::new(Semaphore::new(MOST)), untold: Default::default() }
+    }
+}
+
+/// Turns a connection away because of a limit. Returns at once.
+pub(crate) fn refuse(tcp: TcpStream, state: &Arc<State>, reason: Refused) {
+    state.metrics.refused(reason);
+    let refusals = &state.refusals;
+    let untold: usize = refusals.untold.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+    refusals.untold[reason as usize].fetch_add(1, Ordering::Relaxed);
+    if untold == 0 {
+        // The only place that counts up, on the one task that accepts: nobody else begins a line meanwhile.
+        tokio::spawn(log(state.clone()));
+    }
+    if state.access().tls.is_some() {
+        return;
+    }
+    let Ok(place) = refusals.places.clone().try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        let _place = place;
+        // Neither a client that has left nor one that takes too long is worth a word.
+        let _ = answer(tcp).await;
+    });
+}
+
+async fn log(state: Arc<State>) {
+    sleep(LOG_EVERY).await;
+    let [all, address] = &state.refusals.untold;
+    let (max_connections, max_connections_per_address) =
+        (all.swap(0, Ordering::Relaxed), address.swap(0, Ordering::Relaxed));
+    tracing::warn!(max_connections, max_connections_per_address, "connections over a limit were refused");
+}
+
+/// Waits for the beginning of a request, since some clients take an answer before it for an error; answers; and reads on
+/// until the client closes.
+async fn answer(mut tcp: TcpStream) -> std::io::Result<()> {
+    let mut scratch = [0; 4096];
+    let exchange = async {
+        tcp.read(&mut scratch).await?;
+        tcp.write_all(text()).await?;
+        tcp.shutdown().await
+    };
+    timeout(STEP, exchange).await??;
+    let rest = async {
+        let mut skipped = 0;
+        while skipped < SKIPPED {
+            match tcp.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => skipped += length,
+            }
+        }
+    };
+    // An answer that did not get through by now does not.
+    let _ = timeout(STEP, rest).await;
+    Ok(())
+}
+
+/// The whole answer, the same for all.
+fn text() -> &'static [u8] {
+    static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let response = Problem::TooManyConnections.into_response("none");
+        let status = response.status();
+        let reason = status.canonical_reason().unwrap_or_default();
+        let mut text = format!("HTTP/1.1 {} {reason}\r\nconnection: close\r\n", status.as_u16()).into_bytes();
+        text.extend(b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n");
+        for (name, value) in response.headers() {
+            text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        let body = response.into_body().into_whole();
+        text.extend(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+        text.extend(body);
+        text
+    });
+    &TEXT
+}
