@@ -124,6 +124,7 @@ impl From<PipelineError> for Failure {
             PipelineError::Diverged { .. } => {
                 "`--lr` sets the learning rate, `--clip-norm 1` tames single steps"
             }
+            PipelineError::Memory { .. } => "`--batch 16` or `--size 64` take less",
             PipelineError::Run { .. } => {
                 "run folders are made by `ocelli train`, in `runs` unless -o names another place"
             }
@@ -172,6 +173,7 @@ impl From<ServerError> for Failure {
             ServerError::Store(error) => error.into(),
             ServerError::Setting { .. }
             | ServerError::BodyMemory { .. }
+            | ServerError::JobMemory { .. }
             | ServerError::Key { .. }
             | ServerError::NamedKey { .. } => {
                 Failure::usage(chain(&error), "SECURITY.md lists the settings with their ranges")

@@ -164,7 +164,7 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
 
 /// The model's index of each class of the data, by name after NFC. A model that has several spellings of one name tells
 /// them apart.
-fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
+pub(crate) fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
     let exact: HashMap<&str, usize> = model.iter().zip(0..).map(|(name, i)| (name.as_str(), i)).collect();
     let mut composed: HashMap<Cow<str>, usize> = HashMap::new();
     for (name, i) in model.iter().zip(0..) {

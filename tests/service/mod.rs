@@ -32,6 +32,8 @@ mod overload;
 mod access;
 // Keys and certificates read anew, from files that will not do.
 mod reload;
+// The process of a training job: its lines, its limits, its end.
+mod child;
 // The end of the service, and a disk that takes no more.
 mod drain;
 

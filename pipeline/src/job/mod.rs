@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::event::Event;
-use crate::gate::{Candidate, Gate, Verdict};
+use crate::gate::{Candidate, Gate, Question, Rules, Verdict};
 use crate::metrics::Evaluation;
 use crate::predict::open_model;
 use crate::recipe::{Origins, Recipe};
@@ -51,6 +51,10 @@ pub struct JobSpec {
     pub serving: Option<ModelRef>,
     /// The rule of the comparison.
     pub gate: Gate,
+    /// What must hold before the new model is promoted by itself.
+    pub rules: Rules,
+    /// The images that both models are asked about.
+    pub questions: Vec<Question>,
     /// Most bytes of memory.
     pub memory: Option<u64>,
 }
@@ -213,9 +217,9 @@ fn compare(
     let candidate = open_model(model)?;
     let file = serving.open()?;
     let candidate = Candidate { file: &candidate, evaluation };
-    let data = Data::Path(spec.data.clone());
     let other = Some((serving.version.as_str(), &file));
-    spec.gate.judge(&candidate, other, &data, spec.recipe.compute(), stop).map(Some)
+    let how = (spec.recipe.compute(), stop);
+    spec.gate.judge(&candidate, other, &spec.questions, &spec.rules, how).map(Some)
 }
 
 /// Passes events on, but for those that tell of no progress: whoever waits takes a message for a sign of life.

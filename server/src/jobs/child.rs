@@ -49,7 +49,7 @@ impl Worker {
 
 /// How a job's process ended.
 #[derive(Clone, Debug)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The job is done.
     Done(Box<Trained>),
     /// It was told to end and has saved what it had.
@@ -133,7 +133,7 @@ impl fmt::Display for Ended {
 
 /// What [`Child::next`] has to tell.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// The process said something; never how the job ended, which [`Next::Ended`] tells once the process is gone.
     Message(JobMessage),
     /// Nothing came in time.
@@ -143,7 +143,7 @@ pub enum Next {
 }
 
 /// A job's process. Killed and reaped when it is dropped.
-pub struct Child {
+pub(crate) struct Child {
     shared: Arc<Shared>,
     heard: Option<Receiver<Heard>>,
     keeper: Option<JoinHandle<()>>,
@@ -180,7 +180,7 @@ enum Heard {
 
 impl Child {
     /// Starts a process for a job. One that shows no progress for `stuck` is killed.
-    pub fn start(worker: &Worker, order: &JobOrder, stuck: Duration) -> Child {
+    pub(crate) fn start(worker: &Worker, order: &JobOrder, stuck: Duration) -> Child {
         let shared = Arc::new(Shared::default());
         let (sender, heard) = sync_channel(WAITING);
         let mut line = serde_json::to_vec(order).expect("an order holds plain values only");
@@ -214,7 +214,7 @@ impl Child {
     }
 
     /// Waits for what comes next, at most this long.
-    pub fn next(&mut self, timeout: Duration) -> Next {
+    pub(crate) fn next(&mut self, timeout: Duration) -> Next {
         let until = Instant::now() + timeout;
         loop {
             if let Some(ended) = &self.ended {
@@ -257,13 +257,13 @@ impl Child {
     }
 
     /// Tells it to save what it has and to end. It takes the time of a step.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         drop(self.shared.input().take());
     }
 
     /// Ends it at once.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.shared.kill();
     }
 

@@ -8,7 +8,7 @@ const SAME: usize = 3;
 const ANY: usize = 8;
 
 /// A kind of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// The job said why it cannot be done.
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
 
 /// Where training was. It goes on after the last finished epoch: the step of a failure says where to look, and that
 /// nothing was won is seen by the epochs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Place {
     /// Finished epochs.
     pub(crate) epochs: u32,
@@ -38,14 +38,14 @@ pub(crate) struct Place {
 }
 
 /// One failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
     pub(crate) place: Place,
 }
 
 /// The failures of a job since it last finished an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct Failures(Vec<Failure>);
 

@@ -10,6 +10,7 @@
 mod child;
 mod events;
 mod failures;
+pub(crate) mod limits;
 mod record;
 mod request;
 mod wait;

@@ -191,18 +191,16 @@ impl JobRecord {
         Brief { id: *number, state: *state, version, verdict, error }
     }
 
-    /// Takes up what training says; true when it belongs on the disk.
-    pub(crate) fn observe(&mut self, event: &Event) -> bool {
+    /// Takes up what training says.
+    pub(crate) fn observe(&mut self, event: &Event) {
         let progress = &mut self.progress;
         match event {
             Event::Loading { done, total } => {
                 (progress.step, progress.steps) = (*done, *total);
                 progress.phase = "loading".to_owned();
-                false
             }
             Event::Model { run_dir, .. } => {
                 self.run = Path::new(run_dir).file_name().map(|name| name.to_string_lossy().into_owned());
-                true
             }
             &Event::Step { epoch, epochs, step, steps, loss, images_per_second, eta_s } => {
                 let done = f64::from(epoch - 1) + step as f64 / steps.max(1) as f64;
@@ -217,7 +215,6 @@ impl JobRecord {
                     images_per_second: Some(images_per_second),
                     eta_s: Some(eta_s),
                 };
-                false
             }
             Event::Epoch { epoch, epochs, .. } => {
                 progress.epochs = *epochs;
@@ -227,20 +224,17 @@ impl JobRecord {
                     self.epochs.retain(|known| known.epoch < metrics.epoch);
                     self.epochs.push(metrics);
                 }
-                true
             }
             Event::Note { text } | Event::Warning { text } => {
                 if self.notes.len() < MAX_NOTES {
                     self.notes.push(text.clone());
                 }
-                false
             }
-            Event::Evaluating { .. } => false,
+            Event::Evaluating { .. } => {}
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
-                false
             }
-            Event::Dataset { .. } | Event::Interrupted { .. } | Event::Done { .. } => false,
+            Event::Dataset { .. } | Event::Interrupted { .. } | Event::Done { .. } => {}
         }
     }
 }

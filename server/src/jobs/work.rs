@@ -370,16 +370,16 @@ fn observe(job: &Job, event: &Event, told: &mut Instant) -> Result<(), Broken> {
             if let Some(metrics) = EpochMetrics::of(event) {
                 let text = json(&metrics);
                 let told = vec![("epoch", text.clone())];
-                job.commit(Some((metrics.epoch, text)), told, |record| drop(record.observe(event)))?;
+                job.commit(Some((metrics.epoch, text)), told, |record| record.observe(event))?;
             }
         }
         Event::Note { text } | Event::Warning { text } => {
             let told = vec![("note", json(&serde_json::json!({ "text": text })))];
-            job.commit(None, told, |record| drop(record.observe(event)))?;
+            job.commit(None, told, |record| record.observe(event))?;
         }
         // What a run is called is needed to go on with it.
-        Event::Model { .. } => job.update(|record| drop(record.observe(event)))?,
-        _ => drop(job.record().observe(event)),
+        Event::Model { .. } => job.update(|record| record.observe(event))?,
+        _ => job.record().observe(event),
     }
     if matches!(event, Event::Step { .. } | Event::Loading { .. }) && told.elapsed() < PROGRESS_EVERY {
         return Ok(());
