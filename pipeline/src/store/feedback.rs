@@ -225,6 +225,16 @@ fn read(path: &Path, id: &Id) -> Option<FeedbackEntry> {
     (entry.id == id.to_string() && id_of_file(&named).is_some()).then_some(entry)
 }
 
+impl FeedbackInput {
+    /// Whether it will do, which can be known before there is an image.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a label that is none and a text that is too long.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check(self)
+    }
+}
+
 fn check(input: &FeedbackInput) -> Result<(), StoreError> {
     let refused = |reason: String| StoreError::Refused { reason };
     for class in [&input.predicted, &input.label].into_iter().flatten() {
