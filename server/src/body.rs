@@ -45,6 +45,11 @@ impl RequestBody {
         self.ended
     }
 
+    /// Bytes that the client says it sends; none where it does not say.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
     /// Reads to the end. A length that is declared over the limit is refused before a byte is read, a chunked
     /// body at the chunk that passes the limit. Memory counts as bytes arrive, not as announced.
     pub(crate) async fn read(

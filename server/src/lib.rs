@@ -59,6 +59,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod uploads;
 mod v2;
 
 pub use access::{Access, Keys};

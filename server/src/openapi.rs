@@ -124,8 +124,8 @@ impl Types<'_> {
         Schema::to_value(self.schemas.subschema_for::<T>())
     }
 
-    /// The server-sent events of a job: the whole stream as an array, event by event, as later versions of OpenAPI
-    /// describe streams.
+    /// One of the server-sent events of a job: before version 3.2, OpenAPI has the schema of a stream describe each of its
+    /// events.
     fn events(&mut self) -> Value {
         let event = |name: &str, about: &str, data: Value| {
             let mut event = json!({ "type": "object", "required": ["event", "data"], "description": about, "properties": {
@@ -139,12 +139,12 @@ impl Types<'_> {
         };
         let note =
             json!({ "type": "object", "required": ["text"], "properties": { "text": { "type": "string" } } });
-        json!({ "type": "array", "items": { "oneOf": [
+        json!({ "description": "Each event of the stream", "oneOf": [
             event("state", "The job is in another state", self.of::<Brief<'static>>()),
             event("epoch", "An epoch is done", self.of::<EpochMetrics>()),
             event("note", "Something that a person should know", note),
             event("progress", "How it is now; told once and never again", self.of::<Progress>()),
-        ] } })
+        ] })
     }
 
     /// The limits for what holds images.
@@ -572,7 +572,7 @@ mod tests {
     fn events_have_their_kinds_and_answers_their_statuses() {
         let document = document(&Config::default());
         let events = &document["paths"]["/v1/jobs/{id}/events"]["get"]["responses"];
-        let kinds = &events["200"]["content"]["text/event-stream"]["schema"]["items"]["oneOf"];
+        let kinds = &events["200"]["content"]["text/event-stream"]["schema"]["oneOf"];
         let names: Vec<&str> = kinds
             .as_array()
             .unwrap()

@@ -105,6 +105,8 @@ pub(crate) async fn answer(
         path = parts.uri.path(),
         status = response.status().as_u16(),
         ms = started.elapsed().as_secs_f64() * 1e3,
+        caller = &*context.caller.name,
+        scope = %context.caller.scope,
         request_id,
         "request"
     );

@@ -21,6 +21,7 @@ use crate::models::{self, Models};
 use crate::problem::Problem;
 use crate::refuse::Refusals;
 use crate::serving::Serving;
+use crate::uploads::Uploads;
 
 /// The service without its sockets: model, limits, counters. Shared by every connection.
 pub struct State {
@@ -51,8 +52,7 @@ pub struct State {
 pub(crate) struct Data {
     pub(crate) store: Arc<Store>,
     pub(crate) jobs: Jobs,
-    /// One permit per upload.
-    pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) uploads: Arc<Uploads>,
 }
 
 /// Requests since the start. Those that are running or were given up by their client are in `total` only.
@@ -125,7 +125,7 @@ impl State {
         let data = match store {
             Some((store, worker)) => {
                 let jobs = Jobs::open(store.clone(), models.clone(), &config, worker)?;
-                Some(Data { store, jobs, uploads: Arc::new(Semaphore::new(config.uploads)) })
+                Some(Data { store, jobs, uploads: Uploads::new(config.uploads) })
             }
             None => None,
         };

@@ -87,8 +87,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
             Failure::failed(format!("cannot listen on {}: {error}", args.addr), hint)
         })
     };
-    let settings = &args.settings;
-    service.serve(bind, &|| settings.access(args.addr), &interrupt, out)
+    let settings = args.settings;
+    service.serve(bind, Arc::new(move || settings.access(args.addr)), &interrupt, out)
 }
 
 /// Serves what the demo has trained, on the first free port from 8080 on.
@@ -125,7 +125,7 @@ pub(crate) fn demo(
         }
         Err(Failure::failed(format!("the ports from {} on are taken", DEMO_ADDR.port()), SERVE_HINT))
     };
-    service.serve(bind, &|| Ok(Access::default()), interrupt, out)
+    service.serve(bind, Arc::new(|| Ok(Access::default())), interrupt, out)
 }
 
 const SERVE_HINT: &str =
@@ -154,7 +154,7 @@ impl Service {
     fn serve(
         self,
         bind: impl AsyncFnOnce() -> Result<TcpListener, Failure>,
-        read_access: &dyn Fn() -> Result<Access, Failure>,
+        read_access: ReadAccess,
         interrupt: &Interrupt,
         out: &mut Output,
     ) -> Result<(), Failure> {
@@ -283,18 +283,41 @@ impl Hangups {
     }
 }
 
+/// Reads keys and certificate anew; the text of an error is for people.
+type ReadAccess = Arc<dyn Fn() -> Result<Access, Failure> + Send + Sync>;
+
+/// How long files of keys and certificates may take: what is asked for may be a pipe that nobody writes to.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reads on a thread that nobody waits for longer than the limit, not even at the end of the program.
+async fn read_apart(read_access: ReadAccess) -> Result<Access, String> {
+    let (sender, read) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().name("ocelli-reload".into()).spawn(move || {
+        // Nobody listens where the limit has passed.
+        let _ = sender.send(read_access());
+    });
+    started.map_err(|error| format!("no thread to read them: {error}"))?;
+    match tokio::time::timeout(READ_LIMIT, read).await {
+        Ok(Ok(Ok(access))) => Ok(access),
+        Ok(Ok(Err(failure))) => {
+            Err(failure.message().map_or_else(String::new, |message| message.text.clone()))
+        }
+        Ok(Err(_)) => Err("reading them failed inside the program".to_owned()),
+        Err(_) => Err(format!("their files could not be read within {} s", READ_LIMIT.as_secs())),
+    }
+}
+
 /// Reads anew at every hangup; never ends.
 async fn reload_on_hangup(
     mut hangups: Hangups,
     state: &Arc<State>,
-    read_access: &dyn Fn() -> Result<Access, Failure>,
+    read_access: ReadAccess,
 ) -> Result<(), Failure> {
     loop {
         hangups.next().await;
-        let access = match read_access() {
+        let access = match read_apart(read_access.clone()).await {
             Ok(access) => access,
-            Err(failure) => {
-                let reason = failure.message().map_or("", |message| &message.text);
+            Err(reason) => {
                 tracing::error!("keys and certificate stay as they were: {reason}");
                 continue;
             }

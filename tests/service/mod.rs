@@ -26,6 +26,8 @@ mod swaps;
 mod crossed;
 // Clients that send or read too slowly.
 mod slow;
+// More connections than there may be.
+mod limits;
 // More requests than can be answered.
 mod overload;
 // Keys, origins, hosts, TLS.

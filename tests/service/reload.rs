@@ -1,8 +1,9 @@
 //! SIGHUP with files that will not do: what was in force stays in force, whatever became of the file, and the log says
 //! which file and why.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 
 use super::{Service, model, until};
 use crate::http_client::try_request;
@@ -188,4 +189,25 @@ fn a_service_can_be_started_to_change_nothing() {
     assert_eq!(service.post("/upload-data", "application/zip", b"PK").json()["code"], "read_only");
     assert_eq!(service.get("/v1/models").status, 200);
     assert!(service.json("/openapi.json")["paths"]["/retrain"].is_null());
+}
+
+#[test]
+fn a_file_that_never_comes_to_its_end_stops_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.write("keys.toml", format!("admin = \"{KEY}\"\n"));
+    let service = Service::start(&sandbox, &format!("{} --keys keys.toml", model()));
+    let path = sandbox.path().join("keys.toml");
+    fs::remove_file(&path).unwrap();
+    if !Command::new("mkfifo").arg(&path).status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: there is no mkfifo");
+        return;
+    }
+    service.signal("HUP");
+    // Opens when the service has opened the other end, which then waits for what we write.
+    let pipe = File::options().write(true).open(&path).unwrap();
+    assert_eq!([status(&service, KEY), status(&service, "")], [200, 401]);
+    drop(pipe);
+    until("the complaint", || service.log().contains("holds no key").then_some(()));
+    assert_eq!([status(&service, KEY), status(&service, "")], [200, 401]);
+    assert_eq!(service.stop("TERM"), Some(0));
 }

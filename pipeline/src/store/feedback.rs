@@ -198,6 +198,16 @@ fn within_limits(tx: &Tx<'_>, id: &Id, bytes: u64) -> Result<(), Fault> {
     Err(StoreError::TooLarge { reason }.into())
 }
 
+impl FeedbackInput {
+    /// Whether it will do, which can be known before there is an image.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a label that is none and a text that is too long.
+    pub fn check(&self) -> Result<(), StoreError> {
+        check(self)
+    }
+}
+
 fn check(input: &FeedbackInput) -> Result<(), StoreError> {
     let refused = |reason: String| StoreError::Refused { reason };
     for class in [&input.predicted, &input.label].into_iter().flatten() {

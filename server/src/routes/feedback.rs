@@ -55,6 +55,7 @@ pub(crate) async fn add(
         note: query.text("note")?,
     };
     query.finish()?;
+    input.check()?;
     let (mut images, memory) = predict::images(context, body).await?;
     let image = match images.pop() {
         Some(image) if images.is_empty() => image,

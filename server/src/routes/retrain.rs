@@ -6,6 +6,7 @@ use hyper::{Response, StatusCode};
 use crate::body::RequestBody;
 use crate::jobs::{Asked, RetrainRequest, Trigger};
 use crate::json::{self, Object};
+use crate::payload;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
@@ -19,6 +20,7 @@ pub(crate) async fn post(
     let state = context.state;
     let data = state.data()?;
     context.query()?.finish()?;
+    payload::check_content_encoding(&context.parts.headers)?;
     data.jobs.check_room()?;
     let bytes = body.read(&state.config, &state.body_memory).await?.bytes;
     let request: RetrainRequest = match bytes.trim_ascii() {

@@ -29,6 +29,7 @@ use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
 use crate::routes::blocking;
+use crate::uploads::Upload;
 
 const ACCEPTED: &str =
     "send the ZIP as application/zip, or as the field \"file\" of a multipart/form-data form";
@@ -55,8 +56,7 @@ pub(crate) async fn post(
     let named = query.text("dataset")?;
     query.finish()?;
     let named = named.map(|name| dataset_name(&name)).transpose()?;
-    let place = data.uploads.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::busy("as many uploads as may be are under way"))?;
+    let place = data.uploads.begin(body.declared())?;
 
     let store = data.store.clone();
     let announced = content_length(&context.parts.headers);
@@ -66,7 +66,7 @@ pub(crate) async fn post(
     })
     .await?;
     let path = staging.path().join("upload.zip");
-    let of_form = receive(context, body, &path).await?;
+    let of_form = receive(context, body, place.upload(), &path).await?;
     let name = match (named, of_form) {
         (Some(named), Some(of_form)) if named != of_form => {
             let reason = "the query and the field \"dataset\" name two data sets: name one";
@@ -168,6 +168,7 @@ impl Drop for Stopper {
 async fn receive(
     context: &Context<'_>,
     body: &mut RequestBody,
+    upload: &Upload,
     path: &Path,
 ) -> Result<Option<Name>, Problem> {
     let config = &context.state.config;
@@ -175,13 +176,15 @@ async fn receive(
     match Declared::of(headers)? {
         Declared::Multipart { boundary } => {
             let stream = body.pieces(config, config.max_upload.saturating_add(MAX_FORM_EXTRA))?;
+            let stream = stream.inspect_ok(|piece| upload.count(piece.len()));
             receive_form(stream, boundary, config.max_upload, path).await
         }
         Declared::Json => Err(Problem::UnsupportedMediaType(ACCEPTED)),
         declared => {
             // Of a type that promises no archive, the first bytes have to.
             let promised = declared != Declared::Other || names_zip(headers);
-            let mut pieces = std::pin::pin!(body.pieces(config, config.max_upload)?);
+            let pieces = body.pieces(config, config.max_upload)?;
+            let mut pieces = std::pin::pin!(pieces.inspect_ok(|piece| upload.count(piece.len())));
             let mut head = BytesMut::new();
             while head.len() < 4
                 && let Some(piece) = pieces.try_next().await?

@@ -157,3 +157,26 @@ fn a_reload_never_takes_the_last_key_away() {
     service.state.reload(Access { keys: other, ..Access::default() }).unwrap();
     assert_eq!([ask(&mut client, KEY), ask(&mut client, "another-key-of-some")], [401, 200]);
 }
+
+#[test]
+fn a_reload_that_fails_half_way_says_what_took_effect() {
+    const KEY: &str = "a-key-of-16-letters";
+    let (folder, service, versions) = service(patient());
+    let [a, b, _] = &versions[..] else { panic!("{versions:?}") };
+    service.state.models.versions().unwrap().promote(b).unwrap();
+    let file = folder.path().join("models/m").join(format!("{b}.ocelli"));
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let access = Access { keys: Keys::new(None, None, Some(KEY)).unwrap(), ..Access::default() };
+    let said = service.state.reload(access).unwrap_err();
+    assert!(
+        said.contains("keys and certificate are the new ones, the version that served goes on: "),
+        "{said}"
+    );
+    assert_eq!(service.state.version(), *a);
+    let ask = |key: &str| {
+        let request = format!("GET /status HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\n\r\n");
+        service.send(request.as_bytes()).status
+    };
+    assert_eq!([ask(""), ask(KEY)], [401, 200]);
+}
