@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Run, Sandbox, Server, finish};
+use crate::http_client::request;
+use crate::support::{Run, Sandbox, Server, finish, signal, wait};
 
 /// Checks that `ocelli serve` does not pass yet.
 const NOT_YET: &[&str] = &[
@@ -148,6 +150,45 @@ fn a_service_that_is_glad_of_everything_fails() {
     let failed = run.stdout.lines().filter(|line| line.starts_with("FAILED")).count();
     // Each once when it fails and once in the sum.
     assert!(failed > 2 * 200, "{failed}: {run:#?}");
+}
+
+#[test]
+fn a_service_that_dies_ends_the_run() {
+    let sandbox = Sandbox::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        // Enough for what is asked before the first check; then nobody listens any more.
+        for stream in listener.incoming().take(4) {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let summary = summary(&sandbox.run(&format!("flood --abuse --json {addr}")));
+    let failed = of(&summary, "failed").len();
+    assert!((2..=4).contains(&failed) && of(&summary, "not_tried").len() > 100, "{summary:#}");
+    let text = summary.to_string();
+    assert!(text.contains("nobody was answered after 3 checks in a row"), "{text}");
+}
+
+#[test]
+fn a_signal_ends_with_what_was_tried() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox, "");
+    let child = sandbox.command(&format!("flood --abuse --json {}", server.addr)).spawn().unwrap();
+    let answered =
+        || request(&server.addr, "GET /status", "", b"").json()["requests"]["total"].as_u64().unwrap();
+    while answered() < 60 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    signal(child.id(), "INT");
+    let run = wait(child);
+    assert_eq!(run.code, Some(130), "{run:#?}");
+    assert!(run.stderr.contains("interrupted: stopped after "), "{run:#?}");
+    let summary = run.json_lines().remove(0);
+    assert_eq!((&summary["interrupted"], &summary["kept"]), (&true.into(), &Value::Null), "{summary}");
+    assert!(summary["held"].as_u64() > Some(10), "{summary}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn keys(run: &mut Run, open: &Wire) -> Result<(), Failure> {
             let held = matches!(reply.statuses.as_slice(), [401 | 403]);
             if held { Ok(reply.text()) } else { Err(reply.text()) }
         };
-        run.check(THEME, format!("{verb} {path} without a key, with a wrong one"), "401 or 403", |_| {
+        run.check(THEME, format!("{verb} {path}, no key or a wrong one"), "401 or 403", |_| {
             let without = send(open, "").map_err(|seen| format!("without a key {seen}"))?;
             send(open, WRONG).map_err(|seen| format!("with a wrong key {seen}"))?;
             Ok(without)

@@ -250,8 +250,8 @@ fn look(stream: &mut TcpStream, read: &mut Vec<u8>, piece: Option<&[u8]>) -> Loo
 /// The status of the last answer that is no interim one.
 fn status(read: &[u8]) -> Option<u16> {
     let text = String::from_utf8_lossy(read);
-    let lines = text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    lines.filter(|status| *status >= 200).last()
+    let mut statuses = text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    statuses.rfind(|status| *status >= 200)
 }
 
 /// Asks and takes nothing. The end of such a connection shows only in that writing to it fails.
