@@ -29,6 +29,8 @@ mod service;
 mod hostile;
 // The load test, against the server and against services that misbehave.
 mod flood;
+// Hostile requests as operators play them against their own service.
+mod abuse;
 // The rules of ARCHITECTURE.md that a look at the sources can prove.
 mod architecture;
 // The instruction sets that tests of the engine run on.

@@ -25,6 +25,7 @@
 //! that is some 33 microseconds of processor time a request, the kernel's part included, where wrk takes 24 for the same
 //! requests (two cores of an EPYC, 32 connections, forms of one kilobyte).
 
+mod abuse;
 mod arrivals;
 mod bodies;
 mod charts;
@@ -63,6 +64,9 @@ use target::{Status, Target};
 ///
 /// A closed loop (-c) keeps connections busy and finds the highest throughput; an open loop (--rate) sends at fixed times
 /// and measures latency as users meet it, waiting included. Several levels are measured in turn: -c 1,8,32.
+///
+/// `--abuse` measures nothing: it plays hostile requests (broken framing, slow clients, lying bodies, archives and images
+/// that were made to do harm, missing keys) against a service of your own, one after another, and says what held.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The service; the path is /predict if left out
@@ -144,7 +148,32 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Gates")]
     max_errors: u64,
 
-    /// One JSON object for each level and one for the whole, on standard output
+    /// Play hostile requests in place of a load; exit code 3 where something did not hold
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "concurrency", "rate", "duration", "requests", "images", "size", "check", "max_p99", "min_rate", "html"
+        ],
+        help_heading = "Abuse"
+    )]
+    abuse: bool,
+    /// Leave out the slow clients, which take as long as the service lets them live
+    #[arg(long, requires = "abuse", help_heading = "Abuse")]
+    quick: bool,
+    /// How long the service may take to end a slow or silent connection; its longest limit is `keep_alive`, 75s
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "90s",
+        value_parser = parse_duration,
+        help_heading = "Abuse"
+    )]
+    patience: Duration,
+    /// The service is on another machine, and you may do this to it
+    #[arg(long, requires = "abuse", help_heading = "Abuse")]
+    yes_it_is_mine: bool,
+
+    /// One JSON object for each level and one for the whole, on standard output; with --abuse, one for the whole
     #[arg(long, help_heading = "Report")]
     json: bool,
     /// Write a report with charts; one file that needs nothing else
@@ -182,6 +211,9 @@ struct Summary<'a> {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    if args.abuse {
+        return abuse::run(&args, out);
+    }
     let plan = Plan::new(&args)?;
     args.html.as_deref().map_or(Ok(()), place_for_report)?;
     let mut target = Target::new(&args.url, args.token.as_deref())?;

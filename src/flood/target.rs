@@ -109,6 +109,11 @@ impl Target {
         self.addrs[0]
     }
 
+    /// Whether all addresses of the host are this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.addrs.iter().all(|addr| addr.ip().to_canonical().is_loopback())
+    }
+
     /// Asks the service what it is, and settles on an address of its host that answers; None where it has no status
     /// that we understand.
     ///
@@ -145,6 +150,11 @@ impl Target {
 }
 
 impl Status {
+    /// The name of the model that serves.
+    pub(super) fn model_name(&self) -> Option<&str> {
+        self.model.name.as_deref()
+    }
+
     /// Width, height and channels of what the model takes.
     pub(super) fn input(&self) -> Option<(u32, u32, u8)> {
         let input = self.model.input.as_ref()?;

@@ -134,7 +134,9 @@ pub fn end(entries: u16, length: u32, offset: u32) -> Vec<u8> {
 pub fn zip64(parts: &[Part], change: impl Fn(&mut [u64; 3])) -> Vec<u8> {
     let mut bytes = zip(parts);
     let tail = bytes.split_off(bytes.len() - 22);
-    let at = |from: usize| u64::from(u32::from_le_bytes(tail[from..from + 4].try_into().unwrap()));
+    let at = |from: usize| {
+        u64::from(u32::from_le_bytes(tail[from..from + 4].try_into().expect("four bytes were cut out")))
+    };
     let mut numbers = [parts.len() as u64, at(12), at(16)];
     change(&mut numbers);
     let begin = bytes.len() as u64;
@@ -168,4 +170,25 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
     })
+}
+
+/// Zeros in deflate's fixed code (RFC 1951, 3.2.6): one literal, then matches of 258 at distance 1, at 13 bits each.
+/// This is as dense as the fixed code gets: 158 to 1.
+pub fn deflated_zeros(matches: usize) -> Vec<u8> {
+    let mut bits: Vec<bool> = Vec::with_capacity(20 + 13 * matches);
+    let mut code = |value: u32, length: u32| bits.extend((0..length).rev().map(|at| value >> at & 1 == 1));
+    // Last block, fixed codes; numbers come lowest bit first, codes highest bit first.
+    code(0b110, 3);
+    code(0b0011_0000, 8);
+    for _ in 0..matches {
+        code(0b1100_0101, 8);
+        code(0, 5);
+    }
+    code(0, 7);
+    bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |value, &bit| value << 1 | u8::from(bit))).collect()
+}
+
+/// How many zeros [`deflated_zeros`] stands for.
+pub fn zeros(matches: usize) -> usize {
+    1 + 258 * matches
 }
