@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
-use crate::{bench, completions, demo, doctor, evaluate, flood, predict, serve, train};
+use crate::{bench, completions, demo, doctor, evaluate, flood, job, predict, serve, train};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Serve(serve::Args),
+    #[command(hide = true)]
+    Job(job::Args),
     Bench(bench::Args),
     Flood(Box<flood::Args>),
     Demo(demo::Args),

@@ -123,6 +123,7 @@ impl From<PipelineError> for Failure {
             PipelineError::Diverged { .. } => {
                 "`--lr` sets the learning rate, `--clip-norm 1` tames single steps"
             }
+            PipelineError::Memory { .. } => "`--batch 16` or `--size 64` take less",
             PipelineError::Run { .. } => {
                 "run folders are made by `ocelli train`, in `runs` unless -o names another place"
             }
@@ -169,7 +170,10 @@ impl From<ServerError> for Failure {
         match error {
             ServerError::Model(error) => error.into(),
             ServerError::Store(error) => error.into(),
-            ServerError::Setting { .. } | ServerError::BodyMemory { .. } | ServerError::Key { .. } => {
+            ServerError::Setting { .. }
+            | ServerError::BodyMemory { .. }
+            | ServerError::JobMemory { .. }
+            | ServerError::Key { .. } => {
                 Failure::usage(chain(&error), "SECURITY.md lists the settings with their ranges")
             }
             error => Failure::failed(chain(&error), "`ocelli serve --help` lists the settings"),

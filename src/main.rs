@@ -12,6 +12,7 @@ mod evaluate;
 mod failure;
 mod flood;
 mod interrupt;
+mod job;
 mod output;
 mod paths;
 mod predict;
@@ -48,6 +49,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
         Command::Serve(args) => serve::run(args, out),
+        Command::Job(args) => job::run(args),
         Command::Bench(args) => bench::run(args, out),
         Command::Flood(args) => flood::run(*args, out),
         Command::Demo(args) => demo::run(args, out),

@@ -6,6 +6,7 @@ use ocelli_pipeline::DecodeLimits;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::ServerError;
+use crate::jobs::limits;
 
 /// No request may hold more images than this, whatever the configuration says: it bounds what a JSON array
 /// can make us allocate before its length is known.
@@ -13,6 +14,12 @@ pub(crate) const IMAGES_CEILING: usize = 1024;
 
 /// No body limit may be larger than this (1 GiB): a body is held in memory while its images are decoded.
 const BODY_CEILING: usize = 1 << 30;
+
+/// The highest niceness.
+const MAX_NICE: usize = 19;
+
+/// Memory without which no training begins: the program alone takes a part of it.
+const LEAST_JOB_MEMORY: u64 = 64 << 20;
 
 /// Limits of the service. [`Config::default`] is meant for the open internet behind a balancer. In files, times are
 /// numbers of seconds.
@@ -82,8 +89,18 @@ pub struct Config {
     pub job_queue: usize,
     /// Threads of a training job. Default: one less than the number of cores, at least 1.
     pub job_threads: usize,
-    /// Niceness of training threads, 0 to 19: at 19 they take what serving leaves. Default 19.
-    pub job_nice: usize,
+    /// Percent of a core that a training job gets beside a service under full load, 1 to 100; decides its niceness.
+    /// Default 10.
+    pub job_share: usize,
+    /// What is added to the niceness of a training job, 0 to 19, whatever `job_share` says; at 19 it takes what serving
+    /// leaves. Default: none.
+    pub job_nice: Option<usize>,
+    /// Bytes of memory that the process of a training job may take; a job that needs more is refused, past it its process
+    /// ends. Default: three quarters of the machine's, or of the limit of its control group.
+    pub job_memory: u64,
+    /// A training job that shows no progress is ended after this. Default 900 s.
+    #[serde(with = "seconds")]
+    pub job_stuck: Duration,
     /// Train as soon as a data set has got this many new images by uploads; 0 for never. Default 0.
     pub retrain_on_upload: usize,
 }
@@ -122,7 +139,10 @@ impl Default for Config {
             extra_versions: 2,
             job_queue: 4,
             job_threads: cores().saturating_sub(1).max(1),
-            job_nice: 19,
+            job_share: 10,
+            job_nice: None,
+            job_memory: limits::memory(),
+            job_stuck: Duration::from_secs(900),
             retrain_on_upload: 0,
         }
     }
@@ -140,6 +160,12 @@ impl Config {
         DecodeLimits { max_bytes: DecodeLimits::default().max_bytes, ..self.decode_limits() }
     }
 
+    /// What is added to the niceness of a training job.
+    pub fn job_niceness(&self) -> u8 {
+        let by_share = || limits::niceness(self.job_share as f64);
+        self.job_nice.map_or_else(by_share, |nice| nice.min(MAX_NICE) as u8)
+    }
+
     /// Checks every setting against its range and against the others.
     pub(crate) fn validate(&self) -> Result<(), ServerError> {
         let counts = [
@@ -152,6 +178,7 @@ impl Config {
             ("extra_versions", self.extra_versions, 64),
             ("job_queue", self.job_queue, 1000),
             ("job_threads", self.job_threads, 256),
+            ("job_share", self.job_share, 100),
             ("queue", self.queue, 1 << 20),
             ("max_batch", self.max_batch, 1 << 12),
             ("images_per_request", self.images_per_request, IMAGES_CEILING.min(self.queue)),
@@ -164,8 +191,11 @@ impl Config {
                 return Err(ServerError::Setting { setting, value, most });
             }
         }
-        if self.job_nice > 19 {
-            return Err(ServerError::Setting { setting: "job_nice", value: self.job_nice, most: 19 });
+        if let Some(value) = self.job_nice.filter(|&nice| nice > MAX_NICE) {
+            return Err(ServerError::Setting { setting: "job_nice", value, most: MAX_NICE });
+        }
+        if self.job_memory < LEAST_JOB_MEMORY {
+            return Err(ServerError::JobMemory { value: self.job_memory, least: LEAST_JOB_MEMORY });
         }
         if self.body_memory < self.max_body {
             return Err(ServerError::BodyMemory { body_memory: self.body_memory, max_body: self.max_body });

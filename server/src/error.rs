@@ -25,6 +25,13 @@ pub enum ServerError {
         /// Bytes for one body.
         max_body: usize,
     },
+    /// A job could not even start with this memory.
+    JobMemory {
+        /// Bytes that a job may take.
+        value: u64,
+        /// Fewest bytes that are allowed.
+        least: u64,
+    },
     /// A key is too short, too long or holds other than visible ASCII characters.
     Key {
         /// The scope it is for.
@@ -68,6 +75,9 @@ impl fmt::Display for ServerError {
                 f,
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
             ),
+            ServerError::JobMemory { value, least } => {
+                write!(f, "setting job_memory is {value} bytes: a job takes {least} at least")
+            }
             ServerError::Key { scope, least, most } => {
                 write!(
                     f,
@@ -101,6 +111,7 @@ impl std::error::Error for ServerError {
             ServerError::Store(source) => source.source(),
             ServerError::Setting { .. }
             | ServerError::BodyMemory { .. }
+            | ServerError::JobMemory { .. }
             | ServerError::Key { .. }
             | ServerError::Tls { .. }
             | ServerError::NoModel

@@ -61,6 +61,7 @@ mod v2;
 pub use access::Keys;
 pub use config::Config;
 pub use error::ServerError;
+pub use jobs::{Child, Ended, Next, Worker};
 pub use run::run;
 pub use state::{Access, State};
 pub use tls::Tls;

@@ -38,9 +38,18 @@ pub(crate) struct ServiceSettings {
     /// Threads of a training job
     #[arg(long, value_name = "N")]
     job_threads: Option<usize>,
-    /// Niceness of training, 0 to 19: at 19 it takes what serving leaves; the default of --config, or 19
+    /// Memory that a training job may take, e.g. 500M or 2G; three quarters of what there is if left out
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    job_memory: Option<u64>,
+    /// Percent of a core that a training job gets beside a service under full load [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    job_share: Option<usize>,
+    /// Niceness of a training job, 0 to 19, whatever its share: at 19 it takes what serving leaves
     #[arg(long, value_name = "N")]
     job_nice: Option<usize>,
+    /// Seconds without progress after which a training job is ended [default: 900]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    job_stuck: Option<Duration>,
     /// Seconds to go on accepting after SIGTERM, while /health/ready says no
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     drain_delay: f64,
@@ -83,7 +92,16 @@ impl ServiceSettings {
             config.job_threads = threads;
         }
         if let Some(nice) = self.job_nice {
-            config.job_nice = nice;
+            config.job_nice = Some(nice);
+        }
+        if let Some(bytes) = self.job_memory {
+            config.job_memory = bytes;
+        }
+        if let Some(percent) = self.job_share {
+            config.job_share = percent;
+        }
+        if let Some(time) = self.job_stuck {
+            config.job_stuck = time;
         }
         Ok(config)
     }
@@ -115,6 +133,26 @@ impl ServiceSettings {
     }
 }
 
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let number = text.trim_end_matches(['B', 'b']).trim_end_matches(['i', 'I']);
+    let (number, shift) = match number.chars().last().map(|unit| unit.to_ascii_uppercase()) {
+        Some('K') => (&number[..number.len() - 1], 10),
+        Some('M') => (&number[..number.len() - 1], 20),
+        Some('G') => (&number[..number.len() - 1], 30),
+        Some('T') => (&number[..number.len() - 1], 40),
+        _ => (number, 0),
+    };
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "write a number of bytes, such as 500M or 2G".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, above 0 and at most 86400".to_owned())
+}
+
 fn read_text(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     File::open(path)
@@ -132,4 +170,31 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
         let reason = error.message().replace('\n', "; ");
         Failure::usage(format!("{} line {line}: {reason}", path.display()), "SECURITY.md lists the settings")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        let good = [
+            ("0", 0),
+            ("64", 64),
+            ("500M", 500 << 20),
+            ("2g", 2 << 30),
+            (" 3 KiB ", 3 << 10),
+            ("1TB", 1 << 40),
+        ];
+        for (text, bytes) in good {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "1.5G", "many", "99999999999T", "1MM", "\u{e9}"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["0", "-1", "inf", "nan", "", "90000"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
 }

@@ -30,6 +30,8 @@ mod slow;
 mod overload;
 // Keys, origins, hosts, TLS.
 mod access;
+// The process of a training job: its lines, its limits, its end.
+mod child;
 // The end of the service, and a disk that takes no more.
 mod drain;
 

@@ -190,9 +190,8 @@ impl<'a> Needs<'a> {
     /// The error, with the largest batch of half, a quarter ... that would fit.
     fn too_large(&self, exec: &Exec, needed: u64, limit: u64) -> PipelineError {
         let halves = std::iter::successors(Some(self.batch() / 2), |batch| Some(batch / 2));
-        let fits = |&batch: &usize| {
-            self.estimate(exec, batch).is_ok_and(|estimate| estimate.total() <= limit)
-        };
+        let fits =
+            |&batch: &usize| self.estimate(exec, batch).is_ok_and(|estimate| estimate.total() <= limit);
         // Of one image there are no statistics.
         let batch = halves.take_while(|&batch| batch > 1).find(fits).map(|batch| batch as u32);
         PipelineError::Memory { needed, limit, batch }

@@ -1,5 +1,8 @@
 //! What a job tells while it works and at its end, one JSON object a line.
 
+use std::error::Error;
+use std::io;
+
 use ocelli_engine::EngineError;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +88,10 @@ impl FailureKind {
     /// The kind of an error.
     pub fn of(error: &PipelineError) -> FailureKind {
         use ocelli_datasets::DatasetError;
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if source.is_some_and(|source| source.kind() == io::ErrorKind::OutOfMemory) {
+            return FailureKind::Memory;
+        }
         match error {
             PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } => FailureKind::Settings,
             PipelineError::Memory { .. } | PipelineError::Dataset(DatasetError::Memory { .. }) => {

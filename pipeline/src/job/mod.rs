@@ -162,7 +162,9 @@ fn fit(
         }
         match resume_within(&run, None, &spec.within(), stop, &mut observe) {
             // Nothing to go on with, or nothing that can be read: the work is lost, the job is not.
-            Err(error @ (PipelineError::Run { .. } | PipelineError::Engine(EngineError::ModelFile { .. }))) => {
+            Err(
+                error @ (PipelineError::Run { .. } | PipelineError::Engine(EngineError::ModelFile { .. })),
+            ) => {
                 observe(&Event::note(format!("the run {name} cannot go on, training begins anew: {error}")));
             }
             outcome => return Ok((PathBuf::from(name), outcome?.evaluation.ok_or(PipelineError::Stopped)?)),

@@ -17,13 +17,8 @@ fn job(dir: &TempDir) -> JobSpec {
     let root = dir.path().join("data");
     fs::create_dir_all(&root).unwrap();
     let Data::Path(data) = folder_data(&root, &[("bars", 0), ("columns", 1)], 30, 5) else { unreachable!() };
-    let recipe = Recipe {
-        epochs: 4,
-        batch: 16,
-        augment: AugmentLevel::Light,
-        threads: 1,
-        ..Recipe::default()
-    };
+    let recipe =
+        Recipe { epochs: 4, batch: 16, augment: AugmentLevel::Light, threads: 1, ..Recipe::default() };
     JobSpec {
         data,
         recipe,
@@ -138,12 +133,8 @@ fn a_moved_folder_goes_on_and_names_no_place() {
     // By the folder alone, and by a spec that was written for the new place.
     let outcome = crate::resume(&run_dir, None, &AtomicBool::new(true), &mut |_| {});
     assert!(matches!(outcome, Err(PipelineError::Stopped)), "{outcome:?}");
-    let spec = JobSpec {
-        data: moved.join("photos"),
-        runs_dir: moved.join("runs"),
-        run: Some(run.clone()),
-        ..spec
-    };
+    let spec =
+        JobSpec { data: moved.join("photos"), runs_dir: moved.join("runs"), run: Some(run.clone()), ..spec };
     assert_eq!(quietly(&spec).unwrap().run, run);
 }
 
@@ -162,7 +153,10 @@ fn what_does_not_fit_is_refused_with_numbers_or_made_to_fit() {
 
     let limit = estimate.total() - 1;
     let fitted = fit_into(&spec, limit).unwrap();
-    assert!(fitted.chunk.is_some() && fitted.note.is_some() && fitted.estimate.total() <= limit, "{fitted:?}");
+    assert!(
+        fitted.chunk.is_some() && fitted.note.is_some() && fitted.estimate.total() <= limit,
+        "{fitted:?}"
+    );
     let trained = quietly(&JobSpec { memory: Some(limit), ..spec.clone() }).unwrap();
     let text = fs::read_to_string(spec.runs_dir.join(&trained.run).join("recipe.toml")).unwrap();
     let chunk = format!("chunk = {} ", fitted.chunk.unwrap());

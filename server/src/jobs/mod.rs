@@ -9,7 +9,11 @@
 //! cores it was given. A job that is running when the process ends, however it ends, is taken up again at the next start
 //! and goes on from its last epoch.
 
+mod child;
 mod events;
+#[expect(dead_code, reason = "the records of jobs do not hold it yet")]
+mod failures;
+pub(crate) mod limits;
 mod record;
 mod request;
 mod work;
@@ -28,6 +32,7 @@ use crate::error::ServerError;
 use crate::models::Models;
 use crate::problem::Problem;
 
+pub use child::{Child, Ended, Next, Worker};
 pub(crate) use events::{Line, Log};
 pub(crate) use record::{JobRecord, JobState, Trigger};
 pub(crate) use request::RetrainRequest;

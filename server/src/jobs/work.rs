@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Name, NewVersion, StoreError};
 use ocelli_pipeline::{
-    Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions,
-    Within, open_model, resume, same_class, train, version_id,
+    Candidate, Compute, Data, Evaluation, Event, ModelFile, PipelineError, StartModel, TrainOptions, Within,
+    open_model, resume, same_class, train, version_id,
 };
 
 use crate::jobs::record::EpochMetrics;
@@ -118,7 +118,7 @@ fn candidate(shared: &Shared, job: &Job, name: &Name) -> Result<String, Broken> 
     // this thread, which starts the threads that serve, does not.
     let (file, evaluation) = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            lower_priority(shared.config.job_nice);
+            lower_priority(shared.config.job_niceness());
             fit(shared, job, &data, &serving, &serving_file)
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -131,7 +131,7 @@ fn candidate(shared: &Shared, job: &Job, name: &Name) -> Result<String, Broken> 
             let gate = job.record().request.gate.clone();
             phase(job, "comparing");
             let judge = || {
-                lower_priority(shared.config.job_nice);
+                lower_priority(shared.config.job_niceness());
                 let compute = Compute { threads: shared.config.job_threads, exact: false };
                 let candidate = Candidate { file: &file, evaluation: &evaluation };
                 gate.judge(&candidate, Some((&serving, &serving_file)), &data, compute, &job.stop)
@@ -290,9 +290,9 @@ fn phase(job: &Job, phase: &str) {
 }
 
 /// Gives the cores to others first; on Linux for the calling thread and those that it starts.
-fn lower_priority(nice: usize) {
+fn lower_priority(nice: u8) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, nice as i32) {
+    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
         tracing::warn!("training keeps its priority: {error}");
     }
     #[cfg(not(target_os = "linux"))]

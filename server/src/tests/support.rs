@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ocelli_pipeline::{
-    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, Within, open_model,
-    train,
+    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, Within, open_model, train,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;

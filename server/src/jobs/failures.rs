@@ -1,0 +1,163 @@
+//! When a job that fails again and again is given up.
+
+use serde::{Deserialize, Serialize};
+
+/// Failures of one kind at one place after which a job is given up.
+const SAME: usize = 3;
+/// Failures of any kind at one place after which it is.
+const ANY: usize = 8;
+
+/// A kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// The job said why it cannot be done.
+    Failed,
+    /// It needed more memory than it may take.
+    OutOfMemory,
+    /// A signal ended its process.
+    Killed,
+    /// It showed no progress.
+    Stuck,
+    /// Its process ended without a result.
+    Exited,
+    /// Its process could not be started.
+    CannotStart,
+    /// The service ended while the job ran.
+    ServiceEnded,
+}
+
+/// Where training was. It goes on after the last finished epoch: the step of a failure says where to look, and that
+/// nothing was won is seen by the epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// Finished epochs.
+    pub(crate) epochs: u32,
+    /// The last step of the next one that was heard of.
+    pub(crate) step: usize,
+}
+
+/// One failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) place: Place,
+}
+
+/// The failures of a job since it last finished an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Failures(Vec<Failure>);
+
+/// What becomes of a job after a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// It goes on from its last epoch.
+    Again,
+    /// It is over; why, for its record.
+    GiveUp(String),
+}
+
+impl Failures {
+    /// Takes up a failure.
+    pub(crate) fn add(&mut self, kind: Kind, place: Place) -> Outlook {
+        // An epoch was finished since: whatever failed then was overcome.
+        self.0.retain(|failure| failure.place.epochs == place.epochs);
+        self.0.push(Failure { kind, place });
+        let same = self.0.iter().filter(|failure| failure.kind == kind).count();
+        let Place { epochs, step } = place;
+        match kind {
+            // The same again would come of it.
+            Kind::Failed => Outlook::GiveUp("it cannot be done".to_owned()),
+            Kind::OutOfMemory => {
+                Outlook::GiveUp("with as much memory it would run out of it again".to_owned())
+            }
+            _ if same >= SAME => Outlook::GiveUp(format!(
+                "{} {same} times after {epochs} finished epochs, the last time at step {step}: it is given up",
+                kind.word()
+            )),
+            _ if self.0.len() >= ANY => Outlook::GiveUp(format!(
+                "failed {} times after {epochs} finished epochs, the last time at step {step}: it is given up",
+                self.0.len()
+            )),
+            _ => Outlook::Again,
+        }
+    }
+
+    /// How many there are since an epoch was finished.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Failed => "failed",
+            Kind::OutOfMemory => "ran out of memory",
+            Kind::Killed => "was killed",
+            Kind::Stuck => "was stuck",
+            Kind::Exited => "ended without a result",
+            Kind::CannotStart => "could not be started",
+            Kind::ServiceEnded => "was under way when the service ended",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Kind; 5] = [Kind::Killed, Kind::Stuck, Kind::Exited, Kind::CannotStart, Kind::ServiceEnded];
+
+    fn at(epochs: u32, step: usize) -> Place {
+        Place { epochs, step }
+    }
+
+    #[test]
+    fn three_of_a_kind_without_an_epoch_between_end_a_job() {
+        for kind in KINDS {
+            let mut failures = Failures::default();
+            // The steps that were heard of last differ by chance.
+            assert_eq!(failures.add(kind, at(2, 40)), Outlook::Again);
+            assert_eq!(failures.add(kind, at(2, 41)), Outlook::Again);
+            let Outlook::GiveUp(reason) = failures.add(kind, at(2, 39)) else { panic!("{kind:?} goes on") };
+            assert!(reason.contains("3 times after 2 finished epochs"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_gets_on_may_fail_often() {
+        let mut failures = Failures::default();
+        for epochs in 0..100 {
+            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
+            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
+            assert_eq!(failures.len(), 2);
+        }
+    }
+
+    #[test]
+    fn failures_of_many_kinds_at_one_place_end_it_too() {
+        let mut failures = Failures::default();
+        let outlooks: Vec<Outlook> =
+            KINDS.iter().cycle().take(9).map(|&kind| failures.add(kind, at(0, 1))).collect();
+        let given_up = outlooks.iter().position(|outlook| *outlook != Outlook::Again);
+        assert_eq!(given_up, Some(ANY - 1));
+    }
+
+    #[test]
+    fn what_cannot_be_otherwise_ends_it_at_once() {
+        for kind in [Kind::OutOfMemory, Kind::Failed] {
+            assert!(matches!(Failures::default().add(kind, at(0, 0)), Outlook::GiveUp(_)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_kept_in_a_record() {
+        let mut failures = Failures::default();
+        failures.add(Kind::Stuck, at(1, 7));
+        let text = serde_json::to_string(&failures).unwrap();
+        assert_eq!(text, r#"[{"kind":"stuck","place":{"epochs":1,"step":7}}]"#);
+        assert_eq!(serde_json::from_str::<Failures>(&text).unwrap(), failures);
+    }
+}
