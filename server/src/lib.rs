@@ -65,7 +65,7 @@ mod v2;
 pub use access::{Access, Keys};
 pub use config::Config;
 pub use error::ServerError;
-pub use jobs::Worker;
+pub use jobs::{Child, Ended, Next, Worker};
 pub use run::run;
 pub use state::State;
 pub use tls::Tls;

@@ -49,7 +49,7 @@ impl Worker {
 
 /// How a job's process ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The job is done.
     Done(Box<Trained>),
     /// It was told to end and has saved what it had.
@@ -89,7 +89,6 @@ pub(crate) enum Ended {
 
 impl Ended {
     /// What kind of failure it is; `None` where it is none.
-    #[expect(dead_code, reason = "the records of jobs do not hold it yet")]
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Ended::Done(_) | Ended::Interrupted => None,
@@ -133,7 +132,7 @@ impl fmt::Display for Ended {
 
 /// What [`Child::next`] has to tell.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub enum Next {
     /// The process said something; never how the job ended, which [`Next::Ended`] tells once the process is gone.
     Message(JobMessage),
     /// Nothing came in time.
@@ -143,7 +142,7 @@ pub(crate) enum Next {
 }
 
 /// A job's process. Killed and reaped when it is dropped.
-pub(crate) struct Child {
+pub struct Child {
     shared: Arc<Shared>,
     heard: Option<Receiver<Heard>>,
     keeper: Option<JoinHandle<()>>,
@@ -180,7 +179,7 @@ enum Heard {
 
 impl Child {
     /// Starts a process for a job. One that shows no progress for `stuck` is killed.
-    pub(crate) fn start(worker: &Worker, order: &JobOrder, stuck: Duration) -> Child {
+    pub fn start(worker: &Worker, order: &JobOrder, stuck: Duration) -> Child {
         let shared = Arc::new(Shared::default());
         let (sender, heard) = sync_channel(WAITING);
         let mut line = serde_json::to_vec(order).expect("an order holds plain values only");
@@ -214,7 +213,7 @@ impl Child {
     }
 
     /// Waits for what comes next, at most this long.
-    pub(crate) fn next(&mut self, timeout: Duration) -> Next {
+    pub fn next(&mut self, timeout: Duration) -> Next {
         let until = Instant::now() + timeout;
         loop {
             if let Some(ended) = &self.ended {
@@ -257,13 +256,13 @@ impl Child {
     }
 
     /// Tells it to save what it has and to end. It takes the time of a step.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         drop(self.shared.input().take());
     }
 
     /// Ends it at once.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         self.shared.kill();
     }
 

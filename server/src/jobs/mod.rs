@@ -29,7 +29,7 @@ use crate::error::ServerError;
 use crate::models::Models;
 use crate::problem::Problem;
 
-pub use child::Worker;
+pub use child::{Child, Ended, Next, Worker};
 pub(crate) use events::{Line, Log};
 pub(crate) use record::{Asked, Brief, EpochMetrics, JobRecord, JobState, Progress, Trigger};
 pub(crate) use request::RetrainRequest;
