@@ -83,11 +83,6 @@ impl Failures {
             _ => Outlook::Again,
         }
     }
-
-    /// How many there are since an epoch was finished.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl Kind {
@@ -132,7 +127,7 @@ mod tests {
         for epochs in 0..100 {
             assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
             assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
-            assert_eq!(failures.len(), 2);
+            assert_eq!(failures.0.len(), 2);
         }
     }
 

@@ -129,7 +129,7 @@ impl Service {
         let serving =
             Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
         let models =
-            Models::new(serving, None, Compute::on(1), config.clone(), metrics.clone()).expect("a thread");
+            Models::new(serving, (None, None), Compute::on(1), config.clone(), metrics.clone()).expect("a thread");
         Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
     }
 
@@ -356,4 +356,9 @@ pub(super) fn assert_same(found: &Value, expected: &Prediction) {
         assert_eq!(found["index"], expected.index);
         assert_eq!(found["probability"].as_f64().unwrap() as f32, expected.probability);
     }
+}
+
+/// For services that train nothing.
+pub(super) fn no_worker() -> crate::Worker {
+    crate::Worker { program: "no-such-program".into() }
 }

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use ocelli_pipeline::store::{Name, NewVersion, Store};
+use ocelli_pipeline::store::{Actor, Name, NewVersion, Store};
 use ocelli_pipeline::{Compute, ModelFile, Pixels, Prepared, shipped_model};
 use serde_json::{Value, json};
 
@@ -655,7 +655,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
         store.versions(&name).unwrap().add(file, &NewVersion::default()).unwrap();
     }
     let seed = Some(first.clone());
-    let state = State::with_data(store, &name, seed, Compute::on(1), patient(), Access::default()).unwrap();
+    let state = State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker()).unwrap();
     let v2 = V2::of(Service::serve(state));
     let versions = v2.service.send(&get("/v2/models/m")).json()["versions"].clone();
     let versions: Vec<String> = serde_json::from_value(versions).unwrap();
@@ -686,7 +686,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     // Somebody else's promotion is taken over by a load.
     let serving = v2.service.state.version();
     let other = versions.iter().find(|version| **version != serving).unwrap();
-    v2.service.state.models.versions().unwrap().promote(other).unwrap();
+    v2.service.state.models.versions().unwrap().promote(other, &Actor::service("test")).unwrap();
     assert_eq!(v2.service.state.version(), serving);
     let load = |body: &str| v2.service.send(&post("/v2/repository/models/m/load", "", body.as_bytes()));
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use ocelli_pipeline::store::{Name, NewVersion, Store};
+use ocelli_pipeline::store::{Actor, Name, NewVersion, Store};
 use ocelli_pipeline::{Compute, ModelFile, version_id};
 use serde_json::json;
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ fn service(config: Config) -> (TempDir, Service, Vec<String>) {
     }
     drop(versions);
     let seed = Some(files[0].clone());
-    let state = State::with_data(store, &name, seed, Compute::on(1), config, Access::default()).unwrap();
+    let state = State::with_data(store, (&name, seed), Compute::on(1), config, Access::default(), no_worker()).unwrap();
     let versions = files.iter().map(|file| version_id(&file.content_hash().unwrap())).collect();
     (folder, Service::serve(state), versions)
 }
@@ -163,7 +163,7 @@ fn a_reload_that_fails_half_way_says_what_took_effect() {
     const KEY: &str = "a-key-of-16-letters";
     let (folder, service, versions) = service(patient());
     let [a, b, _] = &versions[..] else { panic!("{versions:?}") };
-    service.state.models.versions().unwrap().promote(b).unwrap();
+    service.state.models.versions().unwrap().promote(b, &Actor::service("test")).unwrap();
     let file = folder.path().join("models/m").join(format!("{b}.ocelli"));
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
