@@ -96,9 +96,7 @@ pub fn evaluate(
         observe(&Event::note(text));
     }
     let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
-    if let Some(own) = &file.probes {
-        probes::check(&mut inference, &pre, classes, own)?;
-    }
+    probes::check(&mut inference, file)?;
     let job = Job { set: &set, indices: &indices, map: &map, classes, split: &split };
     let mut evaluation = job.run(&mut inference, stop)?;
     evaluation.notes = notes;
@@ -158,7 +156,7 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
 
 /// The model's index of each class of the data, by name after NFC. A model that has several spellings of one name tells
 /// them apart.
-fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
+pub(crate) fn class_map(data: &[String], model: &[String]) -> Vec<Option<usize>> {
     let exact: HashMap<&str, usize> = model.iter().zip(0..).map(|(name, i)| (name.as_str(), i)).collect();
     let mut composed: HashMap<Cow<str>, usize> = HashMap::new();
     for (name, i) in model.iter().zip(0..) {

@@ -49,7 +49,7 @@ pub use data::Data;
 pub use error::PipelineError;
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use event::Event;
-pub use gate::{Candidate, Gate, GateMode, Verdict};
+pub use gate::{Candidate, ClassVerdict, Compared, Gate, GateMode, Question, QuestionSet, Rules, Verdict};
 pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImage};
 pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
 pub use probes::check_probes;

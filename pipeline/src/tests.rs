@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod probes;
 mod uneven;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -575,7 +576,7 @@ fn a_run_can_start_from_a_model_and_grow_its_head() {
     let (gate, evaluation) = (Gate::default(), child.evaluation.unwrap());
     let judge = |gate: &Gate, candidate: &ModelFile, serving: &ModelFile| {
         let candidate = Candidate { file: candidate, evaluation: &evaluation };
-        gate.judge(&candidate, Some(("v", serving)), &grown, Compute::on(1), &NEVER).unwrap()
+        gate.judge_data(&candidate, Some(("v", serving)), &grown, Compute::on(1), &NEVER).unwrap()
     };
     let verdict = judge(&gate, &after, &file);
     assert!(verdict.serving_accuracy.unwrap() <= 0.75, "{verdict:?}");

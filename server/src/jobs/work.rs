@@ -134,7 +134,7 @@ fn candidate(shared: &Shared, job: &Job, name: &Name) -> Result<String, Broken> 
                 lower_priority(shared.config.job_nice);
                 let compute = Compute { threads: shared.config.job_threads, exact: false };
                 let candidate = Candidate { file: &file, evaluation: &evaluation };
-                gate.judge(&candidate, Some((&serving, &serving_file)), &data, compute, &job.stop)
+                gate.judge_data(&candidate, Some((&serving, &serving_file)), &data, compute, &job.stop)
             };
             let verdict = std::thread::scope(|scope| scope.spawn(judge).join());
             Some(verdict.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
