@@ -207,9 +207,9 @@ fn every_byte_of_the_probes_counts() {
             if forged(&mut bytes) { accepted += 1 } else { refused += 1 }
         }
     }
-    // Two images of 60 bytes with 4 logits: only these may change, and no logit to what is no number.
-    assert!(accepted <= 2 * 8 * (60 + 16) && accepted > 2 * 8 * 60, "{accepted}");
-    assert!(refused >= 8 * 40, "{refused}");
+    // A hash of 32 bytes and two images of 60 with 4 logits: only these may change, and no logit to what is no number.
+    assert!(accepted <= 8 * (32 + 2 * (60 + 16)) && accepted > 8 * (32 + 2 * 60), "{accepted}");
+    assert!(refused >= 8 * 72, "{refused}");
 }
 
 /// A probe section that declares images which are not there.

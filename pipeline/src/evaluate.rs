@@ -102,9 +102,7 @@ pub fn evaluate(
         observe(&Event::note(text));
     }
     let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
-    if let Some(own) = &file.probes {
-        probes::check(&mut inference, &pre, classes, own)?;
-    }
+    probes::check(&mut inference, file)?;
     let job = Job { set: &set, indices: &indices, map: &map, classes, split: &split };
     let mut evaluation = job.run(&mut inference, stop)?;
     evaluation.notes = notes;

@@ -135,9 +135,7 @@ impl Predictor {
         decoder.preprocessing.validate()?;
         let batch = batch_for(decoder.preprocessing.len()).min(batch.max(1));
         let mut inference = Inference::new(&file.model, batch, &exec)?;
-        if let Some(own) = &file.probes {
-            probes::check(&mut inference, &decoder.preprocessing, &file.meta.classes, own)?;
-        }
+        probes::check(&mut inference, &file)?;
         // What only a resumed run needs is no part of the model's identity.
         let file = ModelFile { training: None, ..file };
         let version = version_id(&file.content_hash()?);

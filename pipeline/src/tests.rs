@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod probes;
 mod uneven;
 
 static NEVER: AtomicBool = AtomicBool::new(false);

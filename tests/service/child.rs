@@ -37,6 +37,8 @@ fn spec(sandbox: &Sandbox, each: usize) -> JobSpec {
         start: None,
         serving: None,
         gate: Gate::default(),
+        rules: Rules::default(),
+        questions: Vec::new(),
         memory: Some(2 << 30),
     }
 }

@@ -268,7 +268,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     let training = if flags & HAS_TRAINING == 0 { None } else { Some(read_training(&mut cursor, &layout)?) };
     let probes = match flags & HAS_PROBES {
         0 => None,
-        _ => Some(probes::read(&mut cursor, pixels, &header.meta.classes)?),
+        _ => Some(probes::read(&mut cursor, pixels, header.meta.classes.len())?),
     };
     if cursor.at != body.len() {
         return Err(error("bytes follow the last section"));

@@ -34,7 +34,7 @@ use crate::params::Model;
 
 pub use check::{MAX_CLASS_NAME_BYTES, MAX_CLASSES};
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
-pub use probes::{MAX_PROBES, Probe, Probes, names_hash};
+pub use probes::{MAX_PROBES, Probe, Probes};
 
 /// How an image of another aspect ratio is brought to the size of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,14 +13,14 @@ use crate::error::EngineError;
 
 /// Most probe images of a file: enough to touch every class of a usual model, few enough to cost a load nothing.
 pub const MAX_PROBES: usize = 8;
-/// Number of probes and hash of the class names.
+/// Number of probes and hash of the model that was asked.
 const START_BYTES: u64 = 8 + 32;
 
 /// Images that a model was asked about when its file was written, with its answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probes {
-    /// [`names_hash`] of the classes that the logits belong to, in their order.
-    pub names: [u8; 32],
+    /// [`ModelFile::answering_hash`] of the model that was asked.
+    pub asked: [u8; 32],
     /// One to [`MAX_PROBES`] of them.
     pub images: Vec<Probe>,
 }
@@ -34,21 +34,37 @@ pub struct Probe {
     pub logits: Vec<f32>,
 }
 
-/// SHA-256 of class names as the header holds them: their number, then length and UTF-8 of each; numbers are u64.
-pub fn names_hash(classes: &[String]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update((classes.len() as u64).to_le_bytes());
-    for name in classes {
-        hash.update((name.len() as u64).to_le_bytes());
-        hash.update(name);
+impl ModelFile {
+    /// SHA-256 of what an answer depends on beside the layers: class names, fit, means and deviations as the header holds
+    /// them, then the floats of all tensors without filler. Stored when the answers are given, it finds what changed
+    /// between then and the writing, in weights that no probe image touches, too.
+    pub fn answering_hash(&self) -> [u8; 32] {
+        let (mut hash, meta) = (Sha256::new(), &self.meta);
+        hash.update((meta.classes.len() as u64).to_le_bytes());
+        for name in &meta.classes {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+        }
+        hash.update((meta.preprocessing.fit as u32).to_le_bytes());
+        for values in [&meta.preprocessing.mean, &meta.preprocessing.std] {
+            hash.update((values.len() as u64).to_le_bytes());
+            values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        }
+        let mut bytes = [0; 4096];
+        for entry in self.model.layout().entries() {
+            for chunk in self.model.params()[entry.range()].chunks(bytes.len() / 4) {
+                let slots = bytes.as_chunks_mut::<4>().0.iter_mut();
+                slots.zip(chunk).for_each(|(slot, value)| *slot = value.to_le_bytes());
+                hash.update(&bytes[..4 * chunk.len()]);
+            }
+        }
+        hash.finalize().into()
     }
-    hash.finalize().into()
 }
 
 /// What must hold between the probes and the rest of a file.
 pub(super) fn check(file: &ModelFile, probes: &Probes) -> Result<(), EngineError> {
     check_count(probes.images.len() as u64)?;
-    check_names(&file.meta.classes, probes.names)?;
     let (pixels, classes) = (file.model.graph().input.len(), file.meta.classes.len());
     for (index, probe) in probes.images.iter().enumerate() {
         let (found, answers) = (probe.pixels.len(), probe.logits.len());
@@ -69,15 +85,6 @@ fn check_count(count: u64) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn check_names(classes: &[String], names: [u8; 32]) -> Result<(), EngineError> {
-    if names_hash(classes) != names {
-        return Err(frame::error(
-            "the class names are not those that the probe images were answered with: copy the file again, or train anew",
-        ));
-    }
-    Ok(())
-}
-
 fn check_logits(index: usize, logits: &[f32]) -> Result<(), EngineError> {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return Err(frame::error(format!("the answer for probe image {index} is not finite")));
@@ -94,7 +101,7 @@ pub(super) fn end(end: u64, count: usize, (pixels, classes): (usize, usize)) -> 
 pub(super) fn write<W: Write>(probes: &Probes, out: &mut HashingWriter<'_, W>) -> io::Result<()> {
     out.align()?;
     out.bytes(&(probes.images.len() as u64).to_le_bytes())?;
-    out.bytes(&probes.names)?;
+    out.bytes(&probes.asked)?;
     for probe in &probes.images {
         out.align()?;
         out.bytes(&probe.pixels)?;
@@ -103,29 +110,24 @@ pub(super) fn write<W: Write>(probes: &Probes, out: &mut HashingWriter<'_, W>) -
     Ok(())
 }
 
-/// Reads the section of a network with `pixels` values of input.
-pub(super) fn read(
-    cursor: &mut Cursor<'_>,
-    pixels: usize,
-    classes: &[String],
-) -> Result<Probes, EngineError> {
+/// Reads the section of a network with `pixels` values of input and `classes` logits.
+pub(super) fn read(cursor: &mut Cursor<'_>, pixels: usize, classes: usize) -> Result<Probes, EngineError> {
     cursor.align()?;
     let start = cursor.at() as u64;
     let count = frame::u64_at(cursor.take(8)?, 0);
     check_count(count)?;
-    let names = cursor.take(32)?.try_into().expect("a slice of 32 bytes");
-    check_names(classes, names)?;
+    let asked = cursor.take(32)?.try_into().expect("a slice of 32 bytes");
     // Images get memory only after all of them are known to be there.
-    if end(start, count as usize, (pixels, classes.len())) > cursor.len() as u64 {
+    if end(start, count as usize, (pixels, classes)) > cursor.len() as u64 {
         return Err(frame::ends_early());
     }
     let images = (0..count as usize).map(|index| {
         cursor.align()?;
         let pixels = cursor.take(pixels as u64)?.to_vec();
-        let mut logits = vec![0.0; classes.len()];
+        let mut logits = vec![0.0; classes];
         cursor.tensor(&mut logits)?;
         check_logits(index, &logits)?;
         Ok(Probe { pixels, logits })
     });
-    Ok(Probes { names, images: images.collect::<Result<_, EngineError>>()? })
+    Ok(Probes { asked, images: images.collect::<Result<_, EngineError>>()? })
 }

@@ -41,7 +41,7 @@ fn sample() -> ModelFile {
 /// Two probes that fit the sample.
 fn probes(file: &ModelFile) -> Probes {
     let image = |first: u8| Probe { pixels: (first..first + 6).collect(), logits: vec![0.5, -1.0] };
-    Probes { names: names_hash(&file.meta.classes), images: vec![image(0), image(90)] }
+    Probes { asked: file.answering_hash(), images: vec![image(0), image(90)] }
 }
 
 fn refusal(change: impl FnOnce(&mut ModelFile)) -> String {
@@ -109,17 +109,35 @@ fn probes_must_fit_the_model() {
     };
     assert_says(&change(|p| p.images.clear()), "0 probe images, not 1 to 8");
     assert_says(&change(|p| p.images = vec![p.images[0].clone(); 9]), "9 probe images, not 1 to 8");
-    assert_says(&change(|p| p.names[0] ^= 1), "the class names are not those that the probe images");
     assert_says(&change(|p| p.images[1].pixels.truncate(5)), "probe image 1 has 5 values and 2 logits");
     assert_says(&change(|p| p.images[1].logits.push(0.0)), "6 values and 3 logits, the network 6 and 2");
     assert_says(&change(|p| p.images[1].logits[0] = f32::NAN), "probe image 1 is not finite");
-    let renamed = refusal(|file| {
-        file.probes = Some(probes(file));
-        file.meta.classes.swap(0, 1);
-    });
-    assert_says(&renamed, "the class names are not those");
-    let list = |names: &[&str]| names_hash(&names.iter().map(|&name| name.into()).collect::<Vec<_>>());
-    assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));
+}
+
+#[test]
+fn the_hash_of_what_answers_sees_all_that_answers() {
+    let hash = |change: fn(&mut ModelFile)| {
+        let mut file = sample();
+        change(&mut file);
+        file.answering_hash()
+    };
+    let same = hash(|_| {});
+    assert_eq!(hash(|f| f.meta.name = "other".into()), same);
+    assert_eq!(hash(|f| f.training = None), same);
+    let others = [
+        hash(|f| f.meta.classes.swap(0, 1)),
+        hash(|f| f.meta.classes = vec!["noy".into(), "es".into()]),
+        hash(|f| f.meta.preprocessing.fit = Fit::Pad),
+        hash(|f| f.meta.preprocessing.mean[0] = 0.5),
+        hash(|f| f.meta.preprocessing.std[0] = 0.25),
+        hash(|f| f.model.params_mut()[0] = 7.0),
+        hash(|f| {
+            let last = f.model.layout().entries().last().unwrap().range().end - 1;
+            f.model.params_mut()[last] = 7.0;
+        }),
+    ];
+    assert!(others.iter().all(|other| *other != same));
+    assert_eq!(others.iter().collect::<std::collections::HashSet<_>>().len(), others.len());
 }
 
 #[test]

@@ -135,6 +135,29 @@ fn meta(b: &mut Bytes) -> Vec<Value> {
     all
 }
 
+/// SHA-256 over class names, fit, means, deviations and weights.
+fn answering_hash(meta: &[Value], tensors: &[Tensor]) -> [u8; 32] {
+    let mut bytes = Vec::new();
+    let classes = meta[1..].iter().take_while(|value| matches!(value, Value::Text(_))).count();
+    bytes.extend((classes as u64).to_le_bytes());
+    for name in &meta[1..=classes] {
+        let Value::Text(name) = name else { panic!("{name:?}") };
+        bytes.extend((name.len() as u64).to_le_bytes());
+        bytes.extend(name.as_bytes());
+    }
+    let [_, _, Value::Int(channels), Value::Int(fit)] = meta[classes + 1..classes + 5] else { panic!() };
+    bytes.extend((fit as u32).to_le_bytes());
+    for list in meta[classes + 5..].chunks(channels as usize).take(2) {
+        bytes.extend(channels.to_le_bytes());
+        for value in list {
+            let Value::Float(value) = value else { panic!("{value:?}") };
+            bytes.extend(value.to_le_bytes());
+        }
+    }
+    tensors.iter().flat_map(|tensor| &tensor.values).for_each(|value| bytes.extend(value.to_le_bytes()));
+    Sha256::digest(bytes).into()
+}
+
 /// Reads a file; panics where it is not what the document says.
 pub(crate) fn read(file: &[u8]) -> File {
     let (body, hash) = file.split_at(file.len() - 32);
@@ -155,9 +178,6 @@ pub(crate) fn read(file: &[u8]) -> File {
         nodes.push(Node { name, op, settings, inputs });
     }
     let meta = meta(&mut b);
-    let names = meta.iter().skip(1).take_while(|value| matches!(value, Value::Text(_)));
-    let names: Vec<&String> =
-        names.filter_map(|v| if let Value::Text(text) = v { Some(text) } else { None }).collect();
     let mut table = Vec::new();
     for _ in 0..b.int(8) {
         let name = b.text();
@@ -190,16 +210,12 @@ pub(crate) fn read(file: &[u8]) -> File {
         b.align();
         let count = b.int(8);
         assert!((1..=8).contains(&count));
-        let mut list = (names.len() as u64).to_le_bytes().to_vec();
-        for name in &names {
-            list.extend((name.len() as u64).to_le_bytes());
-            list.extend(name.as_bytes());
-        }
-        assert_eq!(Sha256::digest(list)[..], *b.take(32));
+        assert_eq!(answering_hash(&meta, &tensors)[..], *b.take(32));
+        let classes = meta.iter().skip(1).take_while(|value| matches!(value, Value::Text(_))).count();
         let pixels = input.iter().product::<u32>() as usize;
         let mut probe = || {
             b.align();
-            (b.take(pixels).to_vec(), b.tensor(&[names.len()]))
+            (b.take(pixels).to_vec(), b.tensor(&[classes]))
         };
         (0..count).map(|_| probe()).collect()
     });

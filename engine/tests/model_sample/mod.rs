@@ -2,7 +2,7 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Probe, Probes, Provenance, TrainingState, names_hash,
+    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Probe, Probes, Provenance, TrainingState,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -81,7 +81,7 @@ pub(crate) fn probed_file() -> ModelFile {
         pixels: (0..60).map(|i| (n * 101 + i * 3) as u8).collect(),
         logits: (0..4).map(|class| value(200 + n, class)).collect(),
     };
-    let probes = Probes { names: names_hash(&file.meta.classes), images: vec![image(0), image(1)] };
+    let probes = Probes { asked: file.answering_hash(), images: vec![image(0), image(1)] };
     ModelFile { probes: Some(probes), ..file }
 }
 

@@ -67,9 +67,7 @@ impl Asked {
         let pre = data::from_record(&file.meta.preprocessing);
         pre.validate()?;
         let mut inference = Inference::new(&file.model, batch, exec)?;
-        if let Some(own) = &file.probes {
-            probes::check(&mut inference, &pre, &file.meta.classes, own)?;
-        }
+        probes::check(&mut inference, file)?;
         let x = vec![0.0; batch * inference.input_len()];
         let logits = vec![0.0; batch * inference.classes()];
         Ok(Asked { map: class_map(classes, &file.meta.classes), inference, pre, x, logits })

@@ -247,13 +247,13 @@ impl Case<'_> {
             let fall = counts.serving as f64 - counts.known_candidate as f64;
             // 0.02 has no binary form: one image of 50 is within it.
             if fall > f64::from(self.gate.max_drop) * counts.known as f64 + 1e-4 {
-                reasons.push(format!(
-                    "worse: accuracy {} against {} on {} images{} of classes that serve",
-                    percent(counts.known_candidate, counts.known),
-                    percent(counts.serving, counts.known),
-                    counts.known,
-                    part.said(),
-                ));
+                let which = match part {
+                    Part::Reference => "images that the serving version was judged on",
+                    _ => "held-out images of classes that serve",
+                };
+                let Counts { known, known_candidate, serving, .. } = counts;
+                let (own, other) = (percent(known_candidate, known), percent(serving, known));
+                reasons.push(format!("worse: accuracy {own} against {other} on {known} {which}"));
             }
         }
         reasons

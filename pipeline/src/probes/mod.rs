@@ -1,12 +1,16 @@
 //! Probe images: whether this machine computes with a model file what was computed when it was written.
 //!
+//! Two things are compared. A hash of weights, class names and normalisation finds whatever changed in them since the
+//! answers were given, even where no image shows it; a forward pass finds a machine, a kernel or a graph that makes
+//! something else of them.
+//!
 //! The answers are written in the direct form (`--exact`), whose rounding is the least, and compared with whatever serves:
 //! any instruction set, any number of threads, Winograd's transforms or not. All of these are sums of the same products
 //! in another order, so they differ by rounding alone; `docs/accuracy.md` has the measurements behind [`TOLERANCE`].
 
 use ocelli_datasets::{ImageSet, Pixels, Prepared, Preprocessing};
-use ocelli_engine::model_file::{MAX_PROBES, ModelFile, Probe, Probes, names_hash};
-use ocelli_engine::{Exec, Inference, Model, softmax};
+use ocelli_engine::model_file::{MAX_PROBES, ModelFile, Probe, Probes};
+use ocelli_engine::{Exec, Inference, softmax};
 
 use crate::compute::Compute;
 use crate::data;
@@ -25,10 +29,10 @@ const LEAST_SCALE: f32 = 1.0;
 /// Pixels that the probes of a file may take: larger images get fewer of them.
 const MAX_PIXEL_BYTES: usize = 8 << 20;
 
-/// Asks a model about images of `indices`, spread over the classes. `None` where there are none, or where a single one
+/// Asks a model about images of `indices`, which the set holds as the model wants them, spread over the classes. `None` where there are none, or where a single one
 /// would be larger than all may be.
 pub(crate) fn ask(
-    model: &Model,
+    file: &ModelFile,
     set: &ImageSet,
     indices: &[usize],
     exec: Exec,
@@ -40,13 +44,13 @@ pub(crate) fn ask(
         return Ok(None);
     }
     let images: Vec<Vec<u8>> = chosen.into_iter().map(|index| narrow(set.prepared(index))).collect();
-    let mut inference = Inference::new(model, images.len(), &exec.exact(true))?;
+    let mut inference = Inference::new(&file.model, images.len(), &exec.exact(true))?;
     let logits = answers(&mut inference, pre, images.iter().map(Vec::as_slice))?;
     if !logits.iter().flatten().all(|logit| logit.is_finite()) {
         return Ok(None);
     }
     let images = images.into_iter().zip(logits).map(|(pixels, logits)| Probe { pixels, logits });
-    Ok(Some(Probes { names: names_hash(set.classes()), images: images.collect() }))
+    Ok(Some(Probes { asked: file.answering_hash(), images: images.collect() }))
 }
 
 /// Runs the probe images of a model file and compares the answers with the stored ones. A file without probes passes.
@@ -54,29 +58,27 @@ pub(crate) fn ask(
 /// # Errors
 /// [`PipelineError::Probe`] for other answers or other class names; those of compiling the network.
 pub fn check_probes(file: &ModelFile, compute: Compute) -> Result<(), PipelineError> {
-    let Some(probes) = &file.probes else { return Ok(()) };
-    let pre = data::from_record(&file.meta.preprocessing);
-    pre.validate()?;
-    let mut inference = Inference::new(&file.model, probes.images.len().max(1), &compute.exec()?)?;
-    check(&mut inference, &pre, &file.meta.classes, probes)
+    if file.probes.is_none() {
+        return Ok(());
+    }
+    check(&mut Inference::new(&file.model, MAX_PROBES, &compute.exec()?)?, file)
 }
 
 /// As [`check_probes`], with the very plan that is going to serve.
-pub(crate) fn check(
-    inference: &mut Inference,
-    pre: &Preprocessing,
-    classes: &[String],
-    probes: &Probes,
-) -> Result<(), PipelineError> {
+pub(crate) fn check(inference: &mut Inference, file: &ModelFile) -> Result<(), PipelineError> {
+    let Some(probes) = &file.probes else { return Ok(()) };
+    let (pre, classes) = (data::from_record(&file.meta.preprocessing), &file.meta.classes);
+    pre.validate()?;
     let wrong = |probe: usize, what: String| PipelineError::Probe { probe, of: probes.images.len(), what };
-    if probes.names != names_hash(classes) {
-        return Err(wrong(0, "the class names are not those that it was answered with".to_owned()));
+    if probes.asked != file.answering_hash() {
+        let what = "weights, class names or normalisation are not those that it was answered with";
+        return Err(wrong(0, what.to_owned()));
     }
     let shape = |probe: &Probe| probe.pixels.len() == pre.len() && probe.logits.len() == classes.len();
     if let Some(index) = probes.images.iter().position(|probe| !shape(probe)) {
         return Err(wrong(index, "it does not have the shape of the network".to_owned()));
     }
-    let found = answers(inference, pre, probes.images.iter().map(|probe| probe.pixels.as_slice()))?;
+    let found = answers(inference, &pre, probes.images.iter().map(|probe| probe.pixels.as_slice()))?;
     let largest =
         probes.images.iter().flat_map(|probe| &probe.logits).fold(LEAST_SCALE, |m, l| m.max(l.abs()));
     for (index, (found, probe)) in found.iter().zip(&probes.images).enumerate() {
