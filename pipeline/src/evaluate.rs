@@ -110,45 +110,6 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// Accuracy of a model on the images that were held out from `candidate`'s training on `data`. Images of classes that the
-/// model does not know count as wrong. `None` when there are no such images.
-///
-/// # Errors
-/// Those of reading the data; [`PipelineError::Stopped`].
-pub(crate) fn held_out_accuracy(
-    file: &ModelFile,
-    candidate: &ModelFile,
-    split: &str,
-    data: &Data,
-    compute: Compute,
-    stop: &AtomicBool,
-) -> Result<Option<f32>, PipelineError> {
-    let exec = compute.exec()?;
-    let source = data.open_any()?;
-    let provenance = &candidate.meta.provenance;
-    let recipe = Recipe::from_toml(&provenance.recipe)?;
-    let pre = data::from_record(&file.meta.preprocessing);
-    let settings = (exec.threads, recipe.max_bad);
-    // Classes that could not be trained were left out before the splits were drawn.
-    let own = class_map(source.classes(), &candidate.meta.classes);
-    let known: Vec<usize> =
-        (0..source.items().len()).filter(|&i| own[source.items()[i].class as usize].is_some()).collect();
-    let mut set = data::load(&source, Some(&known), &pre, settings, stop, &mut |_| Ok(()))?;
-    set.assign_splits(recipe.fractions(), provenance.seed);
-    let Ok(split) = split.parse() else { return Ok(None) };
-    let held_out = set.indices(split);
-    let map = class_map(source.classes(), &file.meta.classes);
-    let known: Vec<usize> =
-        held_out.iter().copied().filter(|&index| map[set.class(index) as usize].is_some()).collect();
-    if known.is_empty() {
-        return Ok((!held_out.is_empty()).then_some(0.0));
-    }
-    let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
-    let job = Job { set: &set, indices: &known, map: &map, classes: &file.meta.classes, split: "held out" };
-    let accuracy = job.tally(&mut inference, stop)?.metrics("held out").accuracy;
-    Ok(Some((f64::from(accuracy) * known.len() as f64 / held_out.len() as f64) as f32))
-}
-
 /// The event that tells of an evaluation.
 pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
     Event::Evaluated {
@@ -244,11 +205,6 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Accuracy and loss alone.
-    pub(crate) fn tally(&self, inference: &mut Inference, stop: &AtomicBool) -> Result<Tally, PipelineError> {
-        self.tally_told(inference, stop, &mut |_| Ok(()))
-    }
-
     /// As [`Job::tally`], with word of how far it is.
     pub(crate) fn tally_told(
         &self,

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use ocelli_engine::model_file::ModelFile;
 use ocelli_pipeline::job::{FailureKind, JobMessage, JobOrder, JobSpec, Trained, memory_needed};
-use ocelli_pipeline::{Event, Gate, Origins, Recipe};
+use ocelli_pipeline::{Event, Gate, Origins, Recipe, Rules};
 use ocelli_server::{Child, Ended, Next, Worker};
 
 use super::*;

@@ -33,9 +33,7 @@ use ocelli_engine::model_file::ModelFile;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::Compute;
-use crate::data::Data;
 use crate::error::PipelineError;
-use crate::evaluate::held_out_accuracy;
 use crate::metrics::Evaluation;
 
 /// When a candidate is promoted.
@@ -216,52 +214,5 @@ impl Gate {
         let exec = compute.exec()?;
         let answers = ask::ask(candidate.file, serving.map(|(_, file)| file), questions, exec, stop)?;
         Ok(decide::decide(self, candidate, serving, &answers, rules))
-    }
-
-    /// Compares a candidate with the serving model (its version and file) on the split that its run held out.
-    ///
-    /// # Errors
-    /// Those of reading the data; [`PipelineError::Stopped`].
-    pub fn judge_data(
-        &self,
-        candidate: &Candidate<'_>,
-        serving: Option<(&str, &ModelFile)>,
-        data: &Data,
-        compute: Compute,
-        stop: &AtomicBool,
-    ) -> Result<Verdict, PipelineError> {
-        let Candidate { file: candidate, evaluation } = *candidate;
-        let own = evaluation.accuracy;
-        let other = match serving {
-            Some((_, file)) if self.mode == GateMode::NoWorse => {
-                held_out_accuracy(file, candidate, &evaluation.split, data, compute, stop)?
-            }
-            _ => None,
-        };
-        let percent = |accuracy: f32| format!("{:.2} %", accuracy * 100.0);
-        let on = format!("{} images of the {} split", evaluation.images, evaluation.split);
-        let (promote, reason) = match (self.mode, other) {
-            (GateMode::Never, _) => (false, "the gate leaves it to somebody to promote it".to_owned()),
-            _ if own < self.min_accuracy => {
-                (false, format!("{} on {on}; {} are asked for", percent(own), percent(self.min_accuracy)))
-            }
-            (GateMode::Always, _) => (true, "the gate lets every candidate pass".to_owned()),
-            (GateMode::NoWorse, None) => (true, "there is nothing to compare it with".to_owned()),
-            (GateMode::NoWorse, Some(other)) => {
-                let promote = own >= other - self.max_drop;
-                let word = if promote { "no worse" } else { "worse" };
-                (promote, format!("{word}: {} against {} on {on}", percent(own), percent(other)))
-            }
-        };
-        Ok(Verdict {
-            promote,
-            reason,
-            split: evaluation.split.clone(),
-            images: evaluation.images,
-            candidate_accuracy: own,
-            serving_accuracy: other,
-            serving: serving.map(|(version, _)| version.to_owned()),
-            ..Verdict::default()
-        })
     }
 }

@@ -14,6 +14,7 @@ use ocelli_engine::{Model, Shape};
 use tempfile::TempDir;
 
 use super::*;
+use crate::data::Data;
 use crate::metrics::Tally;
 use crate::predict::shipped_model;
 

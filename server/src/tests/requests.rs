@@ -24,7 +24,8 @@ fn service(folder: &tempfile::TempDir) -> Service {
     let name = Name::new("model", "m").unwrap();
     let seed = Some(model_file());
     Service::serve(
-        State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker()).unwrap(),
+        State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
+            .unwrap(),
     )
 }
 

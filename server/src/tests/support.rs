@@ -128,8 +128,8 @@ impl Service {
         let metrics = Metrics::default();
         let serving =
             Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
-        let models =
-            Models::new(serving, (None, None), Compute::on(1), config.clone(), metrics.clone()).expect("a thread");
+        let models = Models::new(serving, (None, None), Compute::on(1), config.clone(), metrics.clone())
+            .expect("a thread");
         Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
     }
 

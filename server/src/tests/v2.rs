@@ -655,7 +655,9 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
         store.versions(&name).unwrap().add(file, &NewVersion::default()).unwrap();
     }
     let seed = Some(first.clone());
-    let state = State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker()).unwrap();
+    let state =
+        State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
+            .unwrap();
     let v2 = V2::of(Service::serve(state));
     let versions = v2.service.send(&get("/v2/models/m")).json()["versions"].clone();
     let versions: Vec<String> = serde_json::from_value(versions).unwrap();

@@ -30,7 +30,9 @@ fn service(config: Config) -> (TempDir, Service, Vec<String>) {
     }
     drop(versions);
     let seed = Some(files[0].clone());
-    let state = State::with_data(store, (&name, seed), Compute::on(1), config, Access::default(), no_worker()).unwrap();
+    let state =
+        State::with_data(store, (&name, seed), Compute::on(1), config, Access::default(), no_worker())
+            .unwrap();
     let versions = files.iter().map(|file| version_id(&file.content_hash().unwrap())).collect();
     (folder, Service::serve(state), versions)
 }
