@@ -12,8 +12,10 @@ use model_format_reader::{File, Value, read};
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{ModelFile, ModelMeta};
 
+type Make = fn() -> ModelFile;
+
 /// Files of this very format version, and how they are made.
-const GOLDEN: [(&str, fn() -> ModelFile); 3] = [
+const GOLDEN: [(&str, Make); 3] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
