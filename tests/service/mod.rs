@@ -20,6 +20,12 @@ mod hostile;
 mod bodies;
 // kill -9 at any moment.
 mod kills;
+// Files of the data folder that are damaged or gone.
+mod damage;
+// Candidates that must not take over.
+mod gate;
+// Slow syncs, and jobs for weeks.
+mod disk;
 // One version after another under load.
 mod swaps;
 // Many clients, each with its own answer.
@@ -264,7 +270,7 @@ fn listing(folder: &Path) -> Vec<(PathBuf, u64)> {
 fn add_renamed(sandbox: &Sandbox, data: &str, prefix: &str) -> String {
     use ocelli_engine::model_file::{ModelFile, version_id};
     let mut file = ModelFile::load(&TRAINED.run_dir.join("weights/best.ocelli")).unwrap();
-    file.training = None;
+    (file.training, file.probes) = (None, None);
     for class in &mut file.meta.classes {
         class.insert_str(0, prefix);
     }

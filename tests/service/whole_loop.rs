@@ -66,7 +66,8 @@ fn photos_become_the_version_that_answers_and_can_be_taken_back() {
         (&"trained".into(), &"1".into(), &json!(seed))
     );
     let evaluation = service.json(&format!("/v1/models/{trained}/evaluation"));
-    assert_eq!(evaluation["accuracy"], job["verdict"]["candidate_accuracy"], "{evaluation}");
+    assert_eq!(evaluation["accuracy"], shown["metrics"]["accuracy"], "{evaluation}");
+    assert_eq!(job["verdict"]["images"], 3, "one image of each class is held out: {job}");
 
     // The file that is downloaded is a model like any other, and answers alike.
     let file = service.get(&format!("/v1/models/{trained}/file"));
@@ -99,24 +100,37 @@ fn photos_become_the_version_that_answers_and_can_be_taken_back() {
     assert_eq!(service.version(), trained);
     assert!(service.log().contains(&format!("POST /v1/models/{seed}/promote")), "{}", service.log());
 
-    // Somebody else changes what the disk says, and tells the service.
-    assert_eq!(service.post(&format!("/v1/models/{seed}/promote"), "", b"").status, 200);
-    let pointer = until("the folder of the model", || {
-        let folders = fs::read_dir(sandbox.path().join("data/models")).unwrap();
-        folders.map(|entry| entry.unwrap().path().join("current")).find(|path| path.is_file())
-    });
-    let next = sandbox.write("next", json!({ "version": trained, "previous": [seed] }).to_string());
-    fs::rename(next, &pointer).unwrap();
-    assert_eq!(service.version(), seed);
+    // The file of the version that is to serve is cut short: the one before it stands in, and everybody is told.
+    assert_eq!(service.stop("TERM"), Some(0));
+    let name = text(&list["model"]);
+    let path = sandbox.path().join(format!("data/models/{name}/{trained}.ocelli"));
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let service = Service::start(&sandbox, "");
+    assert_eq!(labelled(&service.predict(image)).1, seed);
+    for told in [service.json("/status"), service.json("/health/ready")] {
+        assert_eq!(told["stand_in"]["wanted"], json!(trained), "{told}");
+    }
+    assert!(service.log().contains("another version serves"), "{}", service.log());
+    let shown = service.json(&format!("/v1/models/{trained}"));
+    assert!(text(&shown["damaged"]).contains("bytes"), "{shown}");
+    let refused = service.post(&format!("/v1/models/{trained}/promote"), "", b"");
+    assert!(refused.status == 409 && text(&refused.json()["detail"]).contains("damaged"), "{refused:?}");
+    assert_eq!(labelled(&service.predict(image)).1, seed);
+    // Its file is back: a reload serves what is to serve.
+    fs::write(&path, &whole).unwrap();
     service.signal("HUP");
     until("the reload", || (service.version() == trained).then_some(()));
-    // A pointer to nowhere changes nothing but the log.
-    fs::write(&pointer, r#"{"version":"0123456789ab","previous":[]}"#).unwrap();
-    service.signal("HUP");
-    until("the refusal", || service.log().contains("the old version goes on").then_some(()));
-    assert_eq!(service.version(), trained);
+    assert_eq!(service.json("/status")["stand_in"], Value::Null);
+    assert_eq!(service.json(&format!("/v1/models/{trained}"))["damaged"], Value::Null);
     assert_eq!(service.delete(&format!("/v1/models/{seed}")).status, 200);
     assert_eq!(service.get(&format!("/v1/models/{seed}")).status, 404);
+    // Who did what.
+    let audit = service.json("/v1/audit");
+    let actions: Vec<_> = audit["audit"].as_array().unwrap().iter().map(|e| text(&e["action"])).collect();
+    for action in ["upload", "retrain", "promote", "roll back", "delete version"] {
+        assert!(actions.iter().any(|own| own == action), "{action}: {audit}");
+    }
 }
 
 #[test]
@@ -146,19 +160,19 @@ fn the_gate_keeps_what_is_worse_and_says_why() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let seed = service.version();
-    service.upload("default", &archive(&photos(4, 12, &CLASSES)));
+    service.upload("default", &archive(&photos(4, 60, &CLASSES)));
     // Weights that hardly move from where chance put them.
     let recipe = json!({ "lr": 1e-9, "size": [32, 32] });
     let gated = |gate: Value| {
         let request = json!({ "epochs": 1, "from": "fresh", "recipe": recipe, "gate": gate });
         let job = service.ended(service.retrain(&request));
         assert_eq!(job["state"], "kept", "{job}");
-        (text(&job["version"]), text(&job["verdict"]["reason"]))
+        (text(&job["version"]), job["verdict"]["reasons"].to_string())
     };
-    let (_, reason) = gated(json!({ "min_accuracy": 0.99 }));
-    assert!(reason.contains("99.00 % are asked for"), "{reason}");
-    let (version, reason) = gated(json!({}));
-    assert!(reason.starts_with("worse: ") && reason.contains(" against "), "{reason}");
+    let (_, reasons) = gated(json!({ "min_accuracy": 0.99 }));
+    assert!(reasons.contains("99.00 % are asked for"), "{reasons}");
+    let (version, reasons) = gated(json!({}));
+    assert!(reasons.contains("worse: ") && reasons.contains(" against "), "{reasons}");
     assert_eq!(service.version(), seed);
     // A person may know better.
     assert_eq!(service.post(&format!("/v1/models/{version}/promote"), "", b"").status, 200);
@@ -180,7 +194,7 @@ fn corrections_become_images_of_a_data_set() {
     assert_eq!(service.delete(&format!("/v1/feedback/{dropped}")).status, 200);
     let approved = service.post(&format!("/v1/feedback/{id}/approve?dataset=better"), "", b"");
     assert_eq!(approved.status, 200, "{approved:?}");
-    assert_eq!(service.json("/v1/feedback"), json!({ "feedback": [] }));
+    assert_eq!(service.json("/v1/feedback"), json!({ "feedback": [], "total": 0 }));
     let images = service.json("/v1/datasets/better/images");
     let [only] = images["images"].as_array().unwrap().as_slice() else { panic!("{images}") };
     assert_eq!(
