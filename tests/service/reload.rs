@@ -153,8 +153,12 @@ fn every_person_can_have_a_key() {
         "keys.toml",
         format!("admin = \"{KEY}\"\n") + &file(&[("ann", "data", ann), ("bob", "predict", bob)]),
     );
-    let service = Service::start(&sandbox, &format!("{} --keys keys.toml", model()));
+    let service = Service::start(&sandbox, &format!("{} --keys keys.toml --log-level debug", model()));
     assert_eq!([KEY, ann, bob, ""].map(|key| status(&service, key)), [200, 200, 403, 401]);
+    let asked = |name: &str| service.log().contains(&format!("caller=\"{name}\""));
+    until("the names of those who asked", || {
+        (asked("admin") && asked("ann") && asked("anybody")).then_some(())
+    });
     // Bob becomes more, and Ann leaves.
     sandbox.write("keys.toml", file(&[("bob", "admin", bob)]));
     reload(&service);
