@@ -37,11 +37,12 @@ fn reload(service: &Service) {
     until("the reload", || (count() > before).then_some(()));
 }
 
+/// Something that becomes of a file.
+type Damage = Box<dyn Fn(&Path)>;
+
 /// What can become of a file, by name.
-fn damages(sound: &str) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
-    let write = |bytes: Vec<u8>| -> Box<dyn Fn(&Path)> {
-        Box::new(move |path: &Path| fs::write(path, &bytes).unwrap())
-    };
+fn damages(sound: &str) -> Vec<(&'static str, Damage)> {
+    let write = |bytes: Vec<u8>| -> Damage { Box::new(move |path: &Path| fs::write(path, &bytes).unwrap()) };
     let half = sound.as_bytes()[..sound.len() / 2].to_vec();
     vec![
         ("missing", Box::new(|_: &Path| {})),
@@ -76,12 +77,9 @@ fn keys_stay_in_force_whatever_becomes_of_their_file() {
         let line = format!("serve {} --data-dir data --keys keys.toml --addr {addr} {insecure}", model());
         let service = Service::launch(&sandbox, sandbox.command(&line)).unwrap();
         let path = sandbox.path().join("keys.toml");
-        let keyless =
-            ("no key", Box::new(|path: &Path| fs::write(path, "[keys]\n").unwrap()) as Box<dyn Fn(&Path)>);
-        let weak = (
-            "a weak key",
-            Box::new(|path: &Path| fs::write(path, "admin = \"short\"\n").unwrap()) as Box<dyn Fn(&Path)>,
-        );
+        let keyless = ("no key", Box::new(|path: &Path| fs::write(path, "[keys]\n").unwrap()) as Damage);
+        let weak =
+            ("a weak key", Box::new(|path: &Path| fs::write(path, "admin = \"short\"\n").unwrap()) as Damage);
         for (name, how) in damages(&sound).into_iter().chain([keyless, weak]) {
             damage(&path, &*how);
             let said = complaint(&service);
