@@ -76,7 +76,10 @@ async fn log(state: Arc<State>) {
 async fn answer(mut tcp: TcpStream) -> std::io::Result<()> {
     let mut scratch = [0; 4096];
     let exchange = async {
-        tcp.read(&mut scratch).await?;
+        if tcp.read(&mut scratch).await? == 0 {
+            // It has left.
+            return Ok(());
+        }
         tcp.write_all(text()).await?;
         tcp.shutdown().await
     };

@@ -176,7 +176,7 @@ impl State {
         }
         let reloaded = self.models.reload().map(|promotion| promotion.version);
         reloaded.map_err(|problem| {
-            format!("keys and certificate are the new ones, the version that served goes on: {problem}")
+            format!("keys and certificate are the new ones, the old version goes on: {problem}")
         })
     }
 

@@ -326,7 +326,7 @@ async fn reload_on_hangup(
         match tokio::task::spawn_blocking(move || state.reload(access)).await {
             Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
             Ok(Err(reason)) => tracing::error!("not all was reloaded: {reason}"),
-            Err(_) => tracing::error!("not all was reloaded: the version that served goes on"),
+            Err(_) => tracing::error!("not all was reloaded: the old version goes on"),
         }
     }
 }

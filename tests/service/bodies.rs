@@ -65,7 +65,8 @@ fn a_field_of_a_form_is_given_once() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let zip = archive(&photos(2, 1, &CLASSES));
-    let form = |fields: &[(&str, &[u8])]| {
+    type Fields<'f> = &'f [(&'f str, &'f [u8])];
+    let form = |fields: Fields<'_>| {
         let mut body = Vec::new();
         for (name, content) in fields {
             let file = if *name == "dataset" { "" } else { "; filename=\"a.zip\"" };
@@ -75,11 +76,11 @@ fn a_field_of_a_form_is_given_once() {
         body.extend(b"--XX--\r\n");
         body
     };
-    let send = |path: &str, fields: &[(&str, &[u8])]| {
+    let send = |path: &str, fields: Fields<'_>| {
         let answer = service.post(path, "multipart/form-data; boundary=XX", &form(fields));
         (answer.status, answer.json())
     };
-    let refused: [(&str, &[(&str, &[u8])]); 7] = [
+    let refused: [(&str, Fields<'_>); 7] = [
         ("dataset", &[("dataset", b"a"), ("dataset", b"b"), ("file", &zip)]),
         ("dataset", &[("dataset", b"a"), ("dataset", b"a"), ("file", &zip)]),
         ("dataset", &[("dataset", b"a"), ("file", &zip), ("dataset", b"b")]),

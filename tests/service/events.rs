@@ -24,10 +24,10 @@ pub(super) fn follow(addr: &str, job: u64, last: Option<usize>) -> impl Iterator
     write!(stream, "GET /v1/jobs/{job}/events HTTP/1.0\r\nhost: {addr}\r\n{last}\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-    assert!(
-        head[0].contains(" 200 ") && head.iter().any(|line| line.ends_with("text/event-stream")),
-        "{head:?}"
-    );
+    // Nothing is left to tell.
+    let is_over = head[0].contains(" 204 ");
+    let is_stream = head[0].contains(" 200 ") && head.iter().any(|line| line.ends_with("text/event-stream"));
+    assert!(is_over || is_stream, "{head:?}");
     std::iter::from_fn(move || {
         let (mut id, mut event, mut data) = (None, None, None);
         for line in lines.by_ref() {

@@ -37,11 +37,12 @@ fn reload(service: &Service) {
     until("the reload", || (count() > before).then_some(()));
 }
 
+/// Something that becomes of a file.
+type Damage = Box<dyn Fn(&Path)>;
+
 /// What can become of a file, by name.
-fn damages(sound: &str) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
-    let write = |bytes: Vec<u8>| -> Box<dyn Fn(&Path)> {
-        Box::new(move |path: &Path| fs::write(path, &bytes).unwrap())
-    };
+fn damages(sound: &str) -> Vec<(&'static str, Damage)> {
+    let write = |bytes: Vec<u8>| -> Damage { Box::new(move |path: &Path| fs::write(path, &bytes).unwrap()) };
     let half = sound.as_bytes()[..sound.len() / 2].to_vec();
     vec![
         ("missing", Box::new(|_: &Path| {})),
@@ -76,12 +77,9 @@ fn keys_stay_in_force_whatever_becomes_of_their_file() {
         let line = format!("serve {} --data-dir data --keys keys.toml --addr {addr} {insecure}", model());
         let service = Service::launch(&sandbox, sandbox.command(&line)).unwrap();
         let path = sandbox.path().join("keys.toml");
-        let keyless =
-            ("no key", Box::new(|path: &Path| fs::write(path, "[keys]\n").unwrap()) as Box<dyn Fn(&Path)>);
-        let weak = (
-            "a weak key",
-            Box::new(|path: &Path| fs::write(path, "admin = \"short\"\n").unwrap()) as Box<dyn Fn(&Path)>,
-        );
+        let keyless = ("no key", Box::new(|path: &Path| fs::write(path, "[keys]\n").unwrap()) as Damage);
+        let weak =
+            ("a weak key", Box::new(|path: &Path| fs::write(path, "admin = \"short\"\n").unwrap()) as Damage);
         for (name, how) in damages(&sound).into_iter().chain([keyless, weak]) {
             damage(&path, &*how);
             let said = complaint(&service);
@@ -153,8 +151,12 @@ fn every_person_can_have_a_key() {
         "keys.toml",
         format!("admin = \"{KEY}\"\n") + &file(&[("ann", "data", ann), ("bob", "predict", bob)]),
     );
-    let service = Service::start(&sandbox, &format!("{} --keys keys.toml", model()));
+    let service = Service::start(&sandbox, &format!("{} --keys keys.toml --log-level debug", model()));
     assert_eq!([KEY, ann, bob, ""].map(|key| status(&service, key)), [200, 200, 403, 401]);
+    let asked = |name: &str| service.log().contains(&format!("caller=\"{name}\""));
+    until("the names of those who asked", || {
+        (asked("admin") && asked("ann") && asked("anybody")).then_some(())
+    });
     // Bob becomes more, and Ann leaves.
     sandbox.write("keys.toml", file(&[("bob", "admin", bob)]));
     reload(&service);

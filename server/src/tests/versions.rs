@@ -171,10 +171,7 @@ fn a_reload_that_fails_half_way_says_what_took_effect() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let access = Access { keys: Keys::new(None, None, Some(KEY)).unwrap(), ..Access::default() };
     let said = service.state.reload(access).unwrap_err();
-    assert!(
-        said.contains("keys and certificate are the new ones, the version that served goes on: "),
-        "{said}"
-    );
+    assert!(said.contains("keys and certificate are the new ones, the old version goes on: "), "{said}");
     assert_eq!(service.state.version(), *a);
     let ask = |key: &str| {
         let request = format!("GET /status HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\n\r\n");
