@@ -11,7 +11,7 @@
 
 mod child;
 mod events;
-#[expect(dead_code, reason = "the records of jobs do not hold it yet")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the records of jobs do not hold it yet"))]
 mod failures;
 pub(crate) mod limits;
 mod record;
