@@ -52,7 +52,10 @@ pub(crate) fn run(Args {}: Args) -> Result<(), Failure> {
     tell(&last);
     match last {
         JobMessage::Done { .. } => Ok(()),
-        JobMessage::Interrupted => Err(Failure::Interrupted { signal: SIGTERM, message: Message::default() }),
+        JobMessage::Interrupted => {
+            let text = "the run is kept, to be gone on with".to_owned();
+            Err(Failure::Interrupted { signal: SIGTERM, message: Message { text, hint: None } })
+        }
         // Told on standard output.
         _ => Err(Failure::Failed(Message::default())),
     }

@@ -14,7 +14,7 @@
 //! the same functions, and the engine gives an image the same logits in any batch: `evaluate` and `predict` agree image by
 //! image.
 //!
-//! Results depend on recipe, seed, data, instruction set and [`Compute::exact`], never on threads or time. Progress is told through
+//! Results depend on recipe, seed, data, instruction set, [`Compute::exact`] and [`Recipe::chunk`], never on threads or time. Progress is told through
 //! [`Event`]s, to a closure and to the run's `events.jsonl`; nothing here prints.
 #![forbid(unsafe_code)]
 

@@ -19,8 +19,9 @@ use crate::jobs::failures::Kind;
 
 /// Longest message: an evaluation of 4,096 classes has a matrix of 16 million numbers.
 const MAX_LINE: u64 = 128 << 20;
-/// What is kept of its standard error: the end says why it ended.
-const TAIL: usize = 4 << 10;
+/// What is kept of the beginning and of the end of its standard error: one of them says why it ended, whatever traces of
+/// calls come after or before.
+const KEPT: usize = 4 << 10;
 /// Messages that wait for whoever listens; past that the process waits.
 const WAITING: usize = 256;
 /// Time between two looks whether a process that says nothing more has ended.
@@ -357,7 +358,7 @@ fn keep(worker: &Worker, order: &[u8], shared: &Shared, sender: &SyncSender<Hear
     if shared.killed.load(Ordering::SeqCst) {
         shared.kill();
     }
-    let said = thread::Builder::new().name("job-errors".to_owned()).spawn(move || tail(errors));
+    let said = thread::Builder::new().name("job-errors".to_owned()).spawn(move || kept(errors));
     give(input, order, shared);
     listen(output, sender);
     let status = loop {
@@ -382,6 +383,8 @@ fn spawn(worker: &Worker, shared: &Shared) -> io::Result<(ChildStdin, ChildStdou
     for name in SECRETS {
         command.env_remove(name);
     }
+    // The trace of an abort or a panic would be all that is kept.
+    command.env("RUST_BACKTRACE", "0");
     // Ctrl-C in a terminal is for the service, which ends its job in its own way.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -432,13 +435,14 @@ fn listen(output: ChildStdout, sender: &SyncSender<Heard>) {
     }
 }
 
-/// The end of what it writes to standard error.
-fn tail(mut errors: ChildStderr) -> String {
-    let (mut end, mut buffer) = (Vec::new(), [0; TAIL]);
+/// Beginning and end of what it writes to standard error.
+fn kept(mut errors: ChildStderr) -> String {
+    let (mut said, mut buffer) = (Vec::new(), [0; KEPT]);
     while let Ok(read @ 1..) = errors.read(&mut buffer) {
-        end.extend_from_slice(&buffer[..read]);
-        let extra = end.len().saturating_sub(TAIL);
-        end.drain(..extra);
+        said.extend_from_slice(&buffer[..read]);
+        if said.len() > 2 * KEPT {
+            said.drain(KEPT..said.len() - KEPT);
+        }
     }
-    String::from_utf8_lossy(&end).into_owned()
+    String::from_utf8_lossy(&said).into_owned()
 }
