@@ -2,7 +2,6 @@
 //! answers, jobs go on to their end, and nothing half-written piles up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;

@@ -17,6 +17,7 @@ use super::*;
 use crate::data::Data;
 use crate::metrics::Tally;
 use crate::predict::shipped_model;
+use crate::train::Within;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -423,6 +424,7 @@ fn the_gate_and_evaluation_agree() {
             name: None,
             data_name: None,
             start: None,
+            within: Within::default(),
         };
         let outcome = train(&options, &NEVER, &mut |_| {}).unwrap();
         (open_model(&outcome.best).unwrap(), outcome.evaluation.unwrap())

@@ -30,6 +30,8 @@ fn job(dir: &TempDir) -> JobSpec {
         start: None,
         serving: None,
         gate: Gate::default(),
+        rules: Rules::default(),
+        questions: Vec::new(),
         memory: None,
     }
 }

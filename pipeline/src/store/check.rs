@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::store::backup::copies;
 use crate::store::database::{Database, files, rescue, versions};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
-use crate::store::{Store, StoreError, lock_folder, now};
+use crate::store::{Locked, Store, StoreError, lock_folder, now};
 
 /// Something that is wrong with a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -224,6 +224,8 @@ fn others(
             || matches!(top, QUARANTINE | INCOMING | COPIES)
             || tables.contains(&path)
             || of_open_run()
+            // Images are read through a link to a folder.
+            || path.starts_with(IMAGES) && dir.join(&path).is_dir()
             || path.rsplit('/').next().is_some_and(|name| name.contains(".tmp-"));
         if own {
             continue;
@@ -246,7 +248,7 @@ fn others(
 /// # Errors
 /// [`StoreError::Locked`], [`StoreError::Io`]; [`StoreError::Database`] when nothing is left to restore it from.
 pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
-    let (dir, lock) = lock_folder(dir)?;
+    let Locked { dir, lock, .. } = lock_folder(dir)?;
     let mut done = Vec::new();
     if let Some(problem) = restore_database(&dir)? {
         done.push(problem);
@@ -265,7 +267,7 @@ pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
             // Held by this process; its content says nothing.
             fs::write(&full, "").map_err(StoreError::io(&full))?;
             "emptied".to_owned()
-        } else if full.symlink_metadata().is_ok() {
+        } else if place::lies_at(&dir, &path) {
             let moved = place::quarantine(&dir, &path)?;
             let more = if is_version { format!("; {RESTORE}") } else { String::new() };
             let more = if problem.next == SEND_AGAIN { format!("; {SEND_AGAIN}") } else { more };

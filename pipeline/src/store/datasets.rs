@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::error::PipelineError;
 use crate::store::audit::note;
-use crate::store::database::files::FileRow;
+use crate::store::database::files::{FileRow, StoredFile};
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, files, images, jobs};
 use crate::store::image::{Id, Origin, check_class, check_counts, original};
@@ -150,13 +150,12 @@ impl Datasets {
         let staging = self.staging()?;
         let (id, extension) = place::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
         self.inner.room.check(&self.inner.dir, bytes.len() as u64)?;
-        place::put(staging.path(), &id, extension, bytes)?;
+        let stored = place::put(staging.path(), (id, extension), bytes)?;
         let _turn = self.inner.files();
-        let image = (id, extension, bytes.len() as u64);
         let mut moved = Vec::new();
-        let added = self.inner.store_file(staging.path(), image, &mut moved).and_then(|()| {
+        let added = self.inner.store_file(staging.path(), &stored, &mut moved).and_then(|stored| {
             self.inner.database.write(|tx| {
-                let file = files::put(tx, &id, extension, bytes.len() as u64)?;
+                let file = files::put(tx, &stored)?;
                 let added = add(tx, name, class, (file, &id), Origin::Upload)?;
                 note(
                     tx,
@@ -229,25 +228,29 @@ impl Inner {
         Ok(Staging { path })
     }
 
-    /// Moves a staged image in, unless the same one lies there whole, and brings it to the disk. The caller has the turn.
+    /// Moves a staged image in, unless the same one lies there whole, and brings it to the disk. Gives the file that lies
+    /// there then. The caller has the turn.
     pub(super) fn store_file(
         &self,
         staging: &Path,
-        (id, extension, bytes): (Id, &'static str, u64),
+        stored: &StoredFile,
         moved: &mut Vec<PathBuf>,
-    ) -> Result<(), StoreError> {
-        let known = self.database.read(|tx| files::find(tx, &id))?;
-        if known.is_some_and(|file| file.damaged.is_none() && self.lies_there(&file)) {
-            return Ok(());
+    ) -> Result<StoredFile, StoreError> {
+        let known = self.database.read(|tx| files::find(tx, &stored.id))?;
+        if let Some(file) = known
+            && place::inspect_image(&self.dir, &file).0 == Condition::Whole
+        {
+            return Ok(StoredFile { written: file.written, ..*stored });
         }
-        let staged = staging.join(place::file_name(&id, extension));
+        let staged = staging.join(place::file_name(&stored.id, stored.extension));
         fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(StoreError::io(&staged))?;
-        place::move_in(&self.dir, staging, std::iter::once((id, extension)), moved)?;
-        self.room.images(bytes as i64);
+        place::move_in(&self.dir, staging, std::slice::from_ref(stored), moved)?;
+        self.room.images(stored.bytes as i64);
         let folder = moved[0].parent().expect("images lie in a folder");
         place::sync_folder(folder)?;
         place::sync_folder(&self.dir.join(place::IMAGES))?;
-        place::sync_folder(&self.dir)
+        place::sync_folder(&self.dir)?;
+        Ok(*stored)
     }
 
     /// Whether a file of the right size lies where a row says.
@@ -273,6 +276,29 @@ impl Inner {
         }
     }
 
+    /// Notes what files are like, of those that rows still name. It is looked once more in a turn of its own: since the
+    /// first look they may have been deleted or restored.
+    pub(super) fn look_again(&self, rows: &[FileRow]) -> Result<(), StoreError> {
+        let _turn = self.files();
+        let mut found = Vec::new();
+        for row in rows {
+            let Some(row) = self.database.read(|tx| files::find(tx, &row.id))? else { continue };
+            match place::inspect_image(&self.dir, &row).0 {
+                Condition::Whole if row.damaged.is_some() => found.push((row.key, None)),
+                Condition::Damaged(reason) if row.damaged.as_ref() != Some(&reason) => {
+                    found.push((row.key, Some(reason)));
+                }
+                _ => {}
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.database.write(|tx| {
+            found.iter().try_for_each(|(key, reason)| files::set_damaged(tx, *key, reason.as_deref()))
+        })
+    }
+
     /// Reads an image; one that is not what was sent is noted as damaged.
     pub(super) fn read_image(&self, file: &FileRow) -> Result<StoredImage, StoreError> {
         let path = self.dir.join(file.path());
@@ -280,7 +306,7 @@ impl Inner {
         match condition {
             Condition::Whole => {
                 if file.damaged.is_some() {
-                    self.database.write(|tx| files::set_damaged(tx, file.key, None))?;
+                    self.look_again(std::slice::from_ref(file))?;
                 }
                 let media_type =
                     file_format(&bytes).map_or("application/octet-stream", |format| format.media_type);
@@ -288,7 +314,7 @@ impl Inner {
             }
             Condition::Damaged(reason) => {
                 if file.damaged.as_deref() != Some(&reason) {
-                    self.database.write(|tx| files::set_damaged(tx, file.key, Some(&reason)))?;
+                    self.look_again(std::slice::from_ref(file))?;
                 }
                 let reason = format!("{reason}; send the image again to restore it");
                 Err(StoreError::Damaged { path, reason })

@@ -95,18 +95,17 @@ impl Feedback {
         let bytes = image.len() as u64;
         self.inner.room.check(&self.inner.dir, bytes)?;
         let staging = datasets.staging()?;
-        put(staging.path(), &id, extension, image)?;
+        let stored = put(staging.path(), (id, extension), image)?;
         let _turn = self.inner.files();
         self.inner.database.read(|tx| within_limits(tx, &id, bytes))?;
         let mut moved = Vec::new();
-        let added =
-            self.inner.store_file(staging.path(), (id, extension, bytes), &mut moved).and_then(|()| {
-                self.inner.database.write(|tx| {
-                    let file = files::put(tx, &id, extension, bytes)?;
-                    feedback::put(tx, file, now(), input)?;
-                    note(tx, by, ("feedback", &id.to_string()), &json!({ "label": input.label }))
-                })
-            });
+        let added = self.inner.store_file(staging.path(), &stored, &mut moved).and_then(|stored| {
+            self.inner.database.write(|tx| {
+                let file = files::put(tx, &stored)?;
+                feedback::put(tx, file, now(), input)?;
+                note(tx, by, ("feedback", &id.to_string()), &json!({ "label": input.label }))
+            })
+        });
         added.inspect_err(|_| self.inner.undo(&moved))?;
         Ok(id.to_string())
     }

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::balance::imbalance;
 use crate::metrics::SkippedImage;
 use crate::store::audit::note;
+use crate::store::database::files::StoredFile;
 use crate::store::database::images::{NewImage, SplitCounts};
 use crate::store::database::{Fault, Tx, files, images};
 use crate::store::datasets::{Datasets, in_words};
@@ -68,7 +69,7 @@ pub struct ClassChange {
 }
 
 /// An image of an archive: staged, or why not.
-type Staged = Result<(Id, &'static str, u64), String>;
+type Staged = Result<StoredFile, String>;
 
 impl Datasets {
     /// Adds the images of a ZIP of class folders to a data set, which is made where it is missing.
@@ -130,8 +131,7 @@ impl Datasets {
         }
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         self.inner.room.check(&self.inner.dir, bytes)?;
-        let names = files.iter().map(|file| (file.id, file.extension));
-        let result = place::move_in(&self.inner.dir, staging, names, moved);
+        let result = place::move_in(&self.inner.dir, staging, &files, moved);
         self.inner.room.images(files.iter().take(moved.len()).map(|file| file.bytes as i64).sum());
         result?;
         place::sync(&self.inner.dir, moved)
@@ -192,10 +192,7 @@ impl Work<'_> {
         }
         let bytes = self.archive.bytes(index).map_err(|error| store_error(self.zip, error))?;
         match examine(&bytes, &self.limits.image) {
-            Ok((id, extension)) => {
-                put(self.staging, &id, extension, &bytes)?;
-                Ok(Ok((id, extension, bytes.len() as u64)))
-            }
+            Ok(image) => Ok(Ok(put(self.staging, image, &bytes)?)),
             Err(error) => Ok(Err(error.to_string())),
         }
     }
@@ -209,17 +206,9 @@ fn store_error(zip: &Path, error: UploadError) -> StoreError {
     }
 }
 
-/// A staged image.
-#[derive(Clone, Copy)]
-struct StagedFile {
-    id: Id,
-    extension: &'static str,
-    bytes: u64,
-}
-
 /// An image that the data set is to get.
 struct Fresh {
-    file: StagedFile,
+    file: StoredFile,
     /// Its class by its name after NFC.
     composed: String,
     class: String,
@@ -242,14 +231,14 @@ struct Plan {
     before: BTreeMap<String, (String, SplitCounts)>,
     /// Images of the archive that the data set has.
     there: HashMap<Id, There>,
-    /// Images of the archive whose file lies there whole, for this data set or for something else.
-    whole: HashSet<Id>,
+    /// Images of the archive whose file lies there whole, for this data set or for something else, and when it was written.
+    whole: HashMap<Id, i64>,
     /// Classes that are new, by their name after NFC: as their first image has them.
     new: HashMap<String, String>,
     fresh: Vec<Fresh>,
     /// Places in `fresh` by id.
     index: HashMap<Id, usize>,
-    restored: Vec<StagedFile>,
+    restored: Vec<StoredFile>,
     /// Splits of the images that were there already.
     duplicates: Vec<Split>,
     /// Of these, images that the archive declares for another split.
@@ -274,12 +263,12 @@ impl Plan {
             Some(dataset) => images::split_counts(tx, dataset)?,
             None => BTreeMap::new(),
         };
-        let (mut there, mut whole) = (HashMap::new(), HashSet::new());
-        for (id, ..) in staged.iter().flatten() {
+        let (mut there, mut whole) = (HashMap::new(), HashMap::new());
+        for StoredFile { id, .. } in staged.iter().flatten() {
             let Some(file) = files::find(tx, id)? else { continue };
             // A file that was damaged since anybody looked is restored, too.
             if place::inspect_image(&inner.dir, &file).0 == Condition::Whole {
-                whole.insert(*id);
+                whole.insert(*id, file.written);
             }
             if let Some(dataset) = dataset
                 && let Some((_, info)) = images::image(tx, dataset, id)?
@@ -305,11 +294,11 @@ impl Plan {
     }
 
     fn add(&mut self, item: &Item, staged: Staged) {
-        let (id, extension, bytes) = match staged {
-            Ok(staged) => staged,
+        let file = match staged {
+            Ok(file) => file,
             Err(reason) => return self.skip(item, reason),
         };
-        let file = StagedFile { id, extension, bytes };
+        let id = file.id;
         let named = &self.classes[item.class as usize];
         let composed = nfc(named).into_owned();
         let known = self.before.get(&composed).map(|(name, _)| name);
@@ -322,8 +311,8 @@ impl Plan {
             }
             self.duplicates.push(there.split);
             self.elsewhere += usize::from(item.split.is_some_and(|split| split != there.split));
-            if !self.whole.contains(&id) {
-                self.whole.insert(id);
+            if !self.whole.contains_key(&id) {
+                self.whole.insert(id, file.written);
                 self.restored.push(file);
             }
             return;
@@ -381,14 +370,15 @@ impl Plan {
     }
 
     /// Files that are to be moved in.
-    fn files(&self) -> Vec<StagedFile> {
-        let fresh = self.fresh.iter().map(|fresh| fresh.file).filter(|file| !self.whole.contains(&file.id));
+    fn files(&self) -> Vec<StoredFile> {
+        let fresh =
+            self.fresh.iter().map(|fresh| fresh.file).filter(|file| !self.whole.contains_key(&file.id));
         fresh.chain(self.restored.iter().copied()).collect()
     }
 
     fn write(&self, tx: &Tx<'_>, name: &Name) -> Result<(), Fault> {
         for file in &self.restored {
-            files::put(tx, &file.id, file.extension, file.bytes)?;
+            files::put(tx, file)?;
         }
         if self.fresh.is_empty() {
             return Ok(());
@@ -396,8 +386,8 @@ impl Plan {
         let now = now();
         let dataset = images::find_or_make(tx, name.as_str(), now)?;
         for fresh in &self.fresh {
-            let StagedFile { id, extension, bytes } = fresh.file;
-            let file = files::put(tx, &id, extension, bytes)?;
+            let written = self.whole.get(&fresh.file.id).copied().unwrap_or(fresh.file.written);
+            let file = files::put(tx, &StoredFile { written, ..fresh.file })?;
             let image = NewImage {
                 class: fresh.class.clone(),
                 split: fresh.split,

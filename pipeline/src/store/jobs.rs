@@ -176,12 +176,12 @@ impl StoredJobs {
         }
         let mut data = JobData { table: self.table(id), ..JobData::default() };
         let mut text = HEADER.to_owned();
-        let (mut damaged, mut whole) = (Vec::new(), Vec::new());
+        let mut changed = Vec::new();
         for row in rows {
             match place::inspect_image(&self.inner.dir, &row.file).0 {
                 Condition::Whole => {
                     if row.file.damaged.is_some() {
-                        whole.push(row.file.key);
+                        changed.push(row.file.clone());
                     }
                     // The table lies in `images/`.
                     line(&mut text, "../", &row);
@@ -193,18 +193,17 @@ impl StoredJobs {
                 }
                 Condition::Damaged(reason) => {
                     data.left_out.push(format!("{} ({}): {reason}", row.file.path(), row.class));
-                    damaged.push((row.file.key, reason));
+                    if row.file.damaged.as_ref() != Some(&reason) {
+                        changed.push(row.file);
+                    }
                 }
                 Condition::Unreadable(reason) => {
                     data.left_out.push(format!("{} ({}): {reason}", row.file.path(), row.class));
                 }
             }
         }
-        if !damaged.is_empty() || !whole.is_empty() {
-            self.inner.database.write(|tx| {
-                whole.iter().try_for_each(|&key| files::set_damaged(tx, key, None))?;
-                damaged.iter().try_for_each(|(key, reason)| files::set_damaged(tx, *key, Some(reason)))
-            })?;
+        if !changed.is_empty() {
+            self.inner.look_again(&changed)?;
         }
         place::make_folder(&self.inner.dir.join(place::IMAGES))?;
         write_atomic(&data.table, text.as_bytes())?;
@@ -280,10 +279,7 @@ impl StoredJobs {
         }
         folders.sort();
         let surplus = folders.len().saturating_sub(keep);
-        for (_, name) in &folders[..surplus] {
-            let path = runs.join(name);
-            fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
-        }
+        // Rows go first: files that rows describe are there.
         self.inner.database.write(|tx| {
             for (_, name) in &folders[..surplus] {
                 files::set_kept(tx, &format!("runs/{name}/"), &[])?;
@@ -291,8 +287,15 @@ impl StoredJobs {
             jobs::prune_events(tx, events)?;
             audit::prune(tx, events)
         })?;
+        let mut failed = None;
+        for (_, name) in &folders[..surplus] {
+            let path = runs.join(name);
+            if let Err(error) = fs::remove_dir_all(&path) {
+                failed.get_or_insert(StoreError::io(&path)(error));
+            }
+        }
         self.inner.room.measure_runs(&self.inner.dir);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

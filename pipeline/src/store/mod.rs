@@ -83,6 +83,8 @@ struct Inner {
     database: Database,
     /// Held from before image files come until rows name them, and from before rows go until their files are gone.
     files: Mutex<()>,
+    /// Held while files of versions come or go.
+    models: Mutex<()>,
     room: Room,
     /// Folders that were made for what is in transit.
     stagings: AtomicU64,
@@ -114,8 +116,8 @@ impl Store {
     /// [`StoreError::Locked`] when another process uses it, [`StoreError::Database`] when the database is damaged or lost,
     /// [`StoreError::Io`] when the folder cannot be written.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        let (dir, lock) = lock_folder(dir)?;
-        let (inner, notes) = opening::open(dir)?;
+        let Locked { dir, lock, was_there } = lock_folder(dir)?;
+        let (inner, notes) = opening::open(dir, was_there)?;
         let inner = Arc::new(inner);
         Ok(Store {
             datasets: Datasets::new(inner.clone()),
@@ -226,16 +228,26 @@ impl Drop for Store {
     }
 }
 
-/// Makes a data folder where it is missing and takes its lock; gives its absolute path.
-fn lock_folder(dir: &Path) -> Result<(PathBuf, File), StoreError> {
+/// A folder that no other process uses.
+struct Locked {
+    /// As an absolute path.
+    dir: PathBuf,
+    lock: File,
+    /// The lock was there before: the folder was used already.
+    was_there: bool,
+}
+
+/// Makes a data folder where it is missing and takes its lock.
+fn lock_folder(dir: &Path) -> Result<Locked, StoreError> {
     fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
     let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
     let path = dir.join("lock");
+    let was_there = path.symlink_metadata().is_ok();
     let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir }),
         // File systems without locks lose the protection, not the service.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok((dir, lock)),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Locked { dir, lock, was_there }),
     }
 }
 

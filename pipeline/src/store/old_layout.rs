@@ -10,8 +10,10 @@ use std::path::Path;
 
 use ocelli_datasets::Split;
 use ocelli_datasets::names::nfc;
+use ocelli_engine::model_file::{ModelFile, version_id};
 use serde_json::Value;
 
+use crate::store::database::files::StoredFile;
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, feedback, files, images, jobs, versions};
 use crate::store::feedback::FeedbackInput;
@@ -19,10 +21,15 @@ use crate::store::image::{Id, Origin, check_class, extension, id_of_file, origin
 use crate::store::jobs::describe;
 use crate::store::place::{self, entries, text};
 use crate::store::splits::{Declared, draw};
-use crate::store::versions::{VersionRecord, is_version};
+use crate::store::versions::{VersionRecord, is_version, record_of};
 use crate::store::{Inner, Name, StoreError, now};
 
-const ASIDE: &str = "old-layout";
+/// Where old lists are kept.
+pub(super) const ASIDE: &str = "old-layout";
+/// Folders of which nothing is left.
+const FOLDERS: [&str; 3] = ["datasets", "feedback", "jobs"];
+/// The fact that the rows of an old folder are written: what was told of it, as JSON.
+const NOTES: &str = "taken over";
 const COLUMNS: [&str; 7] = ["path", "label", "split", "name", "added", "source", "bytes"];
 
 /// A row of an old list.
@@ -82,59 +89,105 @@ pub(super) fn is_there(dir: &Path) -> Result<bool, StoreError> {
 /// Takes a folder over; gives what its owner should know.
 pub(super) fn take_over(inner: &Inner) -> Result<Vec<String>, StoreError> {
     let dir = &inner.dir;
-    let mut found = Found::default();
-    for entry in entries(&dir.join("datasets"))? {
-        let Some(name) = text(&entry) else { continue };
-        if name == ".staging" {
-            fs::remove_dir_all(entry.path()).map_err(StoreError::io(&entry.path()))?;
-        } else if let Ok(name) = name.parse::<Name>() {
-            found.dataset(dir, name)?;
+    let mut found = Found::read(dir)?;
+    // With the rows stands what was told of them, so that a start that was cut short says the same when it is done.
+    let notes = match inner.database.read(|tx| files::fact(tx, NOTES))? {
+        Some(notes) => serde_json::from_str(&notes).unwrap_or_default(),
+        None => {
+            move_images(dir, &found)?;
+            found.count_unnamed(dir)?;
+            place::sync(dir, &[])?;
+            let notes = found.told();
+            inner.database.write(|tx| {
+                found.write(tx)?;
+                files::set_fact(tx, NOTES, &Value::from(notes.clone()).to_string())
+            })?;
+            notes
         }
-    }
-    found.feedback(dir)?;
-    for entry in entries(&dir.join("models"))? {
-        if let Some(name) = text(&entry).and_then(|name| name.parse::<Name>().ok()) {
-            found.model(dir, name)?;
-        }
-    }
-    found.jobs(dir)?;
-    move_images(dir, &found)?;
-    place::sync(dir, &[])?;
-    inner.database.write(|tx| found.write(tx))?;
+    };
     for list in &found.lists {
         put_aside(dir, list)?;
     }
-    let mut unnamed = 0;
-    for folder in ["datasets", "feedback", "jobs"] {
+    for folder in FOLDERS {
         for path in place::walk(dir, folder)? {
-            // Temporary files were being written; all else may be somebody's.
-            if path.rsplit('/').next().is_some_and(|name| name.starts_with('.') && name.contains(".tmp-")) {
+            if is_half_written(&path) {
                 place::remove(&dir.join(&path))?;
-            } else if place::quarantine(dir, &path).is_ok() {
-                unnamed += 1;
+            } else {
+                place::quarantine(dir, &path)?;
             }
         }
         // Empty by now, or holding what could not be moved.
         remove_empty(&dir.join(folder));
     }
-    if unnamed > 0 {
-        found.notes.push(format!("{unnamed} files that no list named were moved to quarantine/"));
-    }
     let kept = describe(dir, ASIDE)?;
     inner.database.write(|tx| files::set_kept(tx, &format!("{ASIDE}/"), &kept))?;
-    let images: usize = found.datasets.iter().map(|(_, images)| images.len()).sum();
-    found.notes.insert(
-        0,
-        format!(
-            "the data folder had the layout of an older version and was taken over: {images} images, {} versions, {} jobs; its lists are kept in {ASIDE}/",
-            found.models.iter().map(|model| model.versions.len()).sum::<usize>(),
-            found.jobs.len()
-        ),
-    );
-    Ok(found.notes)
+    Ok(notes)
+}
+
+/// Temporary files of the old layout; all else may be somebody's.
+fn is_half_written(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with('.') && name.contains(".tmp-"))
 }
 
 impl Found {
+    fn read(dir: &Path) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        for entry in entries(&dir.join("datasets"))? {
+            let Some(name) = text(&entry) else { continue };
+            if name == ".staging" {
+                fs::remove_dir_all(entry.path()).map_err(StoreError::io(&entry.path()))?;
+            } else if let Ok(name) = name.parse::<Name>()
+                && entry.path().is_dir()
+            {
+                found.dataset(dir, name)?;
+            }
+        }
+        found.feedback(dir)?;
+        for entry in entries(&dir.join("models"))? {
+            if let Some(name) = text(&entry).and_then(|name| name.parse::<Name>().ok())
+                && entry.path().is_dir()
+            {
+                found.model(dir, name)?;
+            }
+        }
+        found.jobs(dir)?;
+        Ok(found)
+    }
+
+    /// Notes the files that no list names: they go to quarantine.
+    fn count_unnamed(&mut self, dir: &Path) -> Result<(), StoreError> {
+        let lists: std::collections::HashSet<&str> = self.lists.iter().map(String::as_str).collect();
+        let mut unnamed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+        for folder in FOLDERS {
+            for path in place::walk(dir, folder)? {
+                if !is_half_written(&path) && !lists.contains(path.as_str()) {
+                    let parts = if folder == "datasets" { 2 } else { 1 };
+                    let whose: Vec<&str> = path.split('/').take(parts).collect();
+                    *unnamed.entry(whose.join("/")).or_default() += 1;
+                }
+            }
+        }
+        for (folder, count) in unnamed {
+            self.notes.push(format!(
+                "{count} files in {folder} that no list names were moved to quarantine/{folder}: where they are images that should count, upload them again"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the owner of the folder should know.
+    fn told(&self) -> Vec<String> {
+        let images: usize = self.datasets.iter().map(|(_, images)| images.len()).sum();
+        let versions: usize = self.models.iter().map(|model| model.versions.len()).sum();
+        let mut notes = vec![format!(
+            "the data folder had the layout of an older version and was taken over: {images} images, {versions} versions, {} jobs, {} images that wait for a review; its lists are kept in {ASIDE}/",
+            self.jobs.len(),
+            self.feedback.len()
+        )];
+        notes.extend(self.notes.iter().cloned());
+        notes
+    }
+
     fn dataset(&mut self, dir: &Path, name: Name) -> Result<(), StoreError> {
         let folder = format!("datasets/{name}");
         for file in entries(&dir.join(&folder))? {
@@ -145,7 +198,12 @@ impl Found {
         let path = dir.join(&folder).join("images.csv");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.notes.push(format!(
+                    "{folder}/images.csv is missing: which images the data set had, and of which classes, is not known"
+                ));
+                return Ok(());
+            }
             Err(error) => return Err(StoreError::io(&path)(error)),
         };
         let list = String::from_utf8_lossy(&bytes);
@@ -196,28 +254,54 @@ impl Found {
     fn model(&mut self, dir: &Path, name: Name) -> Result<(), StoreError> {
         let folder = format!("models/{name}");
         let mut model = OldModel { name, versions: Vec::new(), served: Vec::new() };
+        let mut lost = Vec::new();
         for entry in entries(&dir.join(&folder))? {
             let Some(file) = text(&entry) else { continue };
-            if let Some(version) = file.strip_suffix(".json") {
+            if file
+                .strip_suffix(".json")
+                .is_some_and(|name| is_version(name.split('.').next().unwrap_or_default()))
+            {
                 self.lists.push(format!("{folder}/{file}"));
-                if !is_version(version) {
-                    continue;
+            }
+            let Some(version) = file.strip_suffix(".json").or(file.strip_suffix(".ocelli")) else { continue };
+            let known = model.versions.iter().any(|(record, _)| record.version == version);
+            if !is_version(version) || known || lost.iter().any(|name| name == version) {
+                continue;
+            }
+            let record: Option<VersionRecord> = read_json(&dir.join(&folder).join(format!("{version}.json")))
+                .and_then(|value| serde_json::from_value(value).ok());
+            match record.filter(|record| record.version == version) {
+                Some(record) => {
+                    let evaluation = dir.join(&folder).join(format!("{version}.evaluation.json"));
+                    let evaluation = read_json(&evaluation).map(|value| value.to_string());
+                    model.versions.push((record, evaluation));
                 }
-                let record: Option<VersionRecord> =
-                    read_json(&entry.path()).and_then(|value| serde_json::from_value(value).ok());
-                match record.filter(|record| record.version == version) {
-                    Some(record) => {
-                        let evaluation = dir.join(&folder).join(format!("{version}.evaluation.json"));
-                        let evaluation = read_json(&evaluation).map(|value| value.to_string());
-                        model.versions.push((record, evaluation));
-                    }
-                    None => self.notes.push(format!(
-                        "{folder}/{file} is damaged: the version is taken up anew, without what was known of it"
-                    )),
-                }
+                None => lost.push(version.to_owned()),
             }
         }
-        model.versions.sort_by_key(|(record, _)| record.number);
+        // The model file says what it is, but not where it came from and how it compared.
+        for version in lost {
+            let path = dir.join(&folder).join(format!("{version}.ocelli"));
+            let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+            let whole = ModelFile::load(&path)
+                .ok()
+                .filter(|file| file.content_hash().is_ok_and(|hash| version_id(&hash) == version));
+            let kept = match whole {
+                Some(file) => {
+                    model.versions.push((record_of(version.clone(), &file, bytes), None));
+                    "the version is taken up from its model file"
+                }
+                None => "and its model file is none that could be taken up",
+            };
+            self.notes.push(format!("{folder}/{version}.json is damaged or missing: {kept}"));
+        }
+        model.versions.sort_by_key(|(record, _)| (record.number == 0, record.number));
+        let mut last = 0;
+        for (record, _) in &mut model.versions {
+            // Each number once, whatever the records say.
+            record.number = record.number.max(last + 1);
+            last = record.number;
+        }
         let current = format!("{folder}/current");
         if dir.join(&current).exists() {
             self.lists.push(current.clone());
@@ -229,20 +313,17 @@ impl Found {
         });
         model.served = pointer.unwrap_or_else(|| {
             // The newest one that came to serve, by what is known of it.
-            let promoted =
-                |record: &VersionRecord| record.verdict.as_ref().is_none_or(|verdict| verdict.promote);
-            let served: Vec<String> = (model.versions.iter().map(|(record, _)| record))
-                .filter(|record| promoted(record))
-                .map(|record| record.version.clone())
-                .collect();
+            let served = promoted(dir, &folder, &model.versions);
             if let Some(last) = served.last() {
                 self.notes.push(format!(
-                    "{current} is damaged or missing: version {last} serves, the last that was promoted"
+                    "{current} is damaged or missing: version {last} serves, the newest that was not refused and whose file is there"
                 ));
             }
             served
         });
-        self.models.push(model);
+        if !model.versions.is_empty() {
+            self.models.push(model);
+        }
         Ok(())
     }
 
@@ -278,7 +359,7 @@ impl Found {
             write_dataset(tx, name, rows)?;
         }
         for (id, extension, added, bytes, input) in &self.feedback {
-            let file = files::put(tx, id, extension, *bytes)?;
+            let file = take_up(tx, *id, extension, *bytes)?;
             feedback::put(tx, file, *added, input)?;
         }
         for model in &self.models {
@@ -317,6 +398,19 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Versions that may have served, oldest first: those that no verdict kept from it and whose file is there.
+fn promoted(dir: &Path, folder: &str, versions: &[(VersionRecord, Option<String>)]) -> Vec<String> {
+    let mut served = Vec::new();
+    for (record, _) in versions {
+        let path = dir.join(folder).join(format!("{}.ocelli", record.version));
+        let there = fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == record.bytes);
+        if there && record.verdict.as_ref().is_none_or(|verdict| verdict.promote) {
+            served.push(record.version.clone());
+        }
+    }
+    served
 }
 
 /// A job whose epochs and events have tables of their own. One that was under way begins anew: its run names the old list.
@@ -361,7 +455,7 @@ fn write_dataset(tx: &Tx<'_>, name: &Name, rows: &[OldImage]) -> Result<(), Faul
         splits.extend(images.iter().map(|row| row.id).zip(draw([0; 3], &fresh, declared)));
     }
     for row in rows {
-        let file = files::put(tx, &row.id, row.extension, row.bytes)?;
+        let file = take_up(tx, row.id, row.extension, row.bytes)?;
         if images::image(tx, dataset, &row.id)?.is_some() {
             continue;
         }
@@ -385,27 +479,38 @@ fn move_images(dir: &Path, found: &Found) -> Result<(), StoreError> {
         let folder = format!("datasets/{name}");
         rows.iter().map(move |row| {
             let path = place::image_path(&row.id, row.extension);
-            (format!("{folder}/{path}"), path, row.bytes)
+            (format!("{folder}/{path}"), path, row.id)
         })
     });
-    let of_feedback = found.feedback.iter().map(|(id, extension, _, bytes, _)| {
+    let of_feedback = found.feedback.iter().map(|(id, extension, ..)| {
         let name = place::file_name(id, extension);
-        (format!("feedback/{name}"), place::image_path(id, extension), *bytes)
+        (format!("feedback/{name}"), place::image_path(id, extension), *id)
     });
-    for (from, to, bytes) in of_sets.chain(of_feedback) {
-        let (from, to) = (dir.join(from), dir.join(to));
-        let size = |path: &Path| fs::metadata(path).ok().map(|meta| meta.len());
-        match (size(&from), size(&to)) {
-            (None, _) => {}
-            // The same content under the same name.
-            (Some(_), Some(there)) if there == bytes => place::remove(&from)?,
-            (Some(_), _) => {
-                place::make_folder(to.parent().expect("images lie in a folder"))?;
-                fs::rename(&from, &to).map_err(StoreError::io(&to))?;
-            }
+    for (from, path, id) in of_sets.chain(of_feedback) {
+        let (from, to) = (dir.join(from), dir.join(&path));
+        if !from.is_file() {
+            continue;
         }
+        let is_whole = |path: &Path| place::digest(path).is_ok_and(|(_, hash)| hash == *id.bytes());
+        if to.exists() {
+            // Of another data set. What is damaged stays where it is, and goes to quarantine with all else there.
+            if is_whole(&to) {
+                if is_whole(&from) {
+                    place::remove(&from)?;
+                }
+                continue;
+            }
+            place::quarantine(dir, &path)?;
+        }
+        place::make_folder(to.parent().expect("images lie in a folder"))?;
+        fs::rename(&from, &to).map_err(StoreError::io(&to))?;
     }
     Ok(())
+}
+
+/// The row of a file whose content is compared when the folder is opened.
+fn take_up(tx: &Tx<'_>, id: Id, extension: &'static str, bytes: u64) -> Result<i64, Fault> {
+    files::put(tx, &StoredFile { id, extension, bytes, written: 0 })
 }
 
 fn put_aside(dir: &Path, path: &str) -> Result<(), StoreError> {

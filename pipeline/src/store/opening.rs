@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use crate::store::database::{Database, files, jobs};
 use crate::store::image::id_of_file;
-use crate::store::place::{self, IMAGES, INCOMING};
+use crate::store::place::{self, Condition, IMAGES, INCOMING};
 use crate::store::room::Room;
-use crate::store::{Inner, StoreError, old_layout};
+use crate::store::versions::is_version;
+use crate::store::{Inner, Name, StoreError, old_layout};
 
 /// Names that a note lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -19,15 +21,34 @@ const SHOWN: usize = 5;
 const LAYOUT: &str = "layout";
 
 /// Opens the database of a locked folder and brings folder and database together; gives what its owner should know.
-pub(super) fn open(dir: PathBuf) -> Result<(Inner, Vec<String>), StoreError> {
+/// `was_locked` says that the folder was used before.
+pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>), StoreError> {
     let path = dir.join(place::DATABASE);
-    if !path.exists() && is_used(&dir)? {
-        return Err(StoreError::database(&path, "it is missing, and the folder holds what it described"));
+    // A kill at the very first start leaves an empty file, of a folder that holds nothing else.
+    let lost = match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() && meta.len() == 0 => Some("it is empty"),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some("it is missing, and the folder holds what it described")
+        }
+        Err(error) => return Err(StoreError::io(&path)(error)),
+    };
+    if let Some(reason) = lost {
+        if is_used(&dir, was_locked)? {
+            return Err(StoreError::database(&path, reason));
+        }
+        place::remove(&path)?;
     }
     let database = Database::open(&path)?;
     place::sync_folder(&dir)?;
-    let inner =
-        Inner { dir, database, files: Mutex::new(()), room: Room::default(), stagings: AtomicU64::new(0) };
+    let inner = Inner {
+        dir,
+        database,
+        files: Mutex::new(()),
+        models: Mutex::new(()),
+        room: Room::default(),
+        stagings: AtomicU64::new(0),
+    };
     let mut notes = Vec::new();
     if inner.database.read(|tx| files::fact(tx, LAYOUT))?.is_none() {
         if old_layout::is_there(&inner.dir)? {
@@ -35,16 +56,25 @@ pub(super) fn open(dir: PathBuf) -> Result<(Inner, Vec<String>), StoreError> {
         }
         inner.database.write(|tx| files::set_fact(tx, LAYOUT, "1"))?;
     }
-    remove_what_is_to_go(&inner)?;
+    remove_what_is_to_go(&inner, &mut notes)?;
     let bytes = compare_images(&inner, &mut notes)?;
     inner.room.measure(&inner.dir, bytes);
     Ok((inner, notes))
 }
 
-/// Whether a folder without a database had one: the folders below are made after it alone.
-fn is_used(dir: &Path) -> Result<bool, StoreError> {
-    for folder in [IMAGES, place::COPIES, place::QUARANTINE] {
+/// Whether a folder without a database had one: some folders are made after it alone, others by people, too, but then not
+/// in a folder that was used already.
+fn is_used(dir: &Path, was_locked: bool) -> Result<bool, StoreError> {
+    for folder in [IMAGES, place::COPIES, place::QUARANTINE, old_layout::ASIDE] {
         if !place::entries(&dir.join(folder))?.is_empty() {
+            return Ok(true);
+        }
+    }
+    if !was_locked || old_layout::is_there(dir)? {
+        return Ok(false);
+    }
+    for folder in ["models", "runs"] {
+        if !place::walk(dir, folder)?.is_empty() {
             return Ok(true);
         }
     }
@@ -52,68 +82,163 @@ fn is_used(dir: &Path) -> Result<bool, StoreError> {
 }
 
 /// Removes what was in transit, and files whose rows are gone.
-fn remove_what_is_to_go(inner: &Inner) -> Result<(), StoreError> {
+fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), StoreError> {
     let incoming = inner.dir.join(INCOMING);
-    match fs::remove_dir_all(&incoming) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(StoreError::io(&incoming)(error));
+    match fs::symlink_metadata(&incoming) {
+        Ok(meta) if meta.is_dir() => {
+            fs::remove_dir_all(&incoming).map_err(StoreError::io(&incoming))?;
         }
-        _ => {}
+        Ok(_) => drop(place::quarantine(&inner.dir, INCOMING)?),
+        Err(_) => {}
     }
     let removed = inner.database.read(files::removed)?;
     if removed.is_empty() {
         return Ok(());
     }
-    removed.iter().try_for_each(|path| place::remove(&inner.dir.join(path)))?;
-    inner.database.write(|tx| files::clear_removed(tx, &removed))
+    let mut gone = Vec::new();
+    for path in removed {
+        let full = inner.dir.join(&path);
+        let done = if !is_ours(&path) {
+            Ok(())
+        } else if fs::symlink_metadata(&full).is_ok_and(|meta| meta.is_dir()) {
+            place::quarantine(&inner.dir, &path).map(drop)
+        } else {
+            place::remove(&full)
+        };
+        match done {
+            Ok(()) => gone.push(path),
+            // The next start tries again.
+            Err(error) => notes.push(format!("{path} was deleted and its file cannot be removed: {error}")),
+        }
+    }
+    // The names are gone for good before it is forgotten that they were to go.
+    place::sync(&inner.dir, &[])?;
+    inner.database.write(|tx| files::clear_removed(tx, &gone))
 }
 
-/// Notes image files that are missing or of another size, and those that are whole again; puts what no row names into
-/// quarantine. Gives the bytes of all image files.
-fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreError> {
-    let mut lying: HashMap<String, u64> = HashMap::new();
-    let mut others = Vec::new();
-    for path in place::walk(&inner.dir, IMAGES)? {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let full = inner.dir.join(&path);
-        let is_image =
-            id_of_file(name).is_some_and(|(id, extension)| place::image_path(&id, extension) == path);
-        match fs::symlink_metadata(&full) {
-            Ok(meta) if is_image && meta.is_file() => drop(lying.insert(path, meta.len())),
-            _ => others.push(path),
+/// Whether a path is one that the store gives to images or versions: nothing else is ever removed.
+fn is_ours(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [IMAGES, _, name] => is_image(path, name),
+        ["models", model, file] => {
+            model.parse::<Name>().is_ok() && file.strip_suffix(".ocelli").is_some_and(is_version)
         }
+        _ => false,
+    }
+}
+
+fn is_image(path: &str, name: &str) -> bool {
+    id_of_file(name).is_some_and(|(id, extension)| place::image_path(&id, extension) == path)
+}
+
+/// What the disk says of the files below `images/`.
+struct Lying {
+    /// Regular files with the names of images, by path: size, and when they were written.
+    images: HashMap<String, (u64, i64)>,
+    others: Vec<String>,
+    /// Folders and files that cannot be read just now, and why.
+    closed: Vec<(String, String)>,
+}
+
+impl Lying {
+    fn look(dir: &Path) -> Lying {
+        let (found, closed) = place::walk_readable(dir, IMAGES);
+        let mut lying = Lying { images: HashMap::new(), others: Vec::new(), closed };
+        for path in found {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match fs::metadata(dir.join(&path)) {
+                Ok(meta) if is_image(&path, name) && meta.is_file() => {
+                    lying.images.insert(path, (meta.len(), place::written(&meta)));
+                }
+                // A link to a folder elsewhere is somebody's arrangement: images are read through it.
+                Ok(meta) if meta.is_dir() => {}
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    lying.closed.push((path, error.to_string()));
+                }
+                _ => lying.others.push(path),
+            }
+        }
+        lying
+    }
+
+    /// Why a file cannot be seen that should be there: something around it cannot be read.
+    fn is_closed(&self, path: &str) -> bool {
+        self.closed.iter().any(|(closed, _)| {
+            path.strip_prefix(closed.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
+
+/// Notes image files that are missing or damaged, and those that are whole again; puts what no row names into quarantine.
+/// Gives the bytes of all image files. Files that were written since they were last found whole are read, others are known
+/// by their size.
+fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreError> {
+    let images = inner.dir.join(IMAGES);
+    let in_the_way = match fs::metadata(&images) {
+        Ok(meta) => !meta.is_dir(),
+        Err(error) => error.kind() == ErrorKind::NotFound && images.symlink_metadata().is_ok(),
+    };
+    if in_the_way {
+        let moved = place::quarantine(&inner.dir, IMAGES)?;
+        notes.push(format!("{IMAGES} was not a folder and was moved to {moved}"));
+    }
+    let mut lying = Lying::look(&inner.dir);
+    for (path, reason) in &lying.closed {
+        notes
+            .push(format!("{path} cannot be read just now ({reason}); its images are left out until it can"));
     }
     let rows = inner.database.read(files::all)?;
     let (mut changed, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0);
     for row in rows {
         let path = row.path();
-        let found = match lying.remove(&path) {
-            None if inner.dir.join(&path).exists() => Some("something else lies in its place".to_owned()),
-            None => Some("the file is missing".to_owned()),
-            Some(size) => {
+        if lying.is_closed(&path) {
+            bytes += row.bytes;
+            continue;
+        }
+        let found = lying.images.remove(&path);
+        let written = found.map_or(0, |(_, written)| written);
+        let reason = match found {
+            None => match place::inspect_image(&inner.dir, &row).0 {
+                Condition::Damaged(reason) => Some(reason),
+                // It lies behind a link.
+                Condition::Whole | Condition::Unreadable(_) => {
+                    bytes += row.bytes;
+                    continue;
+                }
+            },
+            Some((size, written)) => {
                 bytes += size;
-                // Of the right size; another content is seen when it is read, and stays noted until then.
-                let known = row.damaged.clone().filter(|reason| reason.contains("content"));
-                if size == row.bytes { known } else { Some(place::other_size(size, row.bytes)) }
+                if size == row.bytes && row.damaged.is_none() && written == row.written {
+                    continue;
+                }
+                match place::inspect_image(&inner.dir, &row).0 {
+                    Condition::Damaged(reason) => Some(reason),
+                    Condition::Whole => None,
+                    Condition::Unreadable(_) => continue,
+                }
             }
         };
-        if let Some(reason) = &found {
+        if let Some(reason) = &reason {
             damaged.push(format!("{path} ({reason})"));
         }
-        if found != row.damaged {
-            changed.push((row.key, found));
+        if reason.is_none() || reason != row.damaged {
+            changed.push((row.key, written, reason));
         }
     }
     if !changed.is_empty() {
         inner.database.write(|tx| {
-            changed.iter().try_for_each(|(key, reason)| files::set_damaged(tx, *key, reason.as_deref()))
+            changed.iter().try_for_each(|(key, written, reason)| match reason {
+                Some(reason) => files::set_damaged(tx, *key, Some(reason)),
+                None => files::set_written(tx, *key, *written),
+            })
         })?;
     }
     tell(notes, &damaged, "images are damaged and left out until they are sent again");
     let open = inner.database.read(jobs::all)?.into_iter().filter(|job| !job.ended);
     let tables: Vec<String> = open.map(|job| format!("{IMAGES}/job-{}.csv", job.id)).collect();
     let mut moved = Vec::new();
-    for path in lying.into_keys().chain(others) {
+    for path in lying.images.into_keys().chain(lying.others) {
         let name = path.rsplit('/').next().unwrap_or_default();
         if tables.contains(&path) {
             continue;
@@ -123,8 +248,11 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
             || name.starts_with(".job-") && name.contains(".tmp-");
         if own {
             place::remove(&inner.dir.join(&path))?;
-        } else if place::quarantine(&inner.dir, &path).is_ok() {
-            moved.push(path);
+            continue;
+        }
+        match place::quarantine(&inner.dir, &path) {
+            Ok(_) => moved.push(path),
+            Err(error) => notes.push(format!("nothing names {path}, and it cannot be moved: {error}")),
         }
     }
     tell(notes, &moved, "files below images/ that nothing names were moved to quarantine/");

@@ -7,12 +7,14 @@
 use std::fs::{self, DirEntry, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
 use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
 use crate::store::database::FileRow;
+use crate::store::database::files::StoredFile;
 use crate::store::image::Id;
 
 /// Images by content.
@@ -21,6 +23,8 @@ pub(super) const IMAGES: &str = "images";
 pub(super) const INCOMING: &str = "incoming";
 /// Files that nothing names.
 pub(super) const QUARANTINE: &str = "quarantine";
+/// Times that a file of the same path can go to quarantine.
+const MAX_AGAIN: u32 = 10_000;
 /// Copies of the database.
 pub(super) const COPIES: &str = "copies";
 /// The database.
@@ -43,40 +47,69 @@ pub(super) fn examine(bytes: &[u8], limits: &DecodeLimits) -> Result<(Id, &'stat
     Ok((Id::of(bytes), format.extension))
 }
 
+/// When a file was last changed, in nanoseconds since 1970; 0 where the system does not say.
+pub(super) fn written(meta: &fs::Metadata) -> i64 {
+    let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
 /// Writes an image under its id into a folder, where the same image may lie already. Not synced.
-pub(super) fn put(folder: &Path, id: &Id, extension: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let path = folder.join(file_name(id, extension));
+pub(super) fn put(
+    folder: &Path,
+    (id, extension): (Id, &'static str),
+    bytes: &[u8],
+) -> Result<StoredFile, StoreError> {
+    let path = folder.join(file_name(&id, extension));
+    let mut stored = StoredFile { id, extension, bytes: bytes.len() as u64, written: 0 };
     let mut file = match File::create_new(&path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(stored),
         file => file.map_err(StoreError::io(&path))?,
     };
-    file.write_all(bytes).map_err(|error| {
+    let meta = file.write_all(bytes).and_then(|()| file.metadata()).map_err(|error| {
         // Half an image must not pass for a whole one.
         let _ = fs::remove_file(&path);
         StoreError::io(&path)(error)
-    })
+    })?;
+    stored.written = written(&meta);
+    Ok(stored)
 }
 
 /// Moves staged images to where rows will name them. Not synced.
 pub(super) fn move_in(
     dir: &Path,
     staging: &Path,
-    images: impl Iterator<Item = (Id, &'static str)>,
+    images: &[StoredFile],
     moved: &mut Vec<PathBuf>,
 ) -> Result<(), StoreError> {
-    for (id, extension) in images {
-        let target = dir.join(image_path(&id, extension));
-        let from = staging.join(file_name(&id, extension));
-        let renamed = match fs::rename(&from, &target) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_folder(&dir.join(IMAGES))?;
-                make_folder(target.parent().expect("images lie in a folder"))?;
-                fs::rename(&from, &target)
-            }
-            result => result,
-        };
-        renamed.map_err(StoreError::io(&target))?;
+    for file in images {
+        let path = image_path(&file.id, file.extension);
+        let (from, target) = (staging.join(file_name(&file.id, file.extension)), dir.join(&path));
+        if fs::rename(&from, &target).is_err() {
+            clear_way(dir, &path)?;
+            fs::rename(&from, &target).map_err(StoreError::io(&target))?;
+        }
         moved.push(target);
+    }
+    Ok(())
+}
+
+/// Makes the folders around an image file. What lies in the way and is not what should be there goes to quarantine.
+fn clear_way(dir: &Path, path: &str) -> Result<(), StoreError> {
+    for (end, _) in path.match_indices('/') {
+        let folder = &path[..end];
+        let full = dir.join(folder);
+        let in_the_way = match fs::metadata(&full) {
+            Ok(meta) => !meta.is_dir(),
+            // A link to nothing.
+            Err(error) => error.kind() == ErrorKind::NotFound && full.symlink_metadata().is_ok(),
+        };
+        if in_the_way {
+            quarantine(dir, folder)?;
+        }
+        make_folder(&full)?;
+    }
+    if dir.join(path).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        quarantine(dir, path)?;
     }
     Ok(())
 }
@@ -189,17 +222,48 @@ pub(super) fn digest(path: &Path) -> io::Result<(u64, [u8; 32])> {
 
 /// Moves a file or folder into `quarantine/`, at the path that it had; says where it lies now, relative to the data folder.
 pub(super) fn quarantine(dir: &Path, path: &str) -> Result<String, StoreError> {
-    let target = |number: usize| match number {
-        0 => format!("{QUARANTINE}/{path}"),
-        number => format!("{QUARANTINE}/{path}.{number}"),
-    };
-    let free = (0..).map(target).find(|target| !dir.join(target).exists());
-    let free = free.expect("some number is free");
-    let full = dir.join(&free);
-    let around = full.parent().expect("it lies in a folder");
-    fs::create_dir_all(around).map_err(StoreError::io(around))?;
-    fs::rename(dir.join(path), &full).map_err(StoreError::io(&full))?;
-    Ok(free)
+    let from = find_shown(dir, path);
+    let mut number = 0_u32;
+    loop {
+        // A number after the top folder, so that no part of a path is in the way of another one.
+        let top = if number == 0 { QUARANTINE.to_owned() } else { format!("{QUARANTINE}/again-{number}") };
+        let free = format!("{top}/{path}");
+        let full = dir.join(&free);
+        let around = full.parent().expect("it lies in a folder");
+        let made = fs::create_dir_all(around);
+        if full.symlink_metadata().is_err() && made.is_ok() {
+            fs::rename(&from, &full).map_err(StoreError::io(&full))?;
+            return Ok(free);
+        }
+        // A file lies where a folder is needed, or the name is taken; another reason stays the same whatever the number.
+        if number == MAX_AGAIN {
+            return Err(made.err().map_or_else(
+                || StoreError::io(&full)(ErrorKind::AlreadyExists.into()),
+                |error| StoreError::io(around)(error),
+            ));
+        }
+        number += 1;
+    }
+}
+
+/// The file whose path below a folder is shown as `path`: names that are no Unicode are looked for.
+fn find_shown(dir: &Path, path: &str) -> PathBuf {
+    let mut full = dir.to_owned();
+    for part in path.split('/') {
+        let next = full.join(part);
+        full = if next.symlink_metadata().is_ok() {
+            next
+        } else {
+            let shown = |entry: &DirEntry| entry.file_name().to_string_lossy() == part;
+            entries(&full).unwrap_or_default().iter().find(|entry| shown(entry)).map_or(next, DirEntry::path)
+        };
+    }
+    full
+}
+
+/// Whether something lies at a path as [`walk`] gives it.
+pub(super) fn lies_at(dir: &Path, path: &str) -> bool {
+    find_shown(dir, path).symlink_metadata().is_ok()
 }
 
 /// Makes names in a folder survive a power cut.
@@ -214,7 +278,8 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
 /// Makes a folder that may be there already. Its name is on the disk once the folder around it is synced.
 pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        // Whatever it is called: a folder that is there and a disk without room may be told in either order.
+        Err(_) if path.is_dir() => Ok(()),
         result => result.map_err(StoreError::io(path)),
     }
 }
@@ -234,13 +299,23 @@ pub(super) fn text(entry: &DirEntry) -> Option<String> {
     entry.file_name().into_string().ok()
 }
 
-/// All files below a folder of the data folder, as paths relative to the latter with `/` between the parts, sorted.
-/// Names that are no Unicode are given as they can be shown.
-pub(super) fn walk(dir: &Path, folder: &str) -> Result<Vec<String>, StoreError> {
-    let mut found = Vec::new();
+/// As [`walk`], with the folders that cannot be read, and why.
+pub(super) fn walk_readable(dir: &Path, folder: &str) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut found, mut closed) = (Vec::new(), Vec::new());
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in entries(&dir.join(&folder))? {
+        let there = match entries(&dir.join(&folder)) {
+            Ok(there) => there,
+            Err(StoreError::Io { source, .. }) => {
+                closed.push((folder, source.to_string()));
+                continue;
+            }
+            Err(error) => {
+                closed.push((folder, error.to_string()));
+                continue;
+            }
+        };
+        for entry in there {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             // Not following links: what they point to is not ours.
@@ -251,12 +326,22 @@ pub(super) fn walk(dir: &Path, folder: &str) -> Result<Vec<String>, StoreError> 
         }
     }
     found.sort();
-    Ok(found)
+    (found, closed)
+}
+
+/// All files below a folder of the data folder, as paths relative to the latter with `/` between the parts, sorted.
+/// Names that are no Unicode are given as they can be shown.
+pub(super) fn walk(dir: &Path, folder: &str) -> Result<Vec<String>, StoreError> {
+    let (found, closed) = walk_readable(dir, folder);
+    match closed.into_iter().next() {
+        None => Ok(found),
+        Some((folder, reason)) => Err(StoreError::io(&dir.join(folder))(io::Error::other(reason))),
+    }
 }
 
 /// Bytes of all files below a folder.
 pub(super) fn size(dir: &Path, folder: &str) -> u64 {
-    let files = walk(dir, folder).unwrap_or_default();
+    let (files, _) = walk_readable(dir, folder);
     files.iter().filter_map(|path| fs::symlink_metadata(dir.join(path)).ok()).map(|meta| meta.len()).sum()
 }
 

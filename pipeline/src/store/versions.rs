@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{Metrics, ModelFile, version_id};
@@ -100,8 +100,6 @@ pub struct Versions {
     inner: Arc<Inner>,
     model: Name,
     dir: PathBuf,
-    /// Held while files of versions come or go.
-    turn: Mutex<()>,
 }
 
 impl Versions {
@@ -109,7 +107,7 @@ impl Versions {
     /// model into quarantine, and notes which files are missing.
     pub(super) fn open(inner: Arc<Inner>, model: Name) -> Result<Versions, StoreError> {
         let dir = inner.dir.join("models").join(model.as_str());
-        let versions = Versions { inner, model, dir, turn: Mutex::new(()) };
+        let versions = Versions { inner, model, dir };
         versions.settle()?;
         Ok(versions)
     }
@@ -152,8 +150,17 @@ impl Versions {
         let damaged = match found.map_err(|error| place::condition_of(&error)) {
             Ok(meta) if !meta.is_file() => Some("something else lies in its place".to_owned()),
             Ok(meta) if meta.len() != record.bytes => Some(place::other_size(meta.len(), record.bytes)),
-            // Of the right size; whether it is what was stored is seen when it is loaded.
-            Ok(_) => None,
+            // Of the right size: one that was written since it was last read is read again.
+            Ok(meta) if row.damaged.is_none() && place::written(&meta) == row.written => None,
+            Ok(meta) => match self.load_file(&row.version) {
+                Ok(_) => {
+                    let written = place::written(&meta);
+                    self.inner.database.write(|tx| versions::set_written(tx, row.key, written))?;
+                    None
+                }
+                Err(StoreError::Damaged { reason, .. }) => Some(reason),
+                Err(_) => return Ok(()),
+            },
             Err(Condition::Damaged(reason)) => Some(reason),
             Err(_) => return Ok(()),
         };
@@ -164,7 +171,8 @@ impl Versions {
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
-        lock(&self.turn)
+        // One for all handles of all models: they come and go rarely.
+        lock(&self.inner.models)
     }
 
     /// Adds a version; one that is there already keeps its number, and gets what is new about it.
@@ -175,36 +183,29 @@ impl Versions {
         let _turn = self.turn();
         let version = version_id(&file.content_hash().map_err(engine)?);
         let path = self.path(&version);
-        if self.load_file(&version).is_err() {
-            self.inner.room.check(&self.inner.dir, 0)?;
+        let there = fs::symlink_metadata(&path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        let saved = self.load_file(&version).is_err();
+        if saved {
+            let bytes = 4 * file.model.layout().count() as u64;
+            self.inner.room.check(&self.inner.dir, bytes.saturating_sub(there))?;
             fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))?;
+            if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+                place::quarantine(&self.inner.dir, &self.relative(&format!("{version}.ocelli")))?;
+            }
             file.save(&path).map_err(engine)?;
             place::sync_folder(&self.inner.dir.join("models"))?;
             place::sync_folder(&self.inner.dir)?;
         }
         let bytes = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
-        let (meta, input) = (&file.meta, &file.meta.preprocessing);
-        let mut record = VersionRecord {
-            version,
-            number: 0,
-            created: now(),
-            origin: if about.job.is_some() { "trained" } else { "imported" }.to_owned(),
-            job: about.job.map(str::to_owned),
-            parent: meta.provenance.parent.clone(),
-            classes: meta.classes.clone(),
-            width: input.width,
-            height: input.height,
-            channels: input.channels,
-            parameters: file.model.layout().count(),
-            bytes,
-            data_name: meta.provenance.data_name.clone(),
-            data_hash: hex(&meta.provenance.data_hash),
-            metrics: meta.metrics.clone(),
-            verdict: about.verdict.clone(),
-            damaged: None,
-        };
+        let mut record = record_of(version, file, bytes);
+        if about.job.is_some() {
+            record.origin = "trained".to_owned();
+        }
+        (record.job, record.verdict) = (about.job.map(str::to_owned), about.verdict.clone());
         let evaluation = about.evaluation.map(|evaluation| text(evaluation));
-        let new = self.inner.database.write(|tx| {
+        let written = self.inner.database.write(|tx| {
+            // It may have been deleted before, and the removal of its file still be noted.
+            files::clear_removed(tx, &[self.relative(&format!("{}.ocelli", record.version))])?;
             let before = versions::find(tx, self.model.as_str(), &record.version)?;
             if let Some(before) = &before {
                 let known = parse(&self.inner, before)?;
@@ -216,11 +217,17 @@ impl Versions {
             } else {
                 record.number = versions::next_number(tx, self.model.as_str())?;
             }
-            self.put(tx, &record, evaluation.as_deref(), about)?;
-            Ok(before.is_none())
-        })?;
-        if new {
-            self.inner.room.models(bytes as i64);
+            self.put(tx, &record, evaluation.as_deref(), about)
+        });
+        self.inner.room.models(bytes as i64 - there as i64);
+        if let Err(error) = written {
+            let known =
+                self.inner.database.read(|tx| versions::find(tx, self.model.as_str(), &record.version));
+            // Without a row the next start would take it for a file that somebody laid there.
+            if saved && matches!(known, Ok(None)) {
+                self.remove_file(&record.version);
+            }
+            return Err(error);
         }
         Ok(record)
     }
@@ -304,6 +311,17 @@ impl Versions {
         Ok(file)
     }
 
+    /// Refuses a version whose file is not what was stored.
+    fn check_whole(&self, version: &str) -> Result<(), StoreError> {
+        match self.load(version) {
+            Err(StoreError::Damaged { reason, .. }) => {
+                let reason = format!("version {version} is damaged and cannot serve: {reason}");
+                Err(StoreError::Conflict { reason })
+            }
+            loaded => loaded.map(drop),
+        }
+    }
+
     /// Notes that a version cannot be used: `reason` says why, none that it can.
     ///
     /// # Errors
@@ -353,17 +371,14 @@ impl Versions {
         Ok(self.history()?.into_iter().nth(1))
     }
 
-    /// Makes a version the one that serves, from the next start on; says whether it was not before.
+    /// Makes a version the one that serves, from the next start on; says whether it was not before. Its file is read first.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`] for a damaged one, [`StoreError::Io`].
     pub fn promote(&self, version: &str, by: &Actor) -> Result<bool, StoreError> {
+        self.check_whole(version)?;
         self.inner.database.write(|tx| {
             let row = self.find(tx, version)?;
-            if let Some(reason) = row.damaged {
-                let reason = format!("version {version} is damaged and cannot serve: {reason}");
-                return Err(StoreError::Conflict { reason }.into());
-            }
             let served = versions::served(tx, self.model.as_str())?;
             if served.first().is_some_and(|current| current == version) {
                 return Ok(false);
@@ -374,22 +389,33 @@ impl Versions {
         })
     }
 
-    /// Goes back from `version` to `to`, which served before: both forget that `version` served.
+    /// Goes back from `version` to `to`, which served before; versions between the two are passed over where they are
+    /// damaged. That they served is forgotten.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when something else has been promoted meanwhile; [`StoreError::NotFound`],
-    /// [`StoreError::Io`].
+    /// [`StoreError::Conflict`] when something else has been promoted meanwhile, or `to` is damaged;
+    /// [`StoreError::NotFound`], [`StoreError::Io`].
     pub fn roll_back(&self, version: &str, to: &str, by: &Actor) -> Result<(), StoreError> {
+        self.check_whole(to)?;
         self.inner.database.write(|tx| {
             self.find(tx, to)?;
             let served = versions::served(tx, self.model.as_str())?;
-            if served.first().map(String::as_str) != Some(version)
-                || served.get(1).map(String::as_str) != Some(to)
-            {
-                let reason = "another version was promoted meanwhile: look again".to_owned();
-                return Err(StoreError::Conflict { reason }.into());
+            let mut steps = None;
+            for (at, before) in served.iter().enumerate().skip(1) {
+                if before == to {
+                    steps = Some(at);
+                    break;
+                }
+                if self.find(tx, before)?.damaged.is_none() {
+                    break;
+                }
             }
-            versions::unserve(tx, self.model.as_str())?;
+            let steps = steps.filter(|_| served[0] == version).ok_or_else(|| StoreError::Conflict {
+                reason: "another version was promoted meanwhile: look again".to_owned(),
+            })?;
+            for _ in 0..steps {
+                versions::unserve(tx, self.model.as_str())?;
+            }
             note(tx, by, ("roll back", to), &json!({ "before": version }))
         })
     }
@@ -431,8 +457,16 @@ impl Versions {
         let old = all.into_iter().filter(|record| !kept.contains(&record.version)).take(surplus);
         let gone: Vec<String> = old.map(|record| record.version).collect();
         let by = Actor::service("keep_versions");
-        gone.iter().try_for_each(|version| self.delete(version, &by))?;
-        Ok(gone)
+        let mut deleted = Vec::new();
+        for version in gone {
+            match self.delete(&version, &by) {
+                Ok(()) => deleted.push(version),
+                // It was promoted or deleted meanwhile.
+                Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
     }
 
     fn remove_file(&self, version: &str) {
@@ -460,6 +494,30 @@ impl Versions {
     /// A file of the model, relative to the data folder.
     fn relative(&self, name: &str) -> String {
         format!("models/{}/{name}", self.model)
+    }
+}
+
+/// What a model file says of itself; its number in the order of versions is open.
+pub(super) fn record_of(version: String, file: &ModelFile, bytes: u64) -> VersionRecord {
+    let (meta, input) = (&file.meta, &file.meta.preprocessing);
+    VersionRecord {
+        version,
+        number: 0,
+        created: now(),
+        origin: "imported".to_owned(),
+        job: None,
+        parent: meta.provenance.parent.clone(),
+        classes: meta.classes.clone(),
+        width: input.width,
+        height: input.height,
+        channels: input.channels,
+        parameters: file.model.layout().count(),
+        bytes,
+        data_name: meta.provenance.data_name.clone(),
+        data_hash: hex(&meta.provenance.data_hash),
+        metrics: meta.metrics.clone(),
+        verdict: None,
+        damaged: None,
     }
 }
 

@@ -14,14 +14,14 @@ fn entry_of(row: &Row<'_>) -> Result<(FileRow, FeedbackEntry), rusqlite::Error> 
     let file = file_of(row, 0)?;
     let entry = FeedbackEntry {
         id: file.id.to_string(),
-        added: row.get::<_, i64>(5)? as u64,
+        added: row.get::<_, i64>(6)? as u64,
         bytes: file.bytes,
         damaged: file.damaged.clone(),
         input: FeedbackInput {
-            predicted: row.get(6)?,
-            label: row.get(7)?,
-            version: row.get(8)?,
-            note: row.get(9)?,
+            predicted: row.get(7)?,
+            label: row.get(8)?,
+            version: row.get(9)?,
+            note: row.get(10)?,
         },
     };
     Ok((file, entry))

@@ -15,6 +15,18 @@ pub(in crate::store) struct FileRow {
     pub(in crate::store) bytes: u64,
     /// Why it cannot be used.
     pub(in crate::store) damaged: Option<String>,
+    /// When it was changed, when it was last found whole; 0 where nobody looked.
+    pub(in crate::store) written: i64,
+}
+
+/// An image file that is written and not described yet.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct StoredFile {
+    pub(in crate::store) id: Id,
+    pub(in crate::store) extension: &'static str,
+    pub(in crate::store) bytes: u64,
+    /// When it was changed, in nanoseconds since 1970; 0 where that is not known.
+    pub(in crate::store) written: i64,
 }
 
 impl FileRow {
@@ -24,7 +36,7 @@ impl FileRow {
     }
 }
 
-pub(super) const COLUMNS: &str = "f.id, f.hash, f.extension, f.bytes, f.damaged";
+pub(super) const COLUMNS: &str = "f.id, f.hash, f.extension, f.bytes, f.damaged, f.written";
 
 /// A row that begins with [`COLUMNS`] at `at`.
 pub(super) fn file_of(row: &rusqlite::Row<'_>, at: usize) -> Result<FileRow, rusqlite::Error> {
@@ -37,6 +49,7 @@ pub(super) fn file_of(row: &rusqlite::Row<'_>, at: usize) -> Result<FileRow, rus
         extension: extension(&ending).ok_or_else(unknown)?,
         bytes: row.get::<_, i64>(at + 3)?.max(0) as u64,
         damaged: row.get(at + 4)?,
+        written: row.get(at + 5)?,
     })
 }
 
@@ -53,13 +66,22 @@ pub(in crate::store) fn all(tx: &Tx<'_>) -> Result<Vec<FileRow>, Fault> {
 }
 
 /// Takes up a file that was written whole; one that was damaged is whole again. Gives its key.
-pub(in crate::store) fn put(tx: &Tx<'_>, id: &Id, extension: &str, bytes: u64) -> Result<i64, Fault> {
+pub(in crate::store) fn put(tx: &Tx<'_>, file: &StoredFile) -> Result<i64, Fault> {
+    let StoredFile { id, extension, bytes, written } = file;
     tx.prepare_cached("DELETE FROM removed WHERE path = ?")?.execute([image_path(id, extension)])?;
     let mut statement = tx.prepare_cached(
-        "INSERT INTO files (hash, extension, bytes) VALUES (?, ?, ?)
-         ON CONFLICT (hash) DO UPDATE SET damaged = NULL RETURNING id",
+        "INSERT INTO files (hash, extension, bytes, written) VALUES (?, ?, ?, ?)
+         ON CONFLICT (hash) DO UPDATE SET damaged = NULL, bytes = excluded.bytes, written = excluded.written
+         RETURNING id",
     )?;
-    Ok(statement.query_row(params![id.bytes(), extension, bytes as i64], |row| row.get(0))?)
+    Ok(statement.query_row(params![id.bytes(), extension, *bytes as i64, written], |row| row.get(0))?)
+}
+
+/// Its file was found whole, as it was written then.
+pub(in crate::store) fn set_written(tx: &Tx<'_>, key: i64, written: i64) -> Result<(), Fault> {
+    tx.prepare_cached("UPDATE files SET written = ?2, damaged = NULL WHERE id = ?1")?
+        .execute(params![key, written])?;
+    Ok(())
 }
 
 /// Notes that a file cannot be used, or that it can again.

@@ -180,13 +180,13 @@ const JOINED: &str = "images i JOIN classes c ON c.id = i.class JOIN files f ON 
 
 fn image_of(row: &Row<'_>) -> Result<(FileRow, ImageInfo), rusqlite::Error> {
     let file = file_of(row, 0)?;
-    let source: String = row.get(9)?;
+    let source: String = row.get(10)?;
     let info = ImageInfo {
         id: file.id.to_string(),
-        class: row.get(5)?,
-        split: split_of(row, 6)?,
-        name: row.get(7)?,
-        added: row.get::<_, i64>(8)? as u64,
+        class: row.get(6)?,
+        split: split_of(row, 7)?,
+        name: row.get(8)?,
+        added: row.get::<_, i64>(9)? as u64,
         source: Origin::parse(&source),
         bytes: file.bytes,
         damaged: file.damaged.clone(),
@@ -274,7 +274,7 @@ pub(in crate::store) fn frozen(tx: &Tx<'_>, job: u64) -> Result<Vec<SnapshotRow>
     );
     let mut statement = tx.prepare(&sql)?;
     let rows = statement.query_map([job as i64], |row| {
-        Ok(SnapshotRow { file: file_of(row, 0)?, class: row.get(5)?, split: split_of(row, 6)? })
+        Ok(SnapshotRow { file: file_of(row, 0)?, class: row.get(6)?, split: split_of(row, 7)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

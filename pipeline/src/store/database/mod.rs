@@ -66,11 +66,14 @@ impl Database {
     /// Opens the database, makes it where it is missing, and brings an older form to this one.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when it is no database, fails SQLite's check, or was written by a newer program.
+    /// [`StoreError::Database`] when it is no database or fails SQLite's check, and then its files are as they were;
+    /// [`StoreError::Conflict`] when a newer program wrote it.
     pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
-        // SQLite takes an empty file for a new database, which would make all that was in it be forgotten.
-        if fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
-            return Err(StoreError::database(path, "it is empty"));
+        if path.symlink_metadata().is_ok() {
+            // With a connection that cannot write: one that can moves the log into the file when it is closed.
+            if let Some(problem) = Database::look(path)?.problem("quick_check")? {
+                return Err(StoreError::database(path, &problem));
+            }
         }
         let open = || -> Result<Connection, rusqlite::Error> {
             let mut writer =
@@ -83,17 +86,21 @@ impl Database {
             Ok(writer)
         };
         let writer = open().map_err(|error| store_error(path, error))?;
-        let database =
-            Database { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() };
-        if let Some(problem) = database.problem("quick_check")? {
-            return Err(StoreError::database(path, &problem));
-        }
-        Ok(database)
+        Ok(Database { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
     }
 
     /// Opens the database of a folder that another process may be using, to look at it.
     pub(super) fn look(path: &Path) -> Result<Database, StoreError> {
-        if fs::metadata(path).map_err(StoreError::io(path))?.len() == 0 {
+        let meta = fs::metadata(path).map_err(|error| match error.kind() {
+            // A link to nothing: there is no file that could be read later.
+            std::io::ErrorKind::NotFound => StoreError::database(path, "it is missing"),
+            _ => StoreError::io(path)(error),
+        })?;
+        if !meta.is_file() {
+            return Err(StoreError::database(path, "it is not a file"));
+        }
+        // SQLite takes an empty file for a new database, which would make all that was in it be forgotten.
+        if meta.len() == 0 {
             return Err(StoreError::database(path, "it is empty"));
         }
         let open = || -> Result<Connection, rusqlite::Error> {
@@ -169,12 +176,16 @@ impl Database {
         })
     }
 
-    /// Writes a whole, checked copy of this moment to a file that is not there yet, synced.
+    /// Writes a whole copy of this moment to a file that is not there yet, synced.
     pub(super) fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
         let copied = || -> Result<(), rusqlite::Error> {
             let from = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             let mut target = Connection::open(to)?;
-            rusqlite::backup::Backup::new(&from, &mut target)?.step(-1)?;
+            let copied = rusqlite::backup::Backup::new(&from, &mut target)?.step(-1)?;
+            if !matches!(copied, rusqlite::backup::StepResult::Done) {
+                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                return Err(rusqlite::Error::SqliteFailure(busy, None));
+            }
             // A copy is one file: no log beside it.
             target.pragma_update(None, "journal_mode", "delete")
         };
@@ -219,6 +230,9 @@ fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
             Ok(_) => {
                 StoreError::Io { path: path.to_owned(), source: std::io::Error::other(error.to_string()) }
             }
+        },
+        Some(ErrorCode::SchemaChanged) if error.to_string().contains(schema::NEWER) => StoreError::Conflict {
+            reason: format!("the database {} cannot be used: {error}", path.display()),
         },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => io(ErrorKind::ResourceBusy),
         _ => StoreError::database(path, &error.to_string()),

@@ -9,7 +9,7 @@ use super::{schema, store_error};
 use crate::store::StoreError;
 
 /// Parents before children, so that a row finds what it names.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 16] = [
     "files",
     "datasets",
     "classes",
@@ -26,7 +26,6 @@ const TABLES: [&str; 17] = [
     "removed",
     "kept_files",
     "facts",
-    "sqlite_sequence",
 ];
 
 /// What was found.
@@ -66,6 +65,8 @@ pub(in crate::store) fn rescue(damaged: &Path, to: &Path) -> Result<Option<Rescu
     if found.rows == 0 {
         return Ok(None);
     }
+    // Numbers that were given are not given again, though their rows are gone.
+    let _ = copy_sequences(&source, &target);
     let settle = || -> Result<(), rusqlite::Error> {
         // A row that goes may be named by others: again until nothing is left to do.
         loop {
@@ -96,6 +97,25 @@ DELETE FROM events WHERE job NOT IN (SELECT id FROM jobs);
 DELETE FROM snapshots WHERE job NOT IN (SELECT id FROM jobs) OR file NOT IN (SELECT id FROM files);
 DELETE FROM judged_on WHERE version NOT IN (SELECT id FROM versions) OR file NOT IN (SELECT id FROM files);
 ";
+
+fn copy_sequences(source: &Connection, target: &Connection) -> Result<(), rusqlite::Error> {
+    let mut statement = source.prepare("SELECT name, seq FROM sqlite_sequence")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, last): (String, i64) = (row.get(0)?, row.get(1)?);
+        if !TABLES.contains(&name.as_str()) {
+            continue;
+        }
+        let sql = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1";
+        if target.execute(sql, rusqlite::params![name, last])? == 0 {
+            target.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
+                rusqlite::params![name, last],
+            )?;
+        }
+    }
+    Ok(())
+}
 
 /// Copies a table; gives the rows and whether it was read to its end.
 fn copy(source: &Connection, target: &Connection, table: &str) -> Result<(usize, bool), rusqlite::Error> {

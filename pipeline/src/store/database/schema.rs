@@ -5,6 +5,9 @@ use rusqlite::{Connection, TransactionBehavior};
 /// Version of the tables, in `user_version`. A step is added to [`STEPS`] for each change, and none is ever edited.
 pub(super) const VERSION: usize = STEPS.len();
 
+/// Part of the text that refuses a database of a newer program.
+pub(super) const NEWER: &str = "and this program knows those";
+
 /// Times are seconds since 1970-01-01 UTC. Ids of jobs are never given twice (`AUTOINCREMENT`).
 const STEPS: [&str; 1] = ["
 CREATE TABLE files (                 -- images/AB/HASH.EXTENSION
@@ -12,6 +15,7 @@ CREATE TABLE files (                 -- images/AB/HASH.EXTENSION
     hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
     extension TEXT NOT NULL,
     bytes INTEGER NOT NULL,
+    written INTEGER NOT NULL DEFAULT 0, -- when it was last changed, when it was last found whole; in nanoseconds
     damaged TEXT                     -- why it cannot be used; NULL while it is whole
 ) STRICT;
 CREATE TABLE datasets (
@@ -76,6 +80,7 @@ CREATE TABLE versions (
     number INTEGER NOT NULL,
     record TEXT NOT NULL,            -- JSON
     evaluation TEXT,                 -- JSON
+    written INTEGER NOT NULL DEFAULT 0, -- as in files
     damaged TEXT,
     UNIQUE (model, version),
     UNIQUE (model, number)
@@ -143,7 +148,7 @@ pub(super) fn check_version(connection: &Connection) -> Result<usize, rusqlite::
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     usize::try_from(found).ok().filter(|&found| found <= VERSION).ok_or_else(|| {
         let reason = format!(
-            "its tables have version {found}, and this program knows those up to {VERSION}: start the program that wrote it"
+            "its tables have version {found}, {NEWER} up to {VERSION}: start the program that wrote it"
         );
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA), Some(reason))
     })

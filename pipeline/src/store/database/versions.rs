@@ -12,13 +12,21 @@ pub(in crate::store) struct VersionRow {
     pub(in crate::store) version: String,
     pub(in crate::store) record: String,
     pub(in crate::store) damaged: Option<String>,
+    /// When its file was changed, when it was last found whole; 0 where nobody looked.
+    pub(in crate::store) written: i64,
 }
 
 fn version_of(row: &rusqlite::Row<'_>) -> Result<VersionRow, rusqlite::Error> {
-    Ok(VersionRow { key: row.get(0)?, version: row.get(1)?, record: row.get(2)?, damaged: row.get(3)? })
+    Ok(VersionRow {
+        key: row.get(0)?,
+        version: row.get(1)?,
+        record: row.get(2)?,
+        damaged: row.get(3)?,
+        written: row.get(4)?,
+    })
 }
 
-const ROW: &str = "SELECT id, version, record, damaged FROM versions";
+const ROW: &str = "SELECT id, version, record, damaged, written FROM versions";
 
 /// Models that have versions, sorted.
 pub(in crate::store) fn models(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
@@ -64,6 +72,12 @@ pub(in crate::store) fn put(
 
 pub(in crate::store) fn set_damaged(tx: &Tx<'_>, key: i64, reason: Option<&str>) -> Result<(), Fault> {
     tx.execute("UPDATE versions SET damaged = ?2 WHERE id = ?1", params![key, reason])?;
+    Ok(())
+}
+
+/// Its file was found whole, as it was written then.
+pub(in crate::store) fn set_written(tx: &Tx<'_>, key: i64, written: i64) -> Result<(), Fault> {
+    tx.execute("UPDATE versions SET written = ?2, damaged = NULL WHERE id = ?1", params![key, written])?;
     Ok(())
 }
 
@@ -137,6 +151,6 @@ pub(in crate::store) fn judged_on(
          WHERE v.model = ? AND v.version = ? ORDER BY f.id"
     );
     let mut statement = tx.prepare(&sql)?;
-    let rows = statement.query_map([model, version], |row| Ok((file_of(row, 0)?, row.get(5)?)))?;
+    let rows = statement.query_map([model, version], |row| Ok((file_of(row, 0)?, row.get(6)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

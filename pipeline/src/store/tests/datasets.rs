@@ -1,79 +1,17 @@
 //! Data sets on a real disk: what is taken, what is refused, what a kill leaves.
 
+use crate::store::JobChange;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use ocelli_datasets::{Source, UploadLimits};
-use tempfile::TempDir;
+use ocelli_datasets::{Source, Split, UploadLimits};
 
-use super::*;
+use super::{by, check_clean, end_job, files, ids, job, name, store, upload};
 use crate::store::hostile::images::{Fate, png};
 use crate::store::hostile::zips::{Part, corpus, fine, unusual, zip};
-use crate::store::{ImportReport, MAX_SKIPPED, Store, hostile};
-
-static GO: AtomicBool = AtomicBool::new(false);
-
-fn name(text: &str) -> Name {
-    Name::new(WHAT, text).unwrap()
-}
-
-fn store() -> (TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    (dir, store)
-}
-
-/// Uploads an archive in the way of a server: received into a staging folder.
-fn upload(store: &Store, to: &str, bytes: &[u8]) -> Result<ImportReport, StoreError> {
-    let staging = store.datasets().staging()?;
-    let path = staging.path().join("upload.zip");
-    fs::write(&path, bytes).unwrap();
-    store.datasets().import_zip(&name(to), &path, &UploadLimits::default(), &GO)
-}
-
-/// All files below a folder with their contents, the lock left out.
-fn files(root: &Path) -> BTreeSet<(PathBuf, Vec<u8>)> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() {
-                folders.push(entry);
-            } else if entry.file_name().unwrap() != "lock" {
-                let content = fs::read(&entry).unwrap();
-                found.insert((entry.strip_prefix(root).unwrap().to_owned(), content));
-            }
-        }
-    }
-    found
-}
-
-fn copy(from: &Path, to: &Path) {
-    for (path, content) in files(from) {
-        let target = to.join(path);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::write(target, content).unwrap();
-    }
-}
-
-fn ids(store: &Store, of: &str) -> BTreeSet<String> {
-    let page = store.datasets().images(&name(of), None, 0, usize::MAX).unwrap();
-    page.images.into_iter().map(|image| image.id).collect()
-}
-
-/// The files of a data set are those that its list names, and staging is empty.
-fn check_clean(store: &Store, of: &str) {
-    let dir = store.dir().join("datasets");
-    let mut expected: BTreeSet<PathBuf> = BTreeSet::new();
-    for image in store.datasets().images(&name(of), None, 0, usize::MAX).unwrap().images {
-        expected.insert(format!("{of}/images/{}/{}.png", &image.id[..2], image.id).into());
-    }
-    expected.insert(format!("{of}/images.csv").into());
-    let found: BTreeSet<PathBuf> = files(&dir).into_iter().map(|(path, _)| path).collect();
-    assert_eq!(found, expected);
-}
+use crate::store::image::Id;
+use crate::store::{MAX_SKIPPED, Store, StoreError, hostile};
 
 #[test]
 fn an_upload_is_listed_served_and_trained_on() {
@@ -81,7 +19,7 @@ fn an_upload_is_listed_served_and_trained_on() {
     let report = upload(&store, "pets", &zip(&fine(1))).unwrap();
     assert_eq!((report.accepted, report.duplicates, report.skipped_total), (4, 0, 0));
     assert_eq!((report.images, report.classes.len(), report.warning.clone()), (4, 2, None));
-    check_clean(&store, "pets");
+    check_clean(&store);
 
     let [summary] = store.datasets().list().unwrap().try_into().unwrap();
     assert_eq!((summary.name.as_str(), summary.images, summary.classes), ("pets", 4, 2));
@@ -94,7 +32,8 @@ fn an_upload_is_listed_served_and_trained_on() {
     let small = store.datasets().thumbnail(&name("pets"), &page.images[0].id, 4).unwrap();
     assert!(small.starts_with(b"\x89PNG"));
 
-    let source = Source::open(&store.dir().join("datasets/pets/images.csv")).unwrap();
+    let id = store.jobs().create(&name("m"), &name("pets"), &by(), |_| JobChange::default()).unwrap();
+    let source = Source::open(&store.jobs().data(id, &name("pets")).unwrap().table).unwrap();
     assert_eq!((source.kind(), source.items().len()), ("csv", 4));
     assert_eq!(source.classes(), ["cats", "dogs"]);
     drop(store);
@@ -106,7 +45,8 @@ fn declared_splits_reach_training() {
     let names = ["train/a/1.png", "train/b/2.png", "test/a/3.png", "val/b/4.png"];
     let parts: Vec<Part> = (0..).zip(names).map(|(i, n)| Part::file(n, &png(4, 4, &[i]))).collect();
     upload(&store, "x", &zip(&parts)).unwrap();
-    let source = Source::open(&store.dir().join("datasets/x/images.csv")).unwrap();
+    let id = store.jobs().create(&name("m"), &name("x"), &by(), |_| JobChange::default()).unwrap();
+    let source = Source::open(&store.jobs().data(id, &name("x")).unwrap().table).unwrap();
     let mut splits: Vec<_> = source.items().iter().map(|item| item.split.unwrap()).collect();
     splits.sort();
     assert_eq!(splits, [Split::Train, Split::Train, Split::Val, Split::Test]);
@@ -132,7 +72,7 @@ fn duplicates_conflicts_and_damage_are_told_one_by_one() {
     assert!(reason("dogs/wrong.png").contains("\"cats\""));
     assert!(reason("foxes/new.png").contains("\"dogs\""));
     assert!(reason("dogs/broken.png").contains("PNG file"));
-    check_clean(&store, "pets");
+    check_clean(&store);
 
     let before = files(store.dir());
     let again = upload(&store, "pets", &zip(&fine(1))).unwrap();
@@ -150,8 +90,9 @@ fn names_of_classes_are_any_text_and_never_files() {
     let parts: Vec<Part> =
         (0..).zip(classes).map(|(i, class)| Part::file(format!("{class}/1.png"), &png(4, 4, &[i]))).collect();
     upload(&store, "x", &zip(&parts)).unwrap();
-    check_clean(&store, "x");
-    let source = Source::open(&store.dir().join("datasets/x/images.csv")).unwrap();
+    check_clean(&store);
+    let id = store.jobs().create(&name("m"), &name("x"), &by(), |_| JobChange::default()).unwrap();
+    let source = Source::open(&store.jobs().data(id, &name("x")).unwrap().table).unwrap();
     assert_eq!(source.classes().iter().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(classes));
     let long = Part::file(format!("{}/1.png", "x".repeat(257)), &png(4, 4, b"z"));
     let error = upload(&store, "x", &zip(&[long])).unwrap_err();
@@ -176,7 +117,7 @@ fn everything_hostile_leaves_the_data_set_as_it_was() {
     for (story, bytes) in unusual() {
         assert_eq!(upload(&store, "pets", &bytes).unwrap().images % 4, 0, "{story}");
     }
-    check_clean(&store, "pets");
+    check_clean(&store);
 }
 
 #[test]
@@ -223,23 +164,11 @@ fn a_raised_flag_stops_and_keeps_nothing() {
     let path = staging.path().join("upload.zip");
     fs::write(&path, zip(&fine(1))).unwrap();
     let stop = AtomicBool::new(true);
-    let outcome = store.datasets().import_zip(&name("x"), &path, &UploadLimits::default(), &stop);
+    let outcome = store.datasets().import_zip(&name("x"), &path, &UploadLimits::default(), &stop, &by());
     assert!(matches!(outcome, Err(StoreError::Stopped)));
     drop(staging);
-    assert!(files(store.dir()).is_empty() && store.datasets().list().unwrap().is_empty());
-}
-
-#[test]
-fn uploads_at_the_same_time_are_all_merged() {
-    let (_keep, store) = store();
-    std::thread::scope(|scope| {
-        for seed in 0..8 {
-            let store = &store;
-            scope.spawn(move || upload(store, "pets", &zip(&fine(seed % 6))).unwrap());
-        }
-    });
-    assert_eq!(store.datasets().inspect(&name("pets")).unwrap().images, 24);
-    check_clean(&store, "pets");
+    assert!(files(store.dir()).is_empty(), "{:?}", files(store.dir()));
+    assert!(store.datasets().list().unwrap().is_empty());
 }
 
 #[test]
@@ -252,83 +181,86 @@ fn what_is_not_there_is_told_with_what_there_is() {
         let outcome = store.datasets().image(&name("pets"), id);
         assert!(matches!(outcome, Err(StoreError::NotFound { what: "image", .. })), "{id}");
     }
-    assert!(store.datasets().delete(&name("cars")).is_err());
-    assert!(store.datasets().snapshot(&name("cars"), &name("j1")).is_err());
-    assert!(!store.dir().join("datasets/cars").exists());
+    assert!(store.datasets().delete(&name("cars"), &by()).is_err());
+    let asked = store.jobs().create(&name("m"), &name("cars"), &by(), |_| JobChange::default());
+    assert!(matches!(asked, Err(StoreError::NotFound { what: "data set", .. })));
+    assert!(store.jobs().all().unwrap().is_empty());
 }
 
 #[test]
-fn a_snapshot_keeps_its_images_until_it_is_dropped() {
+fn a_snapshot_keeps_its_images_until_its_job_ends() {
     let (keep, store) = store();
     upload(&store, "pets", &zip(&fine(1))).unwrap();
-    let (pets, job) = (name("pets"), name("job-1"));
-    let frozen = store.datasets().snapshot(&pets, &job).unwrap();
+    let pets = name("pets");
+    let job = job(&store, "pets");
+    let frozen = store.jobs().data(job, &pets).unwrap();
+    let table = fs::read(&frozen.table).unwrap();
     let all = ids(&store, "pets");
     for id in &all {
-        store.datasets().delete_image(&pets, id).unwrap();
+        store.datasets().delete_image(&pets, id, &by()).unwrap();
     }
     upload(&store, "pets", &zip(&fine(2))).unwrap();
     assert!(ids(&store, "pets").is_disjoint(&all));
-    assert_eq!(store.datasets().snapshot(&pets, &job).unwrap(), frozen, "a snapshot is frozen");
-    let conflict = store.datasets().delete(&pets).unwrap_err();
-    assert!(matches!(&conflict, StoreError::Conflict { reason } if reason.contains("job-1")), "{conflict}");
+    store.jobs().data(job, &pets).unwrap();
+    assert_eq!(fs::read(&frozen.table).unwrap(), table, "a snapshot is frozen");
+    let conflict = store.datasets().delete(&pets, &by()).unwrap_err();
+    assert!(matches!(&conflict, StoreError::Conflict { reason } if reason.contains("job 1;")), "{conflict}");
     drop(store);
 
     let store = Store::open(keep.path()).unwrap();
-    let source = Source::open(&frozen).unwrap();
-    assert_eq!((source.items().len(), source.name()), (4, "snapshot-job-1"));
-    assert_eq!(store.datasets().inspect(&pets).unwrap().snapshots, ["job-1"]);
-    store.datasets().drop_snapshot(&pets, &job).unwrap();
-    store.datasets().drop_snapshot(&pets, &job).unwrap();
-    check_clean(&store, "pets");
-    store.datasets().delete(&pets).unwrap();
+    assert!(store.notes().is_empty(), "{:?}", store.notes());
+    let source = Source::open(&frozen.table).unwrap();
+    assert_eq!((source.items().len(), source.name()), (4, "job-1"));
+    assert_eq!(store.datasets().inspect(&pets).unwrap().jobs, [job]);
+    end_job(&store, job);
+    end_job(&store, job);
+    check_clean(&store);
+    assert_eq!(files(store.dir()).len(), 4, "{:?}", files(store.dir()));
+    store.datasets().delete(&pets, &by()).unwrap();
     assert!(files(store.dir()).is_empty(), "{:?}", files(store.dir()));
 }
 
-/// Every state that a kill during a merge can leave, built from the states before and after it.
+/// Every state that a kill can leave before the transaction of an upload, built from the files of before and after it.
 #[test]
-fn every_step_of_a_merge_leaves_the_old_data_set_or_the_new() {
+fn every_step_before_the_commit_leaves_the_old_data_set() {
     for first in [false, true] {
-        let (_keep, store) = store();
+        let (keep, store) = store();
         if !first {
             upload(&store, "pets", &zip(&fine(1))).unwrap();
         }
-        let old = files(store.dir());
         let old_ids = if first { BTreeSet::new() } else { ids(&store, "pets") };
-        upload(&store, "pets", &zip(&fine(2))).unwrap();
-        let new_files: Vec<_> = files(store.dir()).difference(&old).cloned().collect();
-        let (list, images): (Vec<_>, Vec<_>) =
-            new_files.into_iter().partition(|(path, _)| path.ends_with("images.csv"));
-        assert_eq!((list.len(), images.len()), (1, 4));
-        for moved in 0..=images.len() {
-            for half in [0, list[0].1.len() / 2, list[0].1.len()] {
-                let dir = tempfile::tempdir().unwrap();
-                let put = |path: &Path, bytes: &[u8]| {
-                    let path = dir.path().join(path);
-                    fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    fs::write(path, bytes).unwrap();
-                };
-                old.iter().for_each(|(path, content)| put(path, content));
-                images[..moved].iter().for_each(|(path, content)| put(path, content));
-                images[moved..].iter().for_each(|(path, content)| {
-                    put(&Path::new("datasets/.staging/0").join(path.file_name().unwrap()), content);
-                });
-                put(Path::new("datasets/pets/.images.csv.tmp-77"), &list[0].1[..half]);
-                let store = Store::open(dir.path()).unwrap();
-                assert_eq!(files(store.dir()), old, "{moved} moved, {half} bytes of the list");
-                if first {
-                    assert!(store.datasets().inspect(&name("pets")).is_err());
-                    assert!(!store.dir().join("datasets/pets").exists());
+        drop(store);
+        let old = files(keep.path());
+        let all: Vec<_> = fine(2).into_iter().map(|part| part.data).collect();
+        for moved in 0..=all.len() {
+            let dir = tempfile::tempdir().unwrap();
+            super::copy(keep.path(), dir.path());
+            for (at, image) in all.iter().enumerate() {
+                let id = Id::of(image).to_string();
+                let path = if at < moved {
+                    super::image_file(dir.path(), &id)
                 } else {
-                    assert_eq!(ids(&store, "pets"), old_ids);
-                }
+                    dir.path().join(format!("incoming/0/{id}.png"))
+                };
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, image).unwrap();
             }
+            let store = Store::open(dir.path()).unwrap();
+            if first {
+                assert!(store.datasets().inspect(&name("pets")).is_err());
+            } else {
+                assert_eq!(ids(&store, "pets"), old_ids);
+            }
+            // What was moved in is put aside, as it might be somebody's; nothing else is new.
+            let found = files(store.dir());
+            assert!(found.is_superset(&old));
+            let new: Vec<_> = found.difference(&old).collect();
+            assert_eq!(new.len(), moved);
+            assert!(new.iter().all(|(path, _)| path.starts_with("quarantine/images")), "{new:?}");
+            assert_eq!(store.notes().len(), usize::from(moved > 0), "{:?}", store.notes());
+            super::assert_sound(store.dir());
+            assert_eq!(upload(&store, "pets", &zip(&fine(2))).unwrap().accepted, 4);
         }
-        let dir = tempfile::tempdir().unwrap();
-        copy(store.dir(), dir.path());
-        let reopened = Store::open(dir.path()).unwrap();
-        assert_eq!(ids(&reopened, "pets"), ids(&store, "pets"));
-        assert_eq!(files(reopened.dir()), files(store.dir()));
     }
 }
 
@@ -336,116 +268,48 @@ fn every_step_of_a_merge_leaves_the_old_data_set_or_the_new() {
 fn a_merge_that_fails_midway_is_undone() {
     let (_keep, store) = store();
     upload(&store, "pets", &zip(&fine(1))).unwrap();
-    let dir = store.dir().join("datasets/pets");
-    // A folder where the list's temporary file goes: everything is moved in, and the list cannot be written.
-    let obstacle = dir.join(format!(".images.csv.tmp-{}", std::process::id()));
-    fs::create_dir(&obstacle).unwrap();
     let before = files(store.dir());
-    assert!(matches!(upload(&store, "pets", &zip(&fine(2))), Err(StoreError::Io { .. })));
+    let usage = store.usage().images;
+    // Everything is moved in, and the transaction fails at its last step.
+    let raw = rusqlite::Connection::open(store.dir().join("ocelli.db")).unwrap();
+    raw.execute_batch("ALTER TABLE audit RENAME TO elsewhere").unwrap();
+    upload(&store, "pets", &zip(&fine(2))).unwrap_err();
+    store.datasets().add_image(&name("pets"), "dogs", &png(5, 5, b"one"), &by()).unwrap_err();
+    raw.execute_batch("ALTER TABLE elsewhere RENAME TO audit").unwrap();
     assert_eq!(files(store.dir()), before);
-    assert_eq!(ids(&store, "pets").len(), 4);
-    fs::remove_dir(&obstacle).unwrap();
-    // A file where the folder of the last image goes: the others are moved in before it is found.
+    assert_eq!((ids(&store, "pets").len(), store.usage().images), (4, usage));
+    // A folder that cannot be made: the others are moved in before it is found.
     let last = Id::of(&fine(2)[3].data).to_string();
-    let obstacle = dir.join("images").join(&last[..2]);
-    // The failure before left it, empty.
-    fs::remove_dir(&obstacle).unwrap();
-    fs::write(&obstacle, "in the way").unwrap();
-    let before = files(store.dir());
+    let obstacle = store.dir().join("images").join(&last[..2]);
+    let _ = fs::remove_dir(&obstacle);
+    std::os::unix::fs::symlink("/dev/null/nothing", &obstacle).unwrap();
     assert!(matches!(upload(&store, "pets", &zip(&fine(2))), Err(StoreError::Io { .. })));
+    fs::remove_file(&obstacle).unwrap();
     assert_eq!(files(store.dir()), before);
     assert_eq!(ids(&store, "pets").len(), 4);
-    fs::remove_file(&obstacle).unwrap();
     assert_eq!(upload(&store, "pets", &zip(&fine(2))).unwrap().images, 8);
+    check_clean(&store);
 }
 
 #[test]
-fn a_damaged_list_is_told_and_nothing_of_it_is_swept() {
-    let (keep, store) = store();
-    upload(&store, "pets", &zip(&fine(1))).unwrap();
-    upload(&store, "cars", &zip(&fine(2))).unwrap();
-    drop(store);
-    let list = keep.path().join("datasets/pets/images.csv");
-    let whole = fs::read_to_string(&list).unwrap();
-    let rows: Vec<&str> = whole.lines().collect();
-    let stranger = whole.replace("images/", "../images/");
-    for damaged in
-        ["", "path,label\n", &whole[..whole.len() - 9], &stranger, &format!("{whole}{}\n", rows[1])]
-    {
-        fs::write(&list, damaged).unwrap();
-        let before = files(keep.path());
-        let store = Store::open(keep.path()).unwrap();
-        let all = store.datasets().list().unwrap();
-        assert!(all[0].damaged.is_none() && all[1].damaged.is_some(), "{damaged}");
-        assert!(
-            matches!(upload(&store, "pets", &zip(&fine(3))), Err(StoreError::Damaged { .. })),
-            "{damaged}"
-        );
-        assert_eq!(files(keep.path()), before);
-    }
-}
-
-#[test]
-fn files_of_other_people_are_not_swept() {
+fn files_of_other_people_are_kept() {
     let (keep, store) = store();
     drop(store);
-    for path in ["datasets/mine/cats/1.png", "datasets/mine/images/ab/note.png", "datasets/readme.txt"] {
+    for path in ["images/mine/cats/1.png", "images/ab/note.png", "elsewhere/readme.txt", "note.txt"] {
         let path = keep.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "x").unwrap();
     }
-    let before = files(keep.path());
     let store = Store::open(keep.path()).unwrap();
-    assert_eq!(files(keep.path()), before);
+    let expected = [
+        "elsewhere/readme.txt",
+        "note.txt",
+        "quarantine/images/ab/note.png",
+        "quarantine/images/mine/cats/1.png",
+    ];
+    assert_eq!(super::paths(keep.path()), expected);
+    assert!(store.notes()[0].contains("images/ab/note.png"), "{:?}", store.notes());
     assert!(store.datasets().list().unwrap().is_empty());
-}
-
-/// The environment variable that turns the next test into the process that is killed.
-const VICTIM: &str = "OCELLI_TEST_UPLOADS_INTO";
-
-/// Images of an upload that is killed: each has a file and most a folder to sync, so that no step is over at once.
-const KILLED: usize = 40;
-
-/// Not a test of its own: uploads without end and prints a line when one is acknowledged.
-#[test]
-fn victim() {
-    let Some(dir) = std::env::var_os(VICTIM) else { return };
-    let store = Store::open(Path::new(&dir)).unwrap();
-    for seed in 1..=255 {
-        let part = |i| Part::file(format!("{}/{i}.png", i % 2), &png(4, 4, &[seed, i]));
-        upload(&store, "pets", &zip(&(0..KILLED as u8).map(part).collect::<Vec<_>>())).unwrap();
-        println!("acknowledged {seed}");
-    }
-}
-
-#[test]
-fn a_kill_loses_nothing_that_was_acknowledged() {
-    for round in 0..10 {
-        let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::datasets::tests::victim", "--nocapture"])
-            .env(VICTIM, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let acknowledged = |line: &String| line.contains("acknowledged ");
-        let started = std::time::Instant::now();
-        assert!(lines.any(|line| acknowledged(&line)));
-        // Into the next upload, a tenth of its length later each round.
-        std::thread::sleep(started.elapsed() * round / 10);
-        child.kill().unwrap();
-        child.wait().unwrap();
-
-        let store = Store::open(dir.path()).unwrap();
-        let there = ids(&store, "pets");
-        let complete = there.len() / KILLED;
-        assert!(complete >= 1 && there.len() == complete * KILLED, "{} images", there.len());
-        check_clean(&store, "pets");
-        for id in &there {
-            assert!(store.datasets().thumbnail(&name("pets"), id, 8).is_ok());
-        }
-    }
 }
 
 #[test]
@@ -463,7 +327,7 @@ fn class_names_are_one_after_nfc_however_they_come() {
             report.classes.iter().map(|c| (c.name.as_str(), c.before, c.after)).collect();
         assert_eq!(counts, BTreeSet::from([(first, 1, 2), ("twee", 1, 2)]));
 
-        let add = |seed| store.datasets().add_image(&name("x"), second, &image(seed), Origin::Feedback);
+        let add = |seed| store.datasets().add_image(&name("x"), second, &image(seed), &by());
         let (added, there) = (add(5).unwrap(), add(1).unwrap());
         assert_eq!((added.class.as_str(), added.duplicate), (first, false));
         assert_eq!((there.class.as_str(), there.duplicate), (first, true));
