@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::store::backup::copies;
 use crate::store::database::{Database, files, rescue, versions};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
-use crate::store::{Locked, Store, StoreError, lock_folder, now};
+use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
 
 /// Something that is wrong with a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,14 +58,23 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport { folder: dir.clone(), ..CheckReport::default() };
     look_at_small_files(&dir, &mut report)?;
     let path = dir.join(DATABASE);
-    if !path.exists() {
-        report.add(DATABASE, "it is missing", "--repair restores it from a copy");
+    if path.symlink_metadata().is_err() {
+        let next = if old_layout::is_there(&dir)? {
+            "the folder has the layout of an older version, and the next start takes it over"
+        } else {
+            "--repair restores it from a copy, or begins anew"
+        };
+        report.add(DATABASE, "it is missing", next);
         return Ok(report);
     }
     let database = match Database::look(&path) {
         Ok(database) => database,
         Err(StoreError::Database { reason, .. }) => {
             report.add(DATABASE, reason, "--repair restores what can be read of it");
+            return Ok(report);
+        }
+        Err(StoreError::Conflict { reason }) => {
+            report.add(DATABASE, reason, "start the program that wrote it");
             return Ok(report);
         }
         Err(error) => return Err(error),
@@ -89,20 +98,8 @@ fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), Store
         Ok(_) => report.add("lock", "it is not an empty file", "remove it while no service uses the folder"),
         Err(_) => report.add("lock", "it is missing", "the next start makes it"),
     }
-    let wal = dir.join("ocelli.db-wal");
-    if let Ok(meta) = fs::metadata(&wal)
-        && meta.len() > 0
-    {
-        // The format of the log, https://www.sqlite.org/fileformat2.html section 4.1.
-        let mut head = [0; 4];
-        let read = fs::File::open(&wal).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
-        if read.is_err() || !matches!(head, [0x37, 0x7f, 0x06, 0x82 | 0x83]) {
-            report.add(
-                "ocelli.db-wal",
-                "it is no log of the database",
-                "what only it held is lost; the next start replaces it",
-            );
-        }
+    if let Some(what) = log_problem(dir) {
+        report.add("ocelli.db-wal", what, "what only it held is lost; the next start replaces it");
     }
     for copy in copies(dir)? {
         let problem = match Database::look(&copy) {
@@ -115,6 +112,39 @@ fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// What is wrong with the log beside the database. The formats are those of https://www.sqlite.org/fileformat2.html
+/// section 4.1 and https://www.sqlite.org/walformat.html section 2.1: the index says how many frames the log has.
+fn log_problem(dir: &Path) -> Option<String> {
+    /// Bytes before the first frame, and before the page of each frame.
+    const HEADERS: (u64, u64) = (32, 24);
+    let head = |name: &str, bytes: &mut [u8]| {
+        let mut file = fs::File::open(dir.join(name)).ok()?;
+        std::io::Read::read_exact(&mut file, bytes).ok()?;
+        file.metadata().ok().map(|meta| meta.len())
+    };
+    let mut magic = [0; 4];
+    let found = fs::metadata(dir.join("ocelli.db-wal")).map_or(0, |meta| meta.len());
+    let readable = head("ocelli.db-wal", &mut magic).is_some();
+    if found > 0 && !(readable && matches!(magic, [0x37, 0x7f, 0x06, 0x82 | 0x83])) {
+        return Some("it is no log of the database".to_owned());
+    }
+    // A service that writes just now changes both: the index is believed where it is the same twice.
+    let mut index = [0; 100];
+    head("ocelli.db-shm", &mut index)?;
+    let number = |at: usize| u32::from_ne_bytes([index[at], index[at + 1], index[at + 2], index[at + 3]]);
+    let page = match u16::from_ne_bytes([index[14], index[15]]) {
+        1 => 65_536,
+        page => u64::from(page),
+    };
+    let (frames, done) = (u64::from(number(16)), u64::from(number(96)));
+    if index[..48] != index[48..96] || number(0) != 3_007_000 || done >= frames {
+        return None;
+    }
+    let wanted = HEADERS.0 + frames * (HEADERS.1 + page);
+    let now = fs::metadata(dir.join("ocelli.db-wal")).map_or(0, |meta| meta.len());
+    (now < wanted).then(|| format!("it has {now} bytes in place of {wanted}"))
 }
 
 fn images(
@@ -303,7 +333,7 @@ fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
 /// Restores the database, if it needs that; says what was done.
 fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     let path = dir.join(DATABASE);
-    let what = if path.exists() {
+    let what = if path.symlink_metadata().is_ok() {
         match Database::look(&path).and_then(|database| database.problem("integrity_check")) {
             Ok(None) => return Ok(None),
             Ok(Some(reason)) | Err(StoreError::Database { reason, .. }) => reason,
@@ -315,7 +345,7 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     let temporary = dir.join(".ocelli.tmp-db");
     place::remove(&temporary)?;
     let mut next = None;
-    if path.exists()
+    if path.is_file()
         && let Some(found) = rescue(&path, &temporary)?
     {
         let partial = match found.partial.as_slice() {
@@ -349,7 +379,7 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     }
     let aside = format!("{QUARANTINE}/{}", now());
     for name in [DATABASE, "ocelli.db-wal", "ocelli.db-shm"] {
-        if dir.join(name).exists() {
+        if dir.join(name).symlink_metadata().is_ok() {
             let folder = dir.join(&aside);
             fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
             fs::rename(dir.join(name), folder.join(name)).map_err(StoreError::io(&folder))?;

@@ -40,6 +40,7 @@ mod hostile;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,6 +85,8 @@ struct Inner {
     files: Mutex<()>,
     /// Held while files of versions come or go.
     models: Mutex<()>,
+    /// Models whose folder was put in order since the start.
+    settled: Mutex<BTreeSet<Name>>,
     room: Room,
 }
 
@@ -137,7 +140,7 @@ impl Store {
         &self.notes
     }
 
-    /// The versions of a model.
+    /// The versions of a model. The first time after the start its folder is put in order.
     ///
     /// # Errors
     /// [`StoreError::Io`].

@@ -40,7 +40,14 @@ pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>
     }
     let database = Database::open(&path)?;
     place::sync_folder(&dir)?;
-    let inner = Inner { dir, database, files: Mutex::new(()), models: Mutex::new(()), room: Room::default() };
+    let inner = Inner {
+        dir,
+        database,
+        files: Mutex::default(),
+        models: Mutex::default(),
+        settled: Mutex::default(),
+        room: Room::default(),
+    };
     let mut notes = Vec::new();
     if inner.database.read(|tx| files::fact(tx, LAYOUT))?.is_none() {
         if old_layout::is_there(&inner.dir)? {

@@ -2,7 +2,7 @@
 
 //mod check;
 mod damage;
-//mod database;
+mod database;
 mod datasets;
 mod deletion;
 mod feedback;
