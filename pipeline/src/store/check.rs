@@ -47,6 +47,7 @@ impl CheckReport {
 
 const SEND_AGAIN: &str = "send the image again to restore it";
 const RESTORE: &str = "restore the file from a copy, or delete the version";
+const TAKEN_UP: &str = "the next start takes it up, if it is a model";
 const REPAIR: &str = "--repair moves it to quarantine/";
 
 /// Compares a data folder with its database, byte by byte. Changes nothing; a service may be using the folder.
@@ -261,11 +262,7 @@ fn others(
             continue;
         }
         counted += 1;
-        let next = if path.starts_with("models/") && path.ends_with(".ocelli") {
-            "the next start takes it up, if it is a model"
-        } else {
-            REPAIR
-        };
+        let next = if path.starts_with("models/") && path.ends_with(".ocelli") { TAKEN_UP } else { REPAIR };
         report.add(&path, "nothing names it", next);
     }
     report.files += counted;
@@ -297,7 +294,7 @@ pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
             // Held by this process; its content says nothing.
             fs::write(&full, "").map_err(StoreError::io(&full))?;
             "emptied".to_owned()
-        } else if place::lies_at(&dir, &path) {
+        } else if problem.next != TAKEN_UP && place::lies_at(&dir, &path) {
             let moved = place::quarantine(&dir, &path)?;
             let more = if is_version { format!("; {RESTORE}") } else { String::new() };
             let more = if problem.next == SEND_AGAIN { format!("; {SEND_AGAIN}") } else { more };
@@ -343,30 +340,39 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
         "it is missing".to_owned()
     };
     let temporary = dir.join(".ocelli.tmp-db");
-    place::remove(&temporary)?;
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        place::remove(&dir.join(format!(".ocelli.tmp-db{suffix}")))?;
+    }
+    let mut sound = None;
+    for copy in copies(dir)? {
+        let problem = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
+        if matches!(problem, Ok(None)) {
+            sound = Some(copy);
+            break;
+        }
+    }
+    let copy_name =
+        |copy: &Path| format!("{COPIES}/{}", copy.file_name().unwrap_or_default().to_string_lossy());
     let mut next = None;
     if path.is_file()
-        && let Some(found) = rescue(&path, &temporary)?
+        && let Some(found) = rescue((&path, sound.as_deref()), &temporary, dir)?
     {
-        let partial = match found.partial.as_slice() {
-            [] => String::new(),
-            tables => format!(", not all of {}", tables.join(", ")),
+        let partial = match (found.partial.as_slice(), &sound) {
+            ([], _) => String::new(),
+            (tables, None) => format!(", not all of {}", tables.join(", ")),
+            (tables, Some(copy)) => {
+                format!(", what was missing of {} came from {}", tables.join(", "), copy_name(copy))
+            }
         };
         next = Some(format!("{} rows of it could be read{partial}", found.rows));
     }
-    if next.is_none() {
-        for copy in copies(dir)? {
-            let sound = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
-            if matches!(sound, Ok(None)) {
-                place::remove(&temporary)?;
-                fs::copy(&copy, &temporary).map_err(StoreError::io(&temporary))?;
-                let name = copy.file_name().unwrap_or_default().to_string_lossy();
-                next = Some(format!(
-                    "restored from {COPIES}/{name}: what was done since that copy is not in it"
-                ));
-                break;
-            }
-        }
+    if next.is_none()
+        && let Some(copy) = &sound
+    {
+        place::remove(&temporary)?;
+        fs::copy(copy, &temporary).map_err(StoreError::io(&temporary))?;
+        let name = copy_name(copy);
+        next = Some(format!("restored from {name}: what was done since that copy is not in it"));
     }
     if next.is_none() {
         // A new one, so that models and images can be told apart from what is lost: their classes.

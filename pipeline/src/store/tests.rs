@@ -1,6 +1,6 @@
 //! The store on a real disk.
 
-//mod check;
+mod checks;
 mod damage;
 mod database;
 mod datasets;
@@ -8,7 +8,8 @@ mod deletion;
 mod feedback;
 mod jobs;
 mod kills;
-//mod old_layout;
+mod old_layout;
+mod speed;
 mod splits;
 mod versions;
 

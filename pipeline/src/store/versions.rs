@@ -23,7 +23,7 @@ use crate::store::place::{self, Condition};
 use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Versions that going back can reach.
-const MAX_HISTORY: usize = 100;
+pub(super) const MAX_HISTORY: usize = 100;
 
 /// What is known of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
