@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 3] = [
 
 /// Every operation: the scope that it needs, and its status for somebody who may, without a body and for things that
 /// do not exist. A route that is not in here fails the test: decide who may use it.
-const OPERATIONS: [(&str, &str, u16); 52] = [
+const OPERATIONS: [(&str, &str, u16); 53] = [
     ("predict", "predict", 400),
     ("uploadData", "data", 400),
     ("retrain", "admin", 404),
@@ -47,6 +47,7 @@ const OPERATIONS: [(&str, &str, u16); 52] = [
     ("downloadModel", "data", 404),
     ("promote", "admin", 404),
     ("index", "public", 303),
+    ("listAudit", "admin", 200),
     ("listFeedback", "data", 200),
     ("addFeedback", "predict", 400),
     ("getFeedbackImage", "data", 404),

@@ -40,7 +40,7 @@ fn hundreds_of_jobs_leave_no_more_than_a_few() {
 #[test]
 fn a_folder_that_is_full_says_so_and_takes_more_when_there_is_room() {
     let sandbox = Sandbox::new();
-    let used: u64 = 2 << 20;
+    let used: u64 = 8 << 20;
     sandbox.write("limits.toml", format!("max_data_bytes = {used}\n"));
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
     let storage = service.json("/status")["storage"].clone();

@@ -98,7 +98,7 @@ pub(super) fn ask(
     serving: Option<&ModelFile>,
     questions: &[Question],
     exec: Exec,
-    stop: &AtomicBool,
+    (stop, told): (&AtomicBool, &mut dyn FnMut(usize, usize)),
 ) -> Result<Answers, PipelineError> {
     let names: BTreeSet<&str> = questions.iter().map(|question| question.class.as_str()).collect();
     let classes: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -118,7 +118,10 @@ pub(super) fn ask(
     let mut serving = serving.map(|file| Asked::new(file, &classes, batch, &exec)).transpose()?;
     let mut seen: HashMap<([u8; 32], usize), usize> = HashMap::new();
     let other = serving.as_ref().map(|serving| serving.pre.clone());
+    let (mut done, all) = (0, questions.len());
     for questions in questions.chunks(batch) {
+        told(done, all);
+        done += questions.len();
         let decoded = decode_all(questions, (&candidate.pre, other.as_ref()), exec.threads, stop)?;
         let mut fresh: Vec<(Decoded, usize)> = Vec::with_capacity(batch);
         let first = answers.len();

@@ -211,8 +211,24 @@ impl Gate {
         rules: &Rules,
         (compute, stop): (Compute, &AtomicBool),
     ) -> Result<Verdict, PipelineError> {
+        self.judge_told(candidate, serving, (questions, rules), (compute, stop), &mut |_, _| {})
+    }
+
+    /// As [`Gate::judge`]; `told` hears before each batch how many images are done, and of how many.
+    ///
+    /// # Errors
+    /// Those of [`Gate::judge`].
+    pub fn judge_told(
+        &self,
+        candidate: &Candidate<'_>,
+        serving: Option<(&str, &ModelFile)>,
+        (questions, rules): (&[Question], &Rules),
+        (compute, stop): (Compute, &AtomicBool),
+        told: &mut dyn FnMut(usize, usize),
+    ) -> Result<Verdict, PipelineError> {
         let exec = compute.exec()?;
-        let answers = ask::ask(candidate.file, serving.map(|(_, file)| file), questions, exec, stop)?;
+        let models = (candidate.file, serving.map(|(_, file)| file));
+        let answers = ask::ask(models.0, models.1, questions, exec, (stop, told))?;
         Ok(decide::decide(self, candidate, serving, &answers, rules))
     }
 }

@@ -147,7 +147,7 @@ pub fn run_job(
     let (run, evaluation) = fit(spec, stop, &mut watch)?;
     let model = run.join("weights").join("best.ocelli");
     observe(&JobMessage::Phase { phase: JobPhase::Comparing });
-    let verdict = compare(spec, &spec.runs_dir.join(&model), &evaluation, stop)?;
+    let verdict = compare(spec, &spec.runs_dir.join(&model), &evaluation, (stop, observe))?;
     let run = run.to_string_lossy().into_owned();
     Ok(Trained { run, model, evaluation, verdict })
 }
@@ -211,7 +211,7 @@ fn compare(
     spec: &JobSpec,
     model: &Path,
     evaluation: &Evaluation,
-    stop: &AtomicBool,
+    (stop, observe): (&AtomicBool, &mut dyn FnMut(&JobMessage)),
 ) -> Result<Option<Verdict>, PipelineError> {
     let Some(serving) = &spec.serving else { return Ok(None) };
     let candidate = open_model(model)?;
@@ -219,7 +219,13 @@ fn compare(
     let candidate = Candidate { file: &candidate, evaluation };
     let other = Some((serving.version.as_str(), &file));
     let how = (spec.recipe.compute(), stop);
-    spec.gate.judge(&candidate, other, &spec.questions, &spec.rules, how).map(Some)
+    // A sign of life for whoever waits.
+    let told = &mut |done, total| {
+        observe(&JobMessage::Event {
+            event: Event::Evaluating { split: "held out".to_owned(), done, total },
+        });
+    };
+    spec.gate.judge_told(&candidate, other, (&spec.questions, &spec.rules), how, told).map(Some)
 }
 
 /// Passes events on, but for those that tell of no progress: whoever waits takes a message for a sign of life.

@@ -74,6 +74,13 @@ pub fn backup(dir: &Path, to: &Path) -> Result<Backup, StoreError> {
     let dir = &fs::canonicalize(dir).map_err(StoreError::io(dir))?;
     let database = Database::look(&dir.join(DATABASE))?;
     fs::create_dir_all(to).map_err(StoreError::io(to))?;
+    if fs::canonicalize(to).map_err(StoreError::io(to))?.starts_with(dir) {
+        let _ = fs::remove_dir(to);
+        let reason = format!("{} lies in the data folder: name a folder outside of it", to.display());
+        return Err(StoreError::Conflict { reason });
+    }
+    let lock = to.join("lock");
+    File::create(&lock).map_err(StoreError::io(&lock))?;
     let copy = to.join(".ocelli.tmp-db");
     let mut done = Copied::default();
     // What is deleted while files are copied is gone from the next look at the database, and then nothing is missing.
@@ -138,6 +145,10 @@ impl Copied {
             let whole = match fs::copy(dir.join(path), &target) {
                 Ok(bytes) => {
                     self.bytes += bytes;
+                    // With its time, so that nothing seems to have been written since.
+                    if let Ok(time) = fs::metadata(dir.join(path)).and_then(|meta| meta.modified()) {
+                        let _ = File::open(&target).and_then(|file| file.set_modified(time));
+                    }
                     let found = place::digest(&target).map_err(StoreError::io(&target))?;
                     hash.is_none_or(|hash| hash == found.1)
                 }
@@ -162,7 +173,6 @@ impl Copied {
             place::remove(&to.join(path))?;
         }
         self.files.retain(|path| wanted.contains(path.as_str()));
-        // Its folders: a start makes those that are missing.
-        File::open(to).map(drop).map_err(StoreError::io(to))
+        Ok(())
     }
 }

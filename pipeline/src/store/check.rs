@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::store::backup::copies;
 use crate::store::database::{Database, files, rescue, versions};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
-use crate::store::{Locked, Store, StoreError, lock_folder, now};
+use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
 
 /// Something that is wrong with a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +47,7 @@ impl CheckReport {
 
 const SEND_AGAIN: &str = "send the image again to restore it";
 const RESTORE: &str = "restore the file from a copy, or delete the version";
+const TAKEN_UP: &str = "the next start takes it up, if it is a model";
 const REPAIR: &str = "--repair moves it to quarantine/";
 
 /// Compares a data folder with its database, byte by byte. Changes nothing; a service may be using the folder.
@@ -58,14 +59,23 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport { folder: dir.clone(), ..CheckReport::default() };
     look_at_small_files(&dir, &mut report)?;
     let path = dir.join(DATABASE);
-    if !path.exists() {
-        report.add(DATABASE, "it is missing", "--repair restores it from a copy");
+    if path.symlink_metadata().is_err() {
+        let next = if old_layout::is_there(&dir)? {
+            "the folder has the layout of an older version, and the next start takes it over"
+        } else {
+            "--repair restores it from a copy, or begins anew"
+        };
+        report.add(DATABASE, "it is missing", next);
         return Ok(report);
     }
     let database = match Database::look(&path) {
         Ok(database) => database,
         Err(StoreError::Database { reason, .. }) => {
             report.add(DATABASE, reason, "--repair restores what can be read of it");
+            return Ok(report);
+        }
+        Err(StoreError::Conflict { reason }) => {
+            report.add(DATABASE, reason, "start the program that wrote it");
             return Ok(report);
         }
         Err(error) => return Err(error),
@@ -89,20 +99,8 @@ fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), Store
         Ok(_) => report.add("lock", "it is not an empty file", "remove it while no service uses the folder"),
         Err(_) => report.add("lock", "it is missing", "the next start makes it"),
     }
-    let wal = dir.join("ocelli.db-wal");
-    if let Ok(meta) = fs::metadata(&wal)
-        && meta.len() > 0
-    {
-        // The format of the log, https://www.sqlite.org/fileformat2.html section 4.1.
-        let mut head = [0; 4];
-        let read = fs::File::open(&wal).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
-        if read.is_err() || !matches!(head, [0x37, 0x7f, 0x06, 0x82 | 0x83]) {
-            report.add(
-                "ocelli.db-wal",
-                "it is no log of the database",
-                "what only it held is lost; the next start replaces it",
-            );
-        }
+    if let Some(what) = log_problem(dir) {
+        report.add("ocelli.db-wal", what, "what only it held is lost; the next start replaces it");
     }
     for copy in copies(dir)? {
         let problem = match Database::look(&copy) {
@@ -115,6 +113,39 @@ fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// What is wrong with the log beside the database. The formats are those of https://www.sqlite.org/fileformat2.html
+/// section 4.1 and https://www.sqlite.org/walformat.html section 2.1: the index says how many frames the log has.
+fn log_problem(dir: &Path) -> Option<String> {
+    /// Bytes before the first frame, and before the page of each frame.
+    const HEADERS: (u64, u64) = (32, 24);
+    let head = |name: &str, bytes: &mut [u8]| {
+        let mut file = fs::File::open(dir.join(name)).ok()?;
+        std::io::Read::read_exact(&mut file, bytes).ok()?;
+        file.metadata().ok().map(|meta| meta.len())
+    };
+    let mut magic = [0; 4];
+    let found = fs::metadata(dir.join("ocelli.db-wal")).map_or(0, |meta| meta.len());
+    let readable = head("ocelli.db-wal", &mut magic).is_some();
+    if found > 0 && !(readable && matches!(magic, [0x37, 0x7f, 0x06, 0x82 | 0x83])) {
+        return Some("it is no log of the database".to_owned());
+    }
+    // A service that writes just now changes both: the index is believed where it is the same twice.
+    let mut index = [0; 100];
+    head("ocelli.db-shm", &mut index)?;
+    let number = |at: usize| u32::from_ne_bytes([index[at], index[at + 1], index[at + 2], index[at + 3]]);
+    let page = match u16::from_ne_bytes([index[14], index[15]]) {
+        1 => 65_536,
+        page => u64::from(page),
+    };
+    let (frames, done) = (u64::from(number(16)), u64::from(number(96)));
+    if index[..48] != index[48..96] || number(0) != 3_007_000 || done >= frames {
+        return None;
+    }
+    let wanted = HEADERS.0 + frames * (HEADERS.1 + page);
+    let now = fs::metadata(dir.join("ocelli.db-wal")).map_or(0, |meta| meta.len());
+    (now < wanted).then(|| format!("it has {now} bytes in place of {wanted}"))
 }
 
 fn images(
@@ -231,11 +262,7 @@ fn others(
             continue;
         }
         counted += 1;
-        let next = if path.starts_with("models/") && path.ends_with(".ocelli") {
-            "the next start takes it up, if it is a model"
-        } else {
-            REPAIR
-        };
+        let next = if path.starts_with("models/") && path.ends_with(".ocelli") { TAKEN_UP } else { REPAIR };
         report.add(&path, "nothing names it", next);
     }
     report.files += counted;
@@ -267,7 +294,7 @@ pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
             // Held by this process; its content says nothing.
             fs::write(&full, "").map_err(StoreError::io(&full))?;
             "emptied".to_owned()
-        } else if place::lies_at(&dir, &path) {
+        } else if problem.next != TAKEN_UP && place::lies_at(&dir, &path) {
             let moved = place::quarantine(&dir, &path)?;
             let more = if is_version { format!("; {RESTORE}") } else { String::new() };
             let more = if problem.next == SEND_AGAIN { format!("; {SEND_AGAIN}") } else { more };
@@ -303,7 +330,7 @@ fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
 /// Restores the database, if it needs that; says what was done.
 fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     let path = dir.join(DATABASE);
-    let what = if path.exists() {
+    let what = if path.symlink_metadata().is_ok() {
         match Database::look(&path).and_then(|database| database.problem("integrity_check")) {
             Ok(None) => return Ok(None),
             Ok(Some(reason)) | Err(StoreError::Database { reason, .. }) => reason,
@@ -313,30 +340,39 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
         "it is missing".to_owned()
     };
     let temporary = dir.join(".ocelli.tmp-db");
-    place::remove(&temporary)?;
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        place::remove(&dir.join(format!(".ocelli.tmp-db{suffix}")))?;
+    }
+    let mut sound = None;
+    for copy in copies(dir)? {
+        let problem = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
+        if matches!(problem, Ok(None)) {
+            sound = Some(copy);
+            break;
+        }
+    }
+    let copy_name =
+        |copy: &Path| format!("{COPIES}/{}", copy.file_name().unwrap_or_default().to_string_lossy());
     let mut next = None;
-    if path.exists()
-        && let Some(found) = rescue(&path, &temporary)?
+    if path.is_file()
+        && let Some(found) = rescue((&path, sound.as_deref()), &temporary, dir)?
     {
-        let partial = match found.partial.as_slice() {
-            [] => String::new(),
-            tables => format!(", not all of {}", tables.join(", ")),
+        let partial = match (found.partial.as_slice(), &sound) {
+            ([], _) => String::new(),
+            (tables, None) => format!(", not all of {}", tables.join(", ")),
+            (tables, Some(copy)) => {
+                format!(", what was missing of {} came from {}", tables.join(", "), copy_name(copy))
+            }
         };
         next = Some(format!("{} rows of it could be read{partial}", found.rows));
     }
-    if next.is_none() {
-        for copy in copies(dir)? {
-            let sound = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
-            if matches!(sound, Ok(None)) {
-                place::remove(&temporary)?;
-                fs::copy(&copy, &temporary).map_err(StoreError::io(&temporary))?;
-                let name = copy.file_name().unwrap_or_default().to_string_lossy();
-                next = Some(format!(
-                    "restored from {COPIES}/{name}: what was done since that copy is not in it"
-                ));
-                break;
-            }
-        }
+    if next.is_none()
+        && let Some(copy) = &sound
+    {
+        place::remove(&temporary)?;
+        fs::copy(copy, &temporary).map_err(StoreError::io(&temporary))?;
+        let name = copy_name(copy);
+        next = Some(format!("restored from {name}: what was done since that copy is not in it"));
     }
     if next.is_none() {
         // A new one, so that models and images can be told apart from what is lost: their classes.
@@ -349,7 +385,7 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     }
     let aside = format!("{QUARANTINE}/{}", now());
     for name in [DATABASE, "ocelli.db-wal", "ocelli.db-shm"] {
-        if dir.join(name).exists() {
+        if dir.join(name).symlink_metadata().is_ok() {
             let folder = dir.join(&aside);
             fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
             fs::rename(dir.join(name), folder.join(name)).map_err(StoreError::io(&folder))?;

@@ -40,6 +40,7 @@ mod hostile;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -85,6 +86,8 @@ struct Inner {
     files: Mutex<()>,
     /// Held while files of versions come or go.
     models: Mutex<()>,
+    /// Models whose folder was put in order since the start.
+    settled: Mutex<BTreeSet<Name>>,
     room: Room,
     /// Folders that were made for what is in transit.
     stagings: AtomicU64,
@@ -140,7 +143,7 @@ impl Store {
         &self.notes
     }
 
-    /// The versions of a model.
+    /// The versions of a model. The first time after the start its folder is put in order.
     ///
     /// # Errors
     /// [`StoreError::Io`].

@@ -21,7 +21,7 @@ use crate::store::image::{Id, Origin, check_class, extension, id_of_file, origin
 use crate::store::jobs::describe;
 use crate::store::place::{self, entries, text};
 use crate::store::splits::{Declared, draw};
-use crate::store::versions::{VersionRecord, is_version, record_of};
+use crate::store::versions::{MAX_HISTORY, VersionRecord, is_version, record_of};
 use crate::store::{Inner, Name, StoreError, now};
 
 /// Where old lists are kept.
@@ -370,7 +370,7 @@ impl Found {
             }
             for version in &model.served {
                 if let Some(row) = versions::find(tx, name, version)? {
-                    versions::serve(tx, name, row.key, now(), usize::MAX >> 1)?;
+                    versions::serve(tx, name, row.key, now(), MAX_HISTORY)?;
                 }
             }
         }

@@ -44,8 +44,9 @@ pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>
     let inner = Inner {
         dir,
         database,
-        files: Mutex::new(()),
-        models: Mutex::new(()),
+        files: Mutex::default(),
+        models: Mutex::default(),
+        settled: Mutex::default(),
         room: Room::default(),
         stagings: AtomicU64::new(0),
     };

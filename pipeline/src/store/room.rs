@@ -96,10 +96,7 @@ impl Room {
         if let Some((free, all)) = disk(dir)
             && free < more.saturating_add(RESERVE.min(all / 20))
         {
-            let reason = format!(
-                "the disk of the service has {free} bytes left, too few for {more} more: free some space"
-            );
-            return Err(StoreError::Full { reason });
+            return Err(StoreError::io(dir)(std::io::ErrorKind::StorageFull.into()));
         }
         Ok(())
     }

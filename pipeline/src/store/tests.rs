@@ -1,14 +1,15 @@
 //! The store on a real disk.
 
-//mod check;
+mod checks;
 mod damage;
-//mod database;
+mod database;
 mod datasets;
 mod deletion;
 mod feedback;
 mod jobs;
 mod kills;
-//mod old_layout;
+mod old_layout;
+mod speed;
 mod splits;
 mod versions;
 

@@ -23,7 +23,7 @@ use crate::store::place::{self, Condition};
 use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Versions that going back can reach.
-const MAX_HISTORY: usize = 100;
+pub(super) const MAX_HISTORY: usize = 100;
 
 /// What is known of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -108,11 +108,17 @@ impl Versions {
     pub(super) fn open(inner: Arc<Inner>, model: Name) -> Result<Versions, StoreError> {
         let dir = inner.dir.join("models").join(model.as_str());
         let versions = Versions { inner, model, dir };
-        versions.settle()?;
+        let mut settled = lock(&versions.inner.settled);
+        if !settled.contains(&versions.model) {
+            versions.settle()?;
+            settled.insert(versions.model.clone());
+        }
+        drop(settled);
         Ok(versions)
     }
 
     fn settle(&self) -> Result<(), StoreError> {
+        let turn = self.turn();
         for entry in place::entries(&self.dir)? {
             let Some(name) = place::text(&entry).filter(|_| entry.path().is_file()) else { continue };
             if name.starts_with('.') && name.contains(".tmp-") {
@@ -126,7 +132,7 @@ impl Versions {
             }
             match ModelFile::load(&entry.path()) {
                 Ok(file) => {
-                    let added = self.add(&file, &NewVersion::default())?;
+                    let added = self.add_in(&turn, &file, &NewVersion::default())?;
                     if added.version != version {
                         // It has its own name now.
                         place::remove(&entry.path())?;
@@ -180,7 +186,15 @@ impl Versions {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Full`], or the engine's for a model that cannot be written.
     pub fn add(&self, file: &ModelFile, about: &NewVersion<'_>) -> Result<VersionRecord, StoreError> {
-        let _turn = self.turn();
+        self.add_in(&self.turn(), file, about)
+    }
+
+    fn add_in(
+        &self,
+        _turn: &MutexGuard<'_, ()>,
+        file: &ModelFile,
+        about: &NewVersion<'_>,
+    ) -> Result<VersionRecord, StoreError> {
         let version = version_id(&file.content_hash().map_err(engine)?);
         let path = self.path(&version);
         let there = fs::symlink_metadata(&path).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
@@ -196,7 +210,8 @@ impl Versions {
             place::sync_folder(&self.inner.dir.join("models"))?;
             place::sync_folder(&self.inner.dir)?;
         }
-        let bytes = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
+        let meta = fs::metadata(&path).map_err(StoreError::io(&path))?;
+        let bytes = meta.len();
         let mut record = record_of(version, file, bytes);
         if about.job.is_some() {
             record.origin = "trained".to_owned();
@@ -217,7 +232,8 @@ impl Versions {
             } else {
                 record.number = versions::next_number(tx, self.model.as_str())?;
             }
-            self.put(tx, &record, evaluation.as_deref(), about)
+            let key = self.put(tx, &record, evaluation.as_deref(), about)?;
+            versions::set_written(tx, key, place::written(&meta))
         });
         self.inner.room.models(bytes as i64 - there as i64);
         if let Err(error) = written {
@@ -238,7 +254,7 @@ impl Versions {
         record: &VersionRecord,
         evaluation: Option<&str>,
         about: &NewVersion<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<i64, Fault> {
         let name = (record.version.as_str(), record.number);
         let key = versions::put(tx, self.model.as_str(), name, &text(record), evaluation)?;
         if about.job.is_some() {
@@ -250,7 +266,7 @@ impl Versions {
             }
             versions::set_judged_on(tx, key, &images)?;
         }
-        Ok(())
+        Ok(key)
     }
 
     /// All versions, oldest first, damaged ones among them.

@@ -297,7 +297,7 @@ pub(in crate::store) fn whole(tx: &Tx<'_>, dataset: i64) -> Result<Vec<SnapshotR
     );
     let mut statement = tx.prepare(&sql)?;
     let rows = statement.query_map([dataset], |row| {
-        Ok(SnapshotRow { file: file_of(row, 0)?, class: row.get(5)?, split: split_of(row, 6)? })
+        Ok(SnapshotRow { file: file_of(row, 0)?, class: row.get(6)?, split: split_of(row, 7)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

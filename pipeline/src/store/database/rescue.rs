@@ -1,5 +1,6 @@
 //! What can still be read of a damaged database, in a new one.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::types::Value;
@@ -7,6 +8,8 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 
 use super::{schema, store_error};
 use crate::store::StoreError;
+use crate::store::image::Id;
+use crate::store::place::image_path;
 
 /// Parents before children, so that a row finds what it names.
 const TABLES: [&str; 16] = [
@@ -39,7 +42,14 @@ pub(in crate::store) struct Rescued {
 
 /// Copies every row that can be read from `damaged` into a new database `to`, and drops rows that name others which are
 /// lost. None where it is no database at all.
-pub(in crate::store) fn rescue(damaged: &Path, to: &Path) -> Result<Option<Rescued>, StoreError> {
+///
+/// What tables lack of which only a part can be read is taken from `sound`, an older copy; images of it whose file is gone
+/// from the folder `dir` were deleted since, and stay so.
+pub(in crate::store) fn rescue(
+    (damaged, sound): (&Path, Option<&Path>),
+    to: &Path,
+    dir: &Path,
+) -> Result<Option<Rescued>, StoreError> {
     let make = || -> Result<Connection, rusqlite::Error> {
         let mut target = Connection::open(to)?;
         schema::migrate(&mut target)?;
@@ -64,6 +74,9 @@ pub(in crate::store) fn rescue(damaged: &Path, to: &Path) -> Result<Option<Rescu
     }
     if found.rows == 0 {
         return Ok(None);
+    }
+    if let Some(sound) = sound.filter(|_| !found.partial.is_empty()) {
+        fill(&target, sound, &found.partial, dir).map_err(|error| store_error(to, error))?;
     }
     // Numbers that were given are not given again, though their rows are gone.
     let _ = copy_sequences(&source, &target);
@@ -97,6 +110,30 @@ DELETE FROM events WHERE job NOT IN (SELECT id FROM jobs);
 DELETE FROM snapshots WHERE job NOT IN (SELECT id FROM jobs) OR file NOT IN (SELECT id FROM files);
 DELETE FROM judged_on WHERE version NOT IN (SELECT id FROM versions) OR file NOT IN (SELECT id FROM files);
 ";
+
+/// Adds to tables what an older copy has and they lack.
+fn fill(target: &Connection, sound: &Path, tables: &[&str], dir: &Path) -> Result<(), rusqlite::Error> {
+    let keys = || -> Result<HashMap<i64, String>, rusqlite::Error> {
+        let mut statement = target.prepare("SELECT id, hash, extension FROM files")?;
+        let rows = statement.query_map([], |row| {
+            let (hash, extension): ([u8; 32], String) = (row.get(1)?, row.get(2)?);
+            Ok((row.get(0)?, image_path(&Id::from(hash), &extension)))
+        })?;
+        rows.collect()
+    };
+    let before = keys()?;
+    let source = Connection::open_with_flags(sound, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    for table in TABLES.iter().filter(|table| tables.contains(table)) {
+        copy(&source, target, table)?;
+    }
+    copy_sequences(&source, target)?;
+    for (key, path) in keys()? {
+        if !before.contains_key(&key) && dir.join(path).symlink_metadata().is_err() {
+            target.execute("DELETE FROM files WHERE id = ?", [key])?;
+        }
+    }
+    Ok(())
+}
 
 fn copy_sequences(source: &Connection, target: &Connection) -> Result<(), rusqlite::Error> {
     let mut statement = source.prepare("SELECT name, seq FROM sqlite_sequence")?;

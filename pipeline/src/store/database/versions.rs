@@ -112,7 +112,7 @@ pub(in crate::store) fn serve(
         "DELETE FROM served WHERE id IN (
              SELECT s.id FROM served s JOIN versions v ON v.id = s.version
              WHERE v.model = ? ORDER BY s.id DESC LIMIT -1 OFFSET ?)",
-        params![model, keep as i64 + 1],
+        params![model, i64::try_from(keep).unwrap_or(i64::MAX).saturating_add(1)],
     )?;
     Ok(())
 }

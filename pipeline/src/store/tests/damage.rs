@@ -63,7 +63,7 @@ const HARMS: [Harm; 8] = [
             clear(path);
             std::os::unix::fs::symlink("nowhere", path).unwrap()
         },
-        "in its place",
+        "missing",
     ),
     ("its folder", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(), "missing"),
 ];
@@ -238,6 +238,7 @@ fn what_cannot_be_read_just_now_is_not_damaged() {
     assert_eq!(store.usage().images, usage);
     let data = store.jobs().data(job, &name("pets")).unwrap();
     assert_eq!((data.trained_on.len() + data.held_out.len(), data.left_out.len()), (40, 0));
+    end_job(&store, job);
     check_clean(&store);
 }
 

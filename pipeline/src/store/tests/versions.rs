@@ -47,13 +47,15 @@ fn versions_come_serve_go_back_and_go() {
 
 #[test]
 fn what_a_kill_leaves_is_swept_or_taken_up() {
-    let (_keep, store) = store();
+    let (keep, store) = store();
     let kept = add(&versions(&store), 0);
     let folder = store.dir().join("models/m");
     // Killed while the file was written, before its row was; and what somebody laid there.
     fs::write(folder.join(format!(".{kept}.ocelli.tmp-1-0")), "half").unwrap();
     model(1).save(&folder.join("copied.ocelli")).unwrap();
     fs::write(folder.join("0123456789ab.ocelli"), "no model").unwrap();
+    drop(store);
+    let store = Store::open(keep.path()).unwrap();
     let records = versions(&store).list().unwrap();
     assert_eq!(records.iter().map(|r| r.number).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(records[0].version, kept);
