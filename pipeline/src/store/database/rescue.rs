@@ -1,6 +1,7 @@
 //! What can still be read of a damaged database, in a new one.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 
 use rusqlite::types::Value;
@@ -40,6 +41,38 @@ pub(in crate::store) struct Rescued {
     pub(in crate::store) partial: Vec<&'static str>,
 }
 
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// A copy of a damaged database with the first page of a new one, which holds the header and where the tables begin: all
+/// databases of one version of the tables begin alike. None where it has another form.
+pub(in crate::store) fn with_new_first_page(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
+    fs::copy(damaged, to).map_err(StoreError::io(to))?;
+    let fresh = tempfile_beside(to);
+    let make = || -> Result<(), rusqlite::Error> { schema::migrate(&mut Connection::open(&fresh)?) };
+    make().map_err(|error| store_error(&fresh, error))?;
+    let page = fs::read(&fresh).map_err(StoreError::io(&fresh));
+    crate::store::place::remove(&fresh)?;
+    let mut page = page?;
+    if page.len() < PAGE || page[16..18] != [0x10, 0x00] {
+        return Ok(None);
+    }
+    page.truncate(PAGE);
+    // Bytes 28 to 39 count pages and name free ones (https://www.sqlite.org/fileformat2.html section 1.3): zeros for the
+    // length of the file, and none.
+    page[28..40].fill(0);
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).open(to)?;
+        std::io::Write::write_all(&mut file, &page)
+    };
+    write().map_err(StoreError::io(to))?;
+    Ok(Some(()))
+}
+
+fn tempfile_beside(to: &Path) -> std::path::PathBuf {
+    to.with_extension("tmp-fresh")
+}
+
 /// Copies every row that can be read from `damaged` into a new database `to`, and drops rows that name others which are
 /// lost. None where it is no database at all.
 ///
@@ -60,6 +93,8 @@ pub(in crate::store) fn rescue(
     // Read and write, so that a log beside it is taken up.
     let source = Connection::open_with_flags(damaged, OpenFlags::SQLITE_OPEN_READ_WRITE);
     let Ok(source) = source else { return Ok(None) };
+    // Or SQLite refuses a file that is cut, and one of whose indexes is damaged, as a whole.
+    let _ = source.execute_batch("PRAGMA writable_schema = ON; PRAGMA cell_size_check = ON;");
     let mut found = Rescued { rows: 0, partial: Vec::new() };
     for table in TABLES {
         match copy(&source, &target, table) {
