@@ -9,7 +9,7 @@ use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
 use crate::store::backup::copies;
-use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_first_page};
+use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_schema};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
 use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
 
@@ -327,7 +327,7 @@ fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
     })
 }
 
-/// What can be read of a damaged database, if need be by the first page of a new one.
+/// What can be read of a damaged database, if need be by the schema of a new one.
 fn rescue_any(path: &Path, sound: Option<&Path>, to: &Path) -> Result<Option<Rescued>, StoreError> {
     let dir = path.parent().expect("it lies in a data folder");
     if let Some(found) = rescue((path, sound), to, dir)? {
@@ -335,7 +335,7 @@ fn rescue_any(path: &Path, sound: Option<&Path>, to: &Path) -> Result<Option<Res
     }
     let patched = dir.join(".ocelli.tmp-patched");
     let mut found = None;
-    if with_new_first_page(path, &patched)?.is_some() {
+    if with_new_schema(path, &patched)?.is_some() {
         place::remove(to)?;
         found = rescue((&patched, sound), to, dir)?;
     }

@@ -1,7 +1,8 @@
 //! What can still be read of a damaged database, in a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use rusqlite::types::Value;
@@ -44,33 +45,40 @@ pub(in crate::store) struct Rescued {
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// A copy of a damaged database with the first page of a new one, which holds the header and where the tables begin: all
-/// databases of one version of the tables begin alike. None where it has another form.
-pub(in crate::store) fn with_new_first_page(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
+/// A copy of a damaged database with the header and the schema of a new one: all databases of one version of the tables
+/// begin alike. None where it has another form.
+pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
     fs::copy(damaged, to).map_err(StoreError::io(to))?;
-    let fresh = tempfile_beside(to);
-    let make = || -> Result<(), rusqlite::Error> { schema::migrate(&mut Connection::open(&fresh)?) };
-    make().map_err(|error| store_error(&fresh, error))?;
-    let page = fs::read(&fresh).map_err(StoreError::io(&fresh));
+    let fresh = to.with_extension("tmp-fresh");
     crate::store::place::remove(&fresh)?;
-    let mut page = page?;
-    if page.len() < PAGE || page[16..18] != [0x10, 0x00] {
+    let make = || -> Result<HashSet<usize>, rusqlite::Error> {
+        let mut made = Connection::open(&fresh)?;
+        schema::migrate(&mut made)?;
+        let mut statement = made.prepare("SELECT rootpage FROM sqlite_schema")?;
+        let roots = statement.query_map([], |row| row.get::<_, i64>(0))?;
+        roots.map(|root| root.map(|root| root as usize)).collect()
+    };
+    let roots = make().map_err(|error| store_error(&fresh, error));
+    let pages = fs::read(&fresh).map_err(StoreError::io(&fresh));
+    crate::store::place::remove(&fresh)?;
+    let (roots, mut pages) = (roots?, pages?);
+    if pages.len() < PAGE || pages[16..18] != [0x10, 0x00] {
         return Ok(None);
     }
-    page.truncate(PAGE);
     // Bytes 28 to 39 count pages and name free ones (https://www.sqlite.org/fileformat2.html section 1.3): zeros for the
     // length of the file, and none.
-    page[28..40].fill(0);
-    let write = || {
+    pages[28..40].fill(0);
+    let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).open(to)?;
-        std::io::Write::write_all(&mut file, &page)
+        // What is neither where a table begins nor where an index does holds the schema.
+        for (at, page) in pages.chunks_exact(PAGE).enumerate().filter(|(at, _)| !roots.contains(&(at + 1))) {
+            file.seek(SeekFrom::Start((at * PAGE) as u64))?;
+            file.write_all(page)?;
+        }
+        Ok(())
     };
     write().map_err(StoreError::io(to))?;
     Ok(Some(()))
-}
-
-fn tempfile_beside(to: &Path) -> std::path::PathBuf {
-    to.with_extension("tmp-fresh")
 }
 
 /// Copies every row that can be read from `damaged` into a new database `to`, and drops rows that name others which are
