@@ -104,10 +104,13 @@ pub fn backup(dir: &Path, to: &Path) -> Result<Backup, StoreError> {
     Ok(Backup { path: to.to_owned(), files: done.files.len() + 1, bytes: done.bytes, missing: done.missing })
 }
 
+/// A path and the hash that its file has.
+type Wanted = (String, Option<[u8; 32]>);
+
 /// The files that a database names, relative to its folder, with their hash where one is known.
-fn wanted(database: &Database) -> Result<Vec<(String, Option<[u8; 32]>)>, StoreError> {
+fn wanted(database: &Database) -> Result<Vec<Wanted>, StoreError> {
     database.read(|tx| {
-        let mut wanted: Vec<(String, Option<[u8; 32]>)> =
+        let mut wanted: Vec<Wanted> =
             files::all(tx)?.into_iter().map(|file| (file.path(), Some(*file.id.bytes()))).collect();
         for model in versions::models(tx)? {
             for version in versions::all(tx, &model)? {
@@ -128,12 +131,7 @@ struct Copied {
 
 impl Copied {
     /// Copies what is not copied yet; gives what is missing or not what the database says.
-    fn copy(
-        &mut self,
-        dir: &Path,
-        to: &Path,
-        wanted: &[(String, Option<[u8; 32]>)],
-    ) -> Result<Vec<String>, StoreError> {
+    fn copy(&mut self, dir: &Path, to: &Path, wanted: &[Wanted]) -> Result<Vec<String>, StoreError> {
         let mut missing = Vec::new();
         for (path, hash) in wanted {
             if self.files.contains(path) {
@@ -167,7 +165,7 @@ impl Copied {
     }
 
     /// Removes copies of files that were deleted since.
-    fn drop_others(&mut self, to: &Path, wanted: &[(String, Option<[u8; 32]>)]) -> Result<(), StoreError> {
+    fn drop_others(&mut self, to: &Path, wanted: &[Wanted]) -> Result<(), StoreError> {
         let wanted: std::collections::HashSet<&str> = wanted.iter().map(|(path, _)| path.as_str()).collect();
         for path in self.files.iter().filter(|path| !wanted.contains(path.as_str())) {
             place::remove(&to.join(path))?;

@@ -9,7 +9,7 @@ use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
 use crate::store::backup::copies;
-use crate::store::database::{Database, files, rescue, versions};
+use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_schema};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
 use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
 
@@ -327,6 +327,24 @@ fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
     })
 }
 
+/// What can be read of a damaged database, if need be by the schema of a new one.
+fn rescue_any(path: &Path, sound: Option<&Path>, to: &Path) -> Result<Option<Rescued>, StoreError> {
+    let dir = path.parent().expect("it lies in a data folder");
+    if let Some(found) = rescue((path, sound), to, dir)? {
+        return Ok(Some(found));
+    }
+    let patched = dir.join(".ocelli.tmp-patched");
+    let mut found = None;
+    if with_new_schema(path, &patched)?.is_some() {
+        place::remove(to)?;
+        found = rescue((&patched, sound), to, dir)?;
+    }
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        place::remove(&dir.join(format!(".ocelli.tmp-patched{suffix}")))?;
+    }
+    Ok(found)
+}
+
 /// Restores the database, if it needs that; says what was done.
 fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
     let path = dir.join(DATABASE);
@@ -355,7 +373,7 @@ fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
         |copy: &Path| format!("{COPIES}/{}", copy.file_name().unwrap_or_default().to_string_lossy());
     let mut next = None;
     if path.is_file()
-        && let Some(found) = rescue((&path, sound.as_deref()), &temporary, dir)?
+        && let Some(found) = rescue_any(&path, sound.as_deref(), &temporary)?
     {
         let partial = match (found.partial.as_slice(), &sound) {
             ([], _) => String::new(),

@@ -3,6 +3,7 @@
 //! Images are inflated, decoded and written to a staging folder while others may do the same; only then comes the turn
 //! of this upload: a rename for each new image, one sync for all of them, one transaction.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
@@ -311,8 +312,8 @@ impl Plan {
             }
             self.duplicates.push(there.split);
             self.elsewhere += usize::from(item.split.is_some_and(|split| split != there.split));
-            if !self.whole.contains_key(&id) {
-                self.whole.insert(id, file.written);
+            if let Entry::Vacant(place) = self.whole.entry(id) {
+                place.insert(file.written);
                 self.restored.push(file);
             }
             return;

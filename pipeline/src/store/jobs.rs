@@ -46,6 +46,9 @@ pub struct JobChange {
     pub events: Vec<(usize, String, String)>,
 }
 
+/// Figures of the epochs of a job as JSON, and its events: name and JSON.
+pub type JobHistory = (Vec<String>, Vec<(String, String)>);
+
 /// The images of a job.
 #[derive(Clone, Debug, Default)]
 pub struct JobData {
@@ -93,7 +96,7 @@ impl StoredJobs {
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
-    pub fn history(&self, id: u64) -> Result<(Vec<String>, Vec<(String, String)>), StoreError> {
+    pub fn history(&self, id: u64) -> Result<JobHistory, StoreError> {
         self.inner.database.read(|tx| Ok((jobs::epochs(tx, id)?, jobs::events(tx, id)?)))
     }
 

@@ -59,7 +59,7 @@ pub use feedback::{
 pub use image::{MAX_IMAGES, Origin};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
-pub use jobs::{JobChange, JobData, Preview, StoredJob, StoredJobs};
+pub use jobs::{JobChange, JobData, JobHistory, Preview, StoredJob, StoredJobs};
 pub use name::{MAX_NAME, Name};
 pub use room::Usage;
 pub use versions::{NewVersion, VersionRecord, Versions};
@@ -156,7 +156,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
     pub fn models(&self) -> Result<Vec<Name>, StoreError> {
-        let known = self.inner.database.read(|tx| database::versions::models(tx))?;
+        let known = self.inner.database.read(database::versions::models)?;
         let mut names: Vec<Name> = known.iter().filter_map(|name| name.parse().ok()).collect();
         // Folders with model files that somebody laid there.
         for entry in place::entries(&self.dir().join("models"))? {

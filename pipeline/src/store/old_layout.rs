@@ -86,6 +86,11 @@ pub(super) fn is_there(dir: &Path) -> Result<bool, StoreError> {
     Ok(false)
 }
 
+/// Whether a start that was cut short has written the rows of an old folder.
+pub(super) fn has_begun(inner: &Inner) -> Result<bool, StoreError> {
+    Ok(inner.database.read(|tx| files::fact(tx, NOTES))?.is_some())
+}
+
 /// Takes a folder over; gives what its owner should know.
 pub(super) fn take_over(inner: &Inner) -> Result<Vec<String>, StoreError> {
     let dir = &inner.dir;

@@ -52,7 +52,7 @@ pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>
     };
     let mut notes = Vec::new();
     if inner.database.read(|tx| files::fact(tx, LAYOUT))?.is_none() {
-        if old_layout::is_there(&inner.dir)? {
+        if old_layout::is_there(&inner.dir)? || old_layout::has_begun(&inner)? {
             notes.extend(old_layout::take_over(&inner)?);
         }
         inner.database.write(|tx| files::set_fact(tx, LAYOUT, "1"))?;

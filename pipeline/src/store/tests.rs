@@ -6,6 +6,8 @@ mod database;
 mod datasets;
 mod deletion;
 mod feedback;
+#[cfg(target_os = "linux")]
+mod full;
 mod jobs;
 mod kills;
 mod old_layout;

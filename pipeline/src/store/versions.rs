@@ -217,7 +217,7 @@ impl Versions {
             record.origin = "trained".to_owned();
         }
         (record.job, record.verdict) = (about.job.map(str::to_owned), about.verdict.clone());
-        let evaluation = about.evaluation.map(|evaluation| text(evaluation));
+        let evaluation = about.evaluation.map(text);
         let written = self.inner.database.write(|tx| {
             // It may have been deleted before, and the removal of its file still be noted.
             files::clear_removed(tx, &[self.relative(&format!("{}.ocelli", record.version))])?;

@@ -99,7 +99,7 @@ impl Jobs {
             }
         }
         for (&number, job) in &list.jobs {
-            let (state, model) = (job.record().state, job.record().model.clone());
+            let JobRecord { state, model, .. } = job.record().clone();
             match state {
                 // Somebody did not want it any more; nothing of it is running.
                 JobState::Cancelling => job.end(JobState::Cancelled, None),

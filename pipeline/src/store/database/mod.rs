@@ -24,7 +24,7 @@ use crate::store::StoreError;
 
 pub(super) use files::FileRow;
 pub(super) use images::SplitCounts;
-pub(super) use rescue::rescue;
+pub(super) use rescue::{Rescued, rescue, with_new_schema};
 pub(super) use versions::VersionRow;
 
 /// How long a connection waits for another process, such as `ocelli store backup`.

@@ -1,6 +1,8 @@
 //! What can still be read of a damaged database, in a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use rusqlite::types::Value;
@@ -40,6 +42,45 @@ pub(in crate::store) struct Rescued {
     pub(in crate::store) partial: Vec<&'static str>,
 }
 
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// A copy of a damaged database with the header and the schema of a new one: all databases of one version of the tables
+/// begin alike. None where it has another form.
+pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
+    fs::copy(damaged, to).map_err(StoreError::io(to))?;
+    let fresh = to.with_extension("tmp-fresh");
+    crate::store::place::remove(&fresh)?;
+    let make = || -> Result<HashSet<usize>, rusqlite::Error> {
+        let mut made = Connection::open(&fresh)?;
+        schema::migrate(&mut made)?;
+        let mut statement = made.prepare("SELECT rootpage FROM sqlite_schema")?;
+        let roots = statement.query_map([], |row| row.get::<_, i64>(0))?;
+        roots.map(|root| root.map(|root| root as usize)).collect()
+    };
+    let roots = make().map_err(|error| store_error(&fresh, error));
+    let pages = fs::read(&fresh).map_err(StoreError::io(&fresh));
+    crate::store::place::remove(&fresh)?;
+    let (roots, mut pages) = (roots?, pages?);
+    if pages.len() < PAGE || pages[16..18] != [0x10, 0x00] {
+        return Ok(None);
+    }
+    // Bytes 28 to 39 count pages and name free ones (https://www.sqlite.org/fileformat2.html section 1.3): zeros for the
+    // length of the file, and none.
+    pages[28..40].fill(0);
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).open(to)?;
+        // What is neither where a table begins nor where an index does holds the schema.
+        for (at, page) in pages.chunks_exact(PAGE).enumerate().filter(|(at, _)| !roots.contains(&(at + 1))) {
+            file.seek(SeekFrom::Start((at * PAGE) as u64))?;
+            file.write_all(page)?;
+        }
+        Ok(())
+    };
+    write().map_err(StoreError::io(to))?;
+    Ok(Some(()))
+}
+
 /// Copies every row that can be read from `damaged` into a new database `to`, and drops rows that name others which are
 /// lost. None where it is no database at all.
 ///
@@ -60,6 +101,8 @@ pub(in crate::store) fn rescue(
     // Read and write, so that a log beside it is taken up.
     let source = Connection::open_with_flags(damaged, OpenFlags::SQLITE_OPEN_READ_WRITE);
     let Ok(source) = source else { return Ok(None) };
+    // Or SQLite refuses a file that is cut, and one of whose indexes is damaged, as a whole.
+    let _ = source.execute_batch("PRAGMA writable_schema = ON; PRAGMA cell_size_check = ON;");
     let mut found = Rescued { rows: 0, partial: Vec::new() };
     for table in TABLES {
         match copy(&source, &target, table) {
