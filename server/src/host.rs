@@ -75,7 +75,8 @@ fn is_literal(text: &str) -> bool {
     hex(version) && !address.is_empty() && address.bytes().all(|byte| byte == b':' || is_plain(byte))
 }
 
-/// A registered name or an IPv4 address: letters, digits, some signs, and percent-encoded bytes.
+/// A registered name or an IPv4 address: letters, digits, some signs, and percent-encoded bytes. The comma, which the
+/// syntax allows, is none of them: it is how two header fields are joined to one.
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -94,7 +95,7 @@ fn is_name(text: &str) -> bool {
 
 /// The unreserved characters and the delimiters that may stand in a name.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -243,12 +242,11 @@ fn a_copy_made_while_serving_is_a_data_folder() {
     let (seen_there, version) = (seen(&service), service.version());
     assert_eq!(service.stop("TERM"), Some(0));
     let run = sandbox.run("store check copy");
-    assert!(run.code == Some(1) && run.stdout.contains("lock"), "only the lock is missing: {run:#?}");
+    assert_eq!(run.code, Some(0), "{run:#?}");
     let service = Service::start(&sandbox, "--data-dir copy");
     assert_eq!((seen(&service), service.version()), (seen_there, version));
     for bad in ["store check nowhere", "store backup nowhere x", "store check ."] {
         let run = sandbox.run(bad);
         assert!(run.code == Some(2) && run.stderr.contains("hint: "), "{bad}: {run:#?}");
     }
-    let _ = Command::new("true");
 }

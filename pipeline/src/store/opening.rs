@@ -92,6 +92,12 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
         Ok(_) => drop(place::quarantine(&inner.dir, INCOMING)?),
         Err(_) => {}
     }
+    for path in place::walk(&inner.dir, "runs")? {
+        // A file of a run that was being written when the process ended; one that stays costs room and no more.
+        if path.rsplit('/').next().is_some_and(|name| name.starts_with('.') && name.contains(".tmp-")) {
+            let _ = place::remove(&inner.dir.join(&path));
+        }
+    }
     let removed = inner.database.read(files::removed)?;
     if removed.is_empty() {
         return Ok(());

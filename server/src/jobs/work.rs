@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ocelli_pipeline::job::{JobMessage, JobOrder, JobPhase, JobSpec, ModelRef, Trained, fit_into};
+use ocelli_pipeline::job::{
+    FailureKind, JobMessage, JobOrder, JobPhase, JobSpec, ModelRef, Trained, fit_into,
+};
 use ocelli_pipeline::store::{Actor, JobData, Name, NewVersion, StoreError};
 use ocelli_pipeline::{
     Data, Event, ModelFile, PipelineError, Question, QuestionSet, Rules, StartModel, open_model, same_class,
@@ -252,7 +254,12 @@ fn train(shared: &Shared, job: &Job, mut spec: JobSpec) -> Result<Trained, Broke
                 if job.stop.load(Ordering::Relaxed) {
                     return Err(Broken::Stopped);
                 }
-                let text = ended.to_string();
+                let text = match &ended {
+                    Ended::Failed { kind: FailureKind::Disk, error } if error.contains("No space left") => {
+                        format!("{}: {error}", Problem::DiskFull)
+                    }
+                    ended => ended.to_string(),
+                };
                 tracing::warn!(job = job.number, "{text}");
                 let kind = ended.kind().unwrap_or(Kind::Exited);
                 again(job, kind).map_err(|broken| match broken {
