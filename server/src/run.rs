@@ -75,7 +75,12 @@ pub async fn run(
     let drained = drain(&state, &mode).await;
     if let Some(data) = &state.data {
         // Waits for a step of training, which is what the threads of this runtime have time for now.
-        tokio::task::block_in_place(|| data.jobs.stop());
+        tokio::task::block_in_place(|| {
+            data.jobs.stop();
+            if let Err(error) = data.store.copy_database_now() {
+                tracing::warn!("the database cannot be copied: {error}");
+            }
+        });
     }
     drained
 }

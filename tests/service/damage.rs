@@ -58,7 +58,7 @@ fn used(sandbox: &Sandbox) -> PathBuf {
     assert_eq!(service.ended(service.retrain(&short_training()))["state"], "promoted");
     let never = json!({ "epochs": 1, "gate": { "mode": "never" } });
     assert_eq!(service.ended(service.retrain(&never))["state"], "kept");
-    assert_eq!(service.stop("TERM"), Some(0));
+    assert_eq!(service.stop("INT"), Some(0));
     sandbox.path().join("data")
 }
 
@@ -112,6 +112,10 @@ fn a_damaged_file_costs_itself_and_is_named() {
     let mut seen_kinds: BTreeMap<String, usize> = BTreeMap::new();
     for (path, size) in listing(&saved) {
         let inner = path.strip_prefix(&saved).unwrap().to_str().unwrap().to_owned();
+        if inner == "ocelli.db-shm" || inner == "ocelli.db-wal" && size == 0 {
+            // An index of the log, and a log that is empty: SQLite makes both anew whenever it opens the database.
+            continue;
+        }
         let kind = kind(&inner);
         let count = seen_kinds.entry(kind.clone()).or_default();
         *count += 1;
@@ -204,7 +208,7 @@ fn start(
             );
         }
     }
-    assert_eq!(service.stop("TERM"), Some(0));
+    assert_eq!(service.stop("INT"), Some(0));
     let lost = if lost.is_empty() { "nothing lost".to_owned() } else { format!("lost {lost:?}") };
     format!("{outcome}, {lost}")
 }
@@ -216,7 +220,7 @@ fn a_folder_that_was_moved_works() {
     service.upload("default", &archive(&photos(4, 8, &CLASSES)));
     let number = service.retrain(&json!({ "epochs": 1000 }));
     super::until("the first epoch", || (service.job(number)["epochs"] != json!([])).then_some(()));
-    assert_eq!(service.stop("TERM"), Some(0));
+    assert_eq!(service.stop("INT"), Some(0));
     fs::rename(sandbox.path().join("data"), sandbox.path().join("elsewhere")).unwrap();
     let service = Service::start(&sandbox, "--data-dir elsewhere");
     let before = service.job(number)["epochs"].as_array().unwrap().len();
@@ -240,7 +244,7 @@ fn a_copy_made_while_serving_is_a_data_folder() {
     let again = sandbox.run("store backup data copy");
     assert!(again.code != Some(0) && again.stderr.contains("not empty"), "{again:#?}");
     let (seen_there, version) = (seen(&service), service.version());
-    assert_eq!(service.stop("TERM"), Some(0));
+    assert_eq!(service.stop("INT"), Some(0));
     let run = sandbox.run("store check copy");
     assert_eq!(run.code, Some(0), "{run:#?}");
     let service = Service::start(&sandbox, "--data-dir copy");

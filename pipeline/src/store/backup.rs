@@ -40,16 +40,24 @@ pub(super) fn copies(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(names.into_iter().map(|name| dir.join(COPIES).join(name)).collect())
 }
 
-/// Makes a copy where the newest one is older than [`COPY_EVERY`].
-pub(super) fn keep_copy(dir: &Path, database: &Database) -> Result<(), StoreError> {
-    let there = copies(dir)?;
+/// The fact that names the copies there are.
+pub(super) const FACT: &str = "copies";
+
+/// Makes a copy where the newest one is older than a day.
+pub(super) fn keep_daily_copy(dir: &Path, database: &Database) -> Result<(), StoreError> {
     let age = |path: &PathBuf| {
         let changed = fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
         SystemTime::now().duration_since(changed).ok()
     };
-    if there.first().and_then(age).is_some_and(|age| age < COPY_EVERY) {
+    if copies(dir)?.first().and_then(age).is_some_and(|age| age < COPY_EVERY) {
         return Ok(());
     }
+    keep_copy(dir, database)
+}
+
+/// Makes a copy, and removes the oldest ones beyond [`KEPT`].
+pub(super) fn keep_copy(dir: &Path, database: &Database) -> Result<(), StoreError> {
+    let there = copies(dir)?;
     let folder = dir.join(COPIES);
     place::make_folder(&folder)?;
     let temporary = folder.join(".copy.tmp-db");
@@ -58,7 +66,11 @@ pub(super) fn keep_copy(dir: &Path, database: &Database) -> Result<(), StoreErro
     let path = folder.join(format!("ocelli-{:012}.db", now()));
     fs::rename(&temporary, &path).map_err(StoreError::io(&path))?;
     place::sync_folder(&folder)?;
-    there.iter().skip(KEPT - 1).try_for_each(|old| place::remove(old))
+    let old = there.iter().filter(|old| **old != path).skip(KEPT - 1);
+    old.into_iter().try_for_each(|old| place::remove(old))?;
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let names: Vec<String> = copies(dir)?.iter().filter_map(name).collect();
+    database.write(|tx| files::set_fact(tx, FACT, &names.join(" ")))
 }
 
 /// Copies a data folder to a new folder `to` while a service may be using it: the state of one moment, every file of it

@@ -8,7 +8,7 @@ use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
-use crate::store::backup::copies;
+use crate::store::backup::{self, copies};
 use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_schema};
 use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
 use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
@@ -83,6 +83,14 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     if let Some(problem) = database.problem("integrity_check")? {
         report.add(DATABASE, problem, "--repair restores what can be read of it");
         return Ok(report);
+    }
+    let named = database.read(|tx| files::fact(tx, backup::FACT))?.unwrap_or_default();
+    for name in named.split_whitespace().filter(|name| !dir.join(COPIES).join(name).exists()) {
+        report.add(
+            format!("{COPIES}/{name}"),
+            "it is missing",
+            "the service makes another one when it stops",
+        );
     }
     let mut known = HashSet::from(["lock", DATABASE, "ocelli.db-wal", "ocelli.db-shm"].map(str::to_owned));
     images(&dir, &database, &mut known, &mut report)?;

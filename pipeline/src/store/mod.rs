@@ -221,6 +221,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
     pub fn copy_database(&self) -> Result<(), StoreError> {
+        backup::keep_daily_copy(&self.inner.dir, &self.inner.database)
+    }
+
+    /// As [`Store::copy_database`], however old the last copy is.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Database`].
+    pub fn copy_database_now(&self) -> Result<(), StoreError> {
         backup::keep_copy(&self.inner.dir, &self.inner.database)
     }
 }
@@ -246,6 +254,8 @@ fn lock_folder(dir: &Path) -> Result<Locked, StoreError> {
     let dir = fs::canonicalize(dir).map_err(StoreError::io(dir))?;
     let path = dir.join("lock");
     let was_there = path.symlink_metadata().is_ok();
+    // Whatever made a folder of it, nobody holds that.
+    let _ = fs::remove_dir(&path);
     let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir }),

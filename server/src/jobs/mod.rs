@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Actor, JobChange, Name, Store, StoreError, StoredJob};
 
@@ -39,6 +39,9 @@ const MAX_JOBS: usize = 1000;
 
 /// How often what the disk did not take is written again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the last copy of the database is too old.
+const COPY_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// All jobs and the thread that does them.
 pub(crate) struct Jobs {
@@ -284,7 +287,12 @@ impl Shared {
 
     /// The next job, once there is one; `None` when the service stops. Writes down meanwhile what the disk did not take.
     fn next(&self) -> Option<Arc<Job>> {
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() > COPY_EVERY {
+                looked = Instant::now();
+                work::copy_database(self);
+            }
             let mut list = self.list();
             if self.stopping.load(Ordering::Relaxed) {
                 return None;

@@ -112,6 +112,14 @@ pub(super) fn prune(shared: &Shared) {
     if let Err(error) = shared.store.jobs().prune(config.keep_runs, config.keep_events as u64, &runs) {
         tracing::warn!("old runs or events stay: {error}");
     }
+    copy_database(shared);
+}
+
+/// Makes a copy of the database where the last one is too old.
+pub(super) fn copy_database(shared: &Shared) {
+    if let Err(error) = shared.store.copy_database() {
+        tracing::warn!("the database cannot be copied: {error}");
+    }
 }
 
 impl Jobs {
