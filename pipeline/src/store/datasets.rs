@@ -242,7 +242,7 @@ impl Inner {
         {
             return Ok(StoredFile { written: file.written, ..*stored });
         }
-        let staged = staging.join(place::file_name(&stored.id, stored.extension));
+        let staged = place::staged_path(staging, &stored.id, stored.extension);
         fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(StoreError::io(&staged))?;
         place::move_in(&self.dir, staging, std::slice::from_ref(stored), moved)?;
         self.room.images(stored.bytes as i64);
@@ -349,10 +349,10 @@ pub(super) fn add(
     let split = draw(counts, &[(*id, None)], Declared::default())[0];
     let images: usize = known.values().map(|(_, counts)| counts.iter().sum::<usize>()).sum();
     check_counts(images + 1, known.len() + usize::from(found.is_none()))?;
-    let image = NewImage { class: class.to_owned(), split, name: String::new(), added: now(), origin };
-    images::add(tx, dataset, file, &image)?;
+    let class_key = images::class_key(tx, dataset, class)?;
+    images::add(tx, (dataset, class_key), file, &NewImage { split, name: "", added: now(), origin })?;
     images::touch(tx, dataset, now(), 1)?;
-    Ok(AddedImage { id: id.to_string(), class: image.class, split, duplicate: false })
+    Ok(AddedImage { id: id.to_string(), class: class.to_owned(), split, duplicate: false })
 }
 
 /// The key of a data set; an error that says which names there are.

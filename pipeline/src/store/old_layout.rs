@@ -464,14 +464,10 @@ fn write_dataset(tx: &Tx<'_>, name: &Name, rows: &[OldImage]) -> Result<(), Faul
         if images::image(tx, dataset, &row.id)?.is_some() {
             continue;
         }
-        let image = NewImage {
-            class: row.class.clone(),
-            split: splits[&row.id],
-            name: row.name.clone(),
-            added: row.added,
-            origin: row.origin,
-        };
-        images::add(tx, dataset, file, &image)?;
+        let class = images::class_key(tx, dataset, &row.class)?;
+        let split = splits[&row.id];
+        let image = NewImage { split, name: &row.name, added: row.added, origin: row.origin };
+        images::add(tx, (dataset, class), file, &image)?;
     }
     Ok(())
 }

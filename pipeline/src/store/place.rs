@@ -36,6 +36,13 @@ pub(super) fn image_path(id: &Id, extension: &str) -> String {
     format!("{IMAGES}/{}/{id}.{extension}", &id[..2])
 }
 
+/// Where an image in transit lies. In folders of its own, so that threads that write do not wait for each other: a file
+/// system makes one file of a folder at a time.
+pub(super) fn staged_path(staging: &Path, id: &Id, extension: &str) -> PathBuf {
+    let name = file_name(id, extension);
+    staging.join(&name[..2]).join(name)
+}
+
 pub(super) fn file_name(id: &Id, extension: &str) -> String {
     format!("{id}.{extension}")
 }
@@ -59,9 +66,16 @@ pub(super) fn put(
     (id, extension): (Id, &'static str),
     bytes: &[u8],
 ) -> Result<StoredFile, StoreError> {
-    let path = folder.join(file_name(&id, extension));
+    let path = staged_path(folder, &id, extension);
     let mut stored = StoredFile { id, extension, bytes: bytes.len() as u64, written: 0 };
-    let mut file = match File::create_new(&path) {
+    let created = match File::create_new(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_folder(path.parent().expect("it lies in a folder"))?;
+            File::create_new(&path)
+        }
+        created => created,
+    };
+    let mut file = match created {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(stored),
         file => file.map_err(StoreError::io(&path))?,
     };
@@ -83,7 +97,7 @@ pub(super) fn move_in(
 ) -> Result<(), StoreError> {
     for file in images {
         let path = image_path(&file.id, file.extension);
-        let (from, target) = (staging.join(file_name(&file.id, file.extension)), dir.join(&path));
+        let (from, target) = (staged_path(staging, &file.id, file.extension), dir.join(&path));
         if fs::rename(&from, &target).is_err() {
             clear_way(dir, &path)?;
             fs::rename(&from, &target).map_err(StoreError::io(&target))?;

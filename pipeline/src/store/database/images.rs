@@ -15,13 +15,11 @@ use crate::store::info::{ClassInfo, DatasetSummary, ImageInfo};
 pub(in crate::store) type SplitCounts = [usize; 3];
 
 /// An image that is added to a data set.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct NewImage {
-    /// As the data set calls it, where it has such a class.
-    pub(in crate::store) class: String,
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct NewImage<'a> {
     pub(in crate::store) split: Split,
     /// What it was called where it came from.
-    pub(in crate::store) name: String,
+    pub(in crate::store) name: &'a str,
     pub(in crate::store) added: u64,
     pub(in crate::store) origin: Origin,
 }
@@ -152,22 +150,37 @@ pub(in crate::store) fn totals(tx: &Tx<'_>, dataset: i64) -> Result<(usize, u64)
     })?)
 }
 
-/// Adds an image that the data set does not have, of a file that there is a row of.
-pub(in crate::store) fn add(tx: &Tx<'_>, dataset: i64, file: i64, image: &NewImage) -> Result<(), Fault> {
-    let composed = nfc(&image.class);
+/// The key of a class by a name of it, which is made where the data set has no such class.
+pub(in crate::store) fn class_key(tx: &Tx<'_>, dataset: i64, name: &str) -> Result<i64, Fault> {
+    let composed = nfc(name);
     tx.prepare_cached(
         "INSERT INTO classes (dataset, name, composed) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
     )?
-    .execute(params![dataset, image.class, composed])?;
+    .execute(params![dataset, name, composed])?;
+    let mut statement = tx.prepare_cached("SELECT id FROM classes WHERE dataset = ? AND composed = ?")?;
+    Ok(statement.query_row(params![dataset, composed], |row| row.get(0))?)
+}
+
+/// Adds an image that the data set does not have, of a file that there is a row of.
+pub(in crate::store) fn add(
+    tx: &Tx<'_>,
+    (dataset, class): (i64, i64),
+    file: i64,
+    image: &NewImage<'_>,
+) -> Result<(), Fault> {
+    let split = match image.split {
+        Split::Train => "train",
+        Split::Val => "val",
+        Split::Test => "test",
+    };
     tx.prepare_cached(
-        "INSERT INTO images (dataset, class, file, split, name, added, source)
-         VALUES (?1, (SELECT id FROM classes WHERE dataset = ?1 AND composed = ?2), ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO images (dataset, class, file, split, name, added, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         dataset,
-        composed,
+        class,
         file,
-        image.split.to_string(),
+        split,
         image.name,
         image.added as i64,
         image.origin.as_str()
