@@ -1,4 +1,4 @@
-//! A disk that is slow or small, and a service that trains for weeks.
+//! A data folder that is full, and a service that trains for weeks.
 
 use serde_json::{Value, json};
 

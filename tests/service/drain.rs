@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::events::follow;
 use super::{Service, archive, model, photos, serve, short_training, text, until};
-use crate::http_client::{head, read_answer};
+use crate::http_client::{head, read_answer, request};
 use crate::shapes::CLASSES;
 use crate::support::{Sandbox, signal};
 
@@ -193,6 +193,106 @@ fn a_full_disk_refuses_uploads_and_ends_jobs_and_predictions_go_on() {
     let job = service.ended(service.retrain(&short_training()));
     assert_eq!(job["state"], "promoted", "{job}");
     signal(service.id(), "TERM");
+    assert_eq!(service.wait(), Some(0));
+}
+
+/// All that a client can see of what the data folder holds, but for how many bytes it takes.
+fn all_of(service: &Service) -> Vec<serde_json::Value> {
+    let lists = ["/v1/models", "/v1/datasets", "/v1/feedback", "/v1/jobs", "/v1/audit"];
+    let images = ["default", "other", "third"].map(|name| format!("/v1/datasets/{name}/images?limit=1000"));
+    let paths = lists.map(str::to_owned).into_iter().chain(images);
+    paths
+        .map(|path| service.get(&path))
+        .map(|answer| if answer.status == 200 { answer.json() } else { answer.status.into() })
+        .collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_change_on_a_full_disk_is_done_or_refused_as_a_whole() {
+    let sandbox = Sandbox::new();
+    let Some(command) = on_small_disk(&sandbox) else { return };
+    let service = Service::launch(&sandbox, command).unwrap();
+    let data = PathBuf::from(format!("/proc/{}/root{}", service.id(), sandbox.path().join("data").display()));
+    let files = photos(11, 8, &CLASSES);
+    service.upload("default", &archive(&files));
+    service.upload("other", &archive(&photos(12, 2, &CLASSES)));
+    let train = |seed: u32, mode: &str, end: &str| {
+        let request = json!({ "epochs": 1, "recipe": { "seed": seed }, "gate": { "mode": mode } });
+        let job = service.ended(service.retrain(&request));
+        assert_eq!(job["state"], end, "{job}");
+        text(&job["version"])
+    };
+    let surplus = train(1, "never", "kept");
+    let other = train(2, "never", "kept");
+    let serving = train(3, "always", "promoted");
+    let waiting: Vec<String> = photos(13, 3, &["circle"])
+        .iter()
+        .map(|(_, image)| {
+            let answer = service.post("/v1/feedback?label=circle", "image/png", image);
+            assert_eq!(answer.status, 201, "{answer:?}");
+            text(&answer.json()["id"])
+        })
+        .collect();
+    let images = service.json("/v1/datasets/default/images");
+    let image = text(&images["images"][0]["id"]);
+    let changes = [
+        "POST /v1/models/rollback".to_owned(),
+        format!("POST /v1/models/{other}/promote"),
+        format!("DELETE /v1/models/{surplus}"),
+        format!("POST /v1/feedback/{}/approve", waiting[0]),
+        format!("POST /v1/feedback/{}/approve?dataset=third", waiting[1]),
+        format!("DELETE /v1/feedback/{}", waiting[2]),
+        format!("DELETE /v1/datasets/default/images/{image}"),
+        "DELETE /v1/datasets/other".to_owned(),
+    ];
+    let filler = data.join("filler");
+    let mut refused = Vec::new();
+    for change in &changes {
+        // Whatever the change before it freed is full again, to the last byte.
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+        for piece in [4096, 1] {
+            while file.write_all(&vec![0; piece]).is_ok() {}
+        }
+        let before = all_of(&service);
+        let answer = request(&service.addr, change, "", b"");
+        let after = all_of(&service);
+        let code = answer.json()["code"].as_str().map(str::to_owned);
+        println!("{:60} {} {}", change, answer.status, code.as_deref().unwrap_or("done"));
+        if answer.status == 507 {
+            assert_eq!(code.as_deref(), Some("disk_full"), "{answer:?}");
+            assert_eq!(before, after, "{change}");
+            refused.push(change);
+        } else {
+            assert_eq!(answer.status, 200, "{change}: {answer:?}");
+            assert_ne!(before, after, "{change}");
+        }
+        service.predict(&files[0].1);
+        assert_eq!(service.json("/status")["stand_in"], json!(null));
+    }
+    fs::remove_file(&filler).unwrap();
+    for change in &refused {
+        let answer = request(&service.addr, change, "", b"");
+        assert_eq!(answer.status, 200, "{change}: {answer:?}");
+    }
+    // All of them have been done, once. A step back that had to wait for room may come after the promotion.
+    let back_is_last = refused.contains(&&changes[0]) && !refused.contains(&&changes[1]);
+    assert_eq!(service.version(), if back_is_last { serving } else { other });
+    let now = |path: &str| service.json(path);
+    let listed = now("/v1/models");
+    assert!(listed["versions"].as_array().unwrap().iter().all(|own| own["version"] != json!(surplus)));
+    assert_eq!(now("/v1/feedback")["total"], 0);
+    assert_eq!(now("/v1/datasets/default")["images"], images["total"]);
+    assert_eq!(now("/v1/datasets/third")["images"], 1);
+    assert_eq!(service.get("/v1/datasets/other").status, 404);
+    assert_eq!(service.get(&format!("/v1/datasets/default/images/{image}")).status, 404);
+    let there = super::listing(&data.join("images"));
+    let there = there.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "png")).count();
+    assert_eq!(there as u64, images["total"].as_u64().unwrap() + 1);
+    assert_eq!(service.upload("default", &archive(&photos(14, 8, &CLASSES)))["accepted"], 24);
+    let job = service.ended(service.retrain(&short_training()));
+    assert_eq!(job["state"], "promoted", "{job}");
+    service.signal("INT");
     assert_eq!(service.wait(), Some(0));
 }
 

@@ -24,8 +24,10 @@ mod kills;
 mod damage;
 // Candidates that must not take over.
 mod gate;
-// Slow syncs, and jobs for weeks.
+// A folder that is full, and jobs for weeks.
 mod disk;
+// Syncs that take long.
+mod slow_disk;
 // One version after another under load.
 mod swaps;
 // Many clients, each with its own answer.

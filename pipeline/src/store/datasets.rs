@@ -116,8 +116,10 @@ impl Datasets {
     /// As [`Datasets::inspect`]; an id that is not there is not found; [`StoreError::Damaged`] for a file that is not what
     /// was sent, which is noted.
     pub fn image(&self, name: &Name, id: &str) -> Result<StoredImage, StoreError> {
-        let (file, _) = self.inner.database.read(|tx| find(tx, key(tx, name)?, id))?;
-        self.inner.read_image(&file)
+        let look = || self.inner.database.read(|tx| find(tx, key(tx, name)?, id));
+        let (file, _) = look()?;
+        // One that was deleted meanwhile is not damaged.
+        self.inner.read_image(&file).or_else(|error| look().and(Err(error)))
     }
 
     /// A PNG of an image, scaled to fit a square of `side` pixels (1 to [`ocelli_datasets::MAX_THUMBNAIL_SIDE`]).

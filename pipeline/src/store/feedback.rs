@@ -124,8 +124,10 @@ impl Feedback {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn image(&self, id: &str) -> Result<StoredImage, StoreError> {
-        let (file, _) = self.inner.database.read(|tx| find(tx, id))?;
-        self.inner.read_image(&file)
+        let look = || self.inner.database.read(|tx| find(tx, id));
+        let (file, _) = look()?;
+        // One that is not there any more is not damaged.
+        self.inner.read_image(&file).or_else(|error| look().and(Err(error)))
     }
 
     /// Makes the image of an entry one of a data set, under its label or another one, and ends its waiting.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ocelli_datasets::Split;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::csv;
 use crate::run_folder::write_atomic;
@@ -65,12 +66,18 @@ pub struct JobData {
 /// A table of the images of a data set as they are now; removed when dropped.
 pub struct Preview {
     staging: Staging,
+    content: [u8; 32],
 }
 
 impl Preview {
     /// The table, which [`ocelli_datasets::Source::open`] reads.
     pub fn path(&self) -> PathBuf {
         self.staging.path().join("images.csv")
+    }
+
+    /// Whether another table lists the same images: files of those that were deleted meanwhile are gone.
+    pub fn is_like(&self, other: &Preview) -> bool {
+        self.content == other.content
     }
 }
 
@@ -219,12 +226,13 @@ impl StoredJobs {
     /// [`StoreError::NotFound`] for the data set, [`StoreError::Io`], [`StoreError::Database`].
     pub fn preview(&self, dataset: &Name) -> Result<Preview, StoreError> {
         let rows = self.inner.database.read(|tx| images::whole(tx, key(tx, dataset)?))?;
-        let preview = Preview { staging: self.inner.staging()? };
         let mut text = HEADER.to_owned();
-        for row in rows {
+        // A job leaves out what is missing, too.
+        for row in rows.iter().filter(|row| self.inner.lies_there(&row.file)) {
             // The table lies two folders deep in the data folder.
-            line(&mut text, "../../", &row);
+            line(&mut text, "../../", row);
         }
+        let preview = Preview { staging: self.inner.staging()?, content: Sha256::digest(&text).into() };
         let path = preview.path();
         fs::write(&path, text).map_err(StoreError::io(&path))?;
         Ok(preview)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::job::{
     FailureKind, JobMessage, JobOrder, JobPhase, JobSpec, ModelRef, Trained, fit_into,
 };
-use ocelli_pipeline::store::{Actor, JobData, Name, NewVersion, StoreError};
+use ocelli_pipeline::store::{Actor, JobData, Name, NewVersion, Preview, StoreError};
 use ocelli_pipeline::{
     Data, Event, ModelFile, PipelineError, Question, QuestionSet, Rules, StartModel, open_model, same_class,
 };
@@ -36,6 +36,8 @@ const SAVING: Duration = Duration::from_secs(30);
 
 /// Images that were left out are named up to this many.
 const MAX_LEFT_OUT: usize = 20;
+/// Times that the images of a data set are looked at anew, which changes while a job is asked for.
+const MAX_LOOKS: u32 = 20;
 
 /// Why the work on a job ended early.
 enum Broken {
@@ -125,11 +127,24 @@ pub(super) fn copy_database(shared: &Shared) {
 impl Jobs {
     /// Refuses a job that needs more memory than it may take, with both numbers.
     pub(crate) fn check_memory(&self, request: &RetrainRequest) -> Result<(), Problem> {
-        let shared = &self.shared;
         let dataset = request.dataset()?;
+        let mut table = self.shared.store.jobs().preview(&dataset)?;
+        for _ in 0..MAX_LOOKS {
+            let Err(problem) = self.check_memory_with(request, &table) else { return Ok(()) };
+            // Images that were deleted after they were listed are no reason to refuse.
+            let now = self.shared.store.jobs().preview(&dataset)?;
+            if now.is_like(&table) {
+                return Err(problem);
+            }
+            table = now;
+        }
+        self.check_memory_with(request, &table)
+    }
+
+    fn check_memory_with(&self, request: &RetrainRequest, table: &Preview) -> Result<(), Problem> {
+        let shared = &self.shared;
         let serving = shared.models.serving().info.version.clone();
-        let table = shared.store.jobs().preview(&dataset)?;
-        let spec = Spec { shared, request, data: table.path().to_owned(), serving: &serving };
+        let spec = Spec { shared, request, data: table.path(), serving: &serving };
         match spec
             .make()
             .and_then(|(spec, _)| fit_into(&spec, shared.config.job_memory).map_err(Broken::from))
