@@ -64,7 +64,9 @@ fn change(service: &Service, versions: &[String], length: Duration) -> BTreeMap<
     let image = |seed| photos(seed, 1, &["circle"]).remove(0).1;
     let upload = || {
         let rounds = (0..).take_while(|_| goes_on());
-        rounds.map(|i| service.upload("default", &archive(&photos(100 + i, 100, &CLASSES)))).count()
+        rounds
+            .inspect(|&i| drop(service.upload("default", &archive(&photos(100 + i, 100, &CLASSES)))))
+            .count()
     };
     let train = || {
         let rounds = (0..).take_while(|_| goes_on());
@@ -72,7 +74,7 @@ fn change(service: &Service, versions: &[String], length: Duration) -> BTreeMap<
             let job = service.retrain(&json!({ "epochs": 1000, "recipe": { "size": [16, 16], "seed": i } }));
             let epochs = |job: u64| service.job(job)["epochs"].as_array().unwrap().len();
             // Half of them are cancelled before they began, half in the middle.
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 until("epochs", || (epochs(job) >= 2 || !goes_on()).then_some(()));
             }
             let answer = service.delete(&format!("/v1/jobs/{job}"));
