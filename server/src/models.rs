@@ -200,11 +200,23 @@ impl Models {
         Ok(self.exchange(self.ready(&version)?))
     }
 
-    /// Deletes a version that does not serve, from memory too.
-    pub(crate) fn delete(&self, version: &str, by: &Actor) -> Result<(), Problem> {
+    /// Deletes a version that neither serves nor is needed for a job, from memory too.
+    pub(crate) fn delete(
+        &self,
+        version: &str,
+        needs: impl FnOnce(&str) -> Option<u64>,
+        by: &Actor,
+    ) -> Result<(), Problem> {
+        // A job takes what serves: while that cannot change, no other one comes to be needed.
         let _promotion = self.promotion();
         if self.serving().info.version == version {
             return Err(Problem::Conflict(format!("version {version} serves: promote another one first")));
+        }
+        if let Some(job) = needs(version) {
+            let version = shown(version);
+            return Err(Problem::Conflict(format!(
+                "version {version} is needed for job {job}; wait for its end or cancel it first"
+            )));
         }
         self.versions()?.delete(version, by)?;
         self.extra().retain(|own| own.info.version != version);

@@ -154,7 +154,7 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
         return Err(Broken::Stopped);
     }
     let interrupted = job.record().state == JobState::Running;
-    let serving = shared.models.serving().info.version.clone();
+    let serving = hold_serving(shared, job);
     job.update(|record| {
         record.state = JobState::Running;
         record.attempts += 1;
@@ -170,6 +170,18 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
         None => candidate(shared, job)?,
     };
     decide(shared, job, &version)
+}
+
+/// The version that serves, which nobody deletes while the job has it.
+fn hold_serving(shared: &Shared, job: &Job) -> String {
+    loop {
+        let serving = shared.models.serving().info.version.clone();
+        *job.held() = Some(serving.clone());
+        // What does not serve any more may have been deleted before it was held.
+        if shared.models.serving().info.version == serving {
+            return serving;
+        }
+    }
 }
 
 /// Counts a failure; an error when the job is given up.
@@ -200,7 +212,7 @@ fn candidate(shared: &Shared, job: &Job) -> Result<String, Broken> {
         tell_note(job, note)?;
     }
     // Compared with what serves by then, by the images that one was judged on and those held out from this data set.
-    let serving = shared.models.serving().info.version.clone();
+    let serving = hold_serving(shared, job);
     let questions = questions(shared, &serving, &data)?;
     spec.serving = Some(ModelRef { path: versions.file(&serving)?, version: serving });
     spec.rules = Rules {
