@@ -178,7 +178,7 @@ impl Sender {
                     }
                 }
                 11..15 => {
-                    let id = if self.rng.next() % 4 > 0 {
+                    let id = if !self.rng.next().is_multiple_of(4) {
                         self.make(1).remove(0)
                     } else {
                         let all: Vec<String> = self.made.keys().cloned().collect();
