@@ -70,7 +70,9 @@ fn each_wrapped_dependency_is_named_in_one_file() {
     assert_eq!(decoders("tiff::TiffError"), ["datasets/src/decode/tiff/chunks.rs"]);
     assert_eq!(decoders("unicode_normalization::"), ["datasets/src/names.rs"]);
     for file in naming(&["engine/src", "datasets/src", "pipeline/src", "server/src", "src"], "rusqlite") {
-        assert!(file.starts_with("pipeline/src/store/database/"), "{file} names the database's library");
+        // Its tests damage databases in ways that the room has no function for.
+        let rooms = ["pipeline/src/store/database/", "pipeline/src/store/tests/"];
+        assert!(rooms.iter().any(|room| file.starts_with(room)), "{file} names the database's library");
     }
     assert_eq!(naming(&["server/src", "src"], "rustls::"), ["server/src/tls.rs"]);
     assert_eq!(naming(&["server/src", "src"], "prometheus_client::"), ["server/src/metrics.rs"]);

@@ -151,6 +151,26 @@ impl Models {
     /// Makes a version the one that serves. Takes the time of a load.
     pub(crate) fn promote(&self, version: &str, by: &Actor) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
+        self.take_over(version, by)
+    }
+
+    /// As [`Models::promote`], if `over` serves, or already the version itself; none where another one does.
+    pub(crate) fn promote_over(
+        &self,
+        version: &str,
+        over: &str,
+        by: &Actor,
+    ) -> Result<Option<Promotion>, Problem> {
+        let _promotion = self.promotion();
+        let serving = self.serving().info.version.clone();
+        if serving != over && serving != version {
+            return Ok(None);
+        }
+        self.take_over(version, by).map(Some)
+    }
+
+    /// Makes a version the one that serves; the caller has the turn.
+    fn take_over(&self, version: &str, by: &Actor) -> Result<Promotion, Problem> {
         // A version in memory may have lost its file, and the next start would not find it.
         self.versions()?.load(version).map_err(|error| cannot_serve(version, error))?;
         let next = self.ready(version)?;
@@ -200,11 +220,23 @@ impl Models {
         Ok(self.exchange(self.ready(&version)?))
     }
 
-    /// Deletes a version that does not serve, from memory too.
-    pub(crate) fn delete(&self, version: &str, by: &Actor) -> Result<(), Problem> {
+    /// Deletes a version that neither serves nor is needed for a job, from memory too.
+    pub(crate) fn delete(
+        &self,
+        version: &str,
+        needs: impl FnOnce(&str) -> Option<u64>,
+        by: &Actor,
+    ) -> Result<(), Problem> {
+        // A job takes what serves: while that cannot change, no other one comes to be needed.
         let _promotion = self.promotion();
         if self.serving().info.version == version {
             return Err(Problem::Conflict(format!("version {version} serves: promote another one first")));
+        }
+        if let Some(job) = needs(version) {
+            let version = shown(version);
+            return Err(Problem::Conflict(format!(
+                "version {version} is needed for job {job}; wait for its end or cancel it first"
+            )));
         }
         self.versions()?.delete(version, by)?;
         self.extra().retain(|own| own.info.version != version);

@@ -390,6 +390,8 @@ impl Operator {
             (Step::Retrain, 429) => {}
             // It ended meanwhile.
             (Step::Cancel(_), 409) => {}
+            // A job that has not ended may need it; the client does not know which.
+            (Step::Delete(_), 409) if self.jobs.values().any(Option::is_none) => {}
             (Step::Cancel(job), 200) => drop(self.cancelled.insert(*job)),
             (_, 200) => self.apply(&step),
             _ => panic!("{step:?}: {answer:?}"),

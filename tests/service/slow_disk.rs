@@ -62,47 +62,40 @@ fn change(service: &Service, versions: &[String], length: Duration) -> BTreeMap<
     let started = Instant::now();
     let goes_on = || started.elapsed() < length;
     let image = |seed| photos(seed, 1, &["circle"]).remove(0).1;
-    let upload = || {
-        let rounds = (0..).take_while(|_| goes_on());
-        rounds
-            .inspect(|&i| drop(service.upload("default", &archive(&photos(100 + i, 100, &CLASSES)))))
-            .count()
+    let repeat = |work: &dyn Fn(u64)| -> usize {
+        let mut done = 0;
+        while goes_on() {
+            work(done as u64);
+            done += 1;
+        }
+        done
     };
-    let train = || {
-        let rounds = (0..).take_while(|_| goes_on());
-        let one = |i: u64| {
-            let job = service.retrain(&json!({ "epochs": 1000, "recipe": { "size": [16, 16], "seed": i } }));
-            let epochs = |job: u64| service.job(job)["epochs"].as_array().unwrap().len();
-            // Half of them are cancelled before they began, half in the middle.
-            if i.is_multiple_of(2) {
-                until("epochs", || (epochs(job) >= 2 || !goes_on()).then_some(()));
-            }
-            let answer = service.delete(&format!("/v1/jobs/{job}"));
-            assert_eq!(answer.status, 200, "{answer:?}");
-            until("the end of a job", || Some(service.job(job)).filter(has_ended))
-        };
-        rounds.map(one).count()
+    let upload = |i: u64| drop(service.upload("default", &archive(&photos(100 + i, 100, &CLASSES))));
+    let train = |i: u64| {
+        let job = service.retrain(&json!({ "epochs": 1000, "recipe": { "size": [16, 16], "seed": i } }));
+        let epochs = |job: u64| service.job(job)["epochs"].as_array().unwrap().len();
+        // Half of them are cancelled before they began, half in the middle.
+        if i.is_multiple_of(2) {
+            until("epochs", || (epochs(job) >= 2 || !goes_on()).then_some(()));
+        }
+        let answer = service.delete(&format!("/v1/jobs/{job}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        until("the end of a job", || Some(service.job(job)).filter(has_ended));
     };
-    let promote = || {
-        let promote = |i: usize| {
-            let line = format!("/v1/models/{}/promote", versions[i % versions.len()]);
-            assert_eq!(service.post(&line, "", b"").status, 200);
-            thread::sleep(Duration::from_millis(50));
-        };
-        (0..).take_while(|_| goes_on()).map(promote).count()
+    let promote = |i: u64| {
+        let line = format!("/v1/models/{}/promote", versions[i as usize % versions.len()]);
+        assert_eq!(service.post(&line, "", b"").status, 200);
+        thread::sleep(Duration::from_millis(50));
     };
-    let correct = || {
-        let correct = |i: u64| {
-            let answer = service.post("/v1/feedback?label=circle", "image/png", &image(10_000 + i));
-            assert_eq!(answer.status, 201, "{answer:?}");
-        };
-        (0..).take_while(|_| goes_on()).map(correct).count()
+    let correct = |i: u64| {
+        let answer = service.post("/v1/feedback?label=circle", "image/png", &image(10_000 + i));
+        assert_eq!(answer.status, 201, "{answer:?}");
     };
     thread::scope(|scope| {
-        let uploads = scope.spawn(upload);
-        let jobs = scope.spawn(train);
-        let promotions = scope.spawn(promote);
-        let corrections = correct();
+        let uploads = scope.spawn(|| repeat(&upload));
+        let jobs = scope.spawn(|| repeat(&train));
+        let promotions = scope.spawn(|| repeat(&promote));
+        let corrections = repeat(&correct);
         BTreeMap::from([
             ("uploads of 300", uploads.join().unwrap()),
             ("jobs", jobs.join().unwrap()),

@@ -85,7 +85,10 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
         return Ok(report);
     }
     let named = database.read(|tx| files::fact(tx, backup::FACT))?.unwrap_or_default();
-    for name in named.split_whitespace().filter(|name| !dir.join(COPIES).join(name).exists()) {
+    // A backup has the database itself, and no copies of it.
+    let has_copies = dir.join(COPIES).is_dir();
+    let gone = |name: &&str| has_copies && !dir.join(COPIES).join(name).exists();
+    for name in named.split_whitespace().filter(gone) {
         report.add(
             format!("{COPIES}/{name}"),
             "it is missing",

@@ -83,6 +83,8 @@ pub(crate) struct Job {
     pub(crate) log: Log,
     /// Ends the work at its next step.
     stop: AtomicBool,
+    /// The version that it starts from or is compared with, beside those that its record names.
+    held: Mutex<Option<String>>,
 }
 
 impl Jobs {
@@ -220,6 +222,20 @@ impl Jobs {
         Ok(record)
     }
 
+    /// The job that a version is needed for, if there is one.
+    pub(crate) fn needs(&self, version: &str) -> Option<u64> {
+        let jobs: Vec<Arc<Job>> = self.shared.list().jobs.values().cloned().collect();
+        let is_needed = |job: &&Arc<Job>| {
+            let record = job.record();
+            let held = job.held();
+            !record.state.has_ended()
+                && [&record.start, &record.version, &held]
+                    .into_iter()
+                    .any(|own| own.as_deref() == Some(version))
+        };
+        jobs.iter().find(is_needed).map(|job| job.number)
+    }
+
     /// Running and waiting jobs.
     pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
         let list = self.shared.list();
@@ -338,6 +354,10 @@ impl Shared {
 }
 
 impl Job {
+    fn held(&self) -> MutexGuard<'_, Option<String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn new(store: Arc<Store>, record: JobRecord, log: Log) -> Job {
         Job {
             number: record.number,
@@ -348,6 +368,7 @@ impl Job {
             owed: Mutex::default(),
             log,
             stop: AtomicBool::new(false),
+            held: Mutex::default(),
         }
     }
 

@@ -162,7 +162,7 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
         return Err(Broken::Stopped);
     }
     let interrupted = job.record().state == JobState::Running;
-    let serving = shared.models.serving().info.version.clone();
+    let serving = hold_serving(shared, job);
     job.update(|record| {
         record.state = JobState::Running;
         record.attempts += 1;
@@ -178,6 +178,18 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
         None => candidate(shared, job)?,
     };
     decide(shared, job, &version)
+}
+
+/// The version that serves, which nobody deletes while the job has it.
+fn hold_serving(shared: &Shared, job: &Job) -> String {
+    loop {
+        let serving = shared.models.serving().info.version.clone();
+        *job.held() = Some(serving.clone());
+        // What does not serve any more may have been deleted before it was held.
+        if shared.models.serving().info.version == serving {
+            return serving;
+        }
+    }
 }
 
 /// Counts a failure; an error when the job is given up.
@@ -208,7 +220,7 @@ fn candidate(shared: &Shared, job: &Job) -> Result<String, Broken> {
         tell_note(job, note)?;
     }
     // Compared with what serves by then, by the images that one was judged on and those held out from this data set.
-    let serving = shared.models.serving().info.version.clone();
+    let serving = hold_serving(shared, job);
     let questions = questions(shared, &serving, &data)?;
     spec.serving = Some(ModelRef { path: versions.file(&serving)?, version: serving });
     spec.rules = Rules {
@@ -242,11 +254,23 @@ fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, Broken>
     if job.stop.load(Ordering::Relaxed) {
         return Err(Broken::Stopped);
     }
-    if job.record().verdict.as_ref().is_none_or(|verdict| !verdict.promote) {
+    let Some(verdict) = job.record().verdict.clone().filter(|verdict| verdict.promote) else {
         return Ok(JobState::Kept);
+    };
+    let by = Actor::service(format!("job {}", job.number));
+    let over = verdict.serving.unwrap_or_default();
+    if shared.models.promote_over(version, &over, &by)?.is_some() {
+        return Ok(JobState::Promoted);
     }
-    shared.models.promote(version, &Actor::service(format!("job {}", job.number)))?;
-    Ok(JobState::Promoted)
+    let text = format!("kept: another version than {over}, which it was compared with, serves by now");
+    job.update(|record| {
+        if let Some(verdict) = &mut record.verdict {
+            verdict.promote = false;
+            verdict.reasons.insert(0, text.clone());
+            verdict.reason = text;
+        }
+    })?;
+    Ok(JobState::Kept)
 }
 
 /// The images by which the candidate is judged, with their hashes: those held out from its data set, and those that the

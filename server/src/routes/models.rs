@@ -161,8 +161,12 @@ pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<Response
 /// `DELETE /v1/models/{version}`.
 pub(crate) async fn delete(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
     context.query()?.finish()?;
-    let (models, version) = (context.state.models.clone(), version.to_owned());
+    let (state, version) = (context.state.clone(), version.to_owned());
     let by = context.actor();
-    let deleted = blocking(move || models.delete(&version, &by).map(|()| Deleted { deleted: version }));
+    let deleted = blocking(move || {
+        let jobs = state.data().ok().map(|data| &data.jobs);
+        state.models.delete(&version, |version| jobs?.needs(version), &by)?;
+        Ok(Deleted { deleted: version })
+    });
     Ok(response::json(&deleted.await?))
 }

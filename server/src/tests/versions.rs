@@ -20,7 +20,7 @@ fn service(config: Config) -> (TempDir, Service, Vec<String>) {
         .map(|label| {
             let mut meta = first.meta.clone();
             meta.classes[0] = label.into();
-            ModelFile { meta, training: None, ..first.clone() }
+            ModelFile { meta, training: None, probes: None, ..first.clone() }
         })
         .collect();
     let store = Store::open(folder.path()).unwrap();

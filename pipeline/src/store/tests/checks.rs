@@ -32,8 +32,8 @@ fn every_file_of_a_used_folder_is_named_when_it_is_damaged() {
             harm(&dir.path().join(path));
             let found = check(dir.path()).unwrap().problems;
             let named = found.iter().any(|problem| problem.path == *path);
-            // The table of a job is written anew when it begins; a copy that is gone is no copy.
-            let expected = !(path.contains("job-") || path.starts_with("copies/") && story == "deleted");
+            // The table of a job is written anew when it begins.
+            let expected = !path.contains("job-");
             assert_eq!(named, expected, "{path} {story}: {found:?}");
             let store = Store::open(dir.path()).unwrap();
             assert_eq!(ids(&store, "pets").len(), 40, "{path} {story}");
