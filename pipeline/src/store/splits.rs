@@ -30,16 +30,12 @@ impl Declared {
 pub(super) fn draw(there: SplitCounts, fresh: &[(Id, Option<Split>)], declared: Declared) -> Vec<Split> {
     let mut splits: Vec<Split> = fresh.iter().map(|(_, split)| split.unwrap_or(Split::Train)).collect();
     let all = there.iter().sum::<usize>() + fresh.len();
-    // Archives with validation images, and those with test images alone, are for people who divided them: as in training,
-    // the former are left as they are, the latter get validation images out of those to train on.
-    let (test, val) = match (declared.val, declared.test) {
-        (true, _) => return splits,
-        (false, true) => (0, (all + 5) / 10),
-        (false, false) => {
-            let held_out = (all + 2) / 5;
-            (held_out.div_ceil(2), held_out / 2)
-        }
-    };
+    // Somebody divided them.
+    if declared.val || declared.test {
+        return splits;
+    }
+    let held_out = (all + 2) / 5;
+    let (test, val) = (held_out.div_ceil(2), held_out / 2);
     let have = |split: Split, place: usize| there[place] + splits.iter().filter(|own| **own == split).count();
     let wanted = [
         (Split::Test, test.saturating_sub(have(Split::Test, 2))),
@@ -98,7 +94,7 @@ mod tests {
         let declared = Declared::of(images.iter().map(|image| image.1));
         let splits = draw([0; 3], &images, declared);
         assert!(splits[..3].iter().all(|split| *split == Split::Test));
-        assert_eq!(counts(&splits), [24, 3, 3]);
+        assert_eq!(counts(&splits), [27, 0, 3]);
 
         // All declared for training: as if nothing was declared.
         let train: Vec<_> = ids(0, 10).into_iter().map(|(id, _)| (id, Some(Split::Train))).collect();

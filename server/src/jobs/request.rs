@@ -77,10 +77,8 @@ impl RetrainRequest {
 
     /// The recipe of the job, checked, with where each setting came from.
     pub(crate) fn recipe(&self, threads: usize) -> Result<(Recipe, Origins), Problem> {
-        // Every image has had its split since it came.
-        let mut recipe =
-            Recipe { threads: threads as u32, val_split: 0.0, test_split: 0.0, ..Recipe::default() };
-        let mut chosen = vec!["threads", "val_split", "test_split"];
+        let mut recipe = Recipe { threads: threads as u32, ..Recipe::default() };
+        let mut chosen = vec!["threads"];
         match self.quality {
             Quality::Quick => {
                 recipe.epochs = 3;
@@ -106,6 +104,8 @@ impl RetrainRequest {
             Ok(Value::Object(values)) => values,
             _ => unreachable!("a recipe is a struct"),
         };
+        // Every image has had its split since it came. Where none is for validation, a run draws some out of those to train
+        // on, for itself: the gate never asks about them.
         for name in ["val_split", "test_split"] {
             if self.recipe.contains_key(name) {
                 let reason = "images keep the split that they got when they came";
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn settings_lie_over_each_other() {
         let (recipe, _) = parse("{}").unwrap();
-        assert_eq!(recipe, Recipe { threads: 2, val_split: 0.0, test_split: 0.0, ..Recipe::default() });
+        assert_eq!(recipe, Recipe { threads: 2, ..Recipe::default() });
         let (recipe, origins) = parse(
             r#"{"quality":"best","time_budget_s":60,"recipe":{"epochs":7,"threads":1,"model":"resnet9"}}"#,
         )
