@@ -113,3 +113,33 @@ fn enough_new_images_train_by_themselves() {
     assert_eq!(service.ended(number)["state"], "cancelled");
     assert_eq!(service.upload("other", &archive(&few))["job"], Value::Null);
 }
+
+#[test]
+fn a_job_is_for_the_model_that_it_was_asked_for() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &format!("{} --name alpha", model()));
+    service.upload("default", &archive(&photos(3, 8, &CLASSES)));
+    let number = service.retrain(&endless());
+    until("the first epoch", || (service.job(number)["epochs"] != json!([])).then_some(()));
+    let waiting = service.retrain(&endless());
+    service.signal("KILL");
+    assert_eq!(service.wait(), None);
+
+    // A service of another model leaves both alone, and its versions are its own.
+    let service = Service::start(&sandbox, &format!("{} --name beta", model()));
+    let seed = service.version();
+    assert_eq!(
+        service.ended(service.retrain(&json!({ "epochs": 1, "gate": { "mode": "never" } })))["state"],
+        "kept"
+    );
+    let job = service.job(number);
+    assert_eq!((&job["state"], &job["model"]), (&"running".into(), &"alpha".into()), "{job}");
+    assert!(service.log().contains("waits for a service of its model"), "{}", service.log());
+    assert_eq!(service.version(), seed);
+    // What nobody works on can be ended, and nothing is held for it any more.
+    assert_eq!(service.delete("/v1/datasets/default").status, 409);
+    for job in [number, waiting] {
+        assert_eq!(service.delete(&format!("/v1/jobs/{job}")).json()["state"], "cancelled");
+    }
+    assert_eq!(service.delete("/v1/datasets/default").status, 200);
+}

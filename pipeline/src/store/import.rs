@@ -76,7 +76,7 @@ impl Datasets {
     /// Adds the images of a ZIP of class folders to a data set, which is made where it is missing.
     ///
     /// The rules of layout are those of training: wrapping folders are stepped over, and folders `train`, `val` and
-    /// `test` declare splits. An image gets its split when it first comes (see [`crate::store::splits`]) and keeps it. Every
+    /// `test` declare splits. An image gets its split when it first comes (`splits.rs` has the rule) and keeps it. Every
     /// image is decoded once; those that are damaged, there already or there under another class are left out and reported.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ impl Jobs {
         drop(list);
         let state = job.record().state;
         // A job for another model is nobody's work here.
-        let idle = state == JobState::Queued && job.record().model != self.shared.models.name();
+        let idle = !state.has_ended() && !self.shared.is_own(&job);
         if waiting.is_some() || idle {
             job.try_end(JobState::Cancelled, None)?;
         } else if state.has_ended() {
@@ -240,7 +240,7 @@ impl Jobs {
     pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
         let list = self.shared.list();
         let running: Vec<Arc<Job>> =
-            list.jobs.values().rev().filter(|job| job.record().state.is_running()).cloned().collect();
+            list.jobs.values().rev().filter(|job| self.shared.is_running(job)).cloned().collect();
         let waiting = list.queue.len();
         drop(list);
         (running.iter().map(|job| job.record().without_epochs()).collect(), waiting)
@@ -249,7 +249,7 @@ impl Jobs {
     /// How many run and how many wait.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let list = self.shared.list();
-        let running = list.jobs.values().filter(|job| job.record().state.is_running()).count();
+        let running = list.jobs.values().filter(|job| self.shared.is_running(job)).count();
         (running, list.queue.len())
     }
 
@@ -292,6 +292,16 @@ impl List {
 impl Shared {
     fn list(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a job is for the model of this service.
+    fn is_own(&self, job: &Job) -> bool {
+        job.record().model == self.models.name()
+    }
+
+    /// Whether a job is under way here; one of another model waits for its own service.
+    fn is_running(&self, job: &Job) -> bool {
+        self.is_own(job) && job.record().state.is_running()
     }
 
     fn serve(&self) {

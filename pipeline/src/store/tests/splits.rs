@@ -92,7 +92,7 @@ fn nothing_that_comes_later_moves_an_image() {
 }
 
 #[test]
-fn what_an_archive_declares_is_kept_and_what_it_lacks_is_drawn() {
+fn what_an_archive_declares_is_kept() {
     let (_keep, store) = store();
     let both = |a: Vec<Part>, b: Vec<Part>| zip(&[a, b].concat());
     let train = [parts("train/", 0..20), others("train/")].concat();
@@ -101,7 +101,7 @@ fn what_an_archive_declares_is_kept_and_what_it_lacks_is_drawn() {
     assert_eq!(counts(&store)["a"], (20, 5, 0));
     assert_eq!(counts(&store)["b"], (4, 0, 0));
     store.datasets().delete(&name("x"), &by()).unwrap();
-    // With test images alone: validation images come out of the others.
+    // With test images alone: as it is, too.
     upload(&store, "x", &both(train.clone(), parts("test/", 20..25))).unwrap();
     assert_eq!(counts(&store)["a"], (20, 0, 5));
     store.datasets().delete(&name("x"), &by()).unwrap();
