@@ -45,7 +45,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use audit::{Actor, Audit, AuditEntry};
 pub use backup::{Backup, backup};
@@ -248,6 +248,10 @@ struct Locked {
     was_there: bool,
 }
 
+/// How often, and after what time, a lock that somebody holds is tried again.
+const LOCK_TRIES: usize = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Makes a data folder where it is missing and takes its lock.
 fn lock_folder(dir: &Path) -> Result<Locked, StoreError> {
     fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
@@ -257,7 +261,16 @@ fn lock_folder(dir: &Path) -> Result<Locked, StoreError> {
     // Whatever made a folder of it, nobody holds that.
     let _ = fs::remove_dir(&path);
     let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io(&path))?;
-    match lock.try_lock() {
+    let mut taken = lock.try_lock();
+    // A process that is just ending, or a child of one between its start and its program, holds the lock for a moment.
+    for _ in 0..LOCK_TRIES {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        taken = lock.try_lock();
+    }
+    match taken {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir }),
         // File systems without locks lose the protection, not the service.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(Locked { dir, lock, was_there }),
