@@ -3,9 +3,9 @@
 use ndarray::{Array2, ArrayView4};
 
 use crate::error::EngineError;
-use crate::parallel::Exec;
+use crate::exec::{Exec, Mode};
 use crate::params::Model;
-use crate::plan::{Mode, Plan, PlanMemory, StepState};
+use crate::plan::{Plan, PlanMemory, StepState};
 use crate::train::check_batch;
 
 /// A model ready to answer. An image's logits have the same bits in a batch of any size, at any place in it.

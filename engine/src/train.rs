@@ -2,11 +2,11 @@
 
 use crate::buffer::Buffer;
 use crate::error::EngineError;
+use crate::exec::{Exec, Mode};
 use crate::kernels::softmax::{self, LossConfig, LossSums};
 use crate::optim::{Optimizer, Step, clip_factor};
-use crate::parallel::Exec;
 use crate::params::Model;
-use crate::plan::{Mode, Plan, PlanMemory, StepState};
+use crate::plan::{Plan, PlanMemory, StepState};
 
 /// Multiply-adds that take as long as the update of one parameter, which waits for memory.
 const UPDATE_WORK: usize = 32;

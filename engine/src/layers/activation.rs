@@ -1,9 +1,9 @@
 //! Activations that no layer before them could take in.
 
 use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::activation;
-use crate::plan::arena::Slot;
 
 /// `y = act(x)`
 pub(crate) struct ActivationLayer {

@@ -1,9 +1,9 @@
 //! Residual sums with a fused clamp.
 
 use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::{activation, elementwise};
-use crate::plan::arena::Slot;
 
 /// `y = act(a + b)`
 pub(crate) struct AddLayer {

@@ -1,9 +1,9 @@
 //! Batch normalisation with a fused clamp.
 
 use super::{CHUNKS, GradOut, Layer, NormParams, PIECE, Run, chunk_images, piece};
+use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
-use crate::plan::arena::Slot;
 
 /// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
 /// batch in training, running ones at inference.

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::panels::Panels;
 use super::{GradOut, Layer, PIECE, Run, clamp, piece};
+use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
 use crate::kernels::{activation, reduce};
 use crate::parallel::Threads;
-use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
 /// Rows of a piece of work: a multiple of every register tile's height.

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::conv2d::{sum_partials, weight_chunks};
 use super::{Filters, GradOut, Layer, Run, piece};
+use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
 use crate::kernels::{activation, reduce};
 use crate::parallel::Threads;
-use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
 /// `act(depthwise(x [h, w, c], w [kh, kw, c]) + b)` of an image.

@@ -1,8 +1,8 @@
 //! Dropout in training; at inference the plan leaves it out.
 
 use super::{GradOut, Layer, PIECE, Run, piece};
+use crate::arena::Slot;
 use crate::kernels::elementwise::{self, DropoutKey};
-use crate::plan::arena::Slot;
 
 /// `y = x * mask / (1 - rate)`, the mask a function of seed, step, layer and element.
 pub(crate) struct DropoutLayer {

@@ -17,10 +17,10 @@ pub(crate) mod separable;
 
 use std::ops::Range;
 
+use crate::arena::{Arena, Slot};
 use crate::graph::Activation;
 use crate::kernels::elementwise;
 use crate::parallel::Threads;
-use crate::plan::arena::{Arena, Slot};
 use crate::simd::Isa;
 
 /// Floats of a piece of elementwise work: 64 KiB, small enough to stay in a second-level cache.

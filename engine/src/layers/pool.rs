@@ -2,9 +2,9 @@
 
 use super::depthwise::by_rows;
 use super::{GradOut, Layer, Run, piece};
+use crate::arena::Slot;
 use crate::geometry::PoolGeometry;
 use crate::kernels::pool::{self, PoolSaved};
-use crate::plan::arena::Slot;
 
 /// What a pool computes.
 #[derive(Clone, Copy, Debug)]

@@ -10,12 +10,12 @@ use super::conv2d::split_residual;
 use super::depthwise::{DepthwiseFilters, by_rows};
 use super::panels::Panels;
 use super::{Layer, Run, clamp, piece};
+use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise;
 use crate::kernels::gemm::{self, GemmEpilogue};
 use crate::parallel::Threads;
-use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
 /// Floats of both tensors between the convolutions: 384 KiB, most of a 512 KiB second-level cache. Fewer rows at once

@@ -22,12 +22,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::buffer::Buffer;
 use crate::error::EngineError;
-use crate::simd::Isa;
 use pool::Claims;
 use workers::Workers;
-
-/// Most threads that an [`Exec`] takes.
-pub(crate) const MAX_THREADS: usize = 256;
 
 /// Multiply-adds of a region, 3 us, below which handing a part to a second thread costs more than it saves: of 50, 100,
 /// 200 and 400 thousand the first two give the tutorial CNN 44 us, the others 47 and 55.
@@ -37,56 +33,6 @@ const SERIAL_WORK: usize = 100_000;
 /// 75 us, two 44 us when passes follow each other; after a pause, when workers must wake up, two save 20 us or lose as
 /// much, as the other core is free or not. Smaller passes are over before a worker is awake.
 const SERIAL_PASS: usize = 2_000_000;
-
-/// Where to run: an instruction set and a number of threads.
-#[derive(Clone, Copy, Debug)]
-pub struct Exec {
-    /// The instruction set.
-    pub isa: Isa,
-    /// The number of threads, at least one.
-    pub threads: usize,
-    /// Whether every convolution is the plain sum of its products: no algorithm with another rounding error.
-    pub exact: bool,
-    /// Most images of a pass of training, where the network allows passes over parts of a batch; 0 for as many as suit
-    /// the caches. Fewer take less memory. Gradients are summed pass by pass, so it changes results in their last bits.
-    pub chunk: usize,
-}
-
-impl Exec {
-    /// The best instruction set (or the one that `OCELLI_ISA` forces) on `threads` threads; 0 takes all cores
-    /// that this process may use.
-    ///
-    /// # Errors
-    /// [`EngineError::Isa`] for a forced instruction set that is not there, [`EngineError::Config`] for more than
-    /// 256 threads.
-    pub fn new(threads: usize) -> Result<Self, EngineError> {
-        Exec::with_isa(Isa::best()?, threads)
-    }
-
-    /// A given instruction set on `threads` threads; 0 takes all cores.
-    ///
-    /// # Errors
-    /// [`EngineError::Config`] for more than 256 threads.
-    pub fn with_isa(isa: Isa, threads: usize) -> Result<Self, EngineError> {
-        if threads > MAX_THREADS {
-            return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));
-        }
-        let all = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads }, exact: false, chunk: 0 })
-    }
-}
-
-impl Exec {
-    /// The same place, with or without algorithms that trade rounding for speed.
-    pub fn exact(self, exact: bool) -> Self {
-        Exec { exact, ..self }
-    }
-
-    /// The same place with at most `chunk` images in a pass of training; 0 for as many as suit the caches.
-    pub fn chunk(self, chunk: usize) -> Self {
-        Exec { chunk, ..self }
-    }
-}
 
 thread_local! {
     /// Whether this thread is in a pass that is worth more than one thread.

@@ -1,11 +1,12 @@
 //! From stages to layers: places in memory, packed weights, work space.
 
-use super::arena::{ArenaBuilder, Slot};
 use super::choice::Choice;
 use super::fuse::{Fused, Stage, fuse};
-use super::{Mode, Plan, PlanMemory};
+use super::{Plan, PlanMemory};
+use crate::arena::{ArenaBuilder, Slot};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
+use crate::exec::{Exec, Mode};
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
 use crate::kernels::conv2d::WeightGradient;
@@ -25,7 +26,7 @@ use crate::layers::panels::Panels;
 use crate::layers::pool::{PoolBackward, PoolKind, PoolLayer};
 use crate::layers::separable::{Pointwise, SeparableLayer};
 use crate::layers::{Filters, GradOut, Layer, NormParams};
-use crate::parallel::{Exec, Threads};
+use crate::parallel::Threads;
 use crate::params::{ParamKind, ParamLayout};
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,12 +1,11 @@
 //! Which algorithm computes a convolution: a matter of its geometry and the mode alone, so that an image's logits do not
 //! depend on the batch it comes in.
 
-use super::Mode;
+use crate::exec::{Exec, Mode};
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::conv2d::Sweep;
 use crate::kernels::winograd::{FilterGradient, Tile, Winograd, fits};
 use crate::layers::conv2d::Method;
-use crate::parallel::Exec;
 use crate::simd::Isa;
 
 /// Fewest channels on either side for which transforms pay: below, they cost as much as they save.

@@ -1,11 +1,11 @@
 //! Which nodes run as one stage.
 
 use super::choice::Choice;
-use super::{Mode, separable};
+use super::separable;
+use crate::exec::{Exec, Mode};
 use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
 use crate::graph::{Activation, Graph, Op};
 use crate::layers::conv2d::Pooled;
-use crate::parallel::Exec;
 
 /// A stage: one node, and those behind it that it takes in.
 #[derive(Clone, Debug, PartialEq)]

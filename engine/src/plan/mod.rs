@@ -1,36 +1,28 @@
 //! A graph compiled for a batch: layers with every place in memory resolved, run without allocation or look-up.
 //!
 //! Compilation resolves shapes, fuses neighbours (`fuse`), gives every value a place in one arena by liveness
-//! (`arena`) and makes the layers. Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
+//! (`crate::arena`) and makes the layers. Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
 //! backward from `s + 1` (the last stage) to `2 s` (the first).
 
-pub(crate) mod arena;
 mod build;
 mod choice;
 mod fuse;
 mod separable;
 
+use crate::arena::{Arena, Slot};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
+use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
 use crate::layers::{Layer, Run};
-use crate::parallel::{Exec, Threads};
+use crate::parallel::Threads;
 use crate::params::ParamLayout;
 use crate::simd::Isa;
-use arena::{Arena, Slot};
+
 use std::sync::Arc;
 
 /// Most images of a batch.
 pub const MAX_BATCH: usize = 1 << 16;
-
-/// What a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Logits only: batch normalisation folds into the layer before it, memory is used again at once.
-    Infer,
-    /// Logits, loss and gradients.
-    Train,
-}
 
 /// Bytes that a plan takes, where it was compiled for: weights are packed in panels of whole vectors, so the same graph
 /// takes more with a wider instruction set, and scratch belongs to threads.

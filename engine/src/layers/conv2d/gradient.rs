@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::pooled::{Pooled, PooledBackward};
+use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::winograd::FilterGradient;
 use crate::kernels::{activation, reduce};
 use crate::layers::{CHUNKS, Filters, PIECE, Run, piece};
-use crate::plan::arena::Slot;
 
 /// Floats of partial weight gradients (16 MiB) that a layer may take: large filters are summed in fewer, larger chunks.
 const PARTIAL_FLOATS: usize = 4 << 20;

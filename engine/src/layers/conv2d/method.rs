@@ -1,11 +1,11 @@
 //! How a convolution, or the gradient of its input, runs over a batch: directly or through Winograd's transforms.
 
+use crate::arena::{Arena, Slot};
 use crate::kernels::batchnorm;
 use crate::kernels::conv2d::{Sweep, SweepArgs};
 use crate::kernels::winograd::{SharedTiles, Winograd};
 use crate::layers::{Run, piece};
 use crate::parallel::Threads;
-use crate::plan::arena::{Arena, Slot};
 use crate::simd::Isa;
 
 /// A prepared convolution.

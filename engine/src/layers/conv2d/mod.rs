@@ -7,10 +7,10 @@ mod pooled;
 use std::ops::Range;
 
 use super::{Filters, GradOut, Layer, Run, clamp};
+use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::parallel::Threads;
-use crate::plan::arena::Slot;
 use crate::simd::Isa;
 pub(super) use gradient::sum_partials;
 use gradient::{Behind, Saved};

@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use super::method::{Call, Method, Shared, even_share, split_residual};
+use crate::arena::Slot;
+use crate::exec::Mode;
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
 use crate::kernels::conv2d::SweepArgs;
 use crate::kernels::pool::{self, winners};
 use crate::layers::{Run, piece};
 use crate::parallel::Threads;
-use crate::plan::Mode;
-use crate::plan::arena::Slot;
 use crate::simd::Isa;
 
 /// Floats of the convolution's outputs that wait for the pool: 128 KiB leave room for what they are computed from in a
