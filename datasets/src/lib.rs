@@ -1,6 +1,21 @@
-//! Bytes to labelled images: everything Ocelli knows about data sets and image files.
+//! Bytes to labelled images: data sets in folders, archives and tables, image files, and the network's input.
 //!
-//! The road from a path to a batch has four stations, one type each:
+//! ```
+//! use ocelli_datasets::{DecodeLimits, Fit, Preprocessing, Source};
+//!
+//! // `Source::open(path)` reads class folders, ZIP archives, tables, IDX and CIFAR files.
+//! let source = Source::bundled();
+//! assert_eq!(source.classes().len(), 10);
+//!
+//! // One image, decoded and upright, then as the input of a network of 32x32 gray pixels.
+//! let (image, _hash) = source.image(0, &DecodeLimits::default())?;
+//! let preprocessing = Preprocessing::new(32, 32, 1, Fit::Pad);
+//! let mut input = vec![0.0; preprocessing.len()];
+//! preprocessing.normalize(&preprocessing.resize(&image)?, &mut input);
+//! # Ok::<(), ocelli_datasets::DecodeError>(())
+//! ```
+//!
+//! From a path to a batch there are four steps, one type each:
 //!
 //! 1. [`Source::open`] looks at a folder, ZIP, IDX, CIFAR or CSV and lists what is there: class names, items with
 //!    their class and, where the layout declares one, their split. Nothing is decoded.

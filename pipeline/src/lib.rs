@@ -1,4 +1,18 @@
-//! From a recipe to a model that answers: training runs, evaluation and prediction.
+//! From images to a model that predicts: training runs, evaluation, prediction, and the data folder of a service.
+//!
+//! ```
+//! use ocelli_pipeline::{Compute, Predictor};
+//!
+//! // `Predictor::open(path, ..)` takes a model file or a run folder; this model comes with the crate.
+//! let mut predictor = Predictor::shipped(Compute::on(1))?;
+//! let image = include_bytes!("../tests/fixtures/sneaker.png");
+//! let prediction = predictor.predict_bytes(image, 3)?;
+//! assert_eq!(prediction.label, "Sneaker");
+//! assert_eq!(prediction.top.len(), 3);
+//! # Ok::<(), ocelli_pipeline::PipelineError>(())
+//! ```
+//!
+//! `examples/train_folder.rs` trains on a folder of photos in some lines.
 //!
 //! This crate joins the two that know nothing of each other: `ocelli_datasets` turns files into pixels, `ocelli_engine`
 //! turns pixels into logits. Command line and server stand on it and see the same code paths:

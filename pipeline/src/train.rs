@@ -40,6 +40,22 @@ pub struct TrainOptions {
     pub within: Within,
 }
 
+impl TrainOptions {
+    /// The default recipe on some images, its run folder to be made in `runs_dir`.
+    pub fn new(data: Data, runs_dir: impl Into<PathBuf>) -> Self {
+        TrainOptions {
+            data,
+            recipe: Recipe::default(),
+            origins: Origins::new(),
+            runs_dir: runs_dir.into(),
+            name: None,
+            data_name: None,
+            start: None,
+            within: Within::default(),
+        }
+    }
+}
+
 /// What a run must stay within.
 #[derive(Clone, Debug, Default)]
 pub struct Within {
