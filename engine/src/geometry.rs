@@ -1,8 +1,11 @@
-//! Checked shapes of convolutions and pools: pure integer code, the only place where geometry is validated.
+//! Settings of convolutions and pools, and what they come to on an input: pure integer code, the only place where
+//! geometry is validated.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
-use crate::graph::{Conv2d, Padding, Pool2d};
-use std::ops::Range;
 
 /// Largest side of an image, number of channels or kernel side that a graph may have.
 pub const MAX_DIM: usize = 1 << 16;
@@ -10,7 +13,7 @@ pub const MAX_DIM: usize = 1 << 16;
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Shape of one image's tensor: height, width, channels. A flat vector is `1 x 1 x c`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     /// Height in pixels.
     pub h: u32,
@@ -61,6 +64,69 @@ impl Shape {
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}x{}", self.h, self.w, self.c)
+    }
+}
+
+/// Settings of a 2-d convolution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv2d {
+    /// Output channels.
+    pub filters: u32,
+    /// Kernel height and width.
+    pub kernel: [u32; 2],
+    /// Step in height and width.
+    pub stride: [u32; 2],
+    /// Distance between taps in height and width.
+    pub dilation: [u32; 2],
+    /// Zeros around the image.
+    pub padding: Padding,
+    /// Channel groups.
+    pub groups: u32,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// A square kernel with stride 1, no padding, one group and a bias.
+    pub fn new(filters: usize, kernel: usize) -> Self {
+        Conv2d {
+            filters: filters as u32,
+            kernel: [kernel as u32; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            padding: Padding::Valid,
+            groups: 1,
+            bias: true,
+        }
+    }
+}
+
+/// Zeros around an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Padding {
+    /// None.
+    Valid,
+    /// So that the output covers `ceil(size / stride)` windows; an odd zero goes after.
+    Same,
+    /// Above, below, left, right.
+    Explicit([u32; 4]),
+}
+
+/// Settings of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool2d {
+    /// Window height and width.
+    pub kernel: [u32; 2],
+    /// Step in height and width.
+    pub stride: [u32; 2],
+    /// Padding around the image.
+    pub padding: Padding,
+}
+
+impl Pool2d {
+    /// Square windows side by side, without padding.
+    pub fn new(size: usize) -> Self {
+        Pool2d { kernel: [size as u32; 2], stride: [size as u32; 2], padding: Padding::Valid }
     }
 }
 
@@ -220,6 +286,12 @@ impl PoolGeometry {
             oh: window.oh,
             ow: window.ow,
         })
+    }
+
+    /// The window that covers a whole image.
+    pub(crate) fn global(input: Shape) -> Self {
+        let [h, w, c] = [input.h, input.w, input.c].map(|side| side as usize);
+        PoolGeometry { h, w, c, kernel: [h, w], stride: [h, w], padding: [0; 4], oh: 1, ow: 1 }
     }
 
     /// The output rows `rows`, at least one, as a pool of their own, and the rows of the input that it reads.

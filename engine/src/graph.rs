@@ -3,9 +3,12 @@
 //! Value 0 is the graph's input; value `i + 1` is the output of node `i`. A node reads only values before it,
 //! so the list is its own topological order. The last node's output are the logits.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
+pub use crate::geometry::{Conv2d, Padding, Pool2d};
 use crate::geometry::{Conv2dGeometry, MAX_DIM, PoolGeometry, Shape};
 
 /// Largest number of nodes of a graph.
@@ -61,69 +64,6 @@ pub enum Op {
     Add,
 }
 
-/// Settings of a 2-d convolution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conv2d {
-    /// Output channels.
-    pub filters: u32,
-    /// Kernel height and width.
-    pub kernel: [u32; 2],
-    /// Step in height and width.
-    pub stride: [u32; 2],
-    /// Distance between taps in height and width.
-    pub dilation: [u32; 2],
-    /// Zeros around the image.
-    pub padding: Padding,
-    /// Channel groups.
-    pub groups: u32,
-    /// Whether a bias is added.
-    pub bias: bool,
-}
-
-impl Conv2d {
-    /// A square kernel with stride 1, no padding, one group and a bias.
-    pub fn new(filters: usize, kernel: usize) -> Self {
-        Conv2d {
-            filters: filters as u32,
-            kernel: [kernel as u32; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            padding: Padding::Valid,
-            groups: 1,
-            bias: true,
-        }
-    }
-}
-
-/// Zeros around an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Padding {
-    /// None.
-    Valid,
-    /// So that the output covers `ceil(size / stride)` windows; an odd zero goes after.
-    Same,
-    /// Above, below, left, right.
-    Explicit([u32; 4]),
-}
-
-/// Settings of a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool2d {
-    /// Window height and width.
-    pub kernel: [u32; 2],
-    /// Step in height and width.
-    pub stride: [u32; 2],
-    /// Padding around the image.
-    pub padding: Padding,
-}
-
-impl Pool2d {
-    /// Square windows side by side, without padding.
-    pub fn new(size: usize) -> Self {
-        Pool2d { kernel: [size as u32; 2], stride: [size as u32; 2], padding: Padding::Valid }
-    }
-}
-
 /// Settings of a dense layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dense {
@@ -161,6 +101,205 @@ pub enum Activation {
     Silu,
 }
 
+impl Activation {
+    /// The range to which outputs are clamped, where that is all it does.
+    pub fn clamp_range(self) -> Option<(f32, f32)> {
+        match self {
+            Activation::Relu => Some((0.0, f32::INFINITY)),
+            Activation::Relu6 => Some((0.0, 6.0)),
+            Activation::Gelu | Activation::Silu => None,
+        }
+    }
+
+    /// Whether its derivative is computed from its output; from its input otherwise.
+    pub fn keeps_output(self) -> bool {
+        match self {
+            Activation::Relu | Activation::Relu6 => true,
+            Activation::Gelu | Activation::Silu => false,
+        }
+    }
+}
+
+/// What a parameter tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Weights of a convolution `[kh][kw][cin / groups][cout]` or a dense layer `[in][out]`.
+    Weight,
+    /// Bias of a convolution or dense layer `[cout]`.
+    Bias,
+    /// Scale of a batch normalisation `[c]`.
+    Scale,
+    /// Shift of a batch normalisation `[c]`.
+    Shift,
+    /// Running mean of a batch normalisation `[c]`; not learnt by gradients.
+    RunningMean,
+    /// Running variance of a batch normalisation `[c]`; not learnt by gradients.
+    RunningVar,
+}
+
+impl ParamKind {
+    /// Whether gradients change it.
+    pub fn is_trainable(self) -> bool {
+        !matches!(self, ParamKind::RunningMean | ParamKind::RunningVar)
+    }
+
+    /// What follows the layer's name and a dot in the tensor's name.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            ParamKind::Weight => "weight",
+            ParamKind::Bias => "bias",
+            ParamKind::Scale => "scale",
+            ParamKind::Shift => "shift",
+            ParamKind::RunningMean => "running_mean",
+            ParamKind::RunningVar => "running_var",
+        }
+    }
+}
+
+/// Facts of an operation: what a new one has to state before it can be part of a graph.
+impl Op {
+    /// How many values it reads.
+    pub fn arity(&self) -> RangeInclusive<usize> {
+        match self {
+            Op::Add => 2..=2,
+            Op::Conv2d(_)
+            | Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Dense(_)
+            | Op::BatchNorm(_)
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten => 1..=1,
+        }
+    }
+
+    /// Shape of the output for inputs `x`, as many as [`Op::arity`] says; settings are checked on the way.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] that names `node`.
+    pub fn output(&self, node: &str, x: &[Shape]) -> Result<Shape, EngineError> {
+        let err = |reason: String| Err(EngineError::graph(node, reason));
+        let first = x[0];
+        match self {
+            Op::Conv2d(conv) => {
+                let g = Conv2dGeometry::new(node, first, conv)?;
+                Ok(Shape::new(g.oh, g.ow, g.cout))
+            }
+            Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
+                let g = PoolGeometry::new(node, first, pool)?;
+                Ok(Shape::new(g.oh, g.ow, g.c))
+            }
+            Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { h: 1, w: 1, c: first.c }),
+            Op::Dense(dense) => {
+                let units = dense.units as usize;
+                if first.h != 1 || first.w != 1 {
+                    return err(format!(
+                        "needs a flat input, found {first}: put a flatten or global pool before it"
+                    ));
+                }
+                if units == 0 || units > MAX_DIM {
+                    return err(format!("{units} units are not in 1..={MAX_DIM}"));
+                }
+                Ok(Shape::new(1, 1, units))
+            }
+            Op::BatchNorm(norm) => {
+                if !(norm.eps > 0.0 && norm.eps.is_finite() && (0.0..=1.0).contains(&norm.momentum)) {
+                    return err("needs eps > 0 and momentum in 0..=1".to_owned());
+                }
+                Ok(first)
+            }
+            Op::Dropout { rate } => {
+                if !(0.0..1.0).contains(rate) {
+                    return err(format!("dropout rate {rate} is not in 0..1"));
+                }
+                Ok(first)
+            }
+            Op::Activation(_) => Ok(first),
+            Op::Flatten => Ok(Shape { h: 1, w: 1, c: u32::try_from(first.len()).unwrap_or(u32::MAX) }),
+            Op::Add => {
+                if first != x[1] {
+                    return err(format!("adds {first} and {}: shapes differ", x[1]));
+                }
+                Ok(first)
+            }
+        }
+    }
+
+    /// Kinds and shapes of its parameters, in the order of the model file, for a checked input `x`.
+    pub fn params(&self, x: Shape) -> Vec<(ParamKind, Vec<usize>)> {
+        let cin = x.c as usize;
+        let with_bias = |weight: Vec<usize>, bias: bool| {
+            let cout = weight[weight.len() - 1];
+            let bias = bias.then(|| (ParamKind::Bias, vec![cout]));
+            std::iter::once((ParamKind::Weight, weight)).chain(bias).collect()
+        };
+        match self {
+            Op::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel.map(|k| k as usize);
+                with_bias(vec![kh, kw, cin / conv.groups as usize, conv.filters as usize], conv.bias)
+            }
+            Op::Dense(dense) => with_bias(vec![cin, dense.units as usize], dense.bias),
+            Op::BatchNorm(_) => {
+                use ParamKind::{RunningMean, RunningVar, Scale, Shift};
+                [Scale, Shift, RunningMean, RunningVar].map(|kind| (kind, vec![cin])).to_vec()
+            }
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten
+            | Op::Add => Vec::new(),
+        }
+    }
+
+    /// Multiply-adds of one image for a checked input `x` and its output `y`; what is not a sum of products counts
+    /// nothing.
+    pub fn macs(&self, x: Shape, y: Shape) -> usize {
+        match self {
+            // Pixels and weights of a convolution are at most 2^28 each, weights of a dense layer 2^44.
+            Op::Conv2d(_) | Op::Dense(_) => {
+                let weight = &self.params(x)[0].1;
+                y.h as usize * y.w as usize * weight.iter().product::<usize>()
+            }
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::BatchNorm(_)
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten
+            | Op::Add => 0,
+        }
+    }
+
+    /// Whether it convolves every channel of `x` by itself, with one filter per channel.
+    pub fn is_depthwise(&self, x: Shape) -> bool {
+        matches!(self, Op::Conv2d(conv) if conv.groups > 1 && conv.groups == x.c && conv.groups == conv.filters)
+    }
+
+    /// Whether its output is its input, element for element: in training, or else at inference.
+    pub fn is_identity(&self, training: bool) -> bool {
+        match self {
+            Op::Flatten => true,
+            Op::Dropout { rate } => !training || *rate == 0.0,
+            Op::Conv2d(_)
+            | Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Dense(_)
+            | Op::BatchNorm(_)
+            | Op::Activation(_)
+            | Op::Add => false,
+        }
+    }
+}
+
 impl Graph {
     /// An empty graph on inputs of `h x w x c`.
     pub fn new(input: Shape) -> Self {
@@ -193,60 +332,20 @@ impl Graph {
         let mut shapes = Vec::with_capacity(self.nodes.len() + 1);
         shapes.push(self.input.check("input")?);
         let mut names = std::collections::HashSet::new();
-        for (index, node) in self.nodes.iter().enumerate() {
+        for node in &self.nodes {
             let err = |reason: String| Err(EngineError::graph(&node.name, reason));
             if node.name.is_empty() || node.name.len() > 128 || !names.insert(node.name.as_str()) {
                 return err("a name must be unique and of 1 to 128 bytes".to_owned());
             }
-            let arity = if matches!(node.op, Op::Add) { 2 } else { 1 };
-            if node.inputs.len() != arity || node.inputs.iter().any(|&v| v as usize > index) {
-                return err(format!("needs {arity} inputs from the layers before it"));
-            }
-            let x = shapes[node.inputs[0] as usize];
-            let y = match &node.op {
-                Op::Conv2d(conv) => {
-                    let g = Conv2dGeometry::new(&node.name, x, conv)?;
-                    Shape::new(g.oh, g.ow, g.cout)
-                }
-                Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => {
-                    let g = PoolGeometry::new(&node.name, x, pool)?;
-                    Shape::new(g.oh, g.ow, g.c)
-                }
-                Op::GlobalAvgPool | Op::GlobalMaxPool => Shape { h: 1, w: 1, c: x.c },
-                Op::Dense(dense) => {
-                    let units = dense.units as usize;
-                    if x.h != 1 || x.w != 1 {
-                        return err(format!(
-                            "needs a flat input, found {x}: put a flatten or global pool before it"
-                        ));
-                    }
-                    if units == 0 || units > MAX_DIM {
-                        return err(format!("{units} units are not in 1..={MAX_DIM}"));
-                    }
-                    Shape::new(1, 1, units)
-                }
-                Op::BatchNorm(norm) => {
-                    if !(norm.eps > 0.0 && norm.eps.is_finite() && (0.0..=1.0).contains(&norm.momentum)) {
-                        return err("needs eps > 0 and momentum in 0..=1".to_owned());
-                    }
-                    x
-                }
-                Op::Dropout { rate } => {
-                    if !(0.0..1.0).contains(rate) {
-                        return err(format!("dropout rate {rate} is not in 0..1"));
-                    }
-                    x
-                }
-                Op::Activation(_) => x,
-                Op::Flatten => Shape { h: 1, w: 1, c: u32::try_from(x.len()).unwrap_or(u32::MAX) },
-                Op::Add => {
-                    let other = shapes[node.inputs[1] as usize];
-                    if x != other {
-                        return err(format!("adds {x} and {other}: shapes differ"));
-                    }
-                    x
-                }
+            let arity = node.op.arity();
+            let reads = node.inputs.iter().map(|&value| shapes.get(value as usize).copied());
+            let reads = reads.collect::<Option<Vec<Shape>>>();
+            let Some(x) = reads.filter(|x| arity.contains(&x.len())) else {
+                let count = Some(arity.start()).filter(|&least| least == arity.end());
+                let count = count.map_or(format!("{} to {}", arity.start(), arity.end()), usize::to_string);
+                return err(format!("needs {count} inputs from the layers before it"));
             };
+            let y = node.op.output(&node.name, &x)?;
             shapes.push(y.check(&node.name)?);
         }
         let mut read = vec![false; shapes.len()];
@@ -264,6 +363,17 @@ impl Graph {
             ));
         }
         Ok(shapes)
+    }
+
+    /// Multiply-adds of one image, given the [shapes](Graph::shapes) of its values.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] when they are too many to count.
+    pub(crate) fn macs(&self, shapes: &[Shape]) -> Result<usize, EngineError> {
+        let layers = self.nodes.iter().zip(&shapes[1..]);
+        let mut macs = layers.map(|(node, &y)| node.op.macs(shapes[node.inputs[0] as usize], y));
+        let sum = macs.try_fold(0, usize::checked_add);
+        sum.ok_or_else(|| EngineError::graph("graph", "more multiply-adds than can be counted"))
     }
 
     /// Number of classes: the length of the logits.

@@ -6,35 +6,12 @@
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::geometry::MAX_ELEMENTS;
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
+pub use crate::graph::ParamKind;
 use crate::rng::Rng;
 
 /// Floats between the starts of neighbouring tensors are a multiple of this: one 64-byte line.
 const ALIGN: usize = 16;
-
-/// What a parameter tensor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParamKind {
-    /// Weights of a convolution `[kh][kw][cin / groups][cout]` or a dense layer `[in][out]`.
-    Weight,
-    /// Bias of a convolution or dense layer `[cout]`.
-    Bias,
-    /// Scale of a batch normalisation `[c]`.
-    Scale,
-    /// Shift of a batch normalisation `[c]`.
-    Shift,
-    /// Running mean of a batch normalisation `[c]`; not learnt by gradients.
-    RunningMean,
-    /// Running variance of a batch normalisation `[c]`; not learnt by gradients.
-    RunningVar,
-}
-
-impl ParamKind {
-    /// Whether gradients change it.
-    pub fn is_trainable(self) -> bool {
-        !matches!(self, ParamKind::RunningMean | ParamKind::RunningVar)
-    }
-}
 
 /// Name, shape and place of one parameter tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +24,6 @@ pub struct ParamEntry {
     pub shape: Vec<usize>,
     /// Its first float in the flat buffer.
     pub offset: usize,
-    /// Number of inputs that one output sums over: the fan-in of He initialisation.
-    fan_in: usize,
     /// Node that owns it.
     node: usize,
 }
@@ -62,6 +37,11 @@ impl ParamEntry {
     /// Whether it has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Number of inputs that one output of these weights sums over.
+    fn fan_in(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, inputs)| inputs.iter().product())
     }
 
     /// The floats it occupies in the flat buffer.
@@ -87,34 +67,9 @@ impl ParamLayout {
         let shapes = graph.shapes()?;
         let mut entries = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
-            let mut add = |suffix: &str, kind: ParamKind, shape: Vec<usize>, fan_in: usize| {
-                let name = format!("{}.{suffix}", node.name);
-                entries.push(ParamEntry { name, kind, shape, offset: 0, fan_in, node: index });
-            };
-            let cin = shapes[node.inputs[0] as usize].c as usize;
-            match &node.op {
-                Op::Conv2d(conv) => {
-                    let [kh, kw] = conv.kernel.map(|k| k as usize);
-                    let (group, cout) = (cin / conv.groups as usize, conv.filters as usize);
-                    add("weight", ParamKind::Weight, vec![kh, kw, group, cout], kh * kw * group);
-                    if conv.bias {
-                        add("bias", ParamKind::Bias, vec![cout], 0);
-                    }
-                }
-                Op::Dense(dense) => {
-                    let units = dense.units as usize;
-                    add("weight", ParamKind::Weight, vec![cin, units], cin);
-                    if dense.bias {
-                        add("bias", ParamKind::Bias, vec![units], 0);
-                    }
-                }
-                Op::BatchNorm(_) => {
-                    add("scale", ParamKind::Scale, vec![cin], 0);
-                    add("shift", ParamKind::Shift, vec![cin], 0);
-                    add("running_mean", ParamKind::RunningMean, vec![cin], 0);
-                    add("running_var", ParamKind::RunningVar, vec![cin], 0);
-                }
-                _ => {}
+            for (kind, shape) in node.op.params(shapes[node.inputs[0] as usize]) {
+                let name = format!("{}.{}", node.name, kind.suffix());
+                entries.push(ParamEntry { name, kind, shape, offset: 0, node: index });
             }
         }
         let mut total = 0usize;
@@ -186,7 +141,7 @@ impl Model {
             let values = &mut model.params[entry.range()];
             match entry.kind {
                 ParamKind::Weight => {
-                    let bound = (6.0 / entry.fan_in as f32).sqrt();
+                    let bound = (6.0 / entry.fan_in() as f32).sqrt();
                     let mut rng = Rng::new(seed, index as u64);
                     values.fill_with(|| (rng.uniform() * 2.0 - 1.0) * bound);
                 }

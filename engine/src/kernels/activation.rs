@@ -17,14 +17,9 @@ use crate::simd::{Isa, Simd, math};
 /// The range of [`clamp`] that changes nothing.
 pub(super) const NO_CLAMP: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
-/// The range to which outputs are clamped where that is all the activation does.
+/// The range to which outputs are clamped where that is all the activation, or none, does.
 pub(super) fn clamp_range(act: Option<Activation>) -> Option<(f32, f32)> {
-    match act {
-        None => Some(NO_CLAMP),
-        Some(Activation::Relu) => Some((0.0, f32::INFINITY)),
-        Some(Activation::Relu6) => Some((0.0, 6.0)),
-        Some(Activation::Gelu | Activation::Silu) => None,
-    }
+    act.map_or(Some(NO_CLAMP), Activation::clamp_range)
 }
 
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Activations that no layer before them could take in.
 
-use super::{GradOut, Layer, PIECE, Run, piece};
+use super::run::{GradOut, Layer, Run};
+use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::activation;

@@ -1,6 +1,7 @@
 //! Residual sums with a fused clamp.
 
-use super::{GradOut, Layer, PIECE, Run, piece};
+use super::run::{GradOut, Layer, Run};
+use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::{activation, elementwise};

@@ -1,6 +1,8 @@
 //! Batch normalisation with a fused clamp.
 
-use super::{CHUNKS, GradOut, Layer, NormParams, PIECE, Run, chunk_images, piece};
+use super::filters::NormParams;
+use super::run::{GradOut, Layer, Run};
+use super::split::{CHUNKS, PIECE, chunk_images, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};

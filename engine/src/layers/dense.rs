@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::panels::Panels;
-use super::{GradOut, Layer, PIECE, Run, clamp, piece};
+use super::run::{GradOut, Layer, Run};
+use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
@@ -72,7 +73,11 @@ impl Layer for DenseLayer {
 
     fn forward(&self, run: &mut Run) {
         let (panels, bias) = self.weights.parts(run.packed, run.isa);
-        let epilogue = GemmEpilogue { bias, clamp: clamp(self.act), ..GemmEpilogue::default() };
+        let epilogue = GemmEpilogue {
+            bias,
+            clamp: self.act.and_then(Activation::clamp_range),
+            ..GemmEpilogue::default()
+        };
         product(run, (self.y, self.x), self.weights.shape, panels, epilogue);
     }
 

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::conv2d::{sum_partials, weight_chunks};
-use super::{Filters, GradOut, Layer, Run, piece};
+use super::filters::Filters;
+use super::run::{GradOut, Layer, Run};
+use super::split::{by_rows, piece, sum_partials, weight_chunks};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
@@ -111,28 +112,5 @@ impl Layer for DepthwiseLayer {
             });
             dx.finish(run);
         }
-    }
-}
-
-/// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
-/// threads busy, else at most `share` bands of rows for each thread, of one image after the other.
-pub(super) fn by_rows(
-    threads: &Threads,
-    work: usize,
-    (out, images): (&mut [f32], usize),
-    (height, share): (usize, usize),
-    f: impl Fn(usize, &mut [f32], Range<usize>) + Sync,
-) {
-    let len = out.len() / images;
-    let count = threads.count();
-    if images.is_multiple_of(count) || images >= 4 * count {
-        return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
-    }
-    // A band reads the rows around it again and copies the filters: small ones are not worth an even spread.
-    let bands = if height >= 16 * count { share * count } else { count };
-    let band = height.div_ceil(bands);
-    let row = len / height;
-    for (image, out) in out.chunks_exact_mut(len).enumerate() {
-        threads.pieces(work, out, band * row, |i, out| f(image, out, i * band..i * band + out.len() / row));
     }
 }

@@ -1,6 +1,7 @@
 //! Dropout in training; at inference the plan leaves it out.
 
-use super::{GradOut, Layer, PIECE, Run, piece};
+use super::run::{GradOut, Layer, Run};
+use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::kernels::elementwise::{self, DropoutKey};
 

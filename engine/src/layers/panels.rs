@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Filters;
+use super::filters::Filters;
 use crate::kernels::gemm::{self, GemmShape};
 use crate::parallel::Threads;
 use crate::simd::Isa;

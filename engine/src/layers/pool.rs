@@ -1,7 +1,7 @@
 //! Pools: largest and mean value of windows and of whole images.
 
-use super::depthwise::by_rows;
-use super::{GradOut, Layer, Run, piece};
+use super::run::{GradOut, Layer, Run};
+use super::split::{by_rows, piece};
 use crate::arena::Slot;
 use crate::geometry::PoolGeometry;
 use crate::kernels::pool::{self, PoolSaved};

@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use super::conv2d::split_residual;
-use super::depthwise::{DepthwiseFilters, by_rows};
+use super::depthwise::DepthwiseFilters;
 use super::panels::Panels;
-use super::{Layer, Run, clamp, piece};
+use super::run::{Layer, Run};
+use super::split::{by_rows, piece, split_residual};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
@@ -41,7 +41,7 @@ pub(crate) struct SeparableLayer {
 impl Pointwise {
     fn run(&self, isa: Isa, packed: &[f32], y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
         let (panels, bias) = self.weights.parts(packed, isa);
-        let epilogue = GemmEpilogue { bias, residual, clamp: clamp(self.act) };
+        let epilogue = GemmEpilogue { bias, residual, clamp: self.act.and_then(Activation::clamp_range) };
         gemm::gemm(isa, y, x, panels, self.weights.shape, epilogue);
     }
 }

@@ -2,7 +2,8 @@
 //! depend on the batch it comes in.
 
 use crate::exec::{Exec, Mode};
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, Shape};
+use crate::graph::{Graph, Node, Op};
 use crate::kernels::conv2d::Sweep;
 use crate::kernels::winograd::{FilterGradient, Tile, Winograd, fits};
 use crate::layers::conv2d::Method;
@@ -11,42 +12,57 @@ use crate::simd::Isa;
 /// Fewest channels on either side for which transforms pay: below, they cost as much as they save.
 const MIN_CHANNELS: usize = 16;
 
-/// The algorithms of one convolution's passes; `None` is the direct form.
+/// A convolution, and the algorithms of its passes; `None` is the direct form.
 pub(super) struct Choice {
+    pub(super) geometry: Conv2dGeometry,
     forward: Option<Tile>,
     backward_data: Option<Tile>,
     filters: Option<Tile>,
 }
 
+/// Chooses for every node that is a convolution.
+pub(super) fn choose(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> Vec<Option<Choice>> {
+    let choose = |node: &Node| {
+        let Op::Conv2d(conv) = &node.op else { return None };
+        let geometry = Conv2dGeometry::new(&node.name, shapes[node.inputs[0] as usize], conv);
+        Some(Choice::new(geometry.expect("shapes are checked"), mode, exec))
+    };
+    graph.nodes.iter().map(choose).collect()
+}
+
 impl Choice {
-    pub(super) fn new(g: &Conv2dGeometry, mode: Mode, exec: &Exec) -> Self {
+    fn new(geometry: Conv2dGeometry, mode: Mode, exec: &Exec) -> Self {
+        let g = &geometry;
         if exec.exact || !fits(g) || g.cin.min(g.cout) < MIN_CHANNELS {
-            return Choice { forward: None, backward_data: None, filters: None };
+            return Choice { geometry, forward: None, backward_data: None, filters: None };
         }
         Choice {
             forward: tile([g.oh, g.ow], g, mode),
             backward_data: tile([g.h, g.w], g, mode).filter(|_| g.padding.iter().all(|&p| p <= 2)),
             filters: tile([g.oh, g.ow], g, mode),
+            geometry,
         }
     }
 
-    pub(super) fn forward(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
+    pub(super) fn forward(&self, isa: Isa) -> Method {
         match self.forward {
-            Some(tile) => Method::Winograd(Box::new(Winograd::forward(isa, g, tile)), None),
-            None => Method::Direct(Sweep::forward(isa, g)),
+            Some(tile) => Method::Winograd(Box::new(Winograd::forward(isa, &self.geometry, tile)), None),
+            None => Method::Direct(Sweep::forward(isa, &self.geometry)),
         }
     }
 
-    pub(super) fn backward_data(&self, isa: Isa, g: &Conv2dGeometry) -> Method {
+    pub(super) fn backward_data(&self, isa: Isa) -> Method {
         match self.backward_data {
-            Some(tile) => Method::Winograd(Box::new(Winograd::backward_data(isa, g, tile)), None),
-            None => Method::Direct(Sweep::backward_data(isa, g)),
+            Some(tile) => {
+                Method::Winograd(Box::new(Winograd::backward_data(isa, &self.geometry, tile)), None)
+            }
+            None => Method::Direct(Sweep::backward_data(isa, &self.geometry)),
         }
     }
 
     /// The gradient of the filters from transformed tiles, if that is the choice.
-    pub(super) fn filter_gradient(&self, isa: Isa, g: &Conv2dGeometry) -> Option<FilterGradient> {
-        self.filters.map(|tile| FilterGradient::new(isa, g, tile))
+    pub(super) fn filter_gradient(&self, isa: Isa) -> Option<FilterGradient> {
+        self.filters.map(|tile| FilterGradient::new(isa, &self.geometry, tile))
     }
 }
 

@@ -2,33 +2,11 @@
 
 use super::choice::Choice;
 use super::separable;
+use super::stage::Stage;
 use crate::exec::{Exec, Mode};
-use crate::geometry::{Conv2dGeometry, PoolGeometry, Shape};
-use crate::graph::{Activation, Graph, Op};
+use crate::geometry::{PoolGeometry, Shape};
+use crate::graph::{Graph, Op};
 use crate::layers::conv2d::Pooled;
-
-/// A stage: one node, and those behind it that it takes in.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stage {
-    /// The node that gives the stage its kind.
-    pub(super) node: usize,
-    /// The values that it reads.
-    pub(super) inputs: Vec<usize>,
-    /// The batch normalisation whose statistics fold into the filters, at inference.
-    pub(super) norm: Option<usize>,
-    /// The value that is added to the output, at inference.
-    pub(super) residual: Option<usize>,
-    /// The clamp that is applied to the output.
-    pub(super) act: Option<Activation>,
-    /// The max pool over the output of a convolution.
-    pub(super) pool: Option<PoolGeometry>,
-    /// The value that it makes.
-    pub(super) output: usize,
-    /// The pointwise convolutions before and behind a depthwise one that are computed with it, at inference.
-    pub(super) expand: Option<Box<Stage>>,
-    /// See `expand`; inputs, residual and output above are those of all together.
-    pub(super) project: Option<Box<Stage>>,
-}
 
 /// The stages of a graph in order, and for every value the one that it is the same memory as.
 pub(super) struct Fused {
@@ -42,7 +20,14 @@ pub(super) struct Fused {
 /// (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then (convolutions) a max
 /// pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise convolutions take in
 /// pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish.
-pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> Fused {
+pub(super) fn fuse(
+    graph: &Graph,
+    shapes: &[Shape],
+    choices: &[Option<Choice>],
+    mode: Mode,
+    exec: &Exec,
+) -> Fused {
+    let infer = mode == Mode::Infer;
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|&value| readers[value as usize].push(index));
@@ -59,13 +44,7 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> 
             continue;
         }
         let inputs: Vec<usize> = node.inputs.iter().map(|&v| v as usize).collect();
-        let infer = mode == Mode::Infer;
-        let passes = match node.op {
-            Op::Flatten => true,
-            Op::Dropout { rate } => infer || rate == 0.0,
-            _ => false,
-        };
-        if passes {
+        if node.op.is_identity(!infer) {
             alias[index + 1] = alias[inputs[0]];
             continue;
         }
@@ -80,18 +59,17 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> 
             expand: None,
             project: None,
         };
-        let has_filters = matches!(node.op, Op::Conv2d(_) | Op::Dense(_));
-        if has_filters && infer {
+        let takes = Takes::of(&node.op);
+        if takes.norm && infer {
             if let Some(next) = only_reader(stage.output)
                 && matches!(graph.nodes[next].op, Op::BatchNorm(_))
             {
                 taken[next] = true;
                 (stage.norm, stage.output) = (Some(next), next + 1);
             }
-            let depthwise = matches!(&node.op, Op::Conv2d(conv) if conv.groups > 1);
             if let Some(next) = only_reader(stage.output)
-                && matches!((&graph.nodes[next].op, &node.op), (Op::Add, Op::Conv2d(_)))
-                && !depthwise
+                && takes.sum
+                && matches!(graph.nodes[next].op, Op::Add)
             {
                 let other = graph.nodes[next].inputs.iter().map(|&v| v as usize).find(|&v| v != stage.output);
                 if let Some(other) = other.filter(|&other| other <= index) {
@@ -100,15 +78,19 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> 
                 }
             }
         }
-        if (has_filters || matches!(node.op, Op::BatchNorm(_) | Op::Add))
+        if takes.clamp
             && let Some(next) = only_reader(stage.output)
-            && let Op::Activation(act @ (Activation::Relu | Activation::Relu6)) = graph.nodes[next].op
+            && let Op::Activation(act) = graph.nodes[next].op
+            && act.clamp_range().is_some()
         {
             taken[next] = true;
             (stage.act, stage.output) = (Some(act), next + 1);
         }
-        if let Some(next) = only_reader(stage.output) {
-            let pool = pool_behind(graph, shapes, (index, next), mode, exec);
+        if let (Some(choice), Some(next)) = (&choices[index], only_reader(stage.output)) {
+            let pool = pool_behind(choice, graph, shapes, next).filter(|pool| {
+                let method = choice.forward(exec.isa);
+                Pooled::fits(&method, pool, mode, exec.threads)
+            });
             if pool.is_some() {
                 taken[next] = true;
                 (stage.pool, stage.output) = (pool, next + 1);
@@ -122,30 +104,49 @@ pub(super) fn fuse(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> 
     Fused { stages, alias }
 }
 
-/// The pool `next` that the convolution `index` takes in; `None` for other nodes and where it does not fit.
-fn pool_behind(
-    graph: &Graph,
-    shapes: &[Shape],
-    (index, next): (usize, usize),
-    mode: Mode,
-    exec: &Exec,
-) -> Option<PoolGeometry> {
-    let (node, pool_node) = (&graph.nodes[index], &graph.nodes[next]);
-    let (Op::Conv2d(conv), Op::MaxPool2d(pool)) = (&node.op, &pool_node.op) else { return None };
-    let conv = Conv2dGeometry::new(&node.name, shapes[node.inputs[0] as usize], conv).ok()?;
-    let pool = PoolGeometry::new(&pool_node.name, shapes[index + 1], pool).ok()?;
-    if conv.is_depthwise() {
+/// What a node may take in from those behind it.
+struct Takes {
+    /// A batch normalisation, at inference.
+    norm: bool,
+    /// A sum with another value, at inference.
+    sum: bool,
+    /// An activation that clamps.
+    clamp: bool,
+}
+
+impl Takes {
+    fn of(op: &Op) -> Self {
+        match op {
+            Op::Conv2d(conv) => Takes { norm: true, sum: conv.groups == 1, clamp: true },
+            Op::Dense(_) => Takes { norm: true, sum: false, clamp: true },
+            Op::BatchNorm(_) | Op::Add => Takes { norm: false, sum: false, clamp: true },
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten => Takes { norm: false, sum: false, clamp: false },
+        }
+    }
+}
+
+/// The max pool `next` over the outputs of a convolution; `None` for other nodes and behind depthwise convolutions.
+fn pool_behind(choice: &Choice, graph: &Graph, shapes: &[Shape], next: usize) -> Option<PoolGeometry> {
+    let node = &graph.nodes[next];
+    let Op::MaxPool2d(pool) = &node.op else { return None };
+    if choice.geometry.is_depthwise() {
         return None;
     }
-    let method = Choice::new(&conv, mode, exec).forward(exec.isa, &conv);
-    Pooled::fits(&method, &pool, mode, exec.threads).then_some(pool)
+    PoolGeometry::new(&node.name, shapes[node.inputs[0] as usize], pool).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Conv2d, Dense, Padding, Pool2d};
+    use crate::graph::{Activation, Conv2d, Dense, Padding, Pool2d};
     use crate::kernels::testing::for_each_isa;
+    use crate::plan::choice::choose;
 
     /// Whether a convolution takes in the pool behind it.
     fn takes_pool(exec: &Exec, input: [usize; 3], layers: (Conv2d, Activation, Pool2d), mode: Mode) -> bool {
@@ -156,7 +157,8 @@ mod tests {
         g.then("pool", Op::MaxPool2d(pool));
         g.then("flatten", Op::Flatten);
         g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
-        let Fused { stages, .. } = fuse(&g, &g.shapes().unwrap(), mode, exec);
+        let shapes = g.shapes().unwrap();
+        let Fused { stages, .. } = fuse(&g, &shapes, &choose(&g, &shapes, mode, exec), mode, exec);
         stages[0].pool.is_some()
     }
 

@@ -1,63 +1,33 @@
 //! A graph compiled for a batch: layers with every place in memory resolved, run without allocation or look-up.
 //!
-//! Compilation resolves shapes, fuses neighbours (`fuse`), gives every value a place in one arena by liveness
-//! (`crate::arena`) and makes the layers. Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
+//! Compilation (`planner`) resolves shapes, chooses the algorithms of convolutions (`choice`), fuses neighbours into stages
+//! (`fuse`), gives every value a place in one arena by liveness (`place`) and makes the layers (`lower`). Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
 //! backward from `s + 1` (the last stage) to `2 s` (the first).
 
-mod build;
 mod choice;
+mod context;
 mod fuse;
+mod lower;
+mod memory;
+mod place;
+mod planner;
 mod separable;
+mod stage;
 
 use crate::arena::{Arena, Slot};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
-use crate::layers::{Layer, Run};
+use crate::layers::run::{Layer, Run};
 use crate::parallel::Threads;
-use crate::params::ParamLayout;
-use crate::simd::Isa;
+pub use memory::PlanMemory;
+use planner::Draft;
 
 use std::sync::Arc;
 
 /// Most images of a batch.
 pub const MAX_BATCH: usize = 1 << 16;
-
-/// Bytes that a plan takes, where it was compiled for: weights are packed in panels of whole vectors, so the same graph
-/// takes more with a wider instruction set, and scratch belongs to threads.
-#[derive(Clone, Copy, Debug)]
-pub struct PlanMemory {
-    /// The instruction set of these numbers.
-    pub isa: Isa,
-    /// The threads of these numbers.
-    pub threads: usize,
-    /// Activations, in training with gradients and what they are summed from.
-    pub tensors: usize,
-    /// Packed weights and biases; the model's own copy is not among them.
-    pub weights: usize,
-    /// Work space of all threads.
-    pub scratch: usize,
-}
-
-impl PlanMemory {
-    /// Floats of tensors, packed weights and one thread's scratch, where they are to be used.
-    fn of_floats([tensors, weights, scratch]: [usize; 3], exec: &Exec) -> PlanMemory {
-        let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
-        PlanMemory {
-            isa: exec.isa,
-            threads: exec.threads,
-            tensors: bytes(tensors),
-            weights: bytes(weights),
-            scratch: bytes(scratch).saturating_mul(exec.threads),
-        }
-    }
-
-    /// All together.
-    pub fn total(&self) -> usize {
-        self.tensors + self.weights + self.scratch
-    }
-}
 
 fn check_batch_size(batch: usize) -> Result<(), EngineError> {
     if batch == 0 || batch > MAX_BATCH {
@@ -103,9 +73,22 @@ impl Plan {
     /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large.
     pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
         check_batch_size(batch)?;
-        let shapes = graph.shapes()?;
-        let layout = ParamLayout::new(graph)?;
-        build::Builder::new(graph, &shapes, &layout, mode, *exec).build(batch)
+        let draft = Draft::new(graph, batch, mode, exec)?;
+        Ok(Plan {
+            arena: draft.arena.build(draft.chunk),
+            packed: Buffer::zeros(draft.packed),
+            threads: Arc::new(Threads::new(exec.threads, draft.scratch)?),
+            exec: *exec,
+            layers: draft.layers,
+            batch,
+            chunk: draft.chunk,
+            input: draft.input,
+            logits: draft.logits,
+            dlogits: draft.dlogits,
+            input_len: draft.input_len,
+            classes: draft.classes,
+            macs: draft.macs,
+        })
     }
 
     /// What [`Plan::compile`] would take, and how many images a pass would have, without taking memory or starting
@@ -120,9 +103,8 @@ impl Plan {
         exec: &Exec,
     ) -> Result<(PlanMemory, usize), EngineError> {
         check_batch_size(batch)?;
-        let shapes = graph.shapes()?;
-        let layout = ParamLayout::new(graph)?;
-        build::Builder::new(graph, &shapes, &layout, mode, *exec).measure(batch)
+        let draft = Draft::new(graph, batch, mode, exec)?;
+        Ok((draft.memory(exec), draft.chunk))
     }
 
     /// Most images of a batch.

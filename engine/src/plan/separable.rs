@@ -1,6 +1,6 @@
 //! Which depthwise convolutions run as one stage with the pointwise ones around them.
 
-use super::fuse::Stage;
+use super::stage::Stage;
 use crate::geometry::Shape;
 use crate::graph::{Conv2d, Graph, Op, Padding};
 
@@ -29,9 +29,7 @@ pub(super) fn join(
     for index in 0..stages.len() {
         let depthwise = &stages[index];
         let input = alias[depthwise.inputs[0]];
-        let is_depthwise = conv(depthwise).is_some_and(|conv| {
-            conv.groups > 1 && conv.groups == shapes[input].c && conv.groups == conv.filters
-        });
+        let is_depthwise = graph.nodes[depthwise.node].op.is_depthwise(shapes[input]);
         if !is_depthwise || depthwise.project.is_some() || shapes[input].len() < WIDE {
             continue;
         }

@@ -9,15 +9,9 @@ use crate::graph::Activation;
 use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::winograd::FilterGradient;
 use crate::kernels::{activation, reduce};
-use crate::layers::{CHUNKS, Filters, PIECE, Run, piece};
-
-/// Floats of partial weight gradients (16 MiB) that a layer may take: large filters are summed in fewer, larger chunks.
-const PARTIAL_FLOATS: usize = 4 << 20;
-
-/// Chunks of images whose weight gradients are summed apart: as many as fit [`PARTIAL_FLOATS`].
-pub(crate) fn weight_chunks(partial_len: usize) -> usize {
-    (PARTIAL_FLOATS / partial_len.max(1)).clamp(2, CHUNKS)
-}
+use crate::layers::filters::Filters;
+use crate::layers::run::Run;
+use crate::layers::split::{PIECE, piece, sum_partials, weight_chunks};
 
 /// A prepared gradient of filters, with its memory.
 pub(crate) enum FilterMethod {
@@ -147,27 +141,4 @@ fn sum_tiles(
     let mut taps = run.grads[range.clone()].chunks_exact_mut(value_len);
     let dw: [&mut [f32]; 9] = std::array::from_fn(|_| taps.next().expect("a 3x3 filter has nine taps"));
     threads.pieces_each(sums.len() * 4, dw, PIECE, |i, dw| gradient.finish(dw, sums, i * PIECE, added));
-}
-
-/// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
-/// parameters `range`, whose gradients start with what earlier images left.
-pub(in crate::layers) fn sum_partials(
-    run: &mut Run,
-    partials: Slot,
-    (count, len): (usize, usize),
-    (first, range): (usize, &Range<usize>),
-) {
-    let partials = &run.arena.read(partials, run.images)[..count * len];
-    let (isa, threads, added) = (run.isa, run.threads, run.first > 0);
-    let out = &mut run.grads[range.clone()];
-    threads.pieces(out.len() * count, out, PIECE, |i, out| {
-        let start = first + i * PIECE;
-        if !added {
-            out.copy_from_slice(&partials[start..start + out.len()]);
-        }
-        for k in usize::from(!added)..count {
-            let from = k * len + start;
-            crate::kernels::elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
-        }
-    });
 }

@@ -1,10 +1,11 @@
 //! How a convolution, or the gradient of its input, runs over a batch: directly or through Winograd's transforms.
 
-use crate::arena::{Arena, Slot};
+use crate::arena::Slot;
 use crate::kernels::batchnorm;
 use crate::kernels::conv2d::{Sweep, SweepArgs};
 use crate::kernels::winograd::{SharedTiles, Winograd};
-use crate::layers::{Run, piece};
+use crate::layers::run::Run;
+use crate::layers::split::{even_share, piece, split_residual};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 
@@ -169,12 +170,6 @@ fn one_image(shared: &Shared, run: &mut Run, call: Call) {
     });
 }
 
-/// How many of `total` pieces go to a thread at once, at most `limit`: as many rounds as it takes, all threads alike.
-pub(super) fn even_share(total: usize, threads: usize, limit: usize) -> usize {
-    let rounds = total.div_ceil(threads * limit.max(1));
-    total.div_ceil(threads * rounds)
-}
-
 /// What a call reads and writes.
 struct Tensors<'a> {
     y: &'a mut [f32],
@@ -244,23 +239,4 @@ impl Outputs<'_> {
 fn take_moments(isa: Isa, moments: &mut [f32], y: &[f32]) {
     let (mean, m2) = moments.split_at_mut(moments.len() / 2);
     batchnorm::moments(isa, mean, m2, y);
-}
-
-/// What a call writes and reads, and the residual if there is one.
-pub(in crate::layers) fn split_residual(
-    arena: &mut Arena,
-    images: usize,
-    (y, x): (Slot, Slot),
-    residual: Option<Slot>,
-) -> (&mut [f32], &[f32], Option<&[f32]>) {
-    match residual {
-        Some(residual) => {
-            let ([y], [x, residual]) = arena.split(images, [y], [x, residual]);
-            (y, x, Some(residual))
-        }
-        None => {
-            let ([y], [x]) = arena.split(images, [y], [x]);
-            (y, x, None)
-        }
-    }
 }

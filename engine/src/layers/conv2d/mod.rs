@@ -6,17 +6,16 @@ mod pooled;
 
 use std::ops::Range;
 
-use super::{Filters, GradOut, Layer, Run, clamp};
+use super::filters::Filters;
+use super::run::{GradOut, Layer, Run};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::parallel::Threads;
 use crate::simd::Isa;
-pub(super) use gradient::sum_partials;
 use gradient::{Behind, Saved};
-pub(crate) use gradient::{FilterMethod, Gradient, weight_chunks};
+pub(crate) use gradient::{FilterMethod, Gradient};
 use method::Call;
-pub(super) use method::split_residual;
 pub(crate) use method::{Method, Shared};
 pub(crate) use pooled::{Pooled, PooledBackward};
 
@@ -69,7 +68,15 @@ impl Layer for Conv2dLayer {
         let (panels, bias) = packed[self.packed.clone()].split_at(self.method.packed_len());
         let bias = self.filters.has_bias().then_some(bias);
         let Conv2dLayer { y, x, residual, moments, .. } = *self;
-        let call = Call { y, x, packed: panels, bias, residual, clamp: clamp(self.act), moments };
+        let call = Call {
+            y,
+            x,
+            packed: panels,
+            bias,
+            residual,
+            clamp: self.act.and_then(Activation::clamp_range),
+            moments,
+        };
         match &self.pool {
             Some(pool) => pool.run(&self.method, run, call),
             None => self.method.run(run, call),

@@ -3,14 +3,15 @@
 
 use std::ops::Range;
 
-use super::method::{Call, Method, Shared, even_share, split_residual};
+use super::method::{Call, Method, Shared};
 use crate::arena::Slot;
 use crate::exec::Mode;
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
 use crate::kernels::conv2d::SweepArgs;
 use crate::kernels::pool::{self, winners};
-use crate::layers::{Run, piece};
+use crate::layers::run::Run;
+use crate::layers::split::{even_share, piece, split_residual};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 

@@ -1,0 +1,64 @@
+//! What layers run on, and what a plan asks of them.
+
+use super::split::{PIECE, piece};
+use crate::arena::{Arena, Slot};
+use crate::kernels::elementwise;
+use crate::parallel::Threads;
+use crate::simd::Isa;
+
+/// What a layer runs on.
+pub(crate) struct Run<'a> {
+    pub(crate) arena: &'a mut Arena,
+    /// All parameters; only running statistics are changed.
+    pub(crate) params: &'a mut [f32],
+    /// Weights as the layers packed them.
+    pub(crate) packed: &'a [f32],
+    /// Gradients of the learnable parameters; empty at inference.
+    pub(crate) grads: &'a mut [f32],
+    pub(crate) threads: &'a Threads,
+    pub(crate) isa: Isa,
+    /// Images of this pass, at most the plan's chunk.
+    pub(crate) images: usize,
+    /// Images of the batch that earlier passes had: their gradients are added to.
+    pub(crate) first: usize,
+    /// Seed and number of the training step, for dropout.
+    pub(crate) seed: u64,
+    pub(crate) step: u64,
+}
+
+/// One stage of a plan.
+pub(crate) trait Layer: Send + Sync {
+    /// Copies weights into the layout that the kernels read; `packed` is the whole packed buffer.
+    fn pack(&self, _params: &[f32], _packed: &mut [f32], _isa: Isa, _threads: &Threads) {}
+    /// Computes the output.
+    fn forward(&self, run: &mut Run);
+    /// Computes the gradients of the input and the parameters from that of the output, which may be changed.
+    fn backward(&self, run: &mut Run);
+}
+
+/// Where a layer writes the gradient of its input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GradOut {
+    /// The gradient.
+    pub(crate) slot: Slot,
+    /// Where to write first when another consumer of the value has written the gradient already.
+    pub(crate) temp: Option<Slot>,
+}
+
+impl GradOut {
+    /// Where the kernel writes.
+    pub(super) fn target(&self) -> Slot {
+        self.temp.unwrap_or(self.slot)
+    }
+
+    /// Adds what was written to what was there.
+    pub(super) fn finish(&self, run: &mut Run) {
+        if let Some(temp) = self.temp {
+            let Run { arena, threads, isa, images, .. } = run;
+            let ([sum], [part]) = arena.split(*images, [self.slot], [temp]);
+            threads.pieces(sum.len() * 8, sum, PIECE, |i, sum| {
+                elementwise::accumulate(*isa, sum, piece(part, i, PIECE));
+            });
+        }
+    }
+}

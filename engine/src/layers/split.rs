@@ -1,0 +1,105 @@
+//! How the work of a layer is cut: into pieces, chunks of images and bands of rows that depend on shapes alone, and how
+//! what chunks sum up is put together.
+
+use std::ops::Range;
+
+use super::run::Run;
+use crate::arena::{Arena, Slot};
+use crate::kernels::elementwise;
+use crate::parallel::Threads;
+
+/// Floats of a piece of elementwise work: 64 KiB, small enough to stay in a second-level cache.
+pub(super) const PIECE: usize = 16 * 1024;
+
+/// Pieces into which a batch is cut for sums over images. A constant, so that sums have one order on any number of
+/// threads; 16 keep as many cores busy.
+pub(super) const CHUNKS: usize = 16;
+
+/// Floats of partial weight gradients (16 MiB) that a layer may take: large filters are summed in fewer, larger chunks.
+const PARTIAL_FLOATS: usize = 4 << 20;
+
+/// Chunks of images whose weight gradients are summed apart: as many as fit [`PARTIAL_FLOATS`].
+pub(crate) fn weight_chunks(partial_len: usize) -> usize {
+    (PARTIAL_FLOATS / partial_len.max(1)).clamp(2, CHUNKS)
+}
+
+/// Piece `i` of length `len` of a slice; the last one may be shorter.
+pub(super) fn piece<T>(slice: &[T], i: usize, len: usize) -> &[T] {
+    &slice[i * len..slice.len().min((i + 1) * len)]
+}
+
+/// Images of each of the [`CHUNKS`] pieces of a batch.
+pub(super) fn chunk_images(images: usize) -> usize {
+    images.div_ceil(CHUNKS).max(1)
+}
+
+/// How many of `total` pieces go to a thread at once, at most `limit`: as many rounds as it takes, all threads alike.
+pub(super) fn even_share(total: usize, threads: usize, limit: usize) -> usize {
+    let rounds = total.div_ceil(threads * limit.max(1));
+    total.div_ceil(threads * rounds)
+}
+
+/// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
+/// threads busy, else at most `share` bands of rows for each thread, of one image after the other.
+pub(super) fn by_rows(
+    threads: &Threads,
+    work: usize,
+    (out, images): (&mut [f32], usize),
+    (height, share): (usize, usize),
+    f: impl Fn(usize, &mut [f32], Range<usize>) + Sync,
+) {
+    let len = out.len() / images;
+    let count = threads.count();
+    if images.is_multiple_of(count) || images >= 4 * count {
+        return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
+    }
+    // A band reads the rows around it again and copies the filters: small ones are not worth an even spread.
+    let bands = if height >= 16 * count { share * count } else { count };
+    let band = height.div_ceil(bands);
+    let row = len / height;
+    for (image, out) in out.chunks_exact_mut(len).enumerate() {
+        threads.pieces(work, out, band * row, |i, out| f(image, out, i * band..i * band + out.len() / row));
+    }
+}
+
+/// What a call writes and reads, and the residual if there is one.
+pub(super) fn split_residual(
+    arena: &mut Arena,
+    images: usize,
+    (y, x): (Slot, Slot),
+    residual: Option<Slot>,
+) -> (&mut [f32], &[f32], Option<&[f32]>) {
+    match residual {
+        Some(residual) => {
+            let ([y], [x, residual]) = arena.split(images, [y], [x, residual]);
+            (y, x, Some(residual))
+        }
+        None => {
+            let ([y], [x]) = arena.split(images, [y], [x]);
+            (y, x, None)
+        }
+    }
+}
+
+/// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
+/// parameters `range`, whose gradients start with what earlier images left.
+pub(super) fn sum_partials(
+    run: &mut Run,
+    partials: Slot,
+    (count, len): (usize, usize),
+    (first, range): (usize, &Range<usize>),
+) {
+    let partials = &run.arena.read(partials, run.images)[..count * len];
+    let (isa, threads, added) = (run.isa, run.threads, run.first > 0);
+    let out = &mut run.grads[range.clone()];
+    threads.pieces(out.len() * count, out, PIECE, |i, out| {
+        let start = first + i * PIECE;
+        if !added {
+            out.copy_from_slice(&partials[start..start + out.len()]);
+        }
+        for k in usize::from(!added)..count {
+            let from = k * len + start;
+            elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
+        }
+    });
+}

@@ -1,0 +1,107 @@
+//! What the steps before the layers found out about a network, for those that make them.
+
+use super::choice::Choice;
+use super::stage::Stage;
+use crate::exec::{Exec, Mode};
+use crate::geometry::Shape;
+use crate::graph::{Activation, Graph, Node, Op, ParamKind};
+use crate::layers::filters::{Filters, NormParams};
+use crate::params::ParamLayout;
+
+/// A network cut into stages.
+pub(super) struct Context<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) shapes: Vec<Shape>,
+    pub(super) layout: ParamLayout,
+    pub(super) mode: Mode,
+    pub(super) exec: &'a Exec,
+    /// The algorithms of each node that is a convolution.
+    pub(super) choices: Vec<Option<Choice>>,
+    pub(super) stages: Vec<Stage>,
+    /// For every value the one that it is the same memory as.
+    pub(super) alias: Vec<usize>,
+}
+
+impl Context<'_> {
+    pub(super) fn is_training(&self) -> bool {
+        self.mode == Mode::Train
+    }
+
+    /// When the backward pass of a stage runs.
+    pub(super) fn backward_time(&self, stage: usize) -> usize {
+        2 * self.stages.len() - stage
+    }
+
+    pub(super) fn node(&self, stage: &Stage) -> &Node {
+        &self.graph.nodes[stage.node]
+    }
+
+    /// The algorithms of a stage that is a convolution.
+    pub(super) fn choice(&self, stage: &Stage) -> &Choice {
+        self.choices[stage.node].as_ref().expect("every convolution has a choice")
+    }
+
+    /// Shape of the first value that a stage reads.
+    pub(super) fn input_shape(&self, stage: &Stage) -> Shape {
+        self.shapes[stage.inputs[0]]
+    }
+
+    /// Whether each value depends on a parameter.
+    pub(super) fn learns(&self) -> Vec<bool> {
+        let mut learns = vec![false; self.shapes.len()];
+        for stage in &self.stages {
+            let find = |kind| self.layout.find(stage.node, kind);
+            let own = find(ParamKind::Weight).or(find(ParamKind::Scale)).is_some();
+            learns[stage.output] = own || stage.inputs.iter().any(|&value| learns[self.alias[value]]);
+        }
+        learns
+    }
+
+    /// Whether the pool that alone reads a value can apply the ReLU that made it.
+    pub(super) fn pool_applies_relu(&self, value: usize) -> bool {
+        let root = self.alias[value];
+        let reads = |stage: &Stage| {
+            stage.inputs.iter().chain(&stage.residual).filter(|&&v| self.alias[v] == root).count()
+        };
+        let maker = self.stages.iter().find(|stage| stage.output == root);
+        maker.is_some_and(|stage| {
+            stage.act == Some(Activation::Relu)
+                && stage.pool.is_none()
+                && matches!(self.node(stage).op, Op::Conv2d(_))
+        }) && self.stages.iter().map(reads).sum::<usize>() == 1
+    }
+
+    /// Whether the only reader of a stage's output is a max pool that applies its ReLU.
+    pub(super) fn has_pool_for_relu(&self, stage: &Stage) -> bool {
+        let reads = |s: &&Stage| s.inputs.iter().any(|&v| self.alias[v] == stage.output);
+        let is_pool = |s: &Stage| matches!(self.node(s).op, Op::MaxPool2d(_));
+        self.pool_applies_relu(stage.output) && self.stages.iter().find(reads).is_some_and(is_pool)
+    }
+
+    /// The weights of a stage, and what folds into them.
+    pub(super) fn filters(&self, stage: &Stage, cout: usize) -> Filters {
+        let find = |kind| self.layout.find(stage.node, kind).map(|entry| entry.range());
+        Filters {
+            w: find(ParamKind::Weight).expect("a layer with filters has weights"),
+            b: find(ParamKind::Bias),
+            norm: stage.norm.map(|node| self.norm_params(node)),
+            cout,
+        }
+    }
+
+    pub(super) fn norm_params(&self, node: usize) -> NormParams {
+        let Op::BatchNorm(norm) = &self.graph.nodes[node].op else {
+            unreachable!("only a batch normalisation folds")
+        };
+        let range =
+            |kind| self.layout.find(node, kind).expect("a batch normalisation has its parameters").range();
+        NormParams {
+            scale: range(ParamKind::Scale),
+            shift: range(ParamKind::Shift),
+            mean: range(ParamKind::RunningMean),
+            var: range(ParamKind::RunningVar),
+            eps: norm.eps,
+            momentum: norm.momentum,
+        }
+    }
+}

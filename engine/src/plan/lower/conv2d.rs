@@ -1,0 +1,81 @@
+//! Convolutions with what is fused into them.
+
+use crate::exec::Mode;
+use crate::kernels::conv2d::WeightGradient;
+use crate::kernels::winograd::SharedTiles;
+use crate::layers::conv2d::{
+    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward, Shared,
+};
+use crate::layers::filters::Filters;
+use crate::layers::run::Layer;
+use crate::layers::split::weight_chunks;
+use crate::plan::choice::Choice;
+use crate::plan::place::Places;
+use crate::plan::stage::Stage;
+
+pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+    let context = places.context;
+    let (choice, isa) = (context.choice(stage), context.exec.isa);
+    let geometry = choice.geometry;
+    let filters = context.filters(stage, geometry.cout);
+    let mut method = choice.forward(isa);
+    if let (Method::Winograd(winograd, shared), Mode::Infer) = (&mut method, context.mode) {
+        *shared = SharedTiles::new(winograd).map(|tiles| {
+            let pixels = places.arena.add(0, tiles.pixels_len(), time);
+            let products = places.arena.add(0, tiles.products_len(), time);
+            Box::new(Shared { pixels, products, tiles })
+        });
+    }
+    let bias = if filters.has_bias() { geometry.cout } else { 0 };
+    let packed = places.take_packed(method.packed_len() + bias);
+    let mut pool = stage.pool.map(|pool| Pooled::new(&method, pool));
+    places.need_scratch(pool.as_ref().map_or(method.scratch_len(), |pool| pool.scratch_len(&method)));
+    let residual = stage.residual.map(|value| places.value(value));
+    let moments = places.moments(stage.output);
+    let mut backward = None;
+    if context.is_training() {
+        let now = context.backward_time(time);
+        let gradient = filter_gradient(places, now, choice, &filters);
+        places.keep(stage.inputs[0], time);
+        let mut dy = places.grad_in(time, stage);
+        if let Some(pool) = &mut pool {
+            let winners = places.arena.add(context.shapes[stage.output].len(), 0, time);
+            places.arena.touch(winners, now);
+            pool.backward = Some(PooledBackward { dy, winners, act: stage.act });
+            dy = places.arena.add(geometry.y_len(), 0, now);
+        } else {
+            places.keep(stage.output, time);
+        }
+        let dx = places.grad_out(time, stage.inputs[0]).map(|out| {
+            let method = choice.backward_data(isa);
+            places.need_scratch(method.scratch_len());
+            let packed = places.take_packed(method.packed_len());
+            DataGradient { out, method, packed }
+        });
+        let mask = pool.is_none() && !context.has_pool_for_relu(stage);
+        backward = Some(Conv2dBackward { dy, mask, dx, gradient });
+    }
+    let ((x, y), act) = (places.x_and_y(stage), stage.act);
+    Box::new(Conv2dLayer { geometry, x, y, residual, moments, act, filters, method, pool, packed, backward })
+}
+
+/// The gradient of a convolution's filters and bias, which is computed at time `now`.
+fn filter_gradient(places: &mut Places, now: usize, choice: &Choice, filters: &Filters) -> Gradient {
+    let isa = places.context.exec.isa;
+    let bias = if filters.b.is_some() { filters.cout } else { 0 };
+    let method = match choice.filter_gradient(isa) {
+        Some(gradient) => {
+            let chunks = places.arena.add(0, gradient.block_chunks() * gradient.chunk_len(), now);
+            let sums = places.arena.add(0, gradient.sums_len(), now);
+            FilterMethod::Winograd(gradient, chunks, sums)
+        }
+        None => {
+            let direct = WeightGradient::new(isa, &choice.geometry);
+            places.need_scratch(direct.scratch_len());
+            FilterMethod::Direct(direct)
+        }
+    };
+    let weights = if matches!(method, FilterMethod::Direct(_)) { filters.w.len() } else { 0 };
+    let partials = places.arena.add(0, weight_chunks(weights + bias) * (weights + bias), now);
+    Gradient { method, partials }
+}

@@ -1,0 +1,34 @@
+//! Depthwise convolutions.
+
+use crate::layers::depthwise::{DepthwiseBackward, DepthwiseFilters, DepthwiseLayer};
+use crate::layers::run::Layer;
+use crate::layers::split::weight_chunks;
+use crate::plan::place::Places;
+use crate::plan::stage::Stage;
+
+pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+    let context = places.context;
+    let depthwise = filters(places, stage);
+    let mut backward = None;
+    if context.is_training() {
+        let own = &depthwise.filters;
+        let partial_len = own.w.len() + if own.b.is_some() { own.cout } else { 0 };
+        let now = context.backward_time(time);
+        let partials = places.arena.add(0, weight_chunks(partial_len) * partial_len, now);
+        places.keep(stage.inputs[0], time);
+        places.keep(stage.output, time);
+        let dy = places.grad_in(time, stage);
+        let dx = places.grad_out(time, stage.inputs[0]);
+        backward = Some(DepthwiseBackward { dy, mask: !context.has_pool_for_relu(stage), dx, partials });
+    }
+    let (x, y) = places.x_and_y(stage);
+    Box::new(DepthwiseLayer { depthwise, x, y, backward })
+}
+
+/// The filters of a depthwise convolution, with their place among the packed weights.
+pub(super) fn filters(places: &mut Places, stage: &Stage) -> DepthwiseFilters {
+    let geometry = places.context.choice(stage).geometry;
+    let filters = places.context.filters(stage, geometry.cout);
+    let packed = places.take_packed(DepthwiseFilters::len(&filters));
+    DepthwiseFilters { geometry, act: stage.act, filters, packed }
+}

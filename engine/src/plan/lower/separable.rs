@@ -1,0 +1,30 @@
+//! Depthwise convolutions with the pointwise ones around them, at inference.
+
+use super::depthwise;
+use crate::kernels::gemm::GemmShape;
+use crate::layers::panels::Panels;
+use crate::layers::run::Layer;
+use crate::layers::separable::{Pointwise, SeparableLayer};
+use crate::plan::place::Places;
+use crate::plan::stage::Stage;
+
+pub(super) fn lower(places: &mut Places, stage: &Stage) -> Box<dyn Layer> {
+    let expand = stage.expand.as_ref().map(|expand| pointwise(places, expand));
+    let depthwise = depthwise::filters(places, stage);
+    let project = stage.project.as_ref().expect("a separable stage has a projection");
+    let project = pointwise(places, project);
+    let (x, y) = places.x_and_y(stage);
+    let residual = stage.residual.map(|value| places.value(value));
+    let layer = SeparableLayer { x, y, residual, expand, depthwise, project };
+    places.need_scratch(layer.scratch_len());
+    Box::new(layer)
+}
+
+fn pointwise(places: &mut Places, stage: &Stage) -> Pointwise {
+    let context = places.context;
+    let [depth, cols] = [stage.inputs[0], stage.output].map(|value| context.shapes[value].c as usize);
+    let shape = GemmShape { depth, cols };
+    let filters = context.filters(stage, cols);
+    let packed = places.take_packed(Panels::len(context.exec.isa, shape, &filters));
+    Pointwise { weights: Panels { shape, filters, packed }, act: stage.act }
+}

@@ -1,0 +1,147 @@
+//! Places in memory: for every value and its gradient, for what layers keep and sum in, for packed weights and scratch.
+
+use std::ops::Range;
+
+use super::context::Context;
+use super::stage::Stage;
+use crate::arena::{ArenaBuilder, Slot};
+use crate::layers::run::GradOut;
+
+/// Starts of packed weights are multiples of this many floats: one 64-byte line.
+const ALIGN: usize = 16;
+
+/// The places of a plan. Those of values are there from the start; the rest is asked for layer by layer, in the order of
+/// the backward pass, so that the last reader of a value is the first to write its gradient.
+pub(super) struct Places<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) arena: ArenaBuilder,
+    /// Places of values and of their gradients, by value; aliases share their root's.
+    values: Vec<Option<Slot>>,
+    grads: Vec<Option<Slot>>,
+    /// Whether a value depends on a parameter.
+    learns: Vec<bool>,
+    /// Whether a gradient has been written by a later stage.
+    written: Vec<bool>,
+    /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
+    moments: Vec<Option<Slot>>,
+    /// Floats of packed weights, and of one thread's scratch.
+    pub(super) packed: usize,
+    pub(super) scratch: usize,
+}
+
+impl<'a> Places<'a> {
+    /// Places the input, every stage's output and, in training, the gradient of the logits.
+    pub(super) fn new(context: &'a Context<'a>) -> Self {
+        let count = context.shapes.len();
+        let mut places = Places {
+            context,
+            arena: ArenaBuilder::default(),
+            values: vec![None; count],
+            grads: vec![None; count],
+            learns: context.learns(),
+            written: vec![false; count],
+            moments: vec![None; count],
+            packed: 0,
+            scratch: 0,
+        };
+        places.values[0] = Some(places.arena.add(context.shapes[0].len(), 0, 0));
+        for (time, stage) in context.stages.iter().enumerate() {
+            let slot = places.arena.add(context.shapes[stage.output].len(), 0, time);
+            places.values[stage.output] = Some(slot);
+            for &value in stage.inputs.iter().chain(&stage.residual) {
+                places.arena.touch(places.value(value), time);
+            }
+        }
+        let (output, end) = (count - 1, context.stages.len());
+        places.arena.touch(places.value(output), end);
+        if context.is_training() {
+            let root = context.alias[output];
+            places.grads[root] = Some(places.arena.add(context.shapes[output].len(), 0, end));
+            places.written[root] = true;
+        }
+        places
+    }
+
+    /// The place of a value.
+    pub(super) fn value(&self, value: usize) -> Slot {
+        self.values[self.context.alias[value]]
+            .expect("values are placed in the order in which stages make them")
+    }
+
+    /// The places of the first value that a stage reads, and of the one that it makes.
+    pub(super) fn x_and_y(&self, stage: &Stage) -> (Slot, Slot) {
+        (self.value(stage.inputs[0]), self.value(stage.output))
+    }
+
+    /// The gradient of the logits, in training.
+    pub(super) fn dlogits(&self) -> Option<Slot> {
+        self.grads[self.context.alias[self.context.shapes.len() - 1]]
+    }
+
+    /// The value is read or written by the backward pass of a stage.
+    pub(super) fn keep(&mut self, value: usize, stage: usize) {
+        self.arena.touch(self.value(value), self.context.backward_time(stage));
+    }
+
+    /// The gradient of a stage's output, which its backward pass reads and may change.
+    pub(super) fn grad_in(&mut self, time: usize, stage: &Stage) -> Slot {
+        let slot =
+            self.grads[self.context.alias[stage.output]].expect("every value but the last has a reader");
+        self.arena.touch(slot, self.context.backward_time(time));
+        slot
+    }
+
+    /// Where the gradient of a stage's input goes; `None` when nothing before it learns.
+    pub(super) fn grad_out(&mut self, time: usize, value: usize) -> Option<GradOut> {
+        let root = self.context.alias[value];
+        if !self.learns[root] {
+            return None;
+        }
+        let (now, len) = (self.context.backward_time(time), self.context.shapes[root].len());
+        let slot = *self.grads[root].get_or_insert_with(|| self.arena.add(len, 0, now));
+        self.arena.touch(slot, now);
+        let temp = self.written[root].then(|| self.arena.add(len, 0, now));
+        self.written[root] = true;
+        Some(GradOut { slot, temp })
+    }
+
+    /// Whether a layer without parameters has a backward pass.
+    pub(super) fn has_backward(&self, stage: &Stage) -> bool {
+        self.context.is_training() && self.learns[stage.output]
+    }
+
+    /// Gradients of a layer without parameters; `None` at inference or when nothing before it learns.
+    pub(super) fn backward_pair(&mut self, time: usize, stage: &Stage) -> Option<(Slot, GradOut)> {
+        if !self.context.is_training() {
+            return None;
+        }
+        let dx = self.grad_out(time, stage.inputs[0])?;
+        Some((self.grad_in(time, stage), dx))
+    }
+
+    /// `len` floats of packed weights.
+    pub(super) fn take_packed(&mut self, len: usize) -> Range<usize> {
+        let start = self.packed;
+        self.packed = (start + len).next_multiple_of(ALIGN);
+        start..start + len
+    }
+
+    /// A layer uses `len` floats of scratch in each thread.
+    pub(super) fn need_scratch(&mut self, len: usize) {
+        self.scratch = self.scratch.max(len);
+    }
+
+    /// Where a convolution leaves the moments of a value, if they are asked for.
+    pub(super) fn moments(&self, value: usize) -> Option<Slot> {
+        self.moments[value]
+    }
+
+    /// Places the moments `[mean, m2]` per channel of a value, from the stage that makes it to the one that reads them.
+    pub(super) fn place_moments(&mut self, value: usize, (maker, reader): (usize, usize)) -> Slot {
+        let channels = self.context.shapes[value].c as usize;
+        let slot = self.arena.add(2 * channels, 0, maker);
+        self.arena.touch(slot, reader);
+        self.moments[value] = Some(slot);
+        slot
+    }
+}

@@ -1,0 +1,27 @@
+//! A stage of a plan.
+
+use crate::geometry::PoolGeometry;
+use crate::graph::Activation;
+
+/// A stage: one node, and those behind it that it takes in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stage {
+    /// The node that gives the stage its kind.
+    pub(super) node: usize,
+    /// The values that it reads.
+    pub(super) inputs: Vec<usize>,
+    /// The batch normalisation whose statistics fold into the filters, at inference.
+    pub(super) norm: Option<usize>,
+    /// The value that is added to the output, at inference.
+    pub(super) residual: Option<usize>,
+    /// The clamp that is applied to the output.
+    pub(super) act: Option<Activation>,
+    /// The max pool over the output of a convolution.
+    pub(super) pool: Option<PoolGeometry>,
+    /// The value that it makes.
+    pub(super) output: usize,
+    /// The pointwise convolutions before and behind a depthwise one that are computed with it, at inference.
+    pub(super) expand: Option<Box<Stage>>,
+    /// See `expand`; inputs, residual and output above are those of all together.
+    pub(super) project: Option<Box<Stage>>,
+}
