@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::filters::Filters;
 use super::run::{GradOut, Layer, Run};
-use super::split::{by_rows, piece, sum_partials, weight_chunks};
+use super::split::{by_rows, piece, weight_chunks};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
@@ -100,9 +100,9 @@ impl Layer for DepthwiseLayer {
             }
         });
         let partials = (images.div_ceil(chunk), partial_len);
-        sum_partials(run, backward.partials, partials, (0, &self.depthwise.filters.w));
+        run.sum_partials(backward.partials, partials, (0, &self.depthwise.filters.w));
         if let Some(b) = &self.depthwise.filters.b {
-            sum_partials(run, backward.partials, partials, (w_len, b));
+            run.sum_partials(backward.partials, partials, (w_len, b));
         }
         if let Some(dx) = backward.dx {
             let w = self.depthwise.args(run.packed).w;

@@ -1,5 +1,7 @@
 //! What layers run on, and what a plan asks of them.
 
+use std::ops::Range;
+
 use super::split::{PIECE, piece};
 use crate::arena::{Arena, Slot};
 use crate::kernels::elementwise;
@@ -24,6 +26,31 @@ pub(crate) struct Run<'a> {
     /// Seed and number of the training step, for dropout.
     pub(crate) seed: u64,
     pub(crate) step: u64,
+}
+
+impl Run<'_> {
+    /// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
+    /// parameters `range`, whose gradients start with what earlier images left.
+    pub(super) fn sum_partials(
+        &mut self,
+        partials: Slot,
+        (count, len): (usize, usize),
+        (first, range): (usize, &Range<usize>),
+    ) {
+        let partials = &self.arena.read(partials, self.images)[..count * len];
+        let (isa, added) = (self.isa, self.first > 0);
+        let out = &mut self.grads[range.clone()];
+        self.threads.pieces(out.len() * count, out, PIECE, |i, out| {
+            let start = first + i * PIECE;
+            if !added {
+                out.copy_from_slice(&partials[start..start + out.len()]);
+            }
+            for k in usize::from(!added)..count {
+                let from = k * len + start;
+                elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
+            }
+        });
+    }
 }
 
 /// One stage of a plan.

@@ -1,11 +1,9 @@
-//! How the work of a layer is cut: into pieces, chunks of images and bands of rows that depend on shapes alone, and how
-//! what chunks sum up is put together.
+//! How the work of a layer is cut: into pieces, chunks of images and bands of rows. What is summed over images is cut by
+//! shapes alone, so that sums have one order on any number of threads.
 
 use std::ops::Range;
 
-use super::run::Run;
 use crate::arena::{Arena, Slot};
-use crate::kernels::elementwise;
 use crate::parallel::Threads;
 
 /// Floats of a piece of elementwise work: 64 KiB, small enough to stay in a second-level cache.
@@ -79,27 +77,4 @@ pub(super) fn split_residual(
             (y, x, None)
         }
     }
-}
-
-/// Adds partial gradients, `count` of `len` floats, in the order of their images: those from `first` on are the
-/// parameters `range`, whose gradients start with what earlier images left.
-pub(super) fn sum_partials(
-    run: &mut Run,
-    partials: Slot,
-    (count, len): (usize, usize),
-    (first, range): (usize, &Range<usize>),
-) {
-    let partials = &run.arena.read(partials, run.images)[..count * len];
-    let (isa, threads, added) = (run.isa, run.threads, run.first > 0);
-    let out = &mut run.grads[range.clone()];
-    threads.pieces(out.len() * count, out, PIECE, |i, out| {
-        let start = first + i * PIECE;
-        if !added {
-            out.copy_from_slice(&partials[start..start + out.len()]);
-        }
-        for k in usize::from(!added)..count {
-            let from = k * len + start;
-            elementwise::accumulate(isa, out, &partials[from..from + out.len()]);
-        }
-    });
 }

@@ -2,21 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{Metrics, ModelMeta, Preprocessing, frame};
+use super::bytes::{error, invalid_network};
+use super::contents::{MAX_CLASS_NAME_BYTES, MAX_CLASSES, Metrics, ModelMeta, Preprocessing};
 use crate::error::EngineError;
 use crate::geometry::Shape;
 use crate::graph::Graph;
 use crate::params::{ParamEntry, ParamKind};
 
-/// Largest number of classes.
-pub const MAX_CLASSES: usize = 1 << 16;
-/// Largest length of a class name in bytes of UTF-8.
-pub const MAX_CLASS_NAME_BYTES: usize = 256;
-
 pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
-    let logits = graph.classes().map_err(frame::invalid_network)?;
+    let logits = graph.classes().map_err(invalid_network)?;
     if meta.classes.len() != logits || logits > MAX_CLASSES {
-        return Err(frame::error(format!(
+        return Err(error(format!(
             "{} class names for {logits} logits: both must be equal and at most {MAX_CLASSES}",
             meta.classes.len()
         )));
@@ -24,13 +20,13 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
     let mut seen = HashSet::with_capacity(meta.classes.len());
     for (index, name) in meta.classes.iter().enumerate() {
         if name.is_empty() || name.len() > MAX_CLASS_NAME_BYTES {
-            return Err(frame::error(format!(
+            return Err(error(format!(
                 "the name of class {index} has {} bytes, not 1..={MAX_CLASS_NAME_BYTES}",
                 name.len()
             )));
         }
         if !seen.insert(name) {
-            return Err(frame::error(format!("two classes are named {name:?}")));
+            return Err(error(format!("two classes are named {name:?}")));
         }
     }
     preprocessing(graph.input, &meta.preprocessing)?;
@@ -40,7 +36,7 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
 fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {
     let found = Shape { h: p.height, w: p.width, c: p.channels.into() };
     if found != input {
-        return Err(frame::error(format!("preprocessing gives {found}, the network takes {input}")));
+        return Err(error(format!("preprocessing gives {found}, the network takes {input}")));
     }
     let channels = usize::from(p.channels);
     let usable = p.mean.len() == channels
@@ -48,7 +44,7 @@ fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {
         && p.mean.iter().all(|m| m.is_finite())
         && p.std.iter().all(|s| s.is_finite() && *s > 0.0);
     if !usable {
-        return Err(frame::error(format!(
+        return Err(error(format!(
             "preprocessing needs {channels} finite means and {channels} positive finite deviations"
         )));
     }
@@ -58,7 +54,7 @@ fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {
 fn metrics(metrics: &Metrics) -> Result<(), EngineError> {
     let fractions = [("accuracy", metrics.accuracy), ("top-5 accuracy", metrics.top5)];
     match fractions.iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
-        Some((what, value)) => Err(frame::error(format!("{what} {value} is not in 0..=1"))),
+        Some((what, value)) => Err(error(format!("{what} {value} is not in 0..=1"))),
         None => Ok(()),
     }
 }
@@ -66,13 +62,13 @@ fn metrics(metrics: &Metrics) -> Result<(), EngineError> {
 /// Weights that no inference or resumed training can use are refused with the layer that holds them.
 pub(super) fn values(what: &str, entry: &ParamEntry, values: &[f32]) -> Result<(), EngineError> {
     if !values.iter().all(|v| v.is_finite()) {
-        return Err(frame::error(format!(
+        return Err(error(format!(
             "{what} `{}` holds a value that is not finite: the training diverged, train with a lower learning rate",
             entry.name
         )));
     }
     if entry.kind == ParamKind::RunningVar && values.iter().any(|&v| v < 0.0) {
-        return Err(frame::error(format!("{what} `{}` holds a negative variance", entry.name)));
+        return Err(error(format!("{what} `{}` holds a negative variance", entry.name)));
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use bincode::serde::Compat;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::check::MAX_CLASSES;
-use super::{ModelMeta, Preprocessing, TrainingState, frame};
+use super::bytes::error;
+use super::contents::{MAX_CLASSES, ModelMeta, Preprocessing, TrainingState};
 use crate::error::EngineError;
 use crate::graph::{Graph, MAX_NODES, Node};
 
@@ -102,7 +102,7 @@ pub(super) fn decode_training(bytes: &[u8]) -> Result<(TrainingState, usize), En
 
 fn encode(value: impl Serialize, what: &str) -> Result<Vec<u8>, EngineError> {
     let bytes = bincode::serde::encode_to_vec(value, CONFIG)
-        .map_err(|error| frame::error(format!("{what} cannot be encoded: {error}")))?;
+        .map_err(|cause| error(format!("{what} cannot be encoded: {cause}")))?;
     if bytes.len() > MAX_RECORD_BYTES {
         return Err(too_long(what, bytes.len()));
     }
@@ -110,7 +110,7 @@ fn encode(value: impl Serialize, what: &str) -> Result<Vec<u8>, EngineError> {
 }
 
 fn too_long(what: &str, bytes: usize) -> EngineError {
-    frame::error(format!("{what} of {bytes} bytes is longer than {MAX_RECORD_BYTES}"))
+    error(format!("{what} of {bytes} bytes is longer than {MAX_RECORD_BYTES}"))
 }
 
 /// A record being read: bytes, and a decoder whose limit is their number.
@@ -148,7 +148,7 @@ impl<'a> Record<'a> {
     ) -> Result<Vec<T>, EngineError> {
         let len = self.value::<u64>()?;
         if len > max as u64 {
-            return Err(frame::error(format!("{} declares {len} {items}, more than {max}", self.what)));
+            return Err(error(format!("{} declares {len} {items}, more than {max}", self.what)));
         }
         if self.decoder.reader().peek_read(min_bytes * len as usize).is_none() {
             return Err(damaged(self.what, &DecodeError::LimitExceeded));
@@ -162,17 +162,17 @@ impl<'a> Record<'a> {
 
     fn end(mut self) -> Result<(), EngineError> {
         match self.decoder.reader().peek_read(1) {
-            Some(_) => Err(frame::error(format!("{} has bytes after its end", self.what))),
+            Some(_) => Err(error(format!("{} has bytes after its end", self.what))),
             None => Ok(()),
         }
     }
 }
 
-fn damaged(what: &str, error: &DecodeError) -> EngineError {
-    let how = match error {
+fn damaged(what: &str, cause: &DecodeError) -> EngineError {
+    let how = match cause {
         DecodeError::UnexpectedEnd { .. } | DecodeError::LimitExceeded => "ends early",
         DecodeError::Utf8 { .. } => "holds text that is not UTF-8",
         _ => "holds an impossible value",
     };
-    frame::error(format!("{what} {how}: make or copy the file again"))
+    error(format!("{what} {how}: make or copy the file again"))
 }

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::bytes::{Cursor, HashingWriter, aligned, ends_early, error, invalid_network, u32_at, u64_at};
 use super::codec::{self, MAX_MOMENTS, Tensor};
-use super::{ModelFile, TrainingState, check, probes};
+use super::contents::{ModelFile, TrainingState};
+use super::{check, probes};
 use crate::error::EngineError;
 use crate::params::{Model, ParamEntry, ParamLayout};
 
@@ -21,25 +23,10 @@ pub(super) const FRAME_BYTES: usize = 32;
 const HASH_BYTES: usize = 32;
 /// No file is shorter than its frame and hash.
 const SHORTEST: u64 = (FRAME_BYTES + HASH_BYTES) as u64;
-/// Sections and tensors start at multiples of this: one cache line, so a mapped file can be computed on in place.
-const ALIGN: u64 = 64;
 /// Flag: a training section follows the tensors.
 const HAS_TRAINING: u32 = 1;
 /// Flag: a probe section comes last. A reader that does not know it says that the program must be updated.
 const HAS_PROBES: u32 = 2;
-
-pub(super) fn error(reason: impl Into<String>) -> EngineError {
-    EngineError::ModelFile { path: None, reason: reason.into() }
-}
-
-/// A graph error as an error of the file that holds the graph.
-pub(super) fn invalid_network(cause: EngineError) -> EngineError {
-    error(format!("the network cannot be: {cause}"))
-}
-
-pub(super) fn aligned(at: u64) -> u64 {
-    at.next_multiple_of(ALIGN)
-}
 
 /// Where tensors laid out from `start` end.
 fn tensors_end<'a>(start: u64, entries: impl Iterator<Item = &'a ParamEntry>) -> u64 {
@@ -107,7 +94,7 @@ impl<'a> Encoded<'a> {
     /// Writes the whole file and returns the hash that it ends with.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<[u8; 32]> {
         let (params, layout) = (self.file.model.params(), self.file.model.layout());
-        let mut out = HashingWriter { out, hash: Sha256::new(), at: 0 };
+        let mut out = HashingWriter::new(out);
         let flag = |there: bool, flag: u32| if there { flag } else { 0 };
         let flags =
             flag(self.training.is_some(), HAS_TRAINING) | flag(self.file.probes.is_some(), HAS_PROBES);
@@ -135,9 +122,7 @@ impl<'a> Encoded<'a> {
         if let Some(own) = &self.file.probes {
             probes::write(own, &mut out)?;
         }
-        let hash: [u8; 32] = out.hash.finalize().into();
-        out.out.write_all(&hash)?;
-        Ok(hash)
+        out.finish()
     }
 }
 
@@ -159,36 +144,6 @@ fn check_moments(state: &TrainingState, layout: &ParamLayout) -> Result<(), Engi
 
 fn too_many_moments(found: usize) -> EngineError {
     error(format!("{found} optimiser moments are more than {MAX_MOMENTS}"))
-}
-
-pub(super) struct HashingWriter<'a, W> {
-    out: &'a mut W,
-    hash: Sha256,
-    at: u64,
-}
-
-impl<W: Write> HashingWriter<'_, W> {
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        self.at += bytes.len() as u64;
-        self.out.write_all(bytes)
-    }
-
-    pub(super) fn align(&mut self) -> io::Result<()> {
-        let gap = aligned(self.at) - self.at;
-        self.bytes(&[0; ALIGN as usize][..gap as usize])
-    }
-
-    pub(super) fn tensor(&mut self, values: &[f32]) -> io::Result<()> {
-        self.align()?;
-        let mut bytes = [0; 4096];
-        for chunk in values.chunks(bytes.len() / 4) {
-            let (slots, _) = bytes.as_chunks_mut::<4>();
-            slots.iter_mut().zip(chunk).for_each(|(slot, value)| *slot = value.to_le_bytes());
-            self.bytes(&bytes[..4 * chunk.len()])?;
-        }
-        Ok(())
-    }
 }
 
 /// Checks mark, version and length of a file of `len` bytes that starts with `start`; returns its length.
@@ -228,14 +183,6 @@ pub(super) fn check_start(start: &[u8], len: u64) -> Result<usize, EngineError> 
     usize::try_from(len).map_err(|_| error(format!("{len} bytes do not fit into this machine's memory")))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of four bytes"))
-}
-
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
-}
-
 /// Reads a whole file. The hash comes first, but nothing after it relies on it.
 pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     check_start(&bytes[..bytes.len().min(FRAME_BYTES)], bytes.len() as u64)?;
@@ -247,14 +194,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     if flags & !(HAS_TRAINING | HAS_PROBES) != 0 {
         return Err(error(format!("flags {flags:#x} are unknown: update ocelli")));
     }
-    let mut cursor = Cursor { bytes: body, at: FRAME_BYTES };
+    let mut cursor = Cursor::new(body, FRAME_BYTES);
     let header = codec::decode_header(cursor.take(u64_at(body, 16))?)?;
     check::meta(&header.graph, &header.meta)?;
     let layout = ParamLayout::new(&header.graph).map_err(invalid_network)?;
     check_table(&header.tensors, &table(&layout))?;
     cursor.align()?;
     // The model's buffer has the size of its tensors in the file: they must be there before it is made.
-    let end = tensors_end(cursor.at as u64, layout.entries().iter());
+    let end = tensors_end(cursor.at() as u64, layout.entries().iter());
     if end > body.len() as u64 {
         return Err(ends_early());
     }
@@ -270,7 +217,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         0 => None,
         _ => Some(probes::read(&mut cursor, pixels, header.meta.classes.len())?),
     };
-    if cursor.at != body.len() {
+    if cursor.at() != body.len() {
         return Err(error("bytes follow the last section"));
     }
     Ok(ModelFile { model, meta: header.meta, training, probes })
@@ -301,8 +248,8 @@ fn read_training(cursor: &mut Cursor<'_>, layout: &ParamLayout) -> Result<Traini
         return Err(too_many_moments(moments));
     }
     cursor.align()?;
-    let end = (0..moments).fold(cursor.at as u64, |at, _| tensors_end(at, trainable(layout)));
-    if end > cursor.bytes.len() as u64 {
+    let end = (0..moments).fold(cursor.at() as u64, |at, _| tensors_end(at, trainable(layout)));
+    if end > cursor.len() as u64 {
         return Err(ends_early());
     }
     for _ in 0..moments {
@@ -315,50 +262,4 @@ fn read_training(cursor: &mut Cursor<'_>, layout: &ParamLayout) -> Result<Traini
         state.moments.push(moment);
     }
     Ok(state)
-}
-
-pub(super) fn ends_early() -> EngineError {
-    error("the file ends before its content does: make or copy it again")
-}
-
-/// A place in the bytes; every step is checked against their end.
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// Bytes that are behind it.
-    pub(super) fn at(&self) -> usize {
-        self.at
-    }
-
-    /// All bytes, read or not.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(super) fn take(&mut self, len: u64) -> Result<&'a [u8], EngineError> {
-        let rest = &self.bytes[self.at..];
-        let len = usize::try_from(len).ok().filter(|&len| len <= rest.len()).ok_or_else(ends_early)?;
-        self.at += len;
-        Ok(&rest[..len])
-    }
-
-    /// Steps over the zeros before the next multiple of [`ALIGN`].
-    pub(super) fn align(&mut self) -> Result<(), EngineError> {
-        let at = self.at;
-        let gap = self.take(aligned(at as u64) - at as u64)?;
-        match gap.iter().position(|&byte| byte != 0) {
-            Some(offset) => Err(error(format!("the filler byte at {} is not zero", at + offset))),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn tensor(&mut self, values: &mut [f32]) -> Result<(), EngineError> {
-        self.align()?;
-        let (words, _) = self.take(4 * values.len() as u64)?.as_chunks::<4>();
-        values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));
-        Ok(())
-    }
 }

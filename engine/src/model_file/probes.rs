@@ -7,32 +7,12 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-use super::ModelFile;
-use super::frame::{self, Cursor, HashingWriter, aligned};
+use super::bytes::{Cursor, HashingWriter, aligned, ends_early, error, u64_at};
+use super::contents::{MAX_PROBES, ModelFile, Probe, Probes};
 use crate::error::EngineError;
 
-/// Most probe images of a file: enough to touch every class of a usual model, few enough to cost a load nothing.
-pub const MAX_PROBES: usize = 8;
 /// Number of probes and hash of the model that was asked.
 const START_BYTES: u64 = 8 + 32;
-
-/// Images that a model was asked about when its file was written, with its answers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Probes {
-    /// [`ModelFile::answering_hash`] of the model that was asked.
-    pub asked: [u8; 32],
-    /// One to [`MAX_PROBES`] of them.
-    pub images: Vec<Probe>,
-}
-
-/// One image with its answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
-    /// `height * width * channels` values: resized, not normalised yet, 255 being white.
-    pub pixels: Vec<u8>,
-    /// One finite number a class.
-    pub logits: Vec<f32>,
-}
 
 impl ModelFile {
     /// SHA-256 of what an answer depends on beside the layers: class names, fit, means and deviations as the header holds
@@ -69,7 +49,7 @@ pub(super) fn check(file: &ModelFile, probes: &Probes) -> Result<(), EngineError
     for (index, probe) in probes.images.iter().enumerate() {
         let (found, answers) = (probe.pixels.len(), probe.logits.len());
         if found != pixels || answers != classes {
-            return Err(frame::error(format!(
+            return Err(error(format!(
                 "probe image {index} has {found} values and {answers} logits, the network {pixels} and {classes}"
             )));
         }
@@ -80,14 +60,14 @@ pub(super) fn check(file: &ModelFile, probes: &Probes) -> Result<(), EngineError
 
 fn check_count(count: u64) -> Result<(), EngineError> {
     if !(1..=MAX_PROBES as u64).contains(&count) {
-        return Err(frame::error(format!("{count} probe images, not 1 to {MAX_PROBES}")));
+        return Err(error(format!("{count} probe images, not 1 to {MAX_PROBES}")));
     }
     Ok(())
 }
 
 fn check_logits(index: usize, logits: &[f32]) -> Result<(), EngineError> {
     if !logits.iter().all(|logit| logit.is_finite()) {
-        return Err(frame::error(format!("the answer for probe image {index} is not finite")));
+        return Err(error(format!("the answer for probe image {index} is not finite")));
     }
     Ok(())
 }
@@ -114,12 +94,12 @@ pub(super) fn write<W: Write>(probes: &Probes, out: &mut HashingWriter<'_, W>) -
 pub(super) fn read(cursor: &mut Cursor<'_>, pixels: usize, classes: usize) -> Result<Probes, EngineError> {
     cursor.align()?;
     let start = cursor.at() as u64;
-    let count = frame::u64_at(cursor.take(8)?, 0);
+    let count = u64_at(cursor.take(8)?, 0);
     check_count(count)?;
     let asked = cursor.take(32)?.try_into().expect("a slice of 32 bytes");
     // Images get memory only after all of them are known to be there.
     if end(start, count as usize, (pixels, classes)) > cursor.len() as u64 {
-        return Err(frame::ends_early());
+        return Err(ends_early());
     }
     let images = (0..count as usize).map(|index| {
         cursor.align()?;

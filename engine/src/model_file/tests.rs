@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::Shape;
 use crate::graph::{BatchNorm, Dense, Graph, Op};
+use crate::params::Model;
 
 fn sample() -> ModelFile {
     let mut graph = Graph::new(Shape::new(2, 3, 1));

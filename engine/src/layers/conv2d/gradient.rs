@@ -11,7 +11,7 @@ use crate::kernels::winograd::FilterGradient;
 use crate::kernels::{activation, reduce};
 use crate::layers::filters::Filters;
 use crate::layers::run::Run;
-use crate::layers::split::{PIECE, piece, sum_partials, weight_chunks};
+use crate::layers::split::{PIECE, piece, weight_chunks};
 
 /// A prepared gradient of filters, with its memory.
 pub(crate) enum FilterMethod {
@@ -91,14 +91,14 @@ impl Gradient {
         }
         match &self.method {
             FilterMethod::Direct(_) => {
-                sum_partials(run, self.partials, (count, partial_len), (0, &filters.w));
+                run.sum_partials(self.partials, (count, partial_len), (0, &filters.w));
             }
             &FilterMethod::Winograd(ref gradient, chunks, sums) => {
                 sum_tiles(run, gradient, (chunks, sums), &saved, &filters.w);
             }
         }
         if let Some(b) = &filters.b {
-            sum_partials(run, self.partials, (count, partial_len), (w_len, b));
+            run.sum_partials(self.partials, (count, partial_len), (w_len, b));
         }
     }
 }

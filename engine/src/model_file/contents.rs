@@ -1,0 +1,137 @@
+//! What a model file holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::params::Model;
+
+/// Largest number of classes.
+pub const MAX_CLASSES: usize = 1 << 16;
+/// Largest length of a class name in bytes of UTF-8.
+pub const MAX_CLASS_NAME_BYTES: usize = 256;
+/// Most probe images of a file: enough to touch every class of a usual model, few enough to cost a load nothing.
+pub const MAX_PROBES: usize = 8;
+
+/// How an image of another aspect ratio is brought to the size of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Both sides are scaled on their own: the whole image, distorted.
+    Stretch,
+    /// Scaled to cover the target, then cut at the middle: no distortion, the borders are lost.
+    Crop,
+    /// Scaled to lie inside the target, then padded: the whole image, undistorted.
+    Pad,
+}
+
+/// How an image becomes the network's input; training, evaluation and serving follow the same record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Width of the input in pixels.
+    pub width: u32,
+    /// Height of the input in pixels.
+    pub height: u32,
+    /// 1 for grey, 3 for RGB.
+    pub channels: u8,
+    /// What happens to images of another aspect ratio.
+    pub fit: Fit,
+    /// Subtracted from each channel, on the scale 0..=1.
+    pub mean: Vec<f32>,
+    /// Each channel is divided by it after that; positive.
+    pub std: Vec<f32>,
+}
+
+/// How well the model does on images that it was not trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Fraction of images whose best class is the right one, in `0..=1`.
+    pub accuracy: f32,
+    /// Fraction of images whose right class is among the best five, in `0..=1`.
+    pub top5: f32,
+    /// Mean cross-entropy in nats.
+    pub loss: f32,
+    /// The split that was measured: `val` or `test`.
+    pub split: String,
+    /// Number of images in it.
+    pub images: u64,
+}
+
+/// Where the model comes from, so that it can be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of the program that trained it.
+    pub version: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Name of the data set.
+    pub data_name: String,
+    /// SHA-256 of the data set's content.
+    pub data_hash: [u8; 32],
+    /// The resolved recipe as TOML text.
+    pub recipe: String,
+    /// Time of the training in seconds since 1970-01-01 UTC.
+    pub created: u64,
+    /// Epochs that were run.
+    pub epochs: u32,
+    /// Version of the model whose weights it started from.
+    pub parent: Option<String>,
+}
+
+/// All of a model file that is not weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelMeta {
+    /// Name for people; not a file name: it may hold any character.
+    pub name: String,
+    /// Class names in the order of the logits: unique, of 1 to [`MAX_CLASS_NAME_BYTES`] bytes.
+    pub classes: Vec<String>,
+    /// How an image becomes the input.
+    pub preprocessing: Preprocessing,
+    /// Quality on held-out images, where it was measured.
+    pub metrics: Option<Metrics>,
+    /// Where the model comes from.
+    pub provenance: Provenance,
+}
+
+/// What a resumed run needs besides the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingState {
+    /// Name of the optimiser that the moments belong to.
+    pub optimizer: String,
+    /// Steps taken so far.
+    pub step: u64,
+    /// The optimiser's buffers, each [`ParamLayout::trainable`](crate::ParamLayout::trainable) floats in the
+    /// layout of the parameters; floats between tensors are not stored and come back as zero.
+    pub moments: Vec<Vec<f32>>,
+    /// Text of the caller, returned as it was given.
+    pub extra: String,
+}
+
+/// A model with everything that its file holds.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// The network and its weights.
+    pub model: Model,
+    /// All that is not weights.
+    pub meta: ModelMeta,
+    /// What a resumed run needs; `None` in a file that only predicts.
+    pub training: Option<TrainingState>,
+    /// What the model answered when the file was written; `None` where nobody asked it.
+    pub probes: Option<Probes>,
+}
+
+/// Images that a model was asked about when its file was written, with its answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probes {
+    /// [`ModelFile::answering_hash`] of the model that was asked.
+    pub asked: [u8; 32],
+    /// One to [`MAX_PROBES`] of them.
+    pub images: Vec<Probe>,
+}
+
+/// One image with its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// `height * width * channels` values: resized, not normalised yet, 255 being white.
+    pub pixels: Vec<u8>,
+    /// One finite number a class.
+    pub logits: Vec<f32>,
+}
