@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
+use ocelli_common::text::printable;
 use ocelli_engine::Isa;
 use ocelli_pipeline::{Compute, Data, EvaluateOptions, PipelineError, evaluate, shipped_model};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
-use crate::output::{Output, Style, printable};
+use crate::output::{Output, Style};
 
 /// How far the built-in model may be from the accuracy it was shipped with: instruction sets round differently, which
 /// may turn a handful of 10,000 images over.

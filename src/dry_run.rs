@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ocelli_common::text::{printable, thousands};
 use ocelli_datasets::Split;
 use ocelli_pipeline::TrainOptions;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::output::{Output, printable};
-use crate::progress::thousands;
+use crate::output::Output;
 
 /// Classes listed one by one; more are counted.
 const MAX_CLASSES: usize = 50;

@@ -92,7 +92,7 @@ impl Failure {
 }
 
 /// An error and its causes as one line. A cause that its error prints already is not printed twice.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StderrLock, Stdout, Write};
 
 use clap::ValueEnum;
+use ocelli_common::text::printable;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -94,14 +95,24 @@ impl Output {
 
     /// One line of results.
     pub(crate) fn line(&mut self, line: impl Display) -> Result<(), Failure> {
-        writeln!(self.stdout, "{line}").map_err(Failure::stdout)
+        self.write_line(line).map_err(Failure::stdout)
+    }
+
+    /// The same, with the error as it is.
+    pub(crate) fn write_line(&mut self, line: impl Display) -> io::Result<()> {
+        writeln!(self.stdout, "{line}")
     }
 
     /// One JSON object on a line of its own, sent at once: somebody may be waiting for it.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let line = serde_json::to_string(value).map_err(|error| Failure::stdout(error.into()))?;
-        self.line(line)?;
-        self.flush()
+        self.write_json(value).map_err(Failure::stdout)
+    }
+
+    /// The same, with the error as it is.
+    pub(crate) fn write_json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let line = serde_json::to_string(value)?;
+        self.write_line(line)?;
+        self.write_out()
     }
 
     /// Bytes as they are.
@@ -110,7 +121,12 @@ impl Output {
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.stdout.flush().map_err(Failure::stdout)
+        self.write_out().map_err(Failure::stdout)
+    }
+
+    /// The same, with the error as it is.
+    pub(crate) fn write_out(&mut self) -> io::Result<()> {
+        self.stdout.flush()
     }
 
     /// One line of talk, left out by `--quiet`.
@@ -156,25 +172,4 @@ pub(crate) fn print_error(message: &str, hints: &[String]) {
 pub(crate) fn talk(line: impl Display) {
     let mut stderr: StderrLock = io::stderr().lock();
     let _ = writeln!(stderr, "{line}");
-}
-
-/// Text from outside, safe for a terminal: control characters are escaped, so that a file or class name can
-/// neither break a line nor move the cursor.
-pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_cannot_steer_the_terminal() {
-        assert_eq!(printable("caf\u{e9} \u{732b}.jpg"), "caf\u{e9} \u{732b}.jpg");
-        assert_eq!(printable("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-    }
 }

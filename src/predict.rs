@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ocelli_common::text::printable;
 use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
 use ocelli_pipeline::{Decoder, Prediction, Predictor};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
-use crate::output::{Output, Style, printable, talk};
+use crate::output::{Output, Style, talk};
 use crate::{compute, paths, serve};
 
 /// Images decoded at a time, then computed as one batch.

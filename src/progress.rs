@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_common::text::{printable, thousands};
 use ocelli_pipeline::Event;
 
-use crate::output::{self, Output, Paint, Style, printable};
+use crate::output::{self, Output, Paint, Style};
 
 /// Without a terminal, how often a long epoch shows that it is alive.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
@@ -183,19 +184,6 @@ fn bar_style() -> ProgressStyle {
     style.expect("the template is constant, and a test parses it").progress_chars("=> ")
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Seconds as people say them: `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`.
 pub(crate) fn duration(seconds: f32) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -219,9 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_readable() {
-        let written = [0, 12, 999, 1000, 60_000, 1_234_567].map(thousands);
-        assert_eq!(written, ["0", "12", "999", "1,000", "60,000", "1,234,567"]);
+    fn durations_are_readable() {
         let written = [0.421, 12.34, 59.6, 245.0, 7800.0].map(duration);
         assert_eq!(written, ["0.42 s", "12.3 s", "1 min 00 s", "4 min 05 s", "2 h 10 min"]);
     }

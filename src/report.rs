@@ -1,10 +1,11 @@
 //! An evaluation as people read it.
 
+use ocelli_common::text::{printable, thousands};
 use ocelli_pipeline::Evaluation;
 
 use crate::failure::Failure;
-use crate::output::{Output, Style, printable};
-use crate::progress::{duration, thousands};
+use crate::output::{Output, Style};
+use crate::progress::duration;
 
 /// Class names are cut to this many characters in tables.
 const MAX_NAME: usize = 32;

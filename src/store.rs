@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ocelli_common::text::printable;
 use ocelli_pipeline::store::{self, CheckReport};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
-use crate::output::{Output, Style, printable};
+use crate::output::{Output, Style};
 
 /// Check, repair or copy the data folder of a service
 #[derive(Debug, clap::Args)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
@@ -15,7 +16,7 @@ use ocelli_pipeline::{
 
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
-use crate::output::{Output, Style, printable};
+use crate::output::{Output, Style};
 use crate::progress::Progress;
 use crate::{dry_run, paths, report};
 

@@ -2,7 +2,7 @@
 
 use crate::metrics::Evaluation;
 use crate::progress::EpochRow;
-use crate::svg::{Anchor, Svg, number, shorten, ticks};
+use ocelli_common::svg::{Anchor, Svg, number, shorten, ticks};
 
 const PANEL_WIDTH: f64 = 420.0;
 const PANEL_HEIGHT: f64 = 240.0;
@@ -205,7 +205,7 @@ fn tint(part: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::metrics::Tally;
-    use crate::svg::tests::elements;
+    use ocelli_testing::xml::elements;
 
     fn rows(n: u32, val: bool) -> Vec<EpochRow> {
         let row = |epoch: u32| {

@@ -55,7 +55,6 @@ mod run;
 mod run_folder;
 mod schedule;
 pub mod store;
-pub mod svg;
 #[cfg(test)]
 mod tests;
 mod train;

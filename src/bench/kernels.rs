@@ -11,10 +11,10 @@ use ocelli_engine::Isa;
 use serde::Serialize;
 
 use super::net::parse_seconds;
+use crate::doctor;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 use crate::progress::duration;
-use crate::{doctor, output};
 
 /// Seconds of a case where nobody says otherwise.
 const SECONDS: f64 = 0.25;
@@ -198,8 +198,10 @@ impl Job<'_> {
             Format::Csv => {
                 let processor = processor.unwrap_or_else(|| "unknown processor".to_owned());
                 let version = env!("CARGO_PKG_VERSION");
-                self.out
-                    .line(format_args!("# {}; ocelli {version}, {isa}", output::printable(&processor)))?;
+                self.out.line(format_args!(
+                    "# {}; ocelli {version}, {isa}",
+                    ocelli_common::text::printable(&processor)
+                ))?;
                 for (label, text) in probe_lines(probe) {
                     self.out.line(format_args!("# {label}: {text}"))?;
                 }
@@ -214,7 +216,8 @@ impl Job<'_> {
                 };
                 let [rows, columns] = tile;
                 let kernels = format!("{isa}, register tiles of {rows}x{columns}: {why}");
-                let mut lines = vec![("machine", output::printable(&processor)), ("kernels", kernels)];
+                let mut lines =
+                    vec![("machine", ocelli_common::text::printable(&processor)), ("kernels", kernels)];
                 lines.extend(probe_lines(probe));
                 for (label, text) in lines {
                     let label = self.out.paint.apply(Style::Bold, format_args!("{label:<8}"));

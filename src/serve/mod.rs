@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
 use ocelli_server::{Access, Config, State, Worker};
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use crate::compute;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::output::{Output, Style, printable};
+use crate::output::{Output, Style};
 use settings::ServiceSettings;
 
 /// Where the demo serves.

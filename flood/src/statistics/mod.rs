@@ -1,0 +1,4 @@
+//! What is counted while requests are sent, and the numbers that come of it.
+
+pub(crate) mod level;
+pub(crate) mod tally;
