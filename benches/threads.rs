@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use ocelli_engine::Wait;
 use ocelli_engine::parallel::Threads;
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -111,7 +112,8 @@ fn quantiles(calls: usize, mut before: impl FnMut(), mut f: impl FnMut()) -> [f6
 
 fn main() {
     let mut c = support::criterion();
-    let own = Threads::new(THREADS, 0).expect("two threads");
+    let own = Threads::new(&ocelli_engine::Pool::new(THREADS).expect("a sound number"), Wait::Spin, 0)
+        .expect("two threads");
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("two threads");
     verify(&own);
     verify(&rayon);

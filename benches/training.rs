@@ -34,7 +34,7 @@ fn measure(c: &mut Criterion, exec: &Exec, id: &str, flops: usize, mut f: impl F
     });
     group.finish();
     if ran && support::is_measuring() {
-        let peak = ocelli_bench::peak(exec.isa, exec.threads);
+        let peak = ocelli_bench::peak(exec.isa, exec.threads());
         let mut times = [(); 9].map(|()| {
             let start = Instant::now();
             f();
@@ -43,7 +43,7 @@ fn measure(c: &mut Criterion, exec: &Exec, id: &str, flops: usize, mut f: impl F
         times.sort_by(f64::total_cmp);
         let percent = 100.0 * flops as f64 / times[4] / peak;
         let threads =
-            if exec.threads == 1 { "one thread".to_owned() } else { format!("{} threads", exec.threads) };
+            if exec.threads() == 1 { "one thread".to_owned() } else { format!("{} threads", exec.threads()) };
         println!("{id}: {percent:.0} % of the {:.0} GFLOP/s of {threads} on registers\n", peak / 1e9);
     }
 }

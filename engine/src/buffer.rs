@@ -1,6 +1,7 @@
 //! A fixed number of zeroed floats at a 64-byte boundary: one cache line, one AVX-512 vector.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
@@ -10,6 +11,51 @@ const ALIGN: usize = 64;
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
+}
+
+/// Memory of a [`Buffer`] that nobody has written to: the system gives its pages to the core that does so first.
+pub(crate) struct Untouched {
+    ptr: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: it owns its memory alone.
+unsafe impl Send for Untouched {}
+
+impl Untouched {
+    /// Room for `len` floats.
+    ///
+    /// # Panics
+    /// When `len` floats exceed the address space.
+    pub(crate) fn new(len: usize) -> Self {
+        if len == 0 {
+            return Untouched { ptr: NonNull::dangling(), len };
+        }
+        let layout = Buffer::layout(len);
+        // SAFETY: the layout has a non-zero size, as `len` is not zero.
+        let raw = unsafe { alloc(layout) }.cast::<f32>();
+        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        Untouched { ptr, len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The buffer, zeroed by this thread.
+    pub(crate) fn zeroed(self) -> Buffer {
+        let own = ManuallyDrop::new(self);
+        // SAFETY: `ptr` is valid for `len` floats, or dangling (aligned for f32) with `len` zero; zero bytes are floats.
+        unsafe { own.ptr.as_ptr().write_bytes(0, own.len) };
+        Buffer { ptr: own.ptr, len: own.len }
+    }
+}
+
+impl Drop for Untouched {
+    fn drop(&mut self) {
+        // SAFETY: its memory was allocated as a buffer's is, and goes to this buffer alone; nothing reads it.
+        drop(Buffer { ptr: self.ptr, len: self.len });
+    }
 }
 
 // SAFETY: a Buffer owns its floats alone, as a Box<[f32]> does.
@@ -71,7 +117,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: `ptr` came from `alloc_zeroed` with this very layout and is freed once.
+            // SAFETY: `ptr` came from `alloc_zeroed` or `alloc` with this very layout and is freed once.
             unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
         }
     }

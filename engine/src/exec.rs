@@ -1,18 +1,18 @@
 //! Where and what for a network runs.
 
 use crate::error::EngineError;
+use crate::parallel::{Pool, Wait};
 use crate::simd::Isa;
 
-/// Most threads that an [`Exec`] takes.
-const MAX_THREADS: usize = 256;
-
-/// Where to run: an instruction set and a number of threads.
-#[derive(Clone, Copy, Debug)]
+/// Where to run: an instruction set and a pool of threads. Clones share the pool.
+#[derive(Clone, Debug)]
 pub struct Exec {
     /// The instruction set.
     pub isa: Isa,
-    /// The number of threads, at least one.
-    pub threads: usize,
+    /// The pool.
+    pub pool: Pool,
+    /// What threads that help do between two passes.
+    pub wait: Wait,
     /// Whether every convolution is the plain sum of its products: no algorithm with another rounding error.
     pub exact: bool,
     /// Most images of a pass of training, where the network allows passes over parts of a batch; 0 for as many as suit
@@ -21,30 +21,34 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// The best instruction set (or the one that `OCELLI_ISA` forces) on `threads` threads; 0 takes all cores
-    /// that this process may use.
+    /// The best instruction set (or the one that `OCELLI_ISA` forces) on this process's pool of `threads` threads (see
+    /// [`Pool::shared`]); 0 takes as many as `RAYON_NUM_THREADS` says, or all cores that this process may use.
     ///
     /// # Errors
-    /// [`EngineError::Isa`] for a forced instruction set that is not there, [`EngineError::Config`] for more than
-    /// 256 threads.
+    /// [`EngineError::Isa`] for a forced instruction set that is not there, [`EngineError::Config`] for more threads than
+    /// a pool takes.
     pub fn new(threads: usize) -> Result<Self, EngineError> {
         Exec::with_isa(Isa::best()?, threads)
     }
 
-    /// A given instruction set on `threads` threads; 0 takes all cores.
+    /// As [`Exec::new`] with a given instruction set.
     ///
     /// # Errors
-    /// [`EngineError::Config`] for more than 256 threads.
+    /// [`EngineError::Config`] for more threads than a pool takes.
     pub fn with_isa(isa: Isa, threads: usize) -> Result<Self, EngineError> {
-        if threads > MAX_THREADS {
-            return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));
-        }
-        let all = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        Ok(Exec { isa, threads: if threads == 0 { all() } else { threads }, exact: false, chunk: 0 })
+        Ok(Exec::with_pool(isa, Pool::shared(threads)?))
     }
-}
 
-impl Exec {
+    /// A given instruction set on a given pool: with `Pool::from`, the caller's own.
+    pub fn with_pool(isa: Isa, pool: Pool) -> Self {
+        Exec { isa, pool, wait: Wait::default(), exact: false, chunk: 0 }
+    }
+
+    /// The number of threads, at least one.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
     /// The same place, with or without algorithms that trade rounding for speed.
     pub fn exact(self, exact: bool) -> Self {
         Exec { exact, ..self }
@@ -53,6 +57,11 @@ impl Exec {
     /// The same place with at most `chunk` images in a pass of training; 0 for as many as suit the caches.
     pub fn chunk(self, chunk: usize) -> Self {
         Exec { chunk, ..self }
+    }
+
+    /// The same place for single images that follow each other: see [`Wait::Spin`].
+    pub fn latency(self) -> Self {
+        Exec { wait: Wait::Spin, ..self }
     }
 }
 

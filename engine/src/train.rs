@@ -79,18 +79,19 @@ impl Trainer {
     /// # Errors
     /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats, [`EngineError::Label`].
     pub fn step(&mut self, x: &[f32], labels: &[u32], lr: f32) -> Result<StepStats, EngineError> {
-        let stats = self.gradients(x, labels)?;
-        let Trainer { model, plan, config, grads, moments, steps, packed } = self;
-        let trainable = grads.len();
-        let grad_scale = clip_factor(grads, config.clip_norm);
-        let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
-        let (isa, threads) = (plan.exec().isa, plan.threads());
-        let params = &mut model.params_mut()[..trainable];
-        threads.enter(trainable * UPDATE_WORK, || {
-            config.optimizer.update((isa, &threads), params, moments, grads, step)
-        });
-        (*steps, *packed) = (*steps + 1, false);
-        Ok(stats)
+        let threads = self.plan.threads();
+        let work = self.plan.work(labels.len()) + self.grads.len() * UPDATE_WORK;
+        threads.enter(work, || {
+            let stats = self.gradients(x, labels)?;
+            let Trainer { model, plan, config, grads, moments, steps, packed } = self;
+            let trainable = grads.len();
+            let grad_scale = clip_factor(grads, config.clip_norm);
+            let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
+            let params = &mut model.params_mut()[..trainable];
+            config.optimizer.update((plan.exec().isa, &threads), params, moments, grads, step);
+            (*steps, *packed) = (*steps + 1, false);
+            Ok(stats)
+        })
     }
 
     /// The forward and backward pass of [`Trainer::step`] alone: running statistics move, parameters stay.

@@ -27,7 +27,7 @@ fn a_pass_has_no_more_images_than_asked_for() {
     let exec = Exec::new(1).unwrap();
     let of = |name: &str, chunk| {
         let graph = zoo::build(name, Shape::new(32, 32, 3), 5).unwrap();
-        let (memory, pass) = Plan::measure(&graph, 64, Mode::Train, &exec.chunk(chunk)).unwrap();
+        let (memory, pass) = Plan::measure(&graph, 64, Mode::Train, &exec.clone().chunk(chunk)).unwrap();
         (memory.total(), pass)
     };
     let free = of("keras-cnn", 0);

@@ -71,7 +71,7 @@ pub fn evaluate(
     };
     let pre = data::from_record(&file.meta.preprocessing);
     let mut load = |indices: &[usize]| {
-        let settings = (exec.threads, options.max_bad);
+        let settings = (exec.threads(), options.max_bad);
         data::load(&source, Some(indices), &pre, settings, stop, &mut |event| {
             observe(event);
             Ok(())

@@ -205,8 +205,8 @@ impl Predictor {
     }
 
     /// Where and how it runs.
-    pub fn exec(&self) -> Exec {
-        self.exec
+    pub fn exec(&self) -> &Exec {
+        &self.exec
     }
 
     /// Learnable numbers of the network.

@@ -358,7 +358,7 @@ impl Run<'_> {
             split: split.to_owned(),
             images: evaluation.images as u64,
         });
-        file.probes = probes::ask(&file, &self.loaded.set, indices, self.exec)?;
+        file.probes = probes::ask(&file, &self.loaded.set, indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
         self.write_reports(&file, hash, &evaluation)?;
         self.reporter.report(&evaluated(&evaluation))?;

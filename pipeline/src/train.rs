@@ -210,7 +210,7 @@ pub fn train(
         None => full,
     };
 
-    let settings = (options.known().len(), exec.threads);
+    let settings = (options.known().len(), exec.threads());
     let loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))
         .and_then(|loaded| {
             let reason = loaded.warnings.first().cloned();
@@ -348,7 +348,7 @@ pub(crate) fn resume_within(
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
     source.drop_untrained(file.meta.classes.len());
-    let settings = (file.meta.classes.len(), exec.threads);
+    let settings = (file.meta.classes.len(), exec.threads());
     let mut loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))?;
     if loaded.set.digest() != file.meta.provenance.data_hash || loaded.set.classes() != file.meta.classes {
         let reason = format!(

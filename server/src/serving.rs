@@ -48,7 +48,7 @@ impl ModelInfo {
             classes: meta.classes.clone(),
             input: Input { width: input.width, height: input.height, channels: input.channels },
             isa: predictor.exec().isa.name(),
-            threads: predictor.exec().threads,
+            threads: predictor.exec().threads(),
             exact: predictor.exec().exact,
         }
     }

@@ -70,7 +70,7 @@ impl State {
     /// A setting out of range, a model that fails on a blank image, or no thread.
     pub fn new(predictor: Predictor, config: Config, access: Access) -> Result<State, ServerError> {
         config.validate()?;
-        let compute = Compute { threads: predictor.exec().threads, exact: predictor.exec().exact };
+        let compute = Compute { threads: predictor.exec().threads(), exact: predictor.exec().exact };
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
         let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;

@@ -124,7 +124,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         model: args.model,
         mode: args.mode,
         batch,
-        threads: exec.threads,
+        threads: exec.threads(),
         isa: exec.isa.name(),
         exact,
         parameters,

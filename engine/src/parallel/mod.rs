@@ -3,91 +3,111 @@
 //! A region is a fixed list of pieces that depends on shapes alone, each computed by one thread from start to end,
 //! so results have the same bits with any number of threads.
 //!
-//! **Rayon or a pool of our own?** A single image is some twenty to fifty regions of 20 to 500 us. Medians on two shared
-//! cores of a Zen 3 machine, both pools in one process: a pass of one empty region took 14 us with rayon and 0.3 us with
-//! ours, a pass of two pieces of 20 us took 57 and 22 us; after 2 ms of rest 72 and 44 us. On a crowded machine rayon was
-//! sometimes ahead, 185 against 205 us for two pieces of 100 us. Rayon also allocates when work enters it from outside.
-//! `cargo bench --bench threads` measures both.
+//! The threads are those of one pool, which the whole process shares ([`Pool`]). A pass, that is a forward pass or a
+//! step of training, asks the pool for helpers once: jobs that take part in one region after the other ([`Team`]), run
+//! other jobs of the pool when there is a pause, and leave when the pass is over. A helper that is still busy with another
+//! job is not waited for.
 
-mod bell;
+mod event;
+mod pool;
 #[allow(
     unsafe_code,
     reason = "threads share a closure on the stack of their caller and disjoint pieces of slices"
 )]
-mod pool;
-mod workers;
+mod region;
+mod spin;
+mod sync;
+mod team;
 
-use std::cell::Cell;
-use std::sync::{Mutex, MutexGuard};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Untouched};
 use crate::error::EngineError;
-use pool::Claims;
-use workers::Workers;
+pub use pool::{Pool, default_threads};
+use region::Pieces;
+use team::Team;
+pub use team::Wait;
 
-/// Multiply-adds of a region, 3 us, below which handing a part to a second thread costs more than it saves: of 50, 100,
+/// Multiply-adds of a region, 3 us, below which handing a part to one more thread costs more than it saves: of 50, 100,
 /// 200 and 400 thousand the first two give the tutorial CNN 44 us, the others 47 and 55.
 const SERIAL_WORK: usize = 100_000;
 
-/// Multiply-adds of a whole pass below which its regions are not shared. The tutorial CNN's 2.4 million take one thread
-/// 75 us, two 44 us when passes follow each other; after a pause, when workers must wake up, two save 20 us or lose as
-/// much, as the other core is free or not. Smaller passes are over before a worker is awake.
+/// Multiply-adds of a whole pass for each thread that helps. The tutorial CNN's 2.4 million take one thread 75 us, two
+/// 44 us when passes follow each other; after a pause, when helpers must wake up, two save 20 us or lose as much, as the
+/// other core is free or not. Smaller passes are over before a helper is awake.
 const SERIAL_PASS: usize = 2_000_000;
 
-thread_local! {
-    /// Whether this thread is in a pass that is worth more than one thread.
-    static SHARING: Cell<bool> = const { Cell::new(false) };
+/// The pool as one plan uses it: the helpers of its passes, and a scratch buffer for each thread.
+pub struct Threads {
+    count: usize,
+    pool: Pool,
+    team: Arc<Team>,
+    scratch: Box<[Mutex<Scratch>]>,
 }
 
-/// A pool of threads, the caller among them, and a scratch buffer for each.
-pub struct Threads {
-    workers: Option<Workers>,
-    scratch: Vec<Mutex<Buffer>>,
+/// Floats that the thread which uses them first zeroes, so that their memory is near to its core.
+struct Scratch {
+    buffer: Buffer,
+    untouched: Option<Untouched>,
+}
+
+/// The scratch buffer of a thread, while that thread uses it.
+pub struct ScratchGuard<'a>(MutexGuard<'a, Scratch>);
+
+/// Scratch buffers of a plan on a pool of `threads` threads: one for each, and where there are several, one for a caller
+/// that is none of them.
+pub(crate) fn scratch_buffers(threads: usize) -> usize {
+    if threads > 1 { threads + 1 } else { 1 }
 }
 
 impl Threads {
-    /// A pool of `count` threads, each with `scratch` floats of its own.
+    /// Access to a pool, with `scratch` floats for each of its threads.
     ///
     /// # Errors
     /// [`EngineError::Config`] when the system has no more threads.
-    pub fn new(count: usize, scratch: usize) -> Result<Self, EngineError> {
-        let start = |count: usize| {
-            let failed = |e| EngineError::Config(format!("cannot start {count} threads: {e}"));
-            Workers::new(count - 1).map_err(failed)
-        };
-        let workers = if count > 1 { Some(start(count)?) } else { None };
-        let scratch = (0..count.max(1)).map(|_| Mutex::new(Buffer::zeros(scratch))).collect();
-        Ok(Threads { workers, scratch })
+    pub fn new(pool: &Pool, wait: Wait, scratch: usize) -> Result<Self, EngineError> {
+        let count = pool.threads();
+        if count > 1 {
+            pool.thread_pool()?;
+        }
+        let scratch = (0..scratch_buffers(count)).map(|_| Mutex::new(Scratch::new(scratch))).collect();
+        let team = Arc::new(Team::new(pool.clone(), wait));
+        Ok(Threads { count, pool: pool.clone(), team, scratch })
     }
 
-    /// Number of threads.
+    /// Number of threads that compute at a time.
     pub fn count(&self) -> usize {
-        self.scratch.len()
+        self.count
+    }
+
+    /// Floats of all scratch buffers.
+    pub(crate) fn scratch_len(&self) -> usize {
+        self.scratch.iter().map(|scratch| lock(scratch).len()).sum()
     }
 
     /// Runs a pass, `f`, on this thread; the regions in it are shared unless the `work` multiply-adds of the pass are
-    /// too few.
+    /// too few. A pass in another one of the same plan belongs to it.
     pub fn enter<R>(&self, work: usize, f: impl FnOnce() -> R) -> R {
-        struct Restore(bool);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                SHARING.set(self.0);
-            }
-        }
-        let _restore = Restore(SHARING.replace(SHARING.get() || work >= SERIAL_PASS));
+        let helpers = (self.count - 1).min(work / SERIAL_PASS);
+        let _pass = if helpers > 0 { self.team.begin(helpers) } else { None };
         f()
     }
 
     /// The scratch buffer of the thread that asks.
-    pub fn scratch(&self) -> MutexGuard<'_, Buffer> {
-        let own = &self.scratch[workers::worker() % self.scratch.len()];
-        // A poisoned buffer holds finished floats all the same: scratch carries nothing from one use to the next.
-        own.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub fn scratch(&self) -> ScratchGuard<'_> {
+        let last = self.scratch.len() - 1;
+        let own = if last == 0 { 0 } else { self.pool.worker().unwrap_or(last) };
+        let mut scratch = lock(&self.scratch[own]);
+        if let Some(untouched) = scratch.untouched.take() {
+            scratch.buffer = untouched.zeroed();
+        }
+        ScratchGuard(scratch)
     }
 
     /// `f(i)` for every `i` below `count`.
     pub fn tasks(&self, work: usize, count: usize, f: impl Fn(usize) + Sync) {
-        self.share(work, Claims::<(), 0>::new([], count), |i, []| f(i));
+        self.share(work, Pieces::<(), 0>::new([], count), |i, []| f(i));
     }
 
     /// `f(i, piece)` for every piece of `len` elements of `out`; the last one may be shorter.
@@ -98,7 +118,7 @@ impl Threads {
         len: usize,
         f: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        self.share(work, Claims::new([(out, len)], usize::MAX), |i, [piece]| f(i, piece));
+        self.share(work, Pieces::new([(out, len)], usize::MAX), |i, [piece]| f(i, piece));
     }
 
     /// As [`Threads::pieces`] over two outputs that are cut into the same number of pieces.
@@ -110,7 +130,7 @@ impl Threads {
         f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
     ) {
         debug_assert_eq!(a.0.len().div_ceil(a.1.max(1)), b.0.len().div_ceil(b.1.max(1)));
-        self.share(work, Claims::new([a, b], usize::MAX), |i, [a, b]| f(i, a, b));
+        self.share(work, Pieces::new([a, b], usize::MAX), |i, [a, b]| f(i, a, b));
     }
 
     /// As [`Threads::pieces`] over some outputs of one length.
@@ -122,24 +142,49 @@ impl Threads {
         f: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
         const { assert!(N > 0, "without an output there is no end to the pieces") };
-        self.share(work, Claims::new(outs.map(|out| (out, len)), usize::MAX), f);
+        self.share(work, Pieces::new(outs.map(|out| (out, len)), usize::MAX), f);
     }
 
     /// Calls `f` with every number and its pieces.
     fn share<T: Send, const N: usize>(
         &self,
         work: usize,
-        mut claims: Claims<T, N>,
+        pieces: Pieces<T, N>,
         f: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
-        match &self.workers {
-            Some(workers) if claims.count() > 1 && work >= SERIAL_WORK && SHARING.get() => {
-                claims.share_between(self.count());
-                workers.run(|| claims.take(workers::worker(), &f));
-            }
-            _ => claims.take(0, &f),
-        }
+        let helpers = pieces.count().saturating_sub(1).min(work / SERIAL_WORK).min(self.team.wanted());
+        if helpers > 0 { self.team.share(helpers, pieces, f) } else { pieces.each(f) }
     }
+}
+
+impl Scratch {
+    fn new(len: usize) -> Self {
+        Scratch { buffer: Buffer::zeros(0), untouched: Some(Untouched::new(len)) }
+    }
+
+    fn len(&self) -> usize {
+        self.untouched.as_ref().map_or(self.buffer.len(), Untouched::len)
+    }
+}
+
+impl Deref for ScratchGuard<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0.buffer
+    }
+}
+
+impl DerefMut for ScratchGuard<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0.buffer
+    }
+}
+
+/// The lock of a buffer. A poisoned one holds finished floats all the same: scratch carries nothing from one use to the
+/// next.
+fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

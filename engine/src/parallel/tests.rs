@@ -1,5 +1,5 @@
-//! Tests of the pool on real threads. A region may be over before a worker comes; where a test needs one, a piece waits
-//! until another has begun.
+//! Tests on real threads. A region may be over before a helper comes; where a test needs one, a piece waits until another
+//! has begun.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
@@ -11,8 +11,13 @@ use super::*;
 /// More than any threshold.
 const MUCH: usize = usize::MAX;
 
+/// A pool of its own, with some floats of scratch.
+fn with_scratch(count: usize, scratch: usize) -> Threads {
+    Threads::new(&Pool::new(count).unwrap(), Wait::Yield, scratch).unwrap()
+}
+
 fn pool(count: usize) -> Threads {
-    Threads::new(count, 0).unwrap()
+    with_scratch(count, 0)
 }
 
 /// Runs `count` tasks that meet, so that as many threads take part; more than the pool has would wait for ever.
@@ -26,8 +31,8 @@ fn meet(threads: &Threads, count: usize, f: impl Fn(usize) + Sync) {
     });
 }
 
-/// Long enough for every worker to be parked.
-fn let_park() {
+/// Long enough for every thread of a pool to be asleep.
+fn let_sleep() {
     std::thread::sleep(Duration::from_millis(30));
 }
 
@@ -88,15 +93,34 @@ fn pieces_of_two_lengths_belong_together() {
 #[test]
 fn all_threads_work_and_each_has_its_own_scratch() {
     for count in [2, 5] {
-        let threads = Threads::new(count, 1).unwrap();
-        for round in 0..20 {
-            meet(&threads, count, |i| {
-                let mut scratch = threads.scratch();
-                assert_eq!(scratch[0], round as f32, "task {i} found the scratch of another");
-                scratch[0] += 1.0;
-            });
-        }
+        let threads = with_scratch(count, 1);
+        let places = |_| {
+            let places = Mutex::new(Vec::new());
+            meet(&threads, count, |_| places.lock().unwrap().push(threads.scratch().as_ptr().addr()));
+            let mut places = places.into_inner().unwrap();
+            places.sort();
+            places.dedup();
+            assert_eq!(places.len(), count, "two threads found one buffer");
+            places
+        };
+        // From inside of the pool, these are the same in every pass; a caller from outside has one more.
+        let inside: Vec<_> = threads.pool.install(|| (0..20).map(places).collect()).unwrap();
+        assert!(inside.iter().all(|places| *places == inside[0]));
+        let outside: Vec<_> = (0..20).map(places).collect();
+        assert!(outside.iter().all(|places| places.iter().any(|place| !inside[0].contains(place))));
     }
+}
+
+#[test]
+fn scratch_is_zeroed_for_its_first_use_and_kept_for_the_next() {
+    let threads = with_scratch(2, 1000);
+    threads.scratch().iter_mut().for_each(|x| {
+        assert_eq!(*x, 0.0);
+        *x = 7.0;
+    });
+    assert!(threads.scratch().iter().all(|&x| x == 7.0));
+    assert_eq!(threads.scratch_len(), 3000);
+    assert_eq!((with_scratch(1, 8).scratch_len(), with_scratch(1, 0).scratch().len()), (8, 0));
 }
 
 #[test]
@@ -107,16 +131,16 @@ fn little_work_stays_on_the_caller() {
         assert_eq!(std::thread::current().id(), caller);
         std::thread::sleep(Duration::from_millis(1));
     };
-    let_park();
+    let_sleep();
     threads.enter(MUCH, || threads.tasks(SERIAL_WORK - 1, 10, here));
     threads.enter(SERIAL_PASS - 1, || threads.tasks(MUCH, 10, here));
     threads.tasks(MUCH, 10, here);
-    assert_eq!(threads.workers.as_ref().unwrap().regions(), 0);
+    assert_eq!(threads.team.regions(), 0);
 }
 
 #[test]
 fn a_panic_reaches_the_caller_and_the_pool_works_on() {
-    let threads = Threads::new(3, 1).unwrap();
+    let threads = with_scratch(3, 1);
     for bad in 0..3 {
         let left = AtomicUsize::new(0);
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -132,7 +156,7 @@ fn a_panic_reaches_the_caller_and_the_pool_works_on() {
         assert_eq!(left.into_inner(), 2, "the caller waits for the others");
         let message = *result.unwrap_err().downcast::<String>().unwrap();
         assert_eq!(message, format!("piece {bad}"));
-        assert!(!SHARING.get(), "the pass is over");
+        assert_eq!(threads.team.wanted(), 0, "the pass is over");
         meet(&threads, 3, |_| drop(threads.scratch()));
     }
     let all = catch_unwind(AssertUnwindSafe(|| meet(&threads, 3, |_| panic!("all at once"))));
@@ -193,24 +217,24 @@ fn two_pools_serve_one_pass() {
 fn a_pool_may_be_dropped_at_any_time() {
     for count in [1, 2, 7] {
         drop(pool(count));
-        let parked = pool(count);
-        let_park();
-        drop(parked);
+        let asleep = pool(count);
+        let_sleep();
+        drop(asleep);
         let spinning = pool(count);
         meet(&spinning, count, |_| ());
         drop(spinning);
         let woken = pool(count);
-        let_park();
+        let_sleep();
         woken.enter(MUCH, || woken.tasks(MUCH, 2, |_| ()));
         drop(woken);
     }
 }
 
 #[test]
-fn parked_workers_wake_up() {
+fn sleeping_threads_wake_up() {
     let threads = pool(3);
     for _ in 0..5 {
-        let_park();
+        let_sleep();
         meet(&threads, 3, |_| ());
     }
 }
@@ -257,7 +281,7 @@ fn an_idle_pool_takes_no_processor_time() {
     let caller = std::path::Path::new("/proc").join(fs::read_link("/proc/thread-self").unwrap());
     let workers: Vec<_> = tasks.into_inner().unwrap().into_iter().filter(|task| *task != caller).collect();
     assert_eq!(workers.len(), 2);
-    let_park();
+    let_sleep();
     let before: Vec<_> = workers.iter().map(used).collect();
     std::thread::sleep(Duration::from_millis(200));
     let after: Vec<_> = workers.iter().map(used).collect();

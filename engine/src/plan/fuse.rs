@@ -89,7 +89,7 @@ pub(super) fn fuse(
         if let (Some(choice), Some(next)) = (&choices[index], only_reader(stage.output)) {
             let pool = pool_behind(choice, graph, shapes, next).filter(|pool| {
                 let method = choice.forward(exec.isa);
-                Pooled::fits(&method, pool, mode, exec.threads)
+                Pooled::fits(&method, pool, mode, exec.threads())
             });
             if pool.is_some() {
                 taken[next] = true;
@@ -99,7 +99,7 @@ pub(super) fn fuse(
         stages.push(stage);
     }
     if mode == Mode::Infer {
-        stages = separable::join(stages, graph, (shapes, &alias), exec.threads);
+        stages = separable::join(stages, graph, (shapes, &alias), exec.threads());
     }
     Fused { stages, alias }
 }

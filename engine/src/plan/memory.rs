@@ -1,6 +1,7 @@
 //! What a plan takes.
 
 use crate::exec::Exec;
+use crate::parallel::scratch_buffers;
 use crate::simd::Isa;
 
 /// Bytes that a plan takes, where it was compiled for: weights are packed in panels of whole vectors, so the same graph
@@ -15,7 +16,7 @@ pub struct PlanMemory {
     pub tensors: usize,
     /// Packed weights and biases; the model's own copy is not among them.
     pub weights: usize,
-    /// Work space of all threads.
+    /// Work space of all threads, and of a caller that is none of them.
     pub scratch: usize,
 }
 
@@ -25,10 +26,10 @@ impl PlanMemory {
         let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
         PlanMemory {
             isa: exec.isa,
-            threads: exec.threads,
+            threads: exec.threads(),
             tensors: bytes(tensors),
             weights: bytes(weights),
-            scratch: bytes(scratch).saturating_mul(exec.threads),
+            scratch: bytes(scratch).saturating_mul(scratch_buffers(exec.threads())),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
 use crate::layers::run::{Layer, Run};
-use crate::parallel::Threads;
+use crate::parallel::{Threads, scratch_buffers};
 pub use memory::PlanMemory;
 use planner::Draft;
 
@@ -77,8 +77,8 @@ impl Plan {
         Ok(Plan {
             arena: draft.arena.build(draft.chunk),
             packed: Buffer::zeros(draft.packed),
-            threads: Arc::new(Threads::new(exec.threads, draft.scratch)?),
-            exec: *exec,
+            threads: Arc::new(Threads::new(&exec.pool, exec.wait, draft.scratch)?),
+            exec: exec.clone(),
             layers: draft.layers,
             batch,
             chunk: draft.chunk,
@@ -135,13 +135,13 @@ impl Plan {
 
     /// What it takes on its instruction set.
     pub fn memory(&self) -> PlanMemory {
-        let floats = [self.arena.len(), self.packed.len(), self.threads.scratch().len()];
-        PlanMemory::of_floats(floats, &Exec { threads: self.threads.count(), ..self.exec })
+        let scratch = self.threads.scratch_len() / scratch_buffers(self.exec.threads());
+        PlanMemory::of_floats([self.arena.len(), self.packed.len(), scratch], &self.exec)
     }
 
     /// Where it runs.
-    pub fn exec(&self) -> Exec {
-        self.exec
+    pub fn exec(&self) -> &Exec {
+        &self.exec
     }
 
     pub(crate) fn threads(&self) -> Arc<Threads> {

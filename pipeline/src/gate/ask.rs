@@ -122,7 +122,7 @@ pub(super) fn ask(
     for questions in questions.chunks(batch) {
         told(done, all);
         done += questions.len();
-        let decoded = decode_all(questions, (&candidate.pre, other.as_ref()), exec.threads, stop)?;
+        let decoded = decode_all(questions, (&candidate.pre, other.as_ref()), exec.threads(), stop)?;
         let mut fresh: Vec<(Decoded, usize)> = Vec::with_capacity(batch);
         let first = answers.len();
         for (question, decoded) in questions.iter().zip(decoded) {

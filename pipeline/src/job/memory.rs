@@ -168,7 +168,7 @@ impl<'a> Needs<'a> {
         }
         let (_, mut chunk) = Plan::measure(self.graph, batch, Mode::Train, exec)?;
         while chunk > 1 {
-            let smaller = exec.chunk(chunk.div_ceil(2));
+            let smaller = exec.clone().chunk(chunk.div_ceil(2));
             let (_, real) = Plan::measure(self.graph, batch, Mode::Train, &smaller)?;
             // A layer that joins the images of a batch needs all of them at once.
             if real >= chunk {
@@ -222,7 +222,7 @@ impl<'a> Needs<'a> {
             images: self.images,
             // Images are decoded before anything but the model is there.
             work: training.max(self.decoding.saturating_sub(lasting)),
-            program: PROGRAM + THREAD * exec.threads as u64,
+            program: PROGRAM + THREAD * exec.threads() as u64,
         })
     }
 }

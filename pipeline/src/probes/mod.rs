@@ -35,7 +35,7 @@ pub(crate) fn ask(
     file: &ModelFile,
     set: &ImageSet,
     indices: &[usize],
-    exec: Exec,
+    exec: &Exec,
 ) -> Result<Option<Probes>, PipelineError> {
     let pre = set.preprocessing();
     let count = MAX_PROBES.min(MAX_PIXEL_BYTES / pre.len().max(1));
@@ -44,7 +44,7 @@ pub(crate) fn ask(
         return Ok(None);
     }
     let images: Vec<Vec<u8>> = chosen.into_iter().map(|index| narrow(set.prepared(index))).collect();
-    let mut inference = Inference::new(&file.model, images.len(), &exec.exact(true))?;
+    let mut inference = Inference::new(&file.model, images.len(), &exec.clone().exact(true))?;
     let logits = answers(&mut inference, pre, images.iter().map(Vec::as_slice))?;
     if !logits.iter().flatten().all(|logit| logit.is_finite()) {
         return Ok(None);
