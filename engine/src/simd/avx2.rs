@@ -119,21 +119,17 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn reduce_add(self, a: __m256) -> f32 {
+    fn flush(self, a: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         unsafe {
-            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+            let magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0), a);
+            let small = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude, _mm256_set1_ps(f32::MIN_POSITIVE));
+            _mm256_andnot_ps(small, a)
         }
     }
     #[inline(always)]
-    fn reduce_max(self, a: __m256) -> f32 {
+    fn any_nan(self, a: __m256) -> bool {
         // SAFETY: `self` proves AVX2.
-        unsafe {
-            let half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
-        }
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)) != 0 }
     }
 }

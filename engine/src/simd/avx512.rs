@@ -1,9 +1,9 @@
 //! AVX-512 F, BW, VL and DQ: sixteen lanes, tails by mask registers.
 
-use super::Simd;
+use super::{Avx2, Simd};
 use std::arch::x86_64::*;
 
-/// Proof that the processor has AVX-512 F, BW, VL and DQ.
+/// Proof that the processor has AVX-512 F, BW, VL and DQ, and AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub struct Avx512 {
     _proof: (),
@@ -12,6 +12,11 @@ pub struct Avx512 {
 impl Avx512 {
     pub(super) fn assume_detected() -> Self {
         Avx512 { _proof: () }
+    }
+
+    /// AVX2 and FMA, which [`Avx512::detect`] asks for too.
+    pub(super) fn avx2(self) -> Avx2 {
+        Avx2::assume_detected()
     }
 }
 
@@ -115,13 +120,15 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn reduce_add(self, a: __m512) -> f32 {
+    fn flush(self, a: __m512) -> __m512 {
+        /// Zeros of either sign and subnormal numbers.
+        const SMALL: i32 = 0x02 | 0x04 | 0x20;
         // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_reduce_add_ps(a) }
+        unsafe { _mm512_mask_blend_ps(_mm512_fpclass_ps_mask::<SMALL>(a), a, _mm512_setzero_ps()) }
     }
     #[inline(always)]
-    fn reduce_max(self, a: __m512) -> f32 {
+    fn any_nan(self, a: __m512) -> bool {
         // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_reduce_max_ps(a) }
+        unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) != 0 }
     }
 }

@@ -28,8 +28,14 @@ pub use portable::Portable;
 pub const MAX_LANES: usize = 16;
 /// Largest number of rows of any register tile.
 pub const MAX_MR: usize = 12;
+/// Largest number of columns of any register tile.
+pub(crate) const MAX_NR: usize = 32;
 
 /// Arithmetic on one instruction set's vectors of `f32`.
+///
+/// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`): lanes are columns or channels, never terms of
+/// one sum, and where a sum is cut depends on neither [`Simd::LANES`] nor the register tile. Portable code differs, as
+/// its `mul_add` rounds twice.
 ///
 /// `max`, `min` and `select_gt` compare as `a > b ? .. : ..`, so a NaN in `a` gives the second operand.
 pub trait Simd: Copy + Send + Sync + 'static {
@@ -88,10 +94,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::V) -> Self::V;
     /// `2^a` for integer-valued `a` in `-126..=127`.
     fn exp2_int(self, a: Self::V) -> Self::V;
-    /// Sum of the lanes in one fixed order.
-    fn reduce_add(self, a: Self::V) -> f32;
-    /// Largest lane.
-    fn reduce_max(self, a: Self::V) -> f32;
+    /// `a`, but zero in lanes that are zero or subnormal, whatever their sign.
+    fn flush(self, a: Self::V) -> Self::V;
+    /// Whether some lane is a NaN.
+    fn any_nan(self, a: Self::V) -> bool;
 }
 
 /// An instruction set that this processor has.
@@ -160,6 +166,15 @@ impl Isa {
             Isa::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => "avx512",
+        }
+    }
+
+    /// This instruction set, or AVX2 in place of AVX-512 where `n` floats fill a vector of AVX2 alone.
+    pub(crate) fn for_length(self, n: usize) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) if (Avx2::LANES..Avx512::LANES).contains(&n) => Isa::Avx2(token.avx2()),
+            isa => isa,
         }
     }
 

@@ -105,11 +105,12 @@ impl Simd for Portable {
         map(a, |a| f32::from_bits(((a as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
-    fn reduce_add(self, a: V) -> f32 {
-        (a[0] + a[2]) + (a[1] + a[3])
+    fn flush(self, a: V) -> V {
+        map(a, |a| if a.abs() < f32::MIN_POSITIVE { 0.0 } else { a })
     }
     #[inline(always)]
-    fn reduce_max(self, a: V) -> f32 {
-        a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    fn any_nan(self, a: V) -> bool {
+        // Not short-circuited, so that it is one comparison of vectors.
+        a[0].is_nan() | a[1].is_nan() | a[2].is_nan() | a[3].is_nan()
     }
 }

@@ -54,6 +54,9 @@ impl Kernel for Arithmetic {
         let picked = lanes(s, s.select_gt(va, vb, vc, s.splat(7.0)));
         let expected = pairs().zip(&c).map(|((a, b), &c)| if a > b { c } else { 7.0 });
         assert_bits("select_gt", &picked, expected);
+        let flushed = |a: &f32| if a.abs() < f32::MIN_POSITIVE { 0.0 } else { *a };
+        assert_bits("flush", &lanes(s, s.flush(va)), a.iter().map(flushed));
+        assert_eq!(s.any_nan(va), a[..S::LANES].iter().any(|a| a.is_nan()), "any_nan of {a:?}");
         let fused = lanes(s, s.mul_add(va, vb, vc));
         for (lane, &y) in fused.iter().enumerate() {
             let (once, twice) = (a[lane].mul_add(b[lane], c[lane]), a[lane] * b[lane] + c[lane]);
@@ -70,12 +73,13 @@ for_each_isa! {
             dispatch(isa, Arithmetic { a, b, c });
         }
         // Every pair of the special values meets in some lane.
-        let special = [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE];
+        let (normal, subnormal) = (f32::MIN_POSITIVE, f32::MIN_POSITIVE.next_down());
+        let special = [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, normal, -subnormal, subnormal];
         for shift in 0..special.len() {
-            let a: Vec<f32> = (0..MAX_LANES).map(|i| special[i % 8]).collect();
-            let b: Vec<f32> = (0..MAX_LANES).map(|i| special[(i + shift) % 8]).collect();
+            let a: Vec<f32> = (0..MAX_LANES).map(|i| special[i % special.len()]).collect();
+            let b: Vec<f32> = (0..MAX_LANES).map(|i| special[(i + shift) % special.len()]).collect();
             // Narrow vectors see only the first lanes, so these rotate too.
-            for turn in [0, 4] {
+            for turn in [0, 4, 8] {
                 let [mut a, mut b] = [a.clone(), b.clone()];
                 a.rotate_left(turn);
                 b.rotate_left(turn);
@@ -88,8 +92,8 @@ for_each_isa! {
         dispatch(isa, Rounding);
     }
 
-    fn reductions(isa: Isa) {
-        dispatch(isa, Reductions);
+    fn nan_in_each_lane(isa: Isa) {
+        dispatch(isa, NanInEachLane);
     }
 
     fn tails(isa: Isa) {
@@ -117,6 +121,22 @@ for_each_isa! {
     }
 }
 
+struct NanInEachLane;
+
+impl Kernel for NanInEachLane {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for lane in 0..S::LANES {
+            let mut x = [f32::INFINITY; MAX_LANES];
+            assert!(!s.any_nan(vector(s, &x)));
+            x[lane] = -f32::NAN;
+            assert!(s.any_nan(vector(s, &x)), "lane {lane}");
+        }
+    }
+}
+
 struct Rounding;
 
 impl Kernel for Rounding {
@@ -136,24 +156,6 @@ impl Kernel for Rounding {
         for power in -126..=127 {
             let y = lanes(s, s.exp2_int(s.splat(power as f32)));
             assert!(y.iter().all(|&y| f64::from(y) == 2f64.powi(power)), "2^{power} is {y:?}");
-        }
-    }
-}
-
-struct Reductions;
-
-impl Kernel for Reductions {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // Powers of two: the sum is exact and misses no lane.
-        let powers: Vec<f32> = (0..MAX_LANES).map(|i| (1u32 << i) as f32).collect();
-        assert_eq!(s.reduce_add(vector(s, &powers)), ((1u32 << S::LANES) - 1) as f32);
-        for lane in 0..S::LANES {
-            let mut x = vec![-3.0; MAX_LANES];
-            x[lane] = -2.0;
-            assert_eq!(s.reduce_max(vector(s, &x)), -2.0, "lane {lane}");
         }
     }
 }
