@@ -1,19 +1,22 @@
 //! Maximum and average over windows and over whole images.
 //!
-//! A maximum whose input is kept needs no index of its winner. Backward compares the window with the stored maximum again and
+//! A maximum whose input is kept needs no index. Backward compares the window with the stored maximum again and
 //! gives the gradient to the first element in row-major order that equals it, as PyTorch does: two
 //! comparisons per element instead of an index tensor to write, read and keep. Behind a convolution whose outputs
-//! never reach memory it is the other way round: see [`winners`].
+//! never reach memory the index is kept instead: see [`argmax`].
 //!
-//! Padding never wins a maximum and is left out of an average. A NaN is not larger than anything: it is the
-//! maximum of a window where it comes first, and passed over elsewhere.
+//! Padding is never a maximum and is left out of an average. The maximum of a window with a NaN is its first NaN, which
+//! gets the gradient. The vector instruction for maxima drops NaNs; a sum of the window beside it finds them, one addition
+//! an element, and such windows are done again channel by channel. (Opposite infinities, too, add up to a NaN: computed
+//! again, they give the same maximum.)
 
-pub mod winners;
+pub mod argmax;
 
 use super::elementwise::{self, load, store};
 use super::reduce::{Element, add_columns, row_count};
 use crate::geometry::PoolGeometry;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
+use std::ops::Range;
 
 /// The part of a window that lies in the image.
 #[derive(Clone, Copy)]
@@ -84,31 +87,73 @@ impl<W: Windows> Scan<'_, W> {
     }
 }
 
+impl<W: Windows> Scan<'_, W> {
+    /// Windows `outputs` of row `oh`, all with the columns of the first.
+    ///
+    /// # Safety
+    /// The windows exist, and those behind the first lie in the image as it does.
+    #[inline(always)]
+    unsafe fn line<S: Simd>(&self, s: S, oh: usize, outputs: Range<usize>) {
+        let g = self.g;
+        let rows = Span::new(oh, g.h, g.kernel[0], g.stride[0], g.padding[0]);
+        let cols = Span::new(outputs.start, g.w, g.kernel[1], g.stride[1], g.padding[2]);
+        let x = (rows.first * g.w + cols.first) * g.c;
+        let y = (oh * g.ow + outputs.start) * g.c;
+        let step = g.stride[1] * g.c;
+        for i in 0..outputs.len() {
+            let (y, x) = (y + i * g.c, x + i * step);
+            // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's edge.
+            unsafe {
+                // Literals, so that the loops over the commonest windows are unrolled.
+                match [rows.len, cols.len] {
+                    [2, 2] => self.window(s, y, x, [2, 2]),
+                    [3, 3] => self.window(s, y, x, [3, 3]),
+                    size => self.window(s, y, x, size),
+                }
+            }
+        }
+    }
+}
+
 impl<W: Windows> Kernel for Scan<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let g = self.g;
+        // Windows with all of their columns, which begin at equal distances; the others one by one.
+        let (kernel, stride, padding) = (g.kernel[1], g.stride[1], g.padding[2]);
+        let whole = ((g.w + padding).saturating_sub(kernel) / stride + 1).min(g.ow);
+        let start = padding.div_ceil(stride).min(whole);
         for oh in 0..g.oh {
-            let rows = Span::new(oh, g.h, g.kernel[0], g.stride[0], g.padding[0]);
-            for ow in 0..g.ow {
-                let cols = Span::new(ow, g.w, g.kernel[1], g.stride[1], g.padding[2]);
-                let x = (rows.first * g.w + cols.first) * g.c;
-                let y = (oh * g.ow + ow) * g.c;
-                // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's
-                // edge.
-                unsafe {
-                    // Literals, so that the loops over the commonest windows are unrolled.
-                    match [rows.len, cols.len] {
-                        [2, 2] => self.window(s, y, x, [2, 2]),
-                        [3, 3] => self.window(s, y, x, [3, 3]),
-                        size => self.window(s, y, x, size),
-                    }
-                }
+            // SAFETY: the ranges are windows of the geometry.
+            unsafe {
+                (0..start).for_each(|ow| self.line(s, oh, ow..ow + 1));
+                self.line(s, oh, start..whole);
+                (whole..g.ow).for_each(|ow| self.line(s, oh, ow..ow + 1));
             }
         }
     }
+}
+
+/// Index in row-major order and value of the maximum of one channel of a window: the first NaN, or else the first of
+/// the largest. `x` is the channel in the first pixel, `row` and `c` are the floats of a row of the image and of a pixel.
+///
+/// # Safety
+/// The window holds a pixel and lies in the image.
+unsafe fn first_maximum(x: *const f32, (row, c): (usize, usize), [rows, cols]: [usize; 2]) -> (usize, f32) {
+    let mut best = (0, f32::NEG_INFINITY);
+    for i in 0..rows * cols {
+        // SAFETY: the contract of this function.
+        let value = unsafe { *x.add(i / cols * row + i % cols * c) };
+        if value.is_nan() {
+            return (i, value);
+        }
+        if i == 0 || value > best.1 {
+            best = (i, value);
+        }
+    }
+    best
 }
 
 struct MaxForward {
@@ -119,23 +164,47 @@ struct MaxForward {
     c: usize,
 }
 
+impl MaxForward {
+    /// [`Windows::vector`] where the window may hold a NaN.
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    #[inline(never)]
+    unsafe fn with_nan(&self, y: usize, x: usize, size: [usize; 2], n: usize) {
+        for channel in 0..n {
+            // SAFETY: the contract of this function.
+            unsafe {
+                let (_, max) = first_maximum(self.x.add(x + channel), (self.row, self.c), size);
+                *self.y.add(y + channel) = max;
+            }
+        }
+    }
+}
+
 impl Windows for MaxForward {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
         // SAFETY: the contract of this function.
         unsafe {
             let mut best = load(s, self.x.add(x), n);
+            let mut sum = best;
             for r in 0..rows {
-                for q in 0..cols {
-                    best = s.max(load(s, self.x.add(x + r * self.row + q * self.c), n), best);
+                for q in usize::from(r == 0)..cols {
+                    let value = load(s, self.x.add(x + r * self.row + q * self.c), n);
+                    best = s.max(value, best);
+                    sum = s.add(sum, value);
                 }
+            }
+            if s.any_nan(sum) {
+                return self.with_nan(y, x, [rows, cols], n);
             }
             store(s, self.y.add(y), best, n);
         }
     }
 }
 
-/// `y[oh, ow, c] = max of its window of x[h, w, c]`, one image.
+/// `y[oh, ow, c] = max of its window of x[h, w, c]`, one image; NaN where the window holds one.
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
@@ -170,6 +239,29 @@ struct MaxBackward<const OVERWRITE: bool> {
     c: usize,
 }
 
+impl<const OVERWRITE: bool> MaxBackward<OVERWRITE> {
+    /// [`Windows::vector`] where a maximum is a NaN.
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    #[inline(never)]
+    unsafe fn with_nan(&self, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+        for channel in 0..n {
+            // SAFETY: the contract of this function.
+            unsafe {
+                let (chosen, max) = first_maximum(self.x.add(x + channel), (self.row, self.c), [rows, cols]);
+                let dy = if self.floor > max { 0.0 } else { *self.dy.add(y + channel) };
+                for i in 0..rows * cols {
+                    let dx = &mut *self.dx.add(x + i / cols * self.row + i % cols * self.c + channel);
+                    let taken = if i == chosen { dy } else { 0.0 };
+                    *dx = if OVERWRITE { taken } else { *dx + taken };
+                }
+            }
+        }
+    }
+}
+
 impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
@@ -177,7 +269,10 @@ impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
         // SAFETY: the contract of this function.
         unsafe {
             let max = load(s, self.y.add(y), n);
-            // The gradient as long as nobody has taken it.
+            if s.any_nan(max) {
+                return self.with_nan(y, x, [rows, cols], n);
+            }
+            // The gradient until an element takes it.
             let mut left = s.select_gt(s.splat(self.floor), max, zero, load(s, self.dy.add(y), n));
             for r in 0..rows {
                 for q in 0..cols {
@@ -212,7 +307,7 @@ fn clear_uncovered(dx: &mut [f32], g: &PoolGeometry) {
 }
 
 /// Gradient of [`max_forward`], one image: `dx[h, w, c]` is overwritten; where windows overlap gradients add
-/// up.
+/// up. Of each window the first largest element, or the first NaN, gets the gradient.
 ///
 /// # Panics
 /// When lengths are not those of the geometry.

@@ -1,4 +1,4 @@
-//! Every window shape against the oracle, winners included.
+//! Every window shape against the oracle: maxima, which element gets the gradient, means.
 
 use super::*;
 use crate::Shape;
@@ -108,11 +108,11 @@ for_each_isa! {
         }
     }
 
-    /// Winners give the same maxima and gradients, bit for bit, as comparing again; a NaN that is passed over
-    /// included. (A NaN behind a ReLU6 passes a gradient here and none there.)
-    fn winners_of_windows(isa: Isa) {
+    /// A kept argmax gives the same maxima and gradients, bit for bit, as comparing again, NaN included. (A NaN behind a
+    /// ReLU6 passes a gradient here and none there.)
+    fn argmax_of_windows(isa: Isa) {
         sweep(|g| {
-            if !winners::fits(g) {
+            if !argmax::fits(g) {
                 return;
             }
             let dy = Guarded::of(&integers(2, g.y_len(), 9));
@@ -135,27 +135,76 @@ for_each_isa! {
                     activation::backward_in_place(isa, &mut dx, &x, Activation::Relu6);
                 }
                 let mut found = [Guarded::nan(g.y_len()), Guarded::nan(g.y_len()), Guarded::nan(g.x_len())];
-                let [maxima, winners, gradient] = &mut found;
-                winners::forward(isa, maxima, winners, &x, g, act);
-                winners::backward(isa, gradient, winners, &dy, g);
+                let [maxima, indices, gradient] = &mut found;
+                argmax::forward(isa, maxima, indices, &x, g, act);
+                argmax::backward(isa, gradient, indices, &dy, g);
                 assert_same("y", maxima, &y);
                 assert_same("dx", gradient, &dx);
             }
         });
     }
 
-    /// A window of NaN alone stays NaN, and so does one that starts with it; its gradient stays in the
-    /// window.
+    /// One NaN at a time, then many: windows with a NaN give NaN, the first of them gets the gradient, and all other
+    /// windows are as without it.
     fn nan_in_a_window(isa: Isa) {
-        let g = PoolGeometry::new("pool", Shape::new(2, 6, 1), &Pool2d::new(2)).unwrap();
-        let nan = f32::NAN;
-        let x = [nan, nan, nan, 1.0, 5.0, 4.0, nan, nan, 2.0, 3.0, nan, 6.0];
-        let (mut y, mut dx) = (Guarded::nan(3), Guarded::nan(12));
-        max_forward(isa, &mut y, &x, &g);
-        assert!(y[0].is_nan() && y[1].is_nan() && y[2] == 6.0, "{:?}", &y[..]);
-        max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &[1.0, 2.0, 4.0], gate: false }, &g);
-        assert_eq!(dx.iter().sum::<f32>(), 7.0);
+        for g in [1, 8, 20].into_iter().flat_map(geometries) {
+            let last = g.x_len() - 1;
+            for places in [vec![0], vec![last / 2], vec![last], (0..=last).step_by(7).collect(), (0..=last).collect()] {
+                let mut x = integers(1, g.x_len(), 3);
+                places.iter().for_each(|&i| x[i] = f32::NAN);
+                check_nan(isa, &x, &g);
+            }
+        }
     }
+
+    fn nan_in_a_whole_image(isa: Isa) {
+        for (pixels, c) in [1, 2, 49].into_iter().flat_map(|p| CHANNELS.map(|c| (p, c))) {
+            for step in [1, 2, 5, pixels * c] {
+                let mut x = integers(1, pixels * c, 5);
+                x.iter_mut().step_by(step).for_each(|x| *x = f32::NAN);
+                let (x, dy) = (Guarded::of(&x), Guarded::of(&integers(2, c, 9)));
+                let (mut y, mut dx) = (Guarded::nan(c), Guarded::nan(pixels * c));
+                global_max_forward(isa, &mut y, &x, c);
+                assert_same("max", &y, &narrow(&reference::global_max(&widen(&x), c)));
+                global_max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, c);
+                assert_same("max dx", &dx, &narrow(&reference::global_max_backward(&widen(&x), &widen(&dy))));
+            }
+        }
+    }
+
+    /// Both infinities in one window add up to a NaN, which is none.
+    fn infinities_are_numbers(isa: Isa) {
+        for g in [1, 8, 20].into_iter().flat_map(geometries) {
+            let mut x = integers(1, g.x_len(), 3);
+            x.iter_mut().step_by(3).for_each(|x| *x = f32::NEG_INFINITY);
+            x.iter_mut().skip(1).step_by(5).for_each(|x| *x = f32::INFINITY);
+            check_nan(isa, &x, &g);
+        }
+    }
+}
+
+/// Both maxima and both gradients against the oracle, for values that f32 holds exactly.
+fn check_nan(isa: Isa, x: &[f32], g: &PoolGeometry) {
+    let (x, dy) = (Guarded::of(x), Guarded::of(&integers(2, g.y_len(), 9)));
+    let (mut y, mut dx) = (Guarded::nan(g.y_len()), Guarded::nan(g.x_len()));
+    let max = narrow(&reference::max_pool(&widen(&x), g));
+    max_forward(isa, &mut y, &x, g);
+    assert_same("y", &y, &max);
+    let gradient = narrow(&reference::max_pool_backward(&widen(&x), &widen(&dy), g));
+    max_backward(isa, &mut dx, PoolSaved { x: &x, y: &y, dy: &dy, gate: false }, g);
+    assert_same("dx", &dx, &gradient);
+    if argmax::fits(g) {
+        let mut indices = Guarded::nan(g.y_len());
+        argmax::forward(isa, &mut y, &mut indices, &x, g, None);
+        assert_same("y with argmax", &y, &max);
+        argmax::backward(isa, &mut dx, &indices, &dy, g);
+        assert_same("dx by argmax", &dx, &gradient);
+    }
+}
+
+/// What an oracle computed from whole numbers, which fit.
+fn narrow(x: &[f64]) -> Vec<f32> {
+    x.iter().map(|&x| x as f32).collect()
 }
 
 #[test]

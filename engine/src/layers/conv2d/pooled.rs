@@ -9,7 +9,7 @@ use crate::exec::Mode;
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
 use crate::kernels::conv2d::SweepArgs;
-use crate::kernels::pool::{self, winners};
+use crate::kernels::pool::{self, argmax};
 use crate::layers::run::Run;
 use crate::layers::split::{even_share, piece, split_residual};
 use crate::parallel::Threads;
@@ -58,7 +58,7 @@ impl Pooled {
         // Rows in which the windows of two threads overlap are computed by both.
         let computed_once = threads == 1 || overlap * REPEATED <= g.oh.div_ceil(threads) * stride;
         let in_cache = g.kernel[0] * g.w * g.c <= WIDEST;
-        in_lines && computed_once && in_cache && (mode == Mode::Infer || winners::fits(g))
+        in_lines && computed_once && in_cache && (mode == Mode::Infer || argmax::fits(g))
     }
 
     /// Prepares a pool that [fits](Pooled::fits), for inference.
@@ -166,7 +166,7 @@ impl Pooled {
         let g = &self.geometry;
         for (i, dx) in dx.chunks_exact_mut(g.x_len()).enumerate() {
             let [dy, winners] = [dy, winners].map(|all| piece(all, first + i, g.y_len()));
-            winners::backward(isa, dx, winners, dy, g);
+            argmax::backward(isa, dx, winners, dy, g);
         }
     }
 }
@@ -289,7 +289,7 @@ impl Pass<'_> {
     fn max(&self, out: Out, x: &[f32], g: &PoolGeometry) {
         match (out.winners, self.pool.backward) {
             (Some(winners), Some(PooledBackward { act, .. })) => {
-                winners::forward(self.isa, out.y, winners, x, g, act)
+                argmax::forward(self.isa, out.y, winners, x, g, act)
             }
             _ => pool::max_forward(self.isa, out.y, x, g),
         }
