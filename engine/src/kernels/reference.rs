@@ -112,21 +112,26 @@ fn window(g: &PoolGeometry, y: usize) -> Vec<usize> {
     offsets
 }
 
-/// Offset of the first largest element of a window.
-fn winner(x: &[f64], window: &[usize]) -> usize {
-    window.iter().copied().fold(window[0], |best, i| if x[i] > x[best] { i } else { best })
+/// Whether `x` is a maximum rather than `best`, which comes before it: a NaN is larger than any number.
+fn exceeds(x: f64, best: f64) -> bool {
+    x > best || (x.is_nan() && !best.is_nan())
 }
 
-/// `y [oh, ow, c]`: the largest element of each window of `x [h, w, c]`.
+/// Offset of the first largest element of a window, or of its first NaN.
+fn argmax(x: &[f64], window: &[usize]) -> usize {
+    window.iter().copied().fold(window[0], |best, i| if exceeds(x[i], x[best]) { i } else { best })
+}
+
+/// `y [oh, ow, c]`: the largest element of each window of `x [h, w, c]`, NaN where it holds one.
 pub fn max_pool(x: &[f64], g: &PoolGeometry) -> Vec<f64> {
-    (0..g.y_len()).map(|y| x[winner(x, &window(g, y))]).collect()
+    (0..g.y_len()).map(|y| x[argmax(x, &window(g, y))]).collect()
 }
 
-/// `dx [h, w, c]` of [`max_pool`]: the first largest element of each window gets its gradient.
+/// `dx [h, w, c]` of [`max_pool`]: the first largest element of each window, or its first NaN, gets its gradient.
 pub fn max_pool_backward(x: &[f64], dy: &[f64], g: &PoolGeometry) -> Vec<f64> {
     let mut dx = vec![0.0; g.x_len()];
     for (y, d) in dy.iter().enumerate() {
-        dx[winner(x, &window(g, y))] += d;
+        dx[argmax(x, &window(g, y))] += d;
     }
     dx
 }
@@ -158,22 +163,22 @@ pub fn global_avg_backward(dy: &[f64], pixels: usize) -> Vec<f64> {
     (0..pixels * dy.len()).map(|i| dy[i % dy.len()] / pixels as f64).collect()
 }
 
-/// Pixel of the first largest element of each channel of `x [pixels, c]`.
-fn global_winners(x: &[f64], c: usize) -> Vec<usize> {
-    let larger = |c0: usize, best: usize, p: usize| if x[p * c + c0] > x[best * c + c0] { p } else { best };
-    (0..c).map(|c0| (0..x.len() / c).fold(0, |best, p| larger(c0, best, p))).collect()
+/// Pixel of the first largest element, or of the first NaN, of each channel of `x [pixels, c]`.
+fn global_argmax(x: &[f64], c: usize) -> Vec<usize> {
+    let column = |c0: usize| (0..x.len() / c).map(|p| p * c + c0).collect::<Vec<_>>();
+    (0..c).map(|c0| argmax(x, &column(c0)) / c).collect()
 }
 
 /// `y [c]`: the largest element of each channel of `x [pixels, c]`.
 pub fn global_max(x: &[f64], c: usize) -> Vec<f64> {
-    global_winners(x, c).iter().enumerate().map(|(c0, p)| x[p * c + c0]).collect()
+    global_argmax(x, c).iter().enumerate().map(|(c0, p)| x[p * c + c0]).collect()
 }
 
 /// `dx [pixels, c]` of [`global_max`].
 pub fn global_max_backward(x: &[f64], dy: &[f64]) -> Vec<f64> {
     let c = dy.len();
     let mut dx = vec![0.0; x.len()];
-    for (c0, p) in global_winners(x, c).into_iter().enumerate() {
+    for (c0, p) in global_argmax(x, c).into_iter().enumerate() {
         dx[p * c + c0] = dy[c0];
     }
     dx
@@ -320,11 +325,17 @@ pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], weights: &[f64], s
     (0..p.len()).map(|i| p[i] * total(i) - t[i]).collect()
 }
 
-/// One step of stochastic gradient descent on `(w, v)`, as `torch.optim.SGD` defines it.
+/// `x`, or zero where it is subnormal as a float of 32 bits.
+fn flushed(x: f64) -> f64 {
+    if x.abs() < f64::from(f32::MIN_POSITIVE) { 0.0 } else { x }
+}
+
+/// One step of stochastic gradient descent on `(w, v)`, as `torch.optim.SGD` defines it, but for subnormal velocities,
+/// which are zero.
 pub fn sgd(w: &mut [f64], v: &mut [f64], g: &[f64], [lr, momentum, weight_decay]: [f64; 3], nesterov: bool) {
     for i in 0..w.len() {
         let gradient = g[i] + weight_decay * w[i];
-        v[i] = momentum * v[i] + gradient;
+        v[i] = flushed(momentum * v[i] + gradient);
         w[i] -= lr * if nesterov { gradient + momentum * v[i] } else { v[i] };
     }
 }
@@ -344,7 +355,8 @@ pub struct Adam {
     pub decoupled: bool,
 }
 
-/// Step number `t` (from 1) of Adam or AdamW on `[w, m, v]`, as `torch.optim` defines them.
+/// Step number `t` (from 1) of Adam or AdamW on `[w, m, v]`, as `torch.optim` defines them, but for subnormal moments,
+/// which are zero.
 pub fn adam([w, m, v]: [&mut [f64]; 3], g: &[f64], t: i32, settings: Adam) {
     let Adam { lr, betas: [b1, b2], eps, weight_decay, decoupled } = settings;
     for i in 0..w.len() {
@@ -354,8 +366,8 @@ pub fn adam([w, m, v]: [&mut [f64]; 3], g: &[f64], t: i32, settings: Adam) {
         } else {
             gradient += weight_decay * w[i];
         }
-        m[i] = b1 * m[i] + (1.0 - b1) * gradient;
-        v[i] = b2 * v[i] + (1.0 - b2) * gradient * gradient;
+        m[i] = flushed(b1 * m[i] + (1.0 - b1) * gradient);
+        v[i] = flushed(b2 * v[i] + (1.0 - b2) * gradient * gradient);
         let (m_hat, v_hat) = (m[i] / (1.0 - b1.powi(t)), v[i] / (1.0 - b2.powi(t)));
         w[i] -= lr * m_hat / (v_hat.sqrt() + eps);
     }
