@@ -39,6 +39,12 @@ use crate::graph::Activation;
 use crate::simd::Isa;
 use std::ops::Range;
 
+/// The instruction set for `g`: one whose vectors the channels fill, if there is one, as tiles hold whole vectors. A filter's
+/// gradient is summed in another order by tiles than by pixels, so AVX2 and AVX-512 must tile the same images.
+fn for_channels(isa: Isa, g: &Conv2dGeometry) -> Isa {
+    isa.for_length(g.cout)
+}
+
 /// Refuses slices that are not those of a depthwise convolution.
 fn check(g: &Conv2dGeometry, x: usize, y: usize, w: usize) {
     assert!(g.groups == g.cin && g.groups == g.cout, "one filter for every channel");
@@ -87,7 +93,7 @@ pub fn forward(
         range: range.filter(|_| act.is_some()),
     };
     // SAFETY: all lengths were compared with the geometry.
-    unsafe { gather.run(isa) }
+    unsafe { gather.run(for_channels(isa, g)) }
     if let (None, Some(act)) = (range, act) {
         activation::forward_in_place(isa, y, act);
     }
@@ -115,7 +121,7 @@ pub fn backward_data(
         range: None,
     };
     // SAFETY: all lengths were compared with the geometry.
-    unsafe { gather.run(isa) }
+    unsafe { gather.run(for_channels(isa, g)) }
 }
 
 /// Gradient of the filters: `dw[kh][kw][c] += sum over pixels of x[..] dy[oh, ow, c]`, one image.
@@ -128,7 +134,7 @@ pub fn backward_weights(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], g: &Con
     check(g, x.len(), dy.len(), dw.len());
     let plane = Plane::new(x, g, false, 0..g.oh);
     // SAFETY: all lengths were compared with the geometry.
-    unsafe { WeightGradient { plane, dw: dw.as_mut_ptr(), dy: dy.as_ptr() }.run(isa) }
+    unsafe { WeightGradient { plane, dw: dw.as_mut_ptr(), dy: dy.as_ptr() }.run(for_channels(isa, g)) }
 }
 
 #[cfg(test)]

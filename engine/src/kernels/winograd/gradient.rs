@@ -12,7 +12,7 @@ use super::{F2, F4};
 use super::{Points, Tile, fits, scatter, with_points};
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::micro::{self, Outer};
-use crate::simd::{Isa, dispatch};
+use crate::simd::{Isa, MAX_NR, dispatch};
 
 /// Tiles of a chunk: enough chunks for threads to share, each long enough to be read in a stream.
 const CHUNK_TILES: usize = 32;
@@ -52,7 +52,9 @@ impl FilterGradient {
         // One cache line more than the channels where tiles would fall into few sets of the first-level cache.
         let x_tile = g.cin + if g.cin.is_multiple_of(64) { 16 } else { 0 };
         let mut gradient = FilterGradient { isa, tile, x, dy, lines, chunks: 1, x_tile };
-        let tiles = (BLOCK / (gradient.chunk_len() / gradient.chunk_tiles())).max(MIN_TILES);
+        // As long as with the widest panels, so that every instruction set cuts the sums at the same tiles.
+        let widest: usize = gradient.value_steps(MAX_NR).iter().sum();
+        let tiles = (BLOCK / (tile.values() * widest / gradient.chunk_tiles())).max(MIN_TILES);
         gradient.chunks = tiles.div_ceil(gradient.chunk_tiles());
         gradient
     }
@@ -61,14 +63,10 @@ impl FilterGradient {
         self.lines * self.x.tiles[1]
     }
 
-    fn columns(&self) -> usize {
-        self.dy.c.next_multiple_of(self.isa.nr())
-    }
-
-    /// Floats of one value of a chunk: of `x`, of `dy`.
-    fn value_steps(&self) -> [usize; 2] {
-        let tiles = self.chunk_tiles();
-        [super::spread_out(tiles * self.x_tile), super::spread_out(tiles * self.columns())]
+    /// Floats of one value of a chunk: of `x`, and of `dy` in panels of `nr` columns.
+    fn value_steps(&self, nr: usize) -> [usize; 2] {
+        let (tiles, columns) = (self.chunk_tiles(), self.dy.c.next_multiple_of(nr));
+        [super::spread_out(tiles * self.x_tile), super::spread_out(tiles * columns)]
     }
 
     /// Multiply-adds of one image.
@@ -103,7 +101,7 @@ impl FilterGradient {
 
     /// Floats of a transformed chunk.
     pub fn chunk_len(&self) -> usize {
-        self.tile.values() * self.value_steps().iter().sum::<usize>()
+        self.tile.values() * self.value_steps(self.isa.nr()).iter().sum::<usize>()
     }
 
     /// Rows of tiles of `images` images.
@@ -142,7 +140,7 @@ impl FilterGradient {
         assert!(chunks.len().is_multiple_of(chunk_len), "whole chunks");
         assert_eq!(sums.len(), rows.len() * cols, "sums hold the rows");
         assert!(rows.end <= self.x.c && value < self.tile.values(), "rows and value exist");
-        let [x_value, dy_value] = self.value_steps();
+        let [x_value, dy_value] = self.value_steps(nr);
         let x_at = value * x_value + rows.start;
         let dy_at = self.tile.values() * x_value + value * dy_value;
         let chain = CHAIN_TILES.div_ceil(tiles);
@@ -188,7 +186,7 @@ fn transform<F: Points<M, N>, const M: usize, const N: usize>(
     dy: &[f32],
     lines: Range<usize>,
 ) {
-    let [x_value, dy_value] = gradient.value_steps();
+    let [x_value, dy_value] = gradient.value_steps(gradient.isa.nr());
     let (isa, cin) = (gradient.isa, gradient.x.c);
     let (pixels, gradients) = chunk.split_at_mut(N * N * x_value);
     let place = Place { value: x_value, tile: gradient.x_tile, group: cin, group_step: 0 };
