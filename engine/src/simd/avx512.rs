@@ -131,4 +131,9 @@ impl Simd for Avx512 {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) != 0 }
     }
+    #[inline(always)]
+    fn reduce_add(self, a: __m512) -> f32 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_reduce_add_ps(a) }
+    }
 }

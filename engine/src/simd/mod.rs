@@ -98,6 +98,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn flush(self, a: Self::V) -> Self::V;
     /// Whether some lane is a NaN.
     fn any_nan(self, a: Self::V) -> bool;
+    /// Sum of the lanes, in an order that depends on their number: for measurements, which need a result, and not for
+    /// kernels.
+    fn reduce_add(self, a: Self::V) -> f32;
 }
 
 /// An instruction set that this processor has.

@@ -113,4 +113,8 @@ impl Simd for Portable {
         // Not short-circuited, so that it is one comparison of vectors.
         a[0].is_nan() | a[1].is_nan() | a[2].is_nan() | a[3].is_nan()
     }
+    #[inline(always)]
+    fn reduce_add(self, a: V) -> f32 {
+        (a[0] + a[2]) + (a[1] + a[3])
+    }
 }

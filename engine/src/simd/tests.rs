@@ -96,6 +96,10 @@ for_each_isa! {
         dispatch(isa, NanInEachLane);
     }
 
+    fn sum_of_lanes(isa: Isa) {
+        dispatch(isa, Sum);
+    }
+
     fn tails(isa: Isa) {
         dispatch(isa, Tails);
     }
@@ -157,6 +161,19 @@ impl Kernel for Rounding {
             let y = lanes(s, s.exp2_int(s.splat(power as f32)));
             assert!(y.iter().all(|&y| f64::from(y) == 2f64.powi(power)), "2^{power} is {y:?}");
         }
+    }
+}
+
+struct Sum;
+
+impl Kernel for Sum {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Powers of two: the sum is exact and misses no lane.
+        let powers: Vec<f32> = (0..MAX_LANES).map(|i| (1u32 << i) as f32).collect();
+        assert_eq!(s.reduce_add(vector(s, &powers)), ((1u32 << S::LANES) - 1) as f32);
     }
 }
 
