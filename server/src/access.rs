@@ -19,6 +19,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::error::ServerError;
 use crate::problem::Problem;
+use crate::scope::Scope;
 use crate::tls::Tls;
 
 /// Shortest key in bytes: with fewer, guessing over the network comes into reach.
@@ -26,30 +27,6 @@ pub(crate) const MIN_KEY: usize = 16;
 
 /// Longest key in bytes.
 const MAX_KEY: usize = 512;
-
-/// What a key is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
-    /// No key needed.
-    Public,
-    /// Predictions, and reading what is served.
-    Predict,
-    /// Data sets: uploading, looking, deleting images.
-    Data,
-    /// Training and which model serves.
-    Admin,
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Scope::Public => "public",
-            Scope::Predict => "predict",
-            Scope::Data => "data",
-            Scope::Admin => "admin",
-        })
-    }
-}
 
 /// Most keys of a service: each request is compared with all of them.
 const MAX_KEYS: usize = 1000;

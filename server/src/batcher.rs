@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::{Prediction, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::decode::Encoded;
+use crate::answer::Answer;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::stats::Stats;
@@ -27,29 +27,21 @@ pub(crate) type Predict = Box<dyn FnMut(&[Prepared], usize) -> Result<Vec<Predic
 /// Sends the outcome for one image to the request that waits for it.
 pub(crate) type Reply = oneshot::Sender<Result<Answer, Problem>>;
 
-/// The outcome for one image, and where its time went.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) prediction: Prediction,
-    pub(crate) decode: Duration,
-    /// Waiting for a decoding thread and for the model.
-    pub(crate) queue: Duration,
-    /// The forward pass of the whole batch this image was part of.
-    pub(crate) compute: Duration,
-}
-
 /// An image in the queue.
 pub(crate) struct Entry {
     pub(crate) image: Image,
-    pub(crate) ticket: Ticket,
+    pub(crate) pending: Pending,
 }
 
 /// How far it is.
 pub(crate) enum Image {
     Prepared(Prepared),
     /// A small one, decoded when its turn comes.
-    Encoded(Encoded),
+    Encoded(Decode),
 }
+
+/// Gives the pixels of an image; none where that has answered it, or has handed it to another thread.
+pub(crate) type Decode = Box<dyn FnOnce(Pending) -> Option<(Prepared, Pending)> + Send>;
 
 /// The way to the thread. It ends when the last of these is dropped.
 #[derive(Clone)]
@@ -60,13 +52,13 @@ impl Queue {
     pub(crate) fn push(&self, entry: Entry) {
         if let Err(refused) = self.0.send(entry) {
             let reason = "the classifier has stopped".into();
-            refused.0.ticket.answer(Err(Problem::Internal { reason }));
+            refused.0.pending.answer(Err(Problem::Internal { reason }));
         }
     }
 }
 
-/// What belongs to an image besides its pixels.
-pub(crate) struct Ticket {
+/// An image's place in its request: who waits for it, since when, and the slot that it takes.
+pub(crate) struct Pending {
     pub(crate) top_k: usize,
     pub(crate) admitted: Instant,
     pub(crate) decode: Duration,
@@ -74,7 +66,7 @@ pub(crate) struct Ticket {
     pub(crate) reply: Reply,
 }
 
-impl Ticket {
+impl Pending {
     /// The slot is given back first: a client that has its answer finds room for its next image.
     pub(crate) fn answer(self, outcome: Result<Answer, Problem>) {
         drop(self.slot);
@@ -114,50 +106,50 @@ fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metric
 }
 
 /// The pixels of an entry whose client still waits.
-fn prepare(entry: Entry) -> Option<(Prepared, Ticket)> {
-    let Entry { image, ticket } = entry;
-    if ticket.reply.is_closed() {
+fn prepare(entry: Entry) -> Option<(Prepared, Pending)> {
+    let Entry { image, pending } = entry;
+    if pending.reply.is_closed() {
         return None;
     }
     match image {
-        Image::Prepared(image) => Some((image, ticket)),
-        Image::Encoded(image) => image.decode_small(ticket),
+        Image::Prepared(image) => Some((image, pending)),
+        Image::Encoded(decode) => decode(pending),
     }
 }
 
-fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Ticket)>, stats: &Stats) {
-    let (images, tickets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let most = tickets.iter().map(|ticket| ticket.top_k).max().unwrap_or(1);
+fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Pending)>, stats: &Stats) {
+    let (images, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let most = waiting.iter().map(|pending| pending.top_k).max().unwrap_or(1);
     let started = Instant::now();
     match attempt(predict, &images, most) {
         Ok(predictions) => {
             let compute = started.elapsed();
             stats.executed(images.len(), compute);
-            for (prediction, ticket) in predictions.into_iter().zip(tickets) {
-                let outcome = Ok(answer(prediction, &ticket, started, compute));
-                ticket.answer(outcome);
+            for (prediction, pending) in predictions.into_iter().zip(waiting) {
+                let outcome = Ok(answer(prediction, &pending, started, compute));
+                pending.answer(outcome);
             }
         }
         Err(_) if images.len() > 1 => {
             // Only the image that is at fault may fail, not those of other clients beside it.
-            for (image, ticket) in images.iter().zip(tickets) {
+            for (image, pending) in images.iter().zip(waiting) {
                 let started = Instant::now();
-                let outcome = attempt(predict, std::slice::from_ref(image), ticket.top_k).map(|mut one| {
+                let outcome = attempt(predict, std::slice::from_ref(image), pending.top_k).map(|mut one| {
                     let compute = started.elapsed();
                     stats.executed(1, compute);
-                    answer(one.remove(0), &ticket, started, compute)
+                    answer(one.remove(0), &pending, started, compute)
                 });
-                ticket.answer(outcome);
+                pending.answer(outcome);
             }
         }
-        Err(problem) => tickets.into_iter().for_each(|ticket| ticket.answer(Err(problem.clone()))),
+        Err(problem) => waiting.into_iter().for_each(|pending| pending.answer(Err(problem.clone()))),
     }
 }
 
-fn answer(mut prediction: Prediction, ticket: &Ticket, started: Instant, compute: Duration) -> Answer {
-    prediction.top.truncate(ticket.top_k);
-    let queue = started.saturating_duration_since(ticket.admitted).saturating_sub(ticket.decode);
-    Answer { prediction, decode: ticket.decode, queue, compute }
+fn answer(mut prediction: Prediction, pending: &Pending, started: Instant, compute: Duration) -> Answer {
+    prediction.top.truncate(pending.top_k);
+    let queue = started.saturating_duration_since(pending.admitted).saturating_sub(pending.decode);
+    Answer { prediction, decode: pending.decode, queue, compute }
 }
 
 /// Runs the model. A panic is contained: the next run overwrites every buffer, so none of its state is looked

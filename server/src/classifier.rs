@@ -8,7 +8,8 @@ use ocelli_pipeline::Prepared;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::batcher::{Answer, Entry, Image, Ticket};
+use crate::answer::Answer;
+use crate::batcher::{Entry, Image, Pending};
 use crate::config::Config;
 use crate::decode::{Encoded, Pool};
 use crate::problem::Problem;
@@ -69,11 +70,12 @@ impl Classifier {
                 pool: self.pool.clone(),
                 runtime: Handle::current(),
             };
-            let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
+            let pending = Pending { top_k, admitted, decode: Default::default(), slot, reply };
             if image.is_small() {
-                model.queue.push(Entry { image: Image::Encoded(image), ticket });
+                let decode = Box::new(move |pending| image.decode_small(pending));
+                model.queue.push(Entry { image: Image::Encoded(decode), pending });
             } else {
-                image.decode_on_pool(ticket).await;
+                image.decode_on_pool(pending).await;
             }
             waiting.push(answer);
         }
@@ -93,8 +95,8 @@ impl Classifier {
         for image in images {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
-            let ticket = Ticket { top_k, admitted, decode: Default::default(), slot, reply };
-            model.queue.push(Entry { image: Image::Prepared(image), ticket });
+            let pending = Pending { top_k, admitted, decode: Default::default(), slot, reply };
+            model.queue.push(Entry { image: Image::Prepared(image), pending });
             waiting.push(answer);
         }
         collect(model, admitted, waiting).await

@@ -6,7 +6,7 @@ use ocelli_pipeline::DecodeLimits;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::ServerError;
-use crate::jobs::limits;
+use crate::machine;
 
 /// No request may hold more images than this, whatever the configuration says: it bounds what a JSON array
 /// can make us allocate before its length is known.
@@ -158,7 +158,7 @@ impl Default for Config {
             job_threads: cores().saturating_sub(1).max(1),
             job_share: 10,
             job_nice: None,
-            job_memory: limits::memory(),
+            job_memory: machine::memory(),
             job_stuck: Duration::from_secs(900),
             retrain_on_upload: 0,
             upload_may_promote: false,
@@ -187,7 +187,7 @@ impl Config {
 
     /// What is added to the niceness of a training job.
     pub fn job_niceness(&self) -> u8 {
-        let by_share = || limits::niceness(self.job_share as f64);
+        let by_share = || machine::niceness(self.job_share as f64);
         self.job_nice.map_or_else(by_share, |nice| nice.min(MAX_NICE) as u8)
     }
 

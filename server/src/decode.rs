@@ -12,7 +12,7 @@ use ocelli_pipeline::{DecodeError, Decoder, Prepared};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::batcher::{Entry, Image, Queue, Ticket};
+use crate::batcher::{Entry, Image, Pending, Queue};
 use crate::problem::Problem;
 
 /// Largest file that may be a thumbnail, in bytes: what a file of this size can inflate to is bounded, too.
@@ -65,7 +65,7 @@ impl Encoded {
     }
 
     /// Decodes it here if it is a thumbnail; hands it to the pool otherwise. An image that cannot be read is answered.
-    pub(crate) fn decode_small(self, mut ticket: Ticket) -> Option<(Prepared, Ticket)> {
+    pub(crate) fn decode_small(self, mut pending: Pending) -> Option<(Prepared, Pending)> {
         let started = Instant::now();
         let small = match self.decoder.probe(&self.bytes) {
             Ok(header) => u64::from(header.width) * u64::from(header.height) <= SMALL_PIXELS,
@@ -73,38 +73,38 @@ impl Encoded {
             Err(_) => true,
         };
         if !small {
-            self.runtime.clone().spawn(self.decode_on_pool(ticket));
+            self.runtime.clone().spawn(self.decode_on_pool(pending));
             return None;
         }
         let decoded = self.decoder.prepare(&self.bytes);
-        ticket.decode = started.elapsed();
-        self.finish(decoded, ticket)
+        pending.decode = started.elapsed();
+        self.finish(decoded, pending)
     }
 
     /// Decodes it on the pool and queues it.
-    pub(crate) async fn decode_on_pool(self, mut ticket: Ticket) {
+    pub(crate) async fn decode_on_pool(self, mut pending: Pending) {
         let pool = self.pool.clone();
         let work = move || {
-            if ticket.reply.is_closed() {
+            if pending.reply.is_closed() {
                 return;
             }
             let started = Instant::now();
             let decoded = self.decoder.prepare(&self.bytes);
-            ticket.decode = started.elapsed();
+            pending.decode = started.elapsed();
             let queue = self.queue.clone();
-            if let Some((image, ticket)) = self.finish(decoded, ticket) {
-                queue.push(Entry { image: Image::Prepared(image), ticket });
+            if let Some((image, pending)) = self.finish(decoded, pending) {
+                queue.push(Entry { image: Image::Prepared(image), pending });
             }
         };
         pool.start(work).await;
     }
 
-    fn finish(self, decoded: Result<Prepared, DecodeError>, ticket: Ticket) -> Option<(Prepared, Ticket)> {
+    fn finish(self, decoded: Result<Prepared, DecodeError>, pending: Pending) -> Option<(Prepared, Pending)> {
         match decoded {
-            Ok(image) => Some((image, ticket)),
+            Ok(image) => Some((image, pending)),
             Err(error) => {
                 let Encoded { index, images, .. } = self;
-                ticket.answer(Err(Problem::Undecodable { index, images, reason: error.to_string() }));
+                pending.answer(Err(Problem::Undecodable { index, images, reason: error.to_string() }));
                 None
             }
         }

@@ -5,8 +5,8 @@
 
 use hyper::Method;
 
-use crate::access::Scope;
 use crate::problem::Problem;
+use crate::scope::Scope;
 
 /// What the table says about an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::problem::Problem;
+use crate::text::plain;
 
 /// Parses a body. Its nesting is counted first: a parser that recurses must not be led by the client.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {
@@ -56,20 +57,6 @@ pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// The text of an error without its place, which stands in front already, and without what a terminal would obey. Of a
-/// long one beginning and end are kept: in between stands a value of the client's, and behind it what was expected.
-pub(crate) fn plain(text: &str) -> String {
-    const KEPT: usize = 100;
-    let text = text.rsplit_once(" at line ").map_or(text, |(reason, _)| reason);
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
-    let mut rest = text.chars();
-    let begin: String = rest.by_ref().take(KEPT).map(visible).collect();
-    let mut end: Vec<char> = rest.by_ref().rev().take(KEPT).map(visible).collect();
-    end.reverse();
-    let cut = if rest.next().is_some() { " .. " } else { "" };
-    begin + cut + &end.into_iter().collect::<String>()
 }
 
 /// Deepest nesting of brackets outside of strings.

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod answer;
 mod batcher;
 mod body;
 mod classifier;
@@ -40,6 +41,7 @@ mod host;
 mod jobs;
 mod json;
 mod loader;
+mod machine;
 mod metrics;
 mod models;
 mod openapi;
@@ -51,6 +53,7 @@ mod response;
 mod router;
 mod routes;
 mod run;
+mod scope;
 mod serving;
 mod single_flight;
 mod state;
@@ -58,6 +61,7 @@ mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
 mod uploads;
 mod v2;

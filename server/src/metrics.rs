@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::batcher::Answer;
+use crate::answer::Answer;
 use crate::state::State;
 
 /// Media type of the answer.

@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::loader::Loader;
 use crate::metrics::Metrics;
-use crate::payload::shown;
 use crate::problem::Problem;
 use crate::serving::Serving;
 use crate::single_flight::Flights;
+use crate::text::shown;
 
 /// The versions of the model that this service answers with.
 pub(crate) struct Models {

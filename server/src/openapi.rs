@@ -9,12 +9,12 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::access::Scope;
 use crate::config::Config;
 use crate::endpoint::{Effect, Endpoint, Operation, Verb};
 use crate::jobs::{Brief, EpochMetrics, JobRecord, Progress, RetrainRequest};
 use crate::problem::{MAX_RETRY_AFTER_S, Report};
 use crate::routes::{audit, datasets, feedback, health, jobs, models, predict, status, upload};
+use crate::scope::Scope;
 use crate::v2::{metadata, outputs};
 
 /// The document of a service with these limits, as it is sent.

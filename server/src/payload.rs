@@ -28,6 +28,7 @@ pub(crate) use self::base64::decode as base64;
 use crate::config::IMAGES_CEILING;
 use crate::json::{self, Object};
 use crate::problem::Problem;
+use crate::text::shown;
 
 const ACCEPTED: &str = "send an image as image/* or application/octet-stream, a multipart/form-data form with the field \"file\", or application/json with \"image\" or \"images\" in base64";
 
@@ -191,11 +192,6 @@ pub(crate) fn bad_form(error: multer::Error) -> Problem {
         _ => "the form is not well-formed multipart/form-data",
     };
     Problem::BadBody(reason.into())
-}
-
-/// A client's own word in an answer of ours: short, and nothing that a terminal would obey.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }
 
 /// The images of a JSON body. Costs time in proportion to the body: not for a thread that serves connections.

@@ -8,8 +8,8 @@ use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
-use crate::access::Scope;
 use crate::response::ResponseBody;
+use crate::scope::Scope;
 
 /// Seconds a refused client is asked to wait where nothing better is known: a full queue of images empties in well under
 /// one.

@@ -10,7 +10,6 @@
 mod child;
 mod events;
 mod failures;
-pub(crate) mod limits;
 mod record;
 mod request;
 mod wait;

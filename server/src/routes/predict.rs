@@ -15,7 +15,7 @@ use ocelli_pipeline::Prediction;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::batcher::Answer;
+use crate::answer::Answer;
 use crate::body::{Buffered, RequestBody};
 use crate::payload::{self, Declared, Encoding};
 use crate::problem::Problem;

@@ -29,6 +29,7 @@ use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
 use crate::router::Context;
 use crate::routes::blocking;
+use crate::text::shown;
 use crate::uploads::Upload;
 
 const ACCEPTED: &str =
@@ -234,7 +235,7 @@ async fn receive_form(
             let text = field.text().await.map_err(|error| bad_upload(error, limit))?;
             name = Some(dataset_name(text.trim())?);
         } else if !payload::is_file_field(&field) {
-            let name = payload::shown(field.name().unwrap_or_default());
+            let name = shown(field.name().unwrap_or_default());
             return Err(Problem::BadBody(format!(
                 "the form has a field \"{name}\"; the archive is sent as \"file\", the name of the data set as \"dataset\""
             )));

@@ -14,7 +14,8 @@ use crate::response::{self, ResponseBody};
 use crate::router::Context;
 use crate::routes::{blocking, predict};
 use crate::serving::Serving;
-use crate::v2::codec::{self, Asked, Expected};
+use crate::v2::codec::{self, Asked};
+use crate::v2::expected::Expected;
 use crate::v2::metadata::{
     Indexed, Live, Loaded, Model, ModelConfig, ModelReady, Ready, Server, Statistics, VersionStatistics,
 };

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::serving::Input;
-use crate::v2::codec::{self, Expected};
+use crate::v2::codec;
+use crate::v2::expected::Expected;
 use crate::v2::tensors::Images;
 use crate::{Access, Config, State};
 

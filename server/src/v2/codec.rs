@@ -13,38 +13,17 @@ use hyper::header::HeaderName;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::config::Config;
 use crate::json::{self, Object};
-use crate::payload::shown;
 use crate::problem::Problem;
-use crate::serving::Input;
+use crate::text::shown;
+use crate::v2::expected::{Expected, IMAGE, PIXELS, PROBABILITIES, bad};
 use crate::v2::tensors::{self, Data, Images};
-use crate::v2::{IMAGE, PIXELS, PROBABILITIES};
 
 /// Length of the JSON in front of raw tensors, in requests and answers.
 pub(crate) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Most inputs, outputs or dimensions that are read: three times what any valid request has.
 const MAX_ITEMS: usize = 12;
-
-/// What the model takes and what one request may hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Expected {
-    pub(crate) input: Input,
-    pub(crate) images: usize,
-    json_depth: usize,
-}
-
-impl Expected {
-    pub(crate) fn new(input: Input, config: &Config) -> Expected {
-        Expected { input, images: config.images_per_request, json_depth: config.json_depth }
-    }
-
-    /// Values of one image.
-    pub(crate) fn values(&self) -> usize {
-        self.input.height as usize * self.input.width as usize * usize::from(self.input.channels)
-    }
-}
 
 /// A request, understood.
 #[derive(Debug)]
@@ -250,10 +229,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
         }
         deserializer.deserialize_seq(Items(PhantomData))
     }
-}
-
-pub(super) fn bad(reason: impl Into<String>) -> Problem {
-    Problem::BadBody(reason.into())
 }
 
 fn no_shared_memory() -> Problem {

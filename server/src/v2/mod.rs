@@ -30,15 +30,7 @@
 //! `extension_{binary_data,classification,model_configuration,model_repository,statistics}.md`.
 
 pub(crate) mod codec;
+pub(crate) mod expected;
 pub(crate) mod metadata;
 pub(crate) mod outputs;
 pub(crate) mod tensors;
-
-/// The input that the metadata names.
-const PIXELS: &str = "pixels";
-
-/// The input that takes image files.
-const IMAGE: &str = "image";
-
-/// The output.
-const PROBABILITIES: &str = "probabilities";

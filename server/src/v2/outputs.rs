@@ -5,11 +5,11 @@ use hyper::Response;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 
-use crate::batcher::Answer;
+use crate::answer::Answer;
 use crate::response::{self, ResponseBody};
 use crate::serving::ModelInfo;
-use crate::v2::PROBABILITIES;
 use crate::v2::codec::{HEADER_LENGTH, Output};
+use crate::v2::expected::PROBABILITIES;
 
 /// The JSON of an answer.
 #[derive(Serialize, schemars::JsonSchema)]

@@ -8,11 +8,10 @@ use ocelli_pipeline::{Pixels, Prepared};
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json;
-use crate::payload::{self, shown};
+use crate::payload;
 use crate::problem::Problem;
-use crate::v2::codec::{Expected, bad};
-use crate::v2::{IMAGE, PIXELS};
+use crate::text::{plain, shown};
+use crate::v2::expected::{Expected, IMAGE, PIXELS, bad};
 
 /// Steps of a 16-bit image in one step of an 8-bit one: 65,535 / 255.
 const STEPS: f32 = 257.0;
@@ -203,7 +202,7 @@ fn parse<S: Sink>(input: &str, text: &RawValue, shape: &[u64]) -> Result<S, Prob
     let (mut sink, mut leaves) = (S::with_room(room as usize), None);
     let level = Level { sink: &mut sink, most: count(shape), shape, depth: 0, leaves: &mut leaves };
     let mut json = serde_json::Deserializer::from_str(text.get());
-    level.deserialize(&mut json).map_err(|error| wrong(input, json::plain(&error.to_string())))?;
+    level.deserialize(&mut json).map_err(|error| wrong(input, plain(&error.to_string())))?;
     if sink.len() as u64 == count(shape) {
         return Ok(sink);
     }

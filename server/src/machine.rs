@@ -1,4 +1,4 @@
-//! What a job may take of the machine, where nobody said.
+//! How much of the machine a training job takes where the configuration does not say.
 
 use std::fs;
 use std::path::Path;
