@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ocelli_pipeline::store::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,7 +15,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
-use crate::state::State;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -70,6 +70,23 @@ struct Model {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+/// What is told of one moment beside the counters.
+pub(crate) struct Gauges<'a> {
+    pub(crate) ready: bool,
+    pub(crate) uptime: Duration,
+    pub(crate) requests_in_flight: u64,
+    pub(crate) queue_length: usize,
+    pub(crate) queue_capacity: usize,
+    pub(crate) connections: usize,
+    pub(crate) jobs_running: usize,
+    pub(crate) jobs_waiting: usize,
+    pub(crate) stored: Usage,
+    /// Another version serves than the one that is to.
+    pub(crate) stands_in: bool,
+    pub(crate) model: &'a str,
+    pub(crate) version: &'a str,
 }
 
 /// Counters of the service; cheap to clone, all clones count the same.
@@ -143,8 +160,8 @@ impl Metrics {
         self.swaps.inc();
     }
 
-    /// All of it as text, with what the state says of this moment.
-    pub(crate) fn text(&self, state: &State) -> String {
+    /// All of it as text, with what is so at this moment.
+    pub(crate) fn text(&self, now: &Gauges<'_>) -> String {
         let mut registry = Registry::with_prefix("ocelli");
         let r = &mut registry;
         r.register("http_requests", "Requests answered, by operation and status", self.requests.clone());
@@ -168,34 +185,36 @@ impl Metrics {
         let refused = self.connections_refused.clone();
         r.register("connections_refused", "Connections turned away, by the limit they were over", refused);
         r.register("model_swaps", "Versions that took over", self.swaps.clone());
-        let (length, capacity) = state.classifier.load();
-        gauge(r, "queue_length", "Images admitted and not answered", length);
-        gauge(r, "queue_capacity", "Images that may be admitted", capacity);
-        gauge(r, "connections", "Open connections", state.open_connections());
-        let (running, waiting) = state.data.as_ref().map_or((0, 0), |data| data.jobs.counts());
-        gauge(r, "jobs_running", "Training jobs under way", running);
-        gauge(r, "jobs_waiting", "Training jobs that wait", waiting);
-        gauge(r, "ready", "1 while new work is welcome", usize::from(state.is_ready()));
-        let usage = state.data.as_ref().map(|data| data.store.usage()).unwrap_or_default();
+        gauge(r, "queue_length", "Images admitted and not answered", now.queue_length);
+        gauge(r, "queue_capacity", "Images that may be admitted", now.queue_capacity);
+        gauge(r, "connections", "Open connections", now.connections);
+        gauge(
+            r,
+            "http_requests_in_flight",
+            "Requests without an answer yet",
+            now.requests_in_flight as usize,
+        );
+        gauge(r, "jobs_running", "Training jobs under way", now.jobs_running);
+        gauge(r, "jobs_waiting", "Training jobs that wait", now.jobs_waiting);
+        gauge(r, "ready", "1 while new work is welcome", usize::from(now.ready));
         let stored = Family::<Kind, Gauge>::default();
         for (kind, bytes) in [
-            ("images", usage.images),
-            ("models", usage.models),
-            ("runs", usage.runs),
-            ("database", usage.database),
-            ("quarantine", usage.quarantine),
+            ("images", now.stored.images),
+            ("models", now.stored.models),
+            ("runs", now.stored.runs),
+            ("database", now.stored.database),
+            ("quarantine", now.stored.quarantine),
         ] {
             stored.get_or_create(&Kind { kind }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         r.register_with_unit("stored", "Size of the data folder, by kind", Unit::Bytes, stored);
-        let stands_in = usize::from(state.models.stand_in().is_some());
-        gauge(r, "stand_in", "1 while another version serves than the one that is to", stands_in);
+        let stands_in = usize::from(now.stands_in);
+        gauge(r, "stand_in", "1 while another version serves than the one that should", stands_in);
         let uptime = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
-        uptime.set(state.started.elapsed().as_secs_f64());
+        uptime.set(now.uptime.as_secs_f64());
         r.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);
         let info = Family::<Model, Gauge>::default();
-        let serving = state.models.serving();
-        let labels = Model { model: serving.info.name.clone(), version: serving.info.version.clone() };
+        let labels = Model { model: now.model.to_owned(), version: now.version.to_owned() };
         info.get_or_create(&labels).set(1);
         r.register("serving", "The version that serves", info);
         if let Some(bytes) = resident_memory() {

@@ -22,7 +22,7 @@ use crate::text::shown;
 /// The versions of the model that this service answers with.
 pub(crate) struct Models {
     name: String,
-    serving: RwLock<Arc<Serving>>,
+    current: RwLock<Current>,
     /// Versions that requests asked for by name, the one used last at the end.
     extra: Mutex<Vec<Arc<Serving>>>,
     /// Loads that requests wait for.
@@ -33,12 +33,32 @@ pub(crate) struct Models {
     promotion: Mutex<()>,
     /// Where versions are kept; none in a service without a data folder.
     versions: Option<Arc<Versions>>,
-    /// What is to serve and cannot.
-    stand_in: Mutex<Option<StandIn>>,
     loader: Loader,
     compute: Compute,
-    config: Config,
+    config: Arc<Config>,
     metrics: Metrics,
+}
+
+/// What answers at a moment.
+struct Current {
+    serving: Arc<Serving>,
+    /// Why another version serves than the one that should, if so.
+    stand_in: Option<StandIn>,
+}
+
+/// What a service begins with.
+pub(crate) struct First {
+    pub(crate) serving: Serving,
+    pub(crate) stand_in: Option<StandIn>,
+    /// Where versions are kept; none in a service without a data folder.
+    pub(crate) versions: Option<Versions>,
+}
+
+impl First {
+    /// One version without a data folder.
+    pub(crate) fn only(serving: Serving) -> First {
+        First { serving, stand_in: None, versions: None }
+    }
 }
 
 /// Steps back that are remembered.
@@ -52,10 +72,10 @@ pub(crate) struct Promotion {
     pub(crate) before: String,
 }
 
-/// Another version serves than the one that is to.
+/// Another version serves than the one that should.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(crate) struct StandIn {
-    /// The version that is to serve.
+    /// The version that should serve.
     pub(crate) wanted: String,
     /// Why it cannot.
     pub(crate) reason: String,
@@ -63,21 +83,20 @@ pub(crate) struct StandIn {
 
 impl Models {
     pub(crate) fn new(
-        serving: Serving,
-        (versions, stand_in): (Option<Versions>, Option<StandIn>),
+        first: First,
         compute: Compute,
-        config: Config,
+        config: Arc<Config>,
         metrics: Metrics,
     ) -> Result<Models, ServerError> {
+        let First { serving, stand_in, versions } = first;
         Ok(Models {
             name: serving.info.name.clone(),
-            serving: RwLock::new(Arc::new(serving)),
+            current: RwLock::new(Current { serving: Arc::new(serving), stand_in }),
             extra: Mutex::new(Vec::new()),
             loads: Arc::default(),
             undone: Mutex::default(),
             promotion: Mutex::new(()),
             versions: versions.map(Arc::new),
-            stand_in: Mutex::new(stand_in),
             loader: Loader::start().map_err(ServerError::Thread)?,
             compute,
             config,
@@ -92,7 +111,13 @@ impl Models {
 
     /// The version that serves. Waits for nothing but the exchange of a pointer.
     pub(crate) fn serving(&self) -> Arc<Serving> {
-        self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).serving.clone()
+    }
+
+    /// The version that serves, and why that is another one than should, if so.
+    pub(crate) fn current(&self) -> (Arc<Serving>, Option<StandIn>) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        (current.serving.clone(), current.stand_in.clone())
     }
 
     /// The versions on the disk.
@@ -141,11 +166,6 @@ impl Models {
         let surplus = extra.len().saturating_sub(self.config.extra_versions);
         extra.drain(..surplus);
         Ok(loaded)
-    }
-
-    /// Why another version serves than the one that is to, if so.
-    pub(crate) fn stand_in(&self) -> Option<StandIn> {
-        self.stand_in.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a version the one that serves. Takes the time of a load.
@@ -210,7 +230,7 @@ impl Models {
         Ok(step)
     }
 
-    /// Serves what is to serve, if something else had to stand in for it.
+    /// Serves the version that should, if another one had to stand in for it.
     pub(crate) fn reload(&self) -> Result<Promotion, Problem> {
         let _promotion = self.promotion();
         let version = match self.versions()?.current()? {
@@ -294,10 +314,10 @@ impl Models {
         self.extra().retain(|own| own.info.version != version);
         // It serves again: going back from it is something new.
         self.undone().retain(|step| step.before != version);
-        let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *serving, next);
-        drop(serving);
-        *self.stand_in.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let next = Current { serving: next, stand_in: None };
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, next).serving;
+        drop(current);
         self.metrics.swapped();
         tracing::info!(%version, before = %before.info.version, "serving");
         Promotion { version, before: before.info.version.clone() }
@@ -333,10 +353,10 @@ fn cannot_serve(version: &str, error: StoreError) -> Problem {
 /// A version that cannot serve is passed over for the one that served before: an old model is better than none. What is
 /// to serve stays so, and serves again once it can.
 pub(crate) fn first(
-    versions: &Versions,
+    versions: Versions,
     seed: Option<ModelFile>,
     start: impl Fn(ModelFile) -> Result<Serving, ServerError>,
-) -> Result<(Serving, Option<StandIn>), ServerError> {
+) -> Result<First, ServerError> {
     let mut added = None;
     if let Some(seed) = seed {
         // What only a resumed run needs is no part of a version.
@@ -367,7 +387,7 @@ pub(crate) fn first(
                 if wanted.is_none() {
                     versions.promote(&version, &Actor::service("start"))?;
                 }
-                return Ok((serving, stand_in));
+                return Ok(First { serving, stand_in, versions: Some(versions) });
             }
             Err(error) => {
                 tracing::error!(%version, "cannot serve: {error}");

@@ -1,7 +1,7 @@
 //! Connections over the limit: a short answer, a count, and a line in the log at most once a second.
 //!
 //! Whoever is over a limit may be one client too many or a flood. So each refusal takes one small task for two seconds
-//! at most, there are few of them at a time, and past these a connection is closed without a word. So are connections
+//! at most, there are few of them at a time, and past these a connection is closed without an answer. So are connections
 //! that would begin with a handshake of TLS, which costs more than the request that is refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::metrics::Refused;
+use crate::metrics::{Metrics, Refused};
 use crate::problem::Problem;
-use crate::state::State;
 
 /// Refusals that are written at a time.
-const MOST: usize = 64;
+const MAX_ANSWERS: usize = 64;
 
 /// For the client to send something and to take the answer, and again for it to close.
 const STEP: Duration = Duration::from_secs(1);
@@ -29,46 +28,51 @@ const SKIPPED: usize = 64 << 10;
 /// Time for which refusals are counted together in a line of the log.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// What is going on with connections over the limits.
+/// Turns connections over a limit away.
 pub(crate) struct Refusals {
-    places: Arc<Semaphore>,
-    /// Not told in the log yet, by the limit.
-    untold: [AtomicUsize; 2],
+    /// One permit for each answer that is written.
+    answers: Arc<Semaphore>,
+    /// Refusals that are not in the log yet, by the limit.
+    unlogged: [AtomicUsize; 2],
+    metrics: Metrics,
 }
 
-impl Default for Refusals {
-    fn default() -> Self {
-        Refusals { places: Arc::new(Semaphore::new(MOST)), untold: Default::default() }
+impl Refusals {
+    pub(crate) fn new(metrics: Metrics) -> Arc<Refusals> {
+        Arc::new(Refusals {
+            answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
+            unlogged: Default::default(),
+            metrics,
+        })
     }
-}
 
-/// Turns a connection away because of a limit. Returns at once.
-pub(crate) fn refuse(tcp: TcpStream, state: &Arc<State>, reason: Refused) {
-    state.metrics.refused(reason);
-    let refusals = &state.refusals;
-    let untold: usize = refusals.untold.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-    refusals.untold[reason as usize].fetch_add(1, Ordering::Relaxed);
-    if untold == 0 {
-        // The only place that counts up, on the one task that accepts: nobody else begins a line meanwhile.
-        tokio::spawn(log(state.clone()));
+    /// Turns a connection away because of a limit. Returns at once.
+    pub(crate) fn refuse(self: &Arc<Self>, tcp: TcpStream, reason: Refused, is_tls: bool) {
+        self.metrics.refused(reason);
+        let unlogged: usize = self.unlogged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        self.unlogged[reason as usize].fetch_add(1, Ordering::Relaxed);
+        if unlogged == 0 {
+            // The only place that counts up, on the one task that accepts: nobody else begins a line meanwhile.
+            tokio::spawn(self.clone().log());
+        }
+        if is_tls {
+            return;
+        }
+        let Ok(permit) = self.answers.clone().try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            let _permit = permit;
+            // A client that has left or takes too long needs no answer.
+            let _ = answer(tcp).await;
+        });
     }
-    if state.access().tls.is_some() {
-        return;
-    }
-    let Ok(place) = refusals.places.clone().try_acquire_owned() else { return };
-    tokio::spawn(async move {
-        let _place = place;
-        // Neither a client that has left nor one that takes too long is worth a word.
-        let _ = answer(tcp).await;
-    });
-}
 
-async fn log(state: Arc<State>) {
-    sleep(LOG_EVERY).await;
-    let [all, address] = &state.refusals.untold;
-    let (max_connections, max_connections_per_address) =
-        (all.swap(0, Ordering::Relaxed), address.swap(0, Ordering::Relaxed));
-    tracing::warn!(max_connections, max_connections_per_address, "connections over a limit were refused");
+    async fn log(self: Arc<Self>) {
+        sleep(LOG_EVERY).await;
+        let [all, address] = &self.unlogged;
+        let (max_connections, max_connections_per_address) =
+            (all.swap(0, Ordering::Relaxed), address.swap(0, Ordering::Relaxed));
+        tracing::warn!(max_connections, max_connections_per_address, "connections over a limit were refused");
+    }
 }
 
 /// Waits for the beginning of a request, since some clients take an answer before it for an error; answers; and reads on

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -82,4 +82,13 @@ pub(crate) fn json(value: &impl Serialize) -> Response<ResponseBody> {
     let body =
         serde_json::to_vec(value).expect("answers are structs with string keys, which always are JSON");
     bytes("application/json", body)
+}
+
+/// An image of a client: never to be run as anything, and the same for ever, as its name is its content.
+pub(crate) fn stored_image(media_type: &'static str, image: Vec<u8>) -> Response<ResponseBody> {
+    let mut response = bytes(media_type, image);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
+    response
 }

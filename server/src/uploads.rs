@@ -14,7 +14,7 @@ const UNKNOWN_S: f64 = 5.0;
 
 /// The uploads under way.
 pub(crate) struct Uploads {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     under_way: Mutex<Vec<Arc<Upload>>>,
 }
 
@@ -25,8 +25,8 @@ pub(crate) struct Upload {
     received: AtomicU64,
 }
 
-/// An upload's place, for as long as it takes.
-pub(crate) struct Place {
+/// Held by an upload for as long as it takes.
+pub(crate) struct UploadPermit {
     uploads: Arc<Uploads>,
     upload: Arc<Upload>,
     _permit: OwnedSemaphorePermit,
@@ -34,20 +34,20 @@ pub(crate) struct Place {
 
 impl Uploads {
     pub(crate) fn new(most: usize) -> Arc<Uploads> {
-        Arc::new(Uploads { places: Arc::new(Semaphore::new(most)), under_way: Mutex::default() })
+        Arc::new(Uploads { permits: Arc::new(Semaphore::new(most)), under_way: Mutex::default() })
     }
 
-    /// Takes a place for an upload of a declared length, or says when there should be one.
-    pub(crate) fn begin(self: &Arc<Self>, declared: Option<u64>) -> Result<Place, Problem> {
+    /// Takes a permit for an upload of a declared length, or says when there should be one.
+    pub(crate) fn begin(self: &Arc<Self>, declared: Option<u64>) -> Result<UploadPermit, Problem> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let left = under_way.iter().map(|upload| upload.seconds_left(upload.started.elapsed()));
             let seconds = left.min_by(f64::total_cmp).unwrap_or(0.0);
             return Err(Problem::busy_for("as many uploads as may be are under way", seconds));
         };
         let upload = Arc::new(Upload { started: Instant::now(), declared, received: AtomicU64::new(0) });
         under_way.push(upload.clone());
-        Ok(Place { uploads: self.clone(), upload, _permit: permit })
+        Ok(UploadPermit { uploads: self.clone(), upload, _permit: permit })
     }
 }
 
@@ -69,13 +69,13 @@ impl Upload {
     }
 }
 
-impl Place {
+impl UploadPermit {
     pub(crate) fn upload(&self) -> &Upload {
         &self.upload
     }
 }
 
-impl Drop for Place {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         let mut under_way = self.uploads.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.retain(|own| !Arc::ptr_eq(own, &self.upload));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_when_its_upload_is_over() {
+    fn an_upload_that_is_over_makes_room() {
         let uploads = Uploads::new(2);
         let (first, second) = (uploads.begin(None).unwrap(), uploads.begin(Some(9)).unwrap());
         second.upload().count(4);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
-use ocelli_server::{Access, Config, State, Worker};
+use ocelli_server::{Access, Config, Server, Worker};
 use tokio::net::TcpListener;
 
 use crate::compute;
@@ -171,7 +171,7 @@ impl Service {
         runtime.block_on(async {
             let listener = bind().await?;
             let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
-            let state = Arc::new(self.open(out)?);
+            let server = Arc::new(self.open(out)?);
             let hangups = Hangups::listen()?;
             interrupt
                 .announce("shutting down: requests in flight are finished, a second signal stops at once");
@@ -186,16 +186,16 @@ impl Service {
                 // Whoever presses Ctrl-C has no balancer that must notice.
                 if interrupt.is_terminate() { drain_delay } else { Duration::ZERO }
             };
-            let served = ocelli_server::run(listener, state.clone(), shutdown);
+            let served = ocelli_server::run(listener, server.clone(), shutdown);
             tokio::select! {
                 ended = served => ended.map_err(Failure::from),
-                never = reload_on_hangup(hangups, &state, read_access) => never,
+                never = reload_on_hangup(hangups, &server, read_access) => never,
             }
         })
     }
 
-    /// The service's state, and what a person should know about it.
-    fn open(self, out: &mut Output) -> Result<State, Failure> {
+    /// Opens the data folder and the model, and tells what a person should know.
+    fn open(self, out: &mut Output) -> Result<Server, Failure> {
         let store = Store::open(&self.data_dir)?;
         let (name, seed) = self.choose(&store)?;
         let given =
@@ -205,8 +205,8 @@ impl Service {
             |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
         let worker =
             Worker::this_program().map_err(|error| Failure::io(Path::new("this program"), &error))?;
-        let state = State::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
-        let (version, count) = (state.version(), state.classes());
+        let server = Server::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
+        let (version, count) = (server.version(), server.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
         if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {
@@ -215,7 +215,7 @@ impl Service {
                 "{note} the data folder serves version {version}; POST /v1/models/{given}/promote serves the one you named"
             ));
         }
-        Ok(state)
+        Ok(server)
     }
 
     /// The name of the model, and the model that was named.
@@ -311,7 +311,7 @@ async fn read_apart(read_access: ReadAccess) -> Result<Access, String> {
 /// Reads anew at every hangup; never ends.
 async fn reload_on_hangup(
     mut hangups: Hangups,
-    state: &Arc<State>,
+    server: &Arc<Server>,
     read_access: ReadAccess,
 ) -> Result<(), Failure> {
     loop {
@@ -323,8 +323,8 @@ async fn reload_on_hangup(
                 continue;
             }
         };
-        let state = state.clone();
-        match tokio::task::spawn_blocking(move || state.reload(access)).await {
+        let server = server.clone();
+        match tokio::task::spawn_blocking(move || server.reload(access)).await {
             Ok(Ok(version)) => tracing::info!(%version, "reloaded"),
             Ok(Err(reason)) => tracing::error!("not all was reloaded: {reason}"),
             Err(_) => tracing::error!("not all was reloaded: the old version goes on"),

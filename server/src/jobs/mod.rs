@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ocelli_pipeline::store::{Actor, JobChange, Name, Store, StoreError, StoredJob};
+use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::ServerError;
@@ -52,7 +53,7 @@ pub(crate) struct Jobs {
 struct Shared {
     store: Arc<Store>,
     models: Arc<Models>,
-    config: Config,
+    config: Arc<Config>,
     worker: Worker,
     list: Mutex<List>,
     /// Rung when there is a job to do, or nothing more to do.
@@ -66,6 +67,13 @@ struct List {
     queue: VecDeque<u64>,
     /// Jobs that are being written down and will be queued.
     coming: usize,
+}
+
+/// Jobs that have not ended.
+#[derive(Default, Serialize, schemars::JsonSchema)]
+pub(crate) struct JobLoad {
+    pub(crate) running: Vec<JobRecord>,
+    pub(crate) waiting: usize,
 }
 
 /// One job.
@@ -91,7 +99,7 @@ impl Jobs {
     pub(crate) fn open(
         store: Arc<Store>,
         models: Arc<Models>,
-        config: &Config,
+        config: &Arc<Config>,
         worker: Worker,
     ) -> Result<Jobs, ServerError> {
         let mut list = List::default();
@@ -236,20 +244,13 @@ impl Jobs {
     }
 
     /// Running and waiting jobs.
-    pub(crate) fn load(&self) -> (Vec<JobRecord>, usize) {
+    pub(crate) fn load(&self) -> JobLoad {
         let list = self.shared.list();
         let running: Vec<Arc<Job>> =
             list.jobs.values().rev().filter(|job| self.shared.is_running(job)).cloned().collect();
         let waiting = list.queue.len();
         drop(list);
-        (running.iter().map(|job| job.record().without_epochs()).collect(), waiting)
-    }
-
-    /// How many run and how many wait.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let list = self.shared.list();
-        let running = list.jobs.values().filter(|job| self.shared.is_running(job)).count();
-        (running, list.queue.len())
+        JobLoad { running: running.iter().map(|job| job.record().without_epochs()).collect(), waiting }
     }
 
     /// Saves and ends the job that runs, which goes on at the next start, and ends the thread.

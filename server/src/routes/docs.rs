@@ -2,11 +2,62 @@
 
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
-use crate::openapi;
+use crate::context::Context;
+use crate::description::{Description, text};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        id: "openapi",
+        method: Verb::Get,
+        path: "/openapi.json",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "This description",
+        handle: |context, _| Box::pin(openapi(context)),
+        describe: |_| Description::new(json!({ "type": "object" })),
+    },
+    Route {
+        id: "index",
+        method: Verb::Get,
+        path: "/",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "Leads to the description as a page",
+        handle: |context, _| Box::pin(index(context)),
+        describe: |_| Description::of_type("text/html").status(303).header("Location", text(), "`/docs`"),
+    },
+    Route {
+        id: "docs",
+        method: Verb::Get,
+        path: "/docs",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "This description as a page",
+        handle: |context, _| Box::pin(page(context)),
+        describe: |_| Description::of_type("text/html"),
+    },
+    Route {
+        id: "docsFile",
+        method: Verb::Get,
+        path: "/docs/{file}",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "Files of that page",
+        handle: |context, _| Box::pin(file(context)),
+        describe: |_| Description::of_type("text/*"),
+    },
+];
 
 /// Files of Swagger UI (server/assets/swagger-ui/README.md) and the two of ours that start it.
 const FILES: [(&str, &str, &[u8]); 5] = [
@@ -26,16 +77,14 @@ const POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
 /// `GET /openapi.json`.
-pub(crate) fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let state = context.state;
-    let text = state.openapi.get_or_init(|| openapi::text(&state.config));
-    Ok(response::bytes("application/json", text.clone()))
+async fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    Ok(response::bytes("application/json", context.openapi()))
 }
 
 /// `GET /`: whoever comes with a browser looks for a page.
-pub(crate) fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
+async fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
     let mut response = response::bytes("text/html; charset=utf-8", "<a href=\"/docs\">/docs</a>\n");
     *response.status_mut() = StatusCode::SEE_OTHER;
     response.headers_mut().insert(LOCATION, HeaderValue::from_static("/docs"));
@@ -43,8 +92,8 @@ pub(crate) fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Pro
 }
 
 /// `GET /docs`.
-pub(crate) fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
+async fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
     let mut response =
         response::bytes("text/html; charset=utf-8", &include_bytes!("../../assets/docs/index.html")[..]);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -52,8 +101,9 @@ pub(crate) fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Prob
 }
 
 /// `GET /docs/{file}`.
-pub(crate) fn file(context: &Context<'_>, name: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
+async fn file(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let name = context.parameter("file");
     match FILES.iter().find(|(own, ..)| *own == name) {
         Some(&(_, media_type, bytes)) => Ok(response::bytes(media_type, bytes)),
         None => Err(Problem::NotFound("the documentation has no such file".into())),

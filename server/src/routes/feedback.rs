@@ -4,49 +4,144 @@
 //! queue; approved, they become images of a data set.
 
 use hyper::{Response, StatusCode};
-use ocelli_pipeline::store::{AddedImage, FeedbackInput, Name};
+use ocelli_pipeline::store::{AddedImage, FeedbackInput, FeedbackPage, Name};
 use serde::Serialize;
+use serde_json::json;
 
+use crate::blocking::blocking;
 use crate::body::RequestBody;
+use crate::context::Context;
+use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, label, name, text};
+use crate::images;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
-use crate::routes::datasets::{page, picture};
-use crate::routes::{blocking, predict};
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::routes::paging::{describe_page, page};
+use crate::scope::Scope;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        id: "listFeedback",
+        method: Verb::Get,
+        path: "/v1/feedback",
+        scope: Scope::Data,
+        effect: Effect::Reads,
+        tag: Tag::Feedback,
+        summary: "List the corrected labels that wait for a review",
+        handle: |context, _| Box::pin(list(context)),
+        describe: describe_list,
+    },
+    Route {
+        id: "addFeedback",
+        method: Verb::Post,
+        path: "/v1/feedback",
+        scope: Scope::Predict,
+        effect: Effect::Changes,
+        tag: Tag::Feedback,
+        summary: "Say what an image really shows",
+        handle: |context, body| Box::pin(add(context, body)),
+        describe: describe_add,
+    },
+    Route {
+        id: "getFeedbackImage",
+        method: Verb::Get,
+        path: "/v1/feedback/{id}/image",
+        scope: Scope::Data,
+        effect: Effect::Reads,
+        tag: Tag::Feedback,
+        summary: "Get the image of a correction",
+        handle: |context, _| Box::pin(image(context)),
+        describe: |_| Description::of_type("image/*"),
+    },
+    Route {
+        id: "approveFeedback",
+        method: Verb::Post,
+        path: "/v1/feedback/{id}/approve",
+        scope: Scope::Data,
+        effect: Effect::Changes,
+        tag: Tag::Feedback,
+        summary: "Take a correction into a data set",
+        handle: |context, _| Box::pin(approve(context)),
+        describe: describe_approve,
+    },
+    Route {
+        id: "rejectFeedback",
+        method: Verb::Delete,
+        path: "/v1/feedback/{id}",
+        scope: Scope::Data,
+        effect: Effect::Changes,
+        tag: Tag::Feedback,
+        summary: "Drop a correction",
+        handle: |context, _| Box::pin(reject(context)),
+        describe: |schemas| schemas.answer::<Rejected>(),
+    },
+];
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Added {
+struct Added {
     id: String,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Approved {
+struct Approved {
     dataset: String,
     #[serde(flatten)]
     image: AddedImage,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Rejected {
+struct Rejected {
     rejected: String,
 }
 
+fn describe_list(schemas: &mut Schemas<'_>) -> Description {
+    let list = schemas.answer::<FeedbackPage>();
+    describe_page(list, ["Entries to leave out at the beginning", "Most entries to list"])
+}
+
+fn describe_add(schemas: &mut Schemas<'_>) -> Description {
+    let limits = schemas.image_limits(1);
+    let one = |field: &str, content| {
+        json!({ "type": "object", "required": [field], "properties": { field: content },
+            "additionalProperties": false })
+    };
+    schemas
+        .answer::<Added>()
+        .status(201)
+        .query("label", label(), "What the image shows")
+        .query("predicted", label(), "What was predicted")
+        .query("version", text(), "The version that predicted it")
+        .query("note", text(), "Anything else")
+        .body("multipart/form-data", one("file", binary()))
+        .body("application/json", one("image", base64()))
+        .body("image/*", binary())
+        .body("application/octet-stream", binary())
+        .about_body(format!("{IMAGES} {limits}"))
+        .busy(QUEUE)
+}
+
+fn describe_approve(schemas: &mut Schemas<'_>) -> Description {
+    schemas.answer::<Approved>().query("dataset", name(), "The data set; `default` if left out").query(
+        "label",
+        label(),
+        "Another class than the one that was sent",
+    )
+}
+
 /// `GET /v1/feedback?offset=&limit=`: oldest first.
-pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let mut query = context.query()?;
     let (offset, limit) = page(&mut query)?;
     query.finish()?;
-    let store = context.state.data()?.store.clone();
+    let store = context.data()?.store.clone();
     let page = blocking(move || Ok(store.feedback().page(offset, limit)?));
     Ok(response::json(&page.await?))
 }
 
 /// `POST /v1/feedback?label=&predicted=&version=&note=` with one image, sent as to `/predict`.
-pub(crate) async fn add(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<ResponseBody>, Problem> {
-    let store = context.state.data()?.store.clone();
+async fn add(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    let store = context.data()?.store.clone();
     let mut query = context.query()?;
     let input = FeedbackInput {
         label: query.text("label")?,
@@ -56,7 +151,7 @@ pub(crate) async fn add(
     };
     query.finish()?;
     input.check()?;
-    let (mut images, memory) = predict::images(context, body).await?;
+    let (mut images, memory) = images::read(context, body).await?;
     let image = match images.pop() {
         Some(image) if images.is_empty() => image,
         _ => return Err(Problem::TooManyImages { limit: 1 }),
@@ -66,31 +161,29 @@ pub(crate) async fn add(
         let _memory = memory;
         Ok(store.feedback().add(&image, &input, store.datasets(), &by)?)
     };
-    let id = context.state.classifier.on_pool(work).await?;
+    let id = context.classifier().on_pool(work).await?;
     let mut response = response::json(&Added { id });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }
 
 /// `GET /v1/feedback/{id}/image`.
-pub(crate) async fn image(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (store, id) = (context.state.data()?.store.clone(), id.to_owned());
+async fn image(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (store, id) = (context.data()?.store.clone(), context.parameter("id").to_owned());
     let image = blocking(move || Ok(store.feedback().image(&id)?)).await?;
-    Ok(picture(image.media_type, image.bytes))
+    Ok(response::stored_image(image.media_type, image.bytes))
 }
 
 /// `POST /v1/feedback/{id}/approve?dataset=&label=`.
-pub(crate) async fn approve(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
+async fn approve(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let mut query = context.query()?;
     let dataset = Name::new("data set", query.text("dataset")?.as_deref().unwrap_or("default"))?;
     let label = query.text("label")?;
     query.finish()?;
-    let (state, id) = (context.state.clone(), id.to_owned());
-    state.data()?;
+    let (store, id) = (context.data()?.store.clone(), context.parameter("id").to_owned());
     let by = context.actor();
     let approved = blocking(move || {
-        let store = &state.data()?.store;
         let image = store.feedback().approve(&id, &dataset, label.as_deref(), &by)?;
         Ok(Approved { dataset: dataset.to_string(), image })
     });
@@ -98,9 +191,9 @@ pub(crate) async fn approve(context: &Context<'_>, id: &str) -> Result<Response<
 }
 
 /// `DELETE /v1/feedback/{id}`.
-pub(crate) async fn reject(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (store, id) = (context.state.data()?.store.clone(), id.to_owned());
+async fn reject(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (store, id) = (context.data()?.store.clone(), context.parameter("id").to_owned());
     let by = context.actor();
     let rejected =
         blocking(move || store.feedback().reject(&id, &by).map(|()| id).map_err(Problem::from)).await?;

@@ -3,39 +3,78 @@
 use hyper::Response;
 use serde::Serialize;
 
+use crate::context::Context;
+use crate::description::Description;
 use crate::metrics;
 use crate::models::StandIn;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody, json};
-use crate::router::Context;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        id: "healthLive",
+        method: Verb::Get,
+        path: "/health/live",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "Whether the process answers at all",
+        handle: |_, _| Box::pin(async { Ok(live()) }),
+        describe: |schemas| schemas.answer::<Live>(),
+    },
+    Route {
+        id: "healthReady",
+        method: Verb::Get,
+        path: "/health/ready",
+        scope: Scope::Public,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "Whether new work is welcome",
+        handle: |context, _| Box::pin(ready(context)),
+        describe: |schemas| schemas.answer::<Ready>(),
+    },
+    Route {
+        id: "metrics",
+        method: Verb::Get,
+        path: "/metrics",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Operations,
+        summary: "Counters for Prometheus",
+        handle: |context, _| Box::pin(metrics(context)),
+        describe: |_| Description::of_type("application/openmetrics-text"),
+    },
+];
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Live {
+struct Live {
     live: bool,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Ready {
+struct Ready {
     ready: bool,
-    /// Why another version serves than the one that is to, if so.
+    /// Why another version serves than the one that should, if so.
     stand_in: Option<StandIn>,
 }
 
 /// `GET /metrics`: the counters as text.
-pub(crate) fn metrics(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    Ok(response::bytes(metrics::CONTENT_TYPE, context.state.metrics.text(context.state)))
+async fn metrics(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let now = context.snapshot();
+    Ok(response::bytes(metrics::CONTENT_TYPE, context.metrics().text(&now.gauges())))
 }
 
 /// 200 for as long as the process can answer at all.
-pub(crate) fn live() -> Response<ResponseBody> {
+fn live() -> Response<ResponseBody> {
     json(&Live { live: true })
 }
 
 /// 200 while new work is welcome, 503 once shutdown has begun.
-pub(crate) fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    if !context.state.is_ready() {
-        return Err(Problem::NotReady);
-    }
-    Ok(json(&Ready { ready: true, stand_in: context.state.models.stand_in() }))
+async fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    let now = context.snapshot();
+    if now.ready { Ok(json(&Ready { ready: true, stand_in: now.stand_in })) } else { Err(Problem::NotReady) }
 }

@@ -6,55 +6,143 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::jobs::{Job, JobRecord, Line};
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::description::{Description, Schemas, number};
+use crate::jobs::{Brief, EpochMetrics, Job, JobRecord, Line, Progress};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
-use crate::routes::blocking;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        id: "listJobs",
+        method: Verb::Get,
+        path: "/v1/jobs",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Jobs,
+        summary: "List the training jobs",
+        handle: |context, _| Box::pin(list(context)),
+        describe: |schemas| schemas.answer::<List>(),
+    },
+    Route {
+        id: "showJob",
+        method: Verb::Get,
+        path: "/v1/jobs/{id}",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Jobs,
+        summary: "Show a job: state, progress, result",
+        handle: |context, _| Box::pin(show(context)),
+        describe: |schemas| schemas.answer::<JobRecord>(),
+    },
+    Route {
+        id: "cancelJob",
+        method: Verb::Delete,
+        path: "/v1/jobs/{id}",
+        scope: Scope::Admin,
+        effect: Effect::Changes,
+        tag: Tag::Jobs,
+        summary: "Cancel a job",
+        handle: |context, _| Box::pin(cancel(context)),
+        describe: |schemas| schemas.answer::<JobRecord>(),
+    },
+    Route {
+        id: "jobEvents",
+        method: Verb::Get,
+        path: "/v1/jobs/{id}/events",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Jobs,
+        summary: "Follow a job as server-sent events",
+        handle: |context, _| Box::pin(events(context)),
+        describe: describe_events,
+    },
+];
 
 /// Without news, followers get a comment this often: proxies close connections that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct List {
+struct List {
     jobs: Vec<JobRecord>,
 }
 
+fn describe_events(schemas: &mut Schemas<'_>) -> Description {
+    Description {
+        answer: ("text/event-stream", events_schema(schemas)),
+        nothing: Some("The job has ended, and there is no event after the last one that was seen"),
+        ..Description::new(Value::Null)
+    }
+    .request_header(
+        "Last-Event-ID",
+        number(0, u64::from(u32::MAX)),
+        "The last event that was seen; those after it are sent",
+    )
+}
+
+/// One of the server-sent events of a job: before version 3.2, OpenAPI has the schema of a stream describe each of its
+/// events.
+fn events_schema(schemas: &mut Schemas<'_>) -> Value {
+    let event = |name: &str, about: &str, data: Value| {
+        let mut event = json!({ "type": "object", "required": ["event", "data"], "description": about, "properties": {
+            "event": { "const": name },
+            "data": { "type": "string", "contentMediaType": "application/json", "contentSchema": data } } });
+        if name != "progress" {
+            event["required"] = json!(["id", "event", "data"]);
+            event["properties"]["id"] =
+                json!({ "type": "string", "pattern": "^[1-9][0-9]*$", "description": "For `Last-Event-ID`" });
+        }
+        event
+    };
+    let note =
+        json!({ "type": "object", "required": ["text"], "properties": { "text": { "type": "string" } } });
+    json!({ "description": "Each event of the stream", "oneOf": [
+        event("state", "The job is in another state", schemas.of::<Brief<'static>>()),
+        event("epoch", "An epoch is done", schemas.of::<EpochMetrics>()),
+        event("note", "Something that a person should know", note),
+        event("progress", "How it is now; told once and never again", schemas.of::<Progress>()),
+    ] })
+}
+
 /// `GET /v1/jobs`: newest first.
-pub(crate) fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    Ok(response::json(&List { jobs: context.state.data()?.jobs.all() }))
+async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    Ok(response::json(&List { jobs: context.data()?.jobs.all() }))
 }
 
 /// `GET /v1/jobs/{id}`.
-pub(crate) fn show(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let job = context.state.data()?.jobs.get(id)?;
+async fn show(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let job = context.data()?.jobs.get(context.parameter("id"))?;
     let record = job.record().clone();
     Ok(response::json(&record))
 }
 
 /// `DELETE /v1/jobs/{id}`: ends it.
-pub(crate) async fn cancel(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    context.state.data()?;
-    let (state, id, by) = (context.state.clone(), id.to_owned(), context.actor());
-    let record = blocking(move || state.data()?.jobs.cancel(&id, &by)).await?;
+async fn cancel(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (jobs, by) = (context.data()?.jobs.clone(), context.actor());
+    let id = context.parameter("id").to_owned();
+    let record = blocking(move || jobs.cancel(&id, &by)).await?;
     Ok(response::json(&record))
 }
 
 /// `GET /v1/jobs/{id}/events`: server-sent events (HTML standard, section 9.2) until the job ends: `state`, `epoch` and
 /// `note` with ids, from after `Last-Event-ID` on; `progress` without. 204 when nothing is left to tell.
-pub(crate) fn events(context: &Context<'_>, id: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let state = context.state;
-    let job = state.data()?.jobs.get(id)?;
+async fn events(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let job = context.data()?.jobs.get(context.parameter("id"))?;
     let last =
-        context.parts.headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
+        context.headers().get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse().ok()));
     let last: usize = match last {
         None => 0,
         Some(Some(number)) => number,
@@ -68,7 +156,7 @@ pub(crate) fn events(context: &Context<'_>, id: &str) -> Result<Response<Respons
         return Ok(response::no_content());
     }
     let (sender, pieces) = mpsc::channel(16);
-    let stopping = state.stopping.subscribe();
+    let stopping = context.stopping();
     tokio::spawn(async move {
         let followed = follow(&job, last, &sender);
         ends(followed, stopping).await;

@@ -8,19 +8,104 @@ use hyper::Response;
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use ocelli_pipeline::store::{StoreError, VersionRecord};
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::description::{Description, Schemas, text};
 use crate::models::Promotion;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
-use crate::routes::blocking;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        id: "listModels",
+        method: Verb::Get,
+        path: "/v1/models",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Models,
+        summary: "List the versions of the model",
+        handle: |context, _| Box::pin(list(context)),
+        describe: |schemas| schemas.answer::<List>(),
+    },
+    Route {
+        id: "rollback",
+        method: Verb::Post,
+        path: "/v1/models/rollback",
+        scope: Scope::Admin,
+        effect: Effect::Changes,
+        tag: Tag::Models,
+        summary: "Serve the version that served before",
+        handle: |context, _| Box::pin(roll_back(context)),
+        describe: describe_rollback,
+    },
+    Route {
+        id: "showModel",
+        method: Verb::Get,
+        path: "/v1/models/{version}",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Models,
+        summary: "Show a version of the model",
+        handle: |context, _| Box::pin(show(context)),
+        describe: |schemas| schemas.answer::<Version>(),
+    },
+    Route {
+        id: "deleteModel",
+        method: Verb::Delete,
+        path: "/v1/models/{version}",
+        scope: Scope::Admin,
+        effect: Effect::Changes,
+        tag: Tag::Models,
+        summary: "Delete a version that does not serve",
+        handle: |context, _| Box::pin(delete(context)),
+        describe: |schemas| schemas.answer::<Deleted>(),
+    },
+    Route {
+        id: "getEvaluation",
+        method: Verb::Get,
+        path: "/v1/models/{version}/evaluation",
+        scope: Scope::Predict,
+        effect: Effect::Reads,
+        tag: Tag::Models,
+        summary: "Show how well a version does",
+        handle: |context, _| Box::pin(evaluation(context)),
+        describe: |_| Description::new(json!({ "type": "object" })),
+    },
+    Route {
+        id: "downloadModel",
+        method: Verb::Get,
+        path: "/v1/models/{version}/file",
+        scope: Scope::Data,
+        effect: Effect::Reads,
+        tag: Tag::Models,
+        summary: "Download a version as a model file",
+        handle: |context, _| Box::pin(download(context)),
+        describe: |_| Description::of_type("application/octet-stream"),
+    },
+    Route {
+        id: "promote",
+        method: Verb::Post,
+        path: "/v1/models/{version}/promote",
+        scope: Scope::Admin,
+        effect: Effect::Changes,
+        tag: Tag::Models,
+        summary: "Serve a version",
+        handle: |context, _| Box::pin(promote(context)),
+        describe: |schemas| schemas.answer::<Changed>(),
+    },
+];
 
 /// Pieces in which a file is sent.
 const PIECE: usize = 64 << 10;
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct List {
+struct List {
     model: String,
     serving: String,
     /// What going back would serve.
@@ -29,7 +114,7 @@ pub(crate) struct List {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Version {
+struct Version {
     serving: bool,
     #[serde(flatten)]
     record: VersionRecord,
@@ -37,13 +122,13 @@ pub(crate) struct Version {
 
 /// What a promotion did.
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Changed {
+struct Changed {
     serving: String,
     before: String,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Deleted {
+struct Deleted {
     deleted: String,
 }
 
@@ -53,10 +138,18 @@ impl From<Promotion> for Changed {
     }
 }
 
+fn describe_rollback(schemas: &mut Schemas<'_>) -> Description {
+    schemas.answer::<Changed>().query(
+        "from",
+        text(),
+        "The version to go back from: asking again when that is done does nothing more",
+    )
+}
+
 /// `GET /v1/models`: oldest first.
-pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let models = context.state.models.clone();
+async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let models = context.models().clone();
     let list = blocking(move || {
         let versions = models.versions()?;
         let serving = models.serving().info.version.clone();
@@ -73,9 +166,9 @@ pub(crate) async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>
 }
 
 /// `GET /v1/models/{version}`.
-pub(crate) async fn show(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (models, version) = (context.state.models.clone(), version.to_owned());
+async fn show(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
     let shown = blocking(move || {
         let record = models.record(&version)?;
         Ok(Version { serving: models.serving().info.version == version, record })
@@ -84,12 +177,9 @@ pub(crate) async fn show(context: &Context<'_>, version: &str) -> Result<Respons
 }
 
 /// `GET /v1/models/{version}/evaluation`: the report on held-out images.
-pub(crate) async fn evaluation(
-    context: &Context<'_>,
-    version: &str,
-) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (models, version) = (context.state.models.clone(), version.to_owned());
+async fn evaluation(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
     let text = blocking(move || match models.versions()?.evaluation(&version)? {
         Some(text) => Ok(text),
         None => Err(Problem::NotFound(format!("version {version} was not evaluated by this service"))),
@@ -98,12 +188,9 @@ pub(crate) async fn evaluation(
 }
 
 /// `GET /v1/models/{version}/file`: the model file.
-pub(crate) async fn download(
-    context: &Context<'_>,
-    version: &str,
-) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (models, version) = (context.state.models.clone(), version.to_owned());
+async fn download(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
     let name = format!("attachment; filename=\"{}-{version}.ocelli\"", models.name());
     let opened = blocking(move || {
         let path = models.versions()?.file(&version)?;
@@ -139,33 +226,34 @@ fn send(mut file: File, sender: &mpsc::Sender<Bytes>) {
 }
 
 /// `POST /v1/models/{version}/promote`.
-pub(crate) async fn promote(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (models, version) = (context.state.models.clone(), version.to_owned());
+async fn promote(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
     let by = context.actor();
     let promotion = blocking(move || models.promote(&version, &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
 /// `POST /v1/models/rollback?from=`: with the version that the client wants to leave, a repetition does nothing more.
-pub(crate) async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let mut query = context.query()?;
     let from = query.text("from")?;
     query.finish()?;
-    let models = context.state.models.clone();
+    let models = context.models().clone();
     let by = context.actor();
     let promotion = blocking(move || models.roll_back(from.as_deref(), &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
 /// `DELETE /v1/models/{version}`.
-pub(crate) async fn delete(context: &Context<'_>, version: &str) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let (state, version) = (context.state.clone(), version.to_owned());
+async fn delete(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (models, data) = (context.models().clone(), context.data().ok().cloned());
+    let version = context.parameter("version").to_owned();
     let by = context.actor();
     let deleted = blocking(move || {
-        let jobs = state.data().ok().map(|data| &data.jobs);
-        state.models.delete(&version, |version| jobs?.needs(version), &by)?;
+        let needs = |version: &str| data.as_ref()?.jobs.needs(version);
+        models.delete(&version, needs, &by)?;
         Ok(Deleted { deleted: version })
     });
     Ok(response::json(&deleted.await?))

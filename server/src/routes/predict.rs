@@ -1,32 +1,46 @@
 //! `POST /predict`: labels of one or several images.
 //!
 //! The body is an image, a form with one or several `file` fields, or JSON with `image` or `images` in base64, as
-//! [`payload`] tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
+//! [`payload`](crate::payload) tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
 //! of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a
 //! whole and says which image is at fault.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
 use ocelli_pipeline::Prediction;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use serde_json::json;
 
 use crate::answer::Answer;
-use crate::body::{Buffered, RequestBody};
-use crate::payload::{self, Declared, Encoding};
+use crate::body::RequestBody;
+use crate::context::Context;
+use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, number_or, text};
+use crate::images;
 use crate::problem::Problem;
-use crate::response::{ResponseBody, json};
-use crate::router::Context;
+use crate::response::{self, ResponseBody};
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
 use crate::serving::Serving;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[Route {
+    id: "predict",
+    method: Verb::Post,
+    path: "/predict",
+    scope: Scope::Predict,
+    effect: Effect::Reads,
+    tag: Tag::Service,
+    summary: "Label one or several images",
+    handle: |context, body| Box::pin(post(context, body)),
+    describe: describe,
+}];
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Predictions<'a> {
+struct Predictions<'a> {
     /// Label, index and probability at the top level when the request held one image.
     #[serde(flatten)]
     single: Option<Single<'a>>,
@@ -59,64 +73,58 @@ struct Timing {
     total: f64,
 }
 
+fn describe(schemas: &mut Schemas<'_>) -> Description {
+    let config = schemas.config;
+    let most = config.images_per_request;
+    let files = json!({ "type": "array", "items": binary(), "minItems": 1, "maxItems": most });
+    let form = json!({ "type": "object", "required": ["file"], "properties": { "file": files },
+        "additionalProperties": false });
+    let images = json!({ "type": "array", "items": base64(), "minItems": 1, "maxItems": most });
+    let base64 = json!({ "oneOf": [
+        { "type": "object", "required": ["image"], "additionalProperties": false,
+          "properties": { "image": base64() } },
+        { "type": "object", "required": ["images"], "additionalProperties": false,
+          "properties": { "images": images } } ] });
+    let limits = schemas.image_limits(most);
+    let top_k = number_or(config.default_top_k, 1, config.max_top_k as u64);
+    schemas
+        .answer::<Predictions<'static>>()
+        .query("top_k", top_k, "How many of the most likely classes to name")
+        .query("version", text(), "Version of the model; the serving one if left out")
+        .body("multipart/form-data", form)
+        .body("application/json", base64)
+        .body("image/*", binary())
+        .body("application/octet-stream", binary())
+        .about_body(format!("{IMAGES} {limits}"))
+        .header("Server-Timing", text(), "decode, queue, compute, total in ms")
+        .busy(QUEUE)
+}
+
 /// See the module.
-pub(crate) async fn post(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<ResponseBody>, Problem> {
-    let state = context.state;
-    let config = &state.config;
+async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    let (config, classifier) = (context.config(), context.classifier());
     let mut query = context.query()?;
     let top_k = query.number("top_k", 1..=config.max_top_k)?.unwrap_or(config.default_top_k);
     let version = query.text("version")?;
     query.finish()?;
-    if state.classifier.is_full() {
+    if classifier.is_full() {
         // Known before the body is read and unpacked: turning a request away must cost less than answering it.
         return Err(Problem::busy("the queue is full"));
     }
-    let model = model(context, version).await?;
-    let (images, share) = images(context, body).await?;
-    let answers = state.classifier.classify(&model, images, share, top_k).await?;
-    state.metrics.classified(&answers);
-    Ok(response(context, &model, &answers))
+    let model = images::version(context, version).await?;
+    let (images, share) = images::read(context, body).await?;
+    let answers = classifier.classify(&model, images, share, top_k).await?;
+    context.metrics().classified(&answers);
+    Ok(respond(context, &model, &answers))
 }
 
-/// The encoded images of a body, at least one, with their share of the memory for bodies.
-pub(crate) async fn images(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<(Vec<Bytes>, OwnedSemaphorePermit), Problem> {
-    let (state, config) = (context.state, &context.state.config);
-    let declared = Declared::of(&context.parts.headers)?;
-    let Buffered { bytes, share } = body.read(config, &state.body_memory).await?;
-    let (limit, depth) = (config.images_per_request, config.json_depth);
-    if bytes.is_empty() {
-        return Err(Problem::NoImage);
-    }
-    let images = match Encoding::of(declared, &bytes)? {
-        Encoding::Raw => vec![bytes],
-        Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
-        Encoding::Json => state.classifier.on_pool(move || payload::json(&bytes, limit, depth)).await?,
-    };
-    if images.is_empty() { Err(Problem::NoImage) } else { Ok((images, share)) }
-}
-
-/// The version that a request asks for; the one that serves where it asks for none.
-pub(crate) async fn model(context: &Context<'_>, version: Option<String>) -> Result<Arc<Serving>, Problem> {
-    let models = &context.state.models;
-    match version {
-        None => Ok(models.serving()),
-        Some(version) => models.get(&version).await,
-    }
-}
-
-fn response(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Response<ResponseBody> {
+fn respond(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Response<ResponseBody> {
     let slowest = |part: fn(&Answer) -> Duration| answers.iter().map(part).max().map_or(0.0, ms);
     let timing = Timing {
         decode: slowest(|answer| answer.decode),
         queue: slowest(|answer| answer.queue),
         compute: slowest(|answer| answer.compute),
-        total: ms(context.started.elapsed()),
+        total: ms(context.ticket().elapsed()),
     };
     let header = format!(
         "decode;dur={}, queue;dur={}, compute;dur={}, total;dur={}",
@@ -129,12 +137,12 @@ fn response(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Respo
         }
         _ => None,
     };
-    let mut response = json(&Predictions {
+    let mut response = response::json(&Predictions {
         single,
         predictions: answers.iter().map(|answer| &answer.prediction).collect(),
         model: Model { name: &model.info.name, version: &model.info.version },
         timing_ms: timing,
-        request_id: context.request_id,
+        request_id: context.ticket().id(),
     });
     let header = HeaderValue::from_str(&header).expect("words and numbers are a valid header");
     response.headers_mut().insert(SERVER_TIMING, header);

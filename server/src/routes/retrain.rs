@@ -3,34 +3,56 @@
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 
+use crate::blocking::blocking;
 use crate::body::RequestBody;
-use crate::jobs::{Asked, RetrainRequest, Trigger};
+use crate::context::Context;
+use crate::description::{Description, Schemas, text};
+use crate::jobs::{Asked, JobRecord, RetrainRequest, Trigger};
 use crate::json::{self, Object};
 use crate::payload;
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
-use crate::routes::blocking;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
 
-/// See the module. The body is JSON; without one, the defaults are taken.
-pub(crate) async fn post(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<ResponseBody>, Problem> {
-    let state = context.state;
-    let data = state.data()?;
-    context.query()?.finish()?;
-    payload::check_content_encoding(&context.parts.headers)?;
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[Route {
+    id: "retrain",
+    method: Verb::Post,
+    path: "/retrain",
+    scope: Scope::Admin,
+    effect: Effect::Changes,
+    tag: Tag::Service,
+    summary: "Train a model on a data set, and serve it if it is no worse",
+    handle: |context, body| Box::pin(post(context, body)),
+    describe: describe,
+}];
+
+fn describe(schemas: &mut Schemas<'_>) -> Description {
+    let request = schemas.of::<RetrainRequest>();
+    schemas
+        .answer::<JobRecord>()
+        .status(202)
+        .body("application/json", request)
+        .optional_body()
+        .header("Location", text(), "Where the job is shown")
+        .busy("As many jobs as may be wait")
+}
+
+/// The body is JSON; without one, the defaults are taken.
+async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    let (data, config) = (context.data()?, context.config());
+    context.no_query()?;
+    payload::check_content_encoding(context.headers())?;
     data.jobs.check_room()?;
-    let bytes = body.read(&state.config, &state.body_memory).await?.bytes;
+    let bytes = context.read(body).await?.bytes;
     let request: RetrainRequest = match bytes.trim_ascii() {
         [] => RetrainRequest::default(),
-        text => json::parse::<Object<_>>(text, state.config.json_depth)?.0,
+        text => json::parse::<Object<_>>(text, config.json_depth)?.0,
     };
-    let (state, by) = (state.clone(), context.actor());
+    let (data, config, by) = (data.clone(), config.clone(), context.actor());
     let record = blocking(move || {
-        let data = state.data()?;
-        request.recipe(state.config.job_threads)?;
+        request.recipe(config.job_threads)?;
         data.store.datasets().inspect(&request.dataset()?)?;
         data.jobs.check_memory(&request)?;
         data.jobs.submit(Asked { request, trigger: Trigger::Request, manual: None }, &by)

@@ -1,30 +1,44 @@
 //! `GET /status`: what runs here and how busy it is.
 
-use std::sync::atomic::Ordering;
-
 use hyper::Response;
 use ocelli_pipeline::store::Usage;
 use serde::Serialize;
 
-use crate::jobs::JobRecord;
+use crate::context::Context;
+use crate::jobs::JobLoad;
 use crate::models::StandIn;
 use crate::problem::Problem;
 use crate::response::{ResponseBody, json};
-use crate::router::Context;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
 use crate::serving::ModelInfo;
+use crate::ticket::RequestCounts;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[Route {
+    id: "status",
+    method: Verb::Get,
+    path: "/status",
+    scope: Scope::Predict,
+    effect: Effect::Reads,
+    tag: Tag::Service,
+    summary: "What is served, and how busy it is",
+    handle: |context, _| Box::pin(get(context)),
+    describe: |schemas| schemas.answer::<Status<'static>>(),
+}];
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Status<'a> {
+struct Status<'a> {
     status: &'static str,
     version: &'static str,
     model: &'a ModelInfo,
-    /// Why another version serves than the one that is to, if so.
+    /// Why another version serves than the one that should, if so.
     stand_in: Option<StandIn>,
     uptime_s: f64,
-    requests: Requests,
+    requests: RequestCounts,
     queue: Queue,
     connections: usize,
-    jobs: Jobs,
+    jobs: JobLoad,
     /// Bytes in the data folder, by kind, and how many it may hold (0: as many as the disk takes).
     storage: Option<Storage>,
 }
@@ -37,21 +51,6 @@ struct Storage {
     limit: u64,
 }
 
-/// Training jobs.
-#[derive(Default, Serialize, schemars::JsonSchema)]
-struct Jobs {
-    running: Vec<JobRecord>,
-    waiting: usize,
-}
-
-/// Requests that are in `total` alone are running now or were given up by their client.
-#[derive(Serialize, schemars::JsonSchema)]
-struct Requests {
-    total: u64,
-    ok: u64,
-    error: u64,
-}
-
 /// Images admitted and not answered, and how many there may be.
 #[derive(Serialize, schemars::JsonSchema)]
 struct Queue {
@@ -59,32 +58,22 @@ struct Queue {
     capacity: usize,
 }
 
-/// Reads counters only: answers at once however long the queue is.
-pub(crate) fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.query()?.finish()?;
-    let state = context.state;
-    let (length, capacity) = state.classifier.load();
-    let count = &state.requests;
-    let serving = state.models.serving();
-    let jobs = state.data.as_ref().map(|data| data.jobs.load());
-    let storage = state.data.as_ref().map(|data| {
-        let used = data.store.usage();
-        Storage { used, total: used.total(), limit: state.config.max_data_bytes }
-    });
+/// Reads what is in memory: answers at once however long the queue is.
+async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let now = context.snapshot();
+    let (length, capacity) = now.queue;
+    let storage = |used: Usage| Storage { used, total: used.total(), limit: context.config().max_data_bytes };
     Ok(json(&Status {
-        status: if state.is_ready() { "ready" } else { "stopping" },
+        status: if now.ready { "ready" } else { "stopping" },
         version: env!("CARGO_PKG_VERSION"),
-        model: &serving.info,
-        stand_in: state.models.stand_in(),
-        uptime_s: state.started.elapsed().as_secs_f64(),
-        requests: Requests {
-            total: count.total.load(Ordering::Relaxed),
-            ok: count.ok.load(Ordering::Relaxed),
-            error: count.error.load(Ordering::Relaxed),
-        },
+        model: &now.serving.info,
+        stand_in: now.stand_in,
+        uptime_s: now.uptime.as_secs_f64(),
+        requests: now.requests,
         queue: Queue { length, capacity },
-        connections: state.open_connections(),
-        jobs: jobs.map_or_else(Jobs::default, |(running, waiting)| Jobs { running, waiting }),
-        storage,
+        connections: now.connections,
+        jobs: now.jobs,
+        storage: now.storage.map(storage),
     }))
 }

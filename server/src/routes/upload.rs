@@ -18,19 +18,37 @@ use multer::{Constraints, Multipart, SizeLimit};
 use ocelli_pipeline::UploadLimits;
 use ocelli_pipeline::store::{Actor, ImportReport, Name, StoreError};
 use serde::Serialize;
+use serde_json::json;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
 
+use crate::blocking::blocking;
 use crate::body::RequestBody;
 use crate::config::Config;
-use crate::jobs::{Asked, RetrainRequest, Trigger};
+use crate::context::Context;
+use crate::description::{Description, Schemas, binary, name, text};
+use crate::jobs::{Asked, Jobs, RetrainRequest, Trigger};
 use crate::payload::{self, Declared, bad_form};
 use crate::problem::Problem;
 use crate::response::{self, ResponseBody};
-use crate::router::Context;
-use crate::routes::blocking;
+use crate::route::{Effect, Route, Tag, Verb};
+use crate::scope::Scope;
 use crate::text::shown;
 use crate::uploads::Upload;
+
+/// See the module.
+pub(super) const ROUTES: &[Route] = &[Route {
+    id: "uploadData",
+    method: Verb::Post,
+    path: "/upload-data",
+    scope: Scope::Data,
+    effect: Effect::Changes,
+    tag: Tag::Service,
+    summary: "Add a ZIP of class folders to a data set",
+    handle: |context, body| Box::pin(post(context, body)),
+    describe: describe,
+}];
 
 const ACCEPTED: &str =
     "send the ZIP as application/zip, or as the field \"file\" of a multipart/form-data form";
@@ -39,28 +57,42 @@ const ACCEPTED: &str =
 const MAX_FORM_EXTRA: u64 = 4096;
 
 #[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct Answer {
+struct Uploaded {
     #[serde(flatten)]
     report: ImportReport,
     /// The training job that the new images set off.
     job: Option<u64>,
 }
 
+fn describe(schemas: &mut Schemas<'_>) -> Description {
+    let form = json!({ "type": "object", "required": ["file"], "properties": {
+        "file": binary(), "dataset": name() }, "additionalProperties": false });
+    let Config { max_upload, zip_entries, zip_bytes, zip_ratio, .. } = schemas.config;
+    let about = format!(
+        "Any other media type, or none, is taken too where the body begins like a ZIP. The field may also be called \
+        `files`, or one of these with brackets. At most {max_upload} bytes, {zip_entries} entries, {zip_bytes} inflated \
+        bytes, and {zip_ratio} inflated bytes for a packed one."
+    );
+    schemas
+        .answer::<Uploaded>()
+        .query("dataset", text(), "Name of the data set; `default` if left out")
+        .body("multipart/form-data", form)
+        .body("application/zip", binary())
+        .about_body(about)
+        .busy("As many uploads as may be are under way")
+}
+
 /// See the module.
-pub(crate) async fn post(
-    context: &Context<'_>,
-    body: &mut RequestBody,
-) -> Result<Response<ResponseBody>, Problem> {
-    let state = context.state;
-    let data = state.data()?;
+async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    let (data, config) = (context.data()?, context.config());
     let mut query = context.query()?;
     let named = query.text("dataset")?;
     query.finish()?;
     let named = named.map(|name| dataset_name(&name)).transpose()?;
-    let place = data.uploads.begin(body.declared())?;
+    let permit = data.uploads.begin(body.declared())?;
 
     let store = data.store.clone();
-    let (announced, limit) = (content_length(&context.parts.headers), state.config.max_upload);
+    let (announced, limit) = (content_length(context.headers()), config.max_upload);
     let staging = blocking(move || {
         // One that is too large anyway is refused for that.
         if announced <= limit {
@@ -70,7 +102,7 @@ pub(crate) async fn post(
     })
     .await?;
     let path = staging.path().join("upload.zip");
-    let of_form = receive(context, body, place.upload(), &path).await?;
+    let of_form = receive(context, body, permit.upload(), &path).await?;
     let name = match (named, of_form) {
         (Some(named), Some(of_form)) if named != of_form => {
             let reason = "the query and the field \"dataset\" name two data sets: name one";
@@ -80,25 +112,21 @@ pub(crate) async fn post(
         (None, None) => dataset_name("default")?,
     };
 
-    let (state, by) = (state.clone(), context.actor());
+    let (data, config, by) = (data.clone(), config.clone(), context.actor());
+    let stopping = context.stopping();
     let answer = blocking(move || {
         // Held to the end of the work, whether the client waits for it or not.
-        let (_place, staging) = (place, staging);
-        let data = state.data()?;
-        let limits = limits(&state.config);
-        let ends = Stopper::new(&state);
-        let report = data.store.datasets().import_zip(
-            &name,
-            &staging.path().join("upload.zip"),
-            &limits,
-            &ends.stop,
-            &by,
-        )?;
+        let (_permit, staging) = (permit, staging);
+        let limits = limits(&config);
+        let stopper = Stopper::new(stopping);
+        let archive = staging.path().join("upload.zip");
+        let datasets = data.store.datasets();
+        let report = datasets.import_zip(&name, &archive, &limits, &stopper.stop, &by)?;
         tracing::info!(dataset = %name, accepted = report.accepted, skipped = report.skipped_total, "upload");
-        let least = state.config.retrain_on_upload as u64;
-        let enough = least > 0 && report.accepted > 0 && data.store.datasets().fresh(&name)? >= least;
-        let job = if enough { start_job(&state, &name, &by) } else { None };
-        Ok(Answer { report, job })
+        let least = config.retrain_on_upload as u64;
+        let enough = least > 0 && report.accepted > 0 && datasets.fresh(&name)? >= least;
+        let job = if enough { start_job(&data.jobs, &config, &name, &by) } else { None };
+        Ok(Uploaded { report, job })
     });
     Ok(response::json(&answer.await?))
 }
@@ -125,15 +153,15 @@ fn limits(config: &Config) -> UploadLimits {
 }
 
 /// The job that uploads set off; the upload is good without one.
-fn start_job(state: &crate::State, name: &Name, by: &Actor) -> Option<u64> {
+fn start_job(jobs: &Jobs, config: &Config, name: &Name, by: &Actor) -> Option<u64> {
     let request = RetrainRequest { dataset: name.to_string(), ..RetrainRequest::default() };
     // Whoever may upload images may not decide by them what everybody is answered with.
-    let manual = (!state.config.upload_may_promote).then(|| {
+    let manual = (!config.upload_may_promote).then(|| {
         "an upload set it off, so a person with an admin key promotes it (upload_may_promote is off)"
             .to_owned()
     });
     let asked = Asked { request, trigger: Trigger::Upload, manual };
-    match state.data().and_then(|data| data.jobs.submit(asked, by)) {
+    match jobs.submit(asked, by) {
         Ok(record) => Some(record.number),
         Err(problem) => {
             tracing::warn!(dataset = %name, "no training job: {problem}");
@@ -149,9 +177,9 @@ struct Stopper {
 }
 
 impl Stopper {
-    fn new(state: &crate::State) -> Self {
+    fn new(mut stopping: watch::Receiver<bool>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (flag, mut stopping) = (stop.clone(), state.stopping.subscribe());
+        let flag = stop.clone();
         let watch = tokio::spawn(async move {
             if stopping.wait_for(|&stopping| stopping).await.is_ok() {
                 // Requests in flight have this long: an import that is nearly done may still finish.
@@ -175,8 +203,8 @@ async fn receive(
     upload: &Upload,
     path: &Path,
 ) -> Result<Option<Name>, Problem> {
-    let config = &context.state.config;
-    let headers = &context.parts.headers;
+    let config = context.config();
+    let headers = context.headers();
     match Declared::of(headers)? {
         Declared::Multipart { boundary } => {
             let stream = body.pieces(config, config.max_upload.saturating_add(MAX_FORM_EXTRA))?;

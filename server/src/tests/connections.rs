@@ -71,7 +71,7 @@ fn an_idle_connection_is_closed_and_a_used_one_is_not() {
         used = Instant::now();
     }
     assert!(client.is_closed_by_service());
-    wait_until("the end of the connection", || service.state.open_connections() == 0);
+    wait_until("the end of the connection", || service.server.backend.connections.open() == 0);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_client_that_does_not_read_is_cut_off() {
     let requests: Vec<u8> = (0..1000).flat_map(|_| get("/status")).collect();
     // Until the answers fill every buffer on the way, and the service gives up.
     wait_until("the end of a client that does not read", || client.try_write(&requests).is_err());
-    wait_until("the end of the connection", || service.state.open_connections() == 0);
+    wait_until("the end of the connection", || service.server.backend.connections.open() == 0);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_connection_over_the_limit_is_told_so_and_counted() {
         assert!(client.try_read().is_none_or(|answer| answer.status == 503));
     }
     let counted = |reason: &str| {
-        let text = service.state.metrics.text(&service.state);
+        let text = service.metrics();
         let name = format!("ocelli_connections_refused_total{{reason=\"{reason}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<usize>().ok()).expect("a counter")
     };
@@ -166,7 +166,7 @@ fn a_connection_over_the_limit_is_told_so_and_counted() {
     assert_eq!(counted("max_connections_per_address"), 0);
     // Those who were there go on, and one that leaves makes room.
     open.pop();
-    wait_until("room", || service.state.open_connections() == 1);
+    wait_until("room", || service.server.backend.connections.open() == 1);
     let status = service.send(&get("/status"));
     assert_eq!(status.json()["connections"], 2);
     open[0].write(&get("/health/live"));

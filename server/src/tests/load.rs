@@ -52,7 +52,7 @@ fn every_one_of_many_clients_gets_its_own_answer() {
     });
     service.wait_for_load(0);
     wait_until("all memory back", || {
-        service.state.body_memory.available_permits() == service.state.config.body_memory
+        service.server.backend.body_memory.available_permits() == service.server.backend.config.body_memory
     });
 }
 
@@ -102,7 +102,7 @@ fn departed_clients_cost_no_computation() {
         .collect();
     service.wait_for_load(21);
     drop(departing);
-    wait_until("their connections to end", || service.state.open_connections() == 1);
+    wait_until("their connections to end", || service.server.backend.connections.open() == 1);
     gate.open();
     assert_eq!(first.read().status, 200);
     service.wait_for_load(0);
@@ -163,10 +163,10 @@ fn bodies_share_a_bounded_memory() {
     let mut stalled = service.connect();
     stalled.write(b"POST /predict HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n");
     stalled.write(&[0; 900]);
-    wait_until("the stalled body", || service.state.body_memory.available_permits() == 100);
+    wait_until("the stalled body", || service.server.backend.body_memory.available_permits() == 100);
     let refused = service.send(&request);
     assert_eq!((refused.status, refused.code().as_str()), (429, "busy"));
     drop(stalled);
-    wait_until("the memory", || service.state.body_memory.available_permits() == 1000);
+    wait_until("the memory", || service.server.backend.body_memory.available_permits() == 1000);
     assert_eq!(service.send(&request).status, 200);
 }

@@ -3,12 +3,13 @@
 //! hears it.
 
 mod connections; // keep-alive, pipelining, slow clients, limits on connections
-mod letter; // hosts, expectations, what is refused before its body is sent
 mod load; // many clients at once, departed clients, overload, faults inside the model
+mod openapi; // the description, and the table of routes
 mod predict; // every way to send an image
+mod protocol; // hosts, expectations, what is refused before its body is sent
 mod refusals; // one table of everything that is refused, and hostile bytes
 mod requests; // every way that clients have of writing an image
 mod shutdown; // what is in flight finishes
 mod support;
-mod v2;
-mod versions; // several versions: loaded once, gone back from, changed by nobody // the Open Inference Protocol
+mod v2; // the Open Inference Protocol
+mod versions; // several versions: loaded once, gone back from, changed by nobody

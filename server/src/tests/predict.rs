@@ -146,7 +146,7 @@ fn settings_out_of_range_are_refused_by_name() {
         ("body_memory", Config { body_memory: 1000, ..Config::default() }),
     ];
     for (setting, config) in cases {
-        let error = crate::State::new(predictor(), config, crate::Access::default())
+        let error = crate::Server::new(predictor(), config, crate::Access::default())
             .err()
             .expect("a refusal")
             .to_string();

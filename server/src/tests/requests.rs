@@ -6,7 +6,7 @@ use ocelli_pipeline::store::{Name, Store};
 use serde_json::{Value, json};
 
 use super::support::*;
-use crate::{Access, State};
+use crate::{Access, Server};
 
 /// What becomes of a request.
 enum Outcome {
@@ -24,7 +24,7 @@ fn service(folder: &tempfile::TempDir) -> Service {
     let name = Name::new("model", "m").unwrap();
     let seed = Some(model_file());
     Service::serve(
-        State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
+        Server::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
             .unwrap(),
     )
 }

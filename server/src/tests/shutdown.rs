@@ -27,7 +27,7 @@ fn requests_in_flight_finish_and_idle_connections_close() {
     let mut halfway = service.connect();
     halfway.write(&request[..200]);
     wait_until("half a body", || {
-        service.state.body_memory.available_permits() < service.state.config.body_memory
+        service.server.backend.body_memory.available_permits() < service.server.backend.config.body_memory
     });
     let mut in_flight: Vec<Client> = (0..5)
         .map(|seed| {

@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 
 use crate::batcher::Predict;
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{First, Models};
 use crate::serving::{ModelInfo, Serving};
-use crate::{Access, Config, ServerError, State, run};
+use crate::snapshot::Snapshot;
+use crate::{Access, Config, Server, ServerError, run};
 
 /// Longer than anything here takes, on a machine with much else to do: reaching it means that something hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,14 +109,14 @@ impl Rng {
 
 pub(super) struct Service {
     pub(super) address: SocketAddr,
-    pub(super) state: Arc<State>,
+    pub(super) server: Arc<Server>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<Result<(), ServerError>>>,
 }
 
 impl Service {
     pub(super) fn start(config: Config) -> Service {
-        Service::serve(State::new(predictor(), config, Access::default()).expect("a state"))
+        Service::serve(Server::new(predictor(), config, Access::default()).expect("a server"))
     }
 
     /// The model behind something of the test's own.
@@ -128,18 +129,20 @@ impl Service {
         let metrics = Metrics::default();
         let serving =
             Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
-        let models = Models::new(serving, (None, None), Compute::on(1), config.clone(), metrics.clone())
+        let config = Arc::new(config);
+        let models = Models::new(First::only(serving), Compute::on(1), config.clone(), metrics.clone())
             .expect("a thread");
-        Service::serve(State::assemble(models, None, config, Access::default(), metrics).expect("a state"))
+        let server = Server::assemble(models, None, config, Access::default(), metrics);
+        Service::serve(server.expect("a server"))
     }
 
-    pub(super) fn serve(state: State) -> Service {
+    pub(super) fn serve(server: Server) -> Service {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(state);
+        let server = Arc::new(server);
         let (stop, stopped) = oneshot::channel::<()>();
-        let shared = state.clone();
+        let shared = server.clone();
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -152,7 +155,7 @@ impl Service {
                 .await
             })
         });
-        Service { address, state, stop: Some(stop), thread: Some(thread) }
+        Service { address, server, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -174,9 +177,15 @@ impl Service {
         self.thread.take().expect("waited for once").join().expect("the service does not panic")
     }
 
+    /// What `/metrics` tells.
+    pub(super) fn metrics(&self) -> String {
+        let backend = &self.server.backend;
+        backend.metrics.text(&Snapshot::take(backend).gauges())
+    }
+
     /// Waits until this many images are admitted.
     pub(super) fn wait_for_load(&self, images: usize) {
-        wait_until("the load", || self.state.classifier.load().0 == images);
+        wait_until("the load", || self.server.backend.classifier.load().0 == images);
     }
 }
 

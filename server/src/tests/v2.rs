@@ -8,7 +8,7 @@ use crate::serving::Input;
 use crate::v2::codec;
 use crate::v2::expected::Expected;
 use crate::v2::tensors::Images;
-use crate::{Access, Config, State};
+use crate::{Access, Config, Server};
 
 /// Pixels of whole numbers for `images` images.
 fn pixels(input: Input, images: usize, seed: u64) -> Vec<u8> {
@@ -63,7 +63,7 @@ impl V2 {
     }
 
     fn of(service: Service) -> V2 {
-        let info = &service.state.models.serving().info;
+        let info = &service.server.backend.models.serving().info;
         let (name, input, classes) = (info.name.clone(), info.input, info.classes.len());
         V2 { service, name, input, classes }
     }
@@ -221,7 +221,7 @@ fn numbers_between_whole_ones_are_pixels_of_16_bits() {
 #[test]
 fn a_classification_names_the_most_likely_classes() {
     let v2 = V2::start(patient());
-    let labels = v2.service.state.models.serving().info.classes.clone();
+    let labels = v2.service.server.backend.models.serving().info.classes.clone();
     let (n, bytes) = (2, pixels(v2.input, 2, 3));
     let input = json!({ "name": "pixels", "datatype": "UINT8", "shape": v2.shape(n), "data": bytes });
     let all = probabilities(&v2.infer(&json!({ "inputs": [input] })));
@@ -528,7 +528,7 @@ fn the_model_is_described_as_image_clients_demand() {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     };
-    let (name, version) = (&v2.name, v2.service.state.version());
+    let (name, version) = (&v2.name, v2.service.server.version());
     for path in ["/v2", "/v2/"] {
         let server = ask(path);
         assert_eq!(server["name"], "ocelli");
@@ -657,7 +657,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     }
     let seed = Some(first.clone());
     let state =
-        State::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
+        Server::with_data(store, (&name, seed), Compute::on(1), patient(), Access::default(), no_worker())
             .unwrap();
     let v2 = V2::of(Service::serve(state));
     let versions = v2.service.send(&get("/v2/models/m")).json()["versions"].clone();
@@ -687,10 +687,10 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
         assert_eq!(index, versions.iter().map(line).collect::<Value>());
     }
     // Somebody else's promotion is taken over by a load.
-    let serving = v2.service.state.version();
+    let serving = v2.service.server.version();
     let other = versions.iter().find(|version| **version != serving).unwrap();
-    v2.service.state.models.versions().unwrap().promote(other, &Actor::service("test")).unwrap();
-    assert_eq!(v2.service.state.version(), serving);
+    v2.service.server.backend.models.versions().unwrap().promote(other, &Actor::service("test")).unwrap();
+    assert_eq!(v2.service.server.version(), serving);
     let load = |body: &str| v2.service.send(&post("/v2/repository/models/m/load", "", body.as_bytes()));
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");
     assert!(refused.status == 400 && refused.json()["error"].as_str().unwrap().contains("`config`"));
@@ -704,7 +704,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
         assert_eq!(index.status, 400, "{body}");
     }
     assert_eq!(load("{\"parameters\":{}}").json(), json!({ "name": "m", "version": other }));
-    assert_eq!(v2.service.state.version(), *other);
+    assert_eq!(v2.service.server.version(), *other);
     let unload = v2.service.send(&post("/v2/repository/models/m/unload", "", b"{}"));
     assert!(unload.status == 400 && unload.json()["error"].as_str().unwrap().contains("always serves"));
     for verb in ["load", "unload"] {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::support::*;
-use crate::{Access, Config, Keys, State};
+use crate::{Access, Config, Keys, Server};
 
 /// A service with three versions, of which the first one serves, in the folder of its data.
 fn service(config: Config) -> (TempDir, Service, Vec<String>) {
@@ -31,7 +31,7 @@ fn service(config: Config) -> (TempDir, Service, Vec<String>) {
     drop(versions);
     let seed = Some(files[0].clone());
     let state =
-        State::with_data(store, (&name, seed), Compute::on(1), config, Access::default(), no_worker())
+        Server::with_data(store, (&name, seed), Compute::on(1), config, Access::default(), no_worker())
             .unwrap();
     let versions = files.iter().map(|file| version_id(&file.content_hash().unwrap())).collect();
     (folder, Service::serve(state), versions)
@@ -87,7 +87,7 @@ fn going_back_twice_by_mistake_goes_back_once() {
     // Another version than the client thinks serves: nothing is changed.
     for from in [a.as_str(), "nonsense", ""] {
         assert_eq!(back(from).0, 409, "{from}");
-        assert_eq!(service.state.version(), *b);
+        assert_eq!(service.server.version(), *b);
     }
     assert_eq!(back(b), done(b, a));
     // What was gone back to no longer serves.
@@ -112,21 +112,18 @@ fn a_service_that_is_read_only_changes_nothing() {
     let before = service.send(&get("/v1/models")).json();
     let document = service.send(&get("/openapi.json")).json();
     let mut refused = 0;
-    for operation in crate::endpoint::Endpoint::ALL {
-        let path = operation.path.replace("{version}", &versions[1]).replace("{model}", "m");
+    for route in crate::routes::all() {
+        let path = route.path.replace("{version}", &versions[1]).replace("{model}", "m");
         let path = path.replace("{name}", "default").replace("{id}", "1").replace("{file}", "style.css");
-        let (method, verb) = match operation.method {
-            crate::endpoint::Verb::Get => ("GET", "get"),
-            crate::endpoint::Verb::Post => ("POST", "post"),
-            crate::endpoint::Verb::Delete => ("DELETE", "delete"),
-        };
+        let verb = route.method.key();
+        let method = verb.to_ascii_uppercase();
         let request = format!("{method} {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
         let answer = service.send(request.as_bytes());
-        let changes = operation.effect == crate::endpoint::Effect::Changes;
+        let changes = route.effect == crate::route::Effect::Changes;
         refused += usize::from(changes);
         let is_refused = answer.status == 403 && answer.code() == "read_only";
         assert_eq!(is_refused, changes, "{method} {path}: {answer:?}");
-        assert_eq!(document["paths"][operation.path][verb].is_null(), changes, "{method} {path}");
+        assert_eq!(document["paths"][route.path][verb].is_null(), changes, "{method} {path}");
     }
     assert_eq!(refused, 13);
     assert_eq!(service.send(&post("/predict", "", &bmp(1))).status, 200);
@@ -147,16 +144,16 @@ fn a_reload_never_takes_the_last_key_away() {
     };
     let mut client = service.connect();
     assert_eq!(ask(&mut client, ""), 200);
-    service.state.reload(keyed()).unwrap();
+    service.server.reload(keyed()).unwrap();
     // The connection is the old one, the request a new one.
     assert_eq!([ask(&mut client, ""), ask(&mut client, KEY)], [401, 200]);
     for access in [Access::default(), Access { anybody: true, ..Access::default() }] {
-        let refused = service.state.reload(access).unwrap_err();
+        let refused = service.server.reload(access).unwrap_err();
         assert!(refused.contains("stay as they were"), "{refused}");
         assert_eq!([ask(&mut client, ""), ask(&mut client, KEY)], [401, 200]);
     }
     let other = Keys::new(None, None, Some("another-key-of-some")).unwrap();
-    service.state.reload(Access { keys: other, ..Access::default() }).unwrap();
+    service.server.reload(Access { keys: other, ..Access::default() }).unwrap();
     assert_eq!([ask(&mut client, KEY), ask(&mut client, "another-key-of-some")], [401, 200]);
 }
 
@@ -165,14 +162,14 @@ fn a_reload_that_fails_half_way_says_what_took_effect() {
     const KEY: &str = "a-key-of-16-letters";
     let (folder, service, versions) = service(patient());
     let [a, b, _] = &versions[..] else { panic!("{versions:?}") };
-    service.state.models.versions().unwrap().promote(b, &Actor::service("test")).unwrap();
+    service.server.backend.models.versions().unwrap().promote(b, &Actor::service("test")).unwrap();
     let file = folder.path().join("models/m").join(format!("{b}.ocelli"));
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let access = Access { keys: Keys::new(None, None, Some(KEY)).unwrap(), ..Access::default() };
-    let said = service.state.reload(access).unwrap_err();
+    let said = service.server.reload(access).unwrap_err();
     assert!(said.contains("keys and certificate are the new ones, the old version goes on: "), "{said}");
-    assert_eq!(service.state.version(), *a);
+    assert_eq!(service.server.version(), *a);
     let ask = |key: &str| {
         let request = format!("GET /status HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\n\r\n");
         service.send(request.as_bytes()).status

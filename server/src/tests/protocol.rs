@@ -1,7 +1,7 @@
 //! HTTP to the letter: hosts, expectations, and what is answered before a body is read.
 
 use super::support::*;
-use crate::{Access, Config, Keys, State};
+use crate::{Access, Config, Keys, Server};
 
 #[test]
 fn a_request_names_one_host_that_can_be_one() {
@@ -43,7 +43,7 @@ fn a_request_names_one_host_that_can_be_one() {
     // Of a whole address, its own host is the one that counts.
     assert_eq!(ask("1.1", "http://evil.example/status", &["t"]).code(), "unknown_host");
     assert_eq!(ask("1.1", "http://t/status", &["evil.example"]).status, 200);
-    let refusals = service.state.metrics.text(&service.state);
+    let refusals = service.metrics();
     assert!(refusals.contains("operation=\"none\",code=\"400\""), "{refusals}");
 }
 
@@ -67,7 +67,7 @@ fn what_is_refused_is_refused_before_its_body_is_sent() {
     let keys = Keys::new(Some(KEY), None, None).unwrap();
     let access = Access { keys, ..Access::default() };
     let config = Config { max_body: 4000, body_memory: 5000, queue: 1, images_per_request: 1, ..patient() };
-    let service = Service::serve(State::new(predictor(), config, access).unwrap());
+    let service = Service::serve(Server::new(predictor(), config, access).unwrap());
     let length = "content-length: 100\r\n";
     let chunked = "transfer-encoding: chunked\r\n";
     let own = format!("authorization: Bearer {KEY}\r\n{length}");
@@ -105,7 +105,7 @@ fn what_is_refused_is_refused_before_its_body_is_sent() {
         }
     }
     // Memory that others hold.
-    let held = service.state.body_memory.clone().try_acquire_many_owned(4950).unwrap();
+    let held = service.server.backend.body_memory.clone().try_acquire_many_owned(4950).unwrap();
     let answer = promise(&service, "/predict", &own);
     assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (429, "1"), "{answer:?}");
     drop(held);

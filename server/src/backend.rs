@@ -1,0 +1,43 @@
+//! What requests are answered with, whichever connection they come on. Handlers get at it through their
+//! [`Context`](crate::context::Context) alone.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use ocelli_pipeline::store::Store;
+use tokio::sync::Semaphore;
+
+use crate::classifier::Classifier;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::jobs::Jobs;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::ticket::Requests;
+use crate::uploads::Uploads;
+
+/// See the module.
+pub(crate) struct Backend {
+    pub(crate) config: Arc<Config>,
+    pub(crate) models: Arc<Models>,
+    pub(crate) classifier: Classifier,
+    /// None where the service keeps nothing.
+    pub(crate) data: Option<Data>,
+    /// One permit per byte of request bodies in memory.
+    pub(crate) body_memory: Arc<Semaphore>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Metrics,
+    /// `/openapi.json`, written when it is first asked for.
+    pub(crate) openapi: LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>,
+}
+
+/// The data folder and what works in it.
+#[derive(Clone)]
+pub(crate) struct Data {
+    pub(crate) store: Arc<Store>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) uploads: Arc<Uploads>,
+}

@@ -1,0 +1,122 @@
+//! What a handler gets: the request without its body, who sent it, and the parts of the service that it may use.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::http::request::Parts;
+use ocelli_pipeline::store::Actor;
+use tokio::sync::watch;
+
+use crate::backend::{Backend, Data};
+use crate::body::{Buffered, RequestBody};
+use crate::classifier::Classifier;
+use crate::config::Config;
+use crate::keys::Caller;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::snapshot::Snapshot;
+use crate::ticket::Ticket;
+
+/// The `{parameters}` of a path, percent-decoded.
+pub(crate) type Parameters<'r> = Vec<(&'static str, &'r str)>;
+
+/// One request on its way through its handler.
+pub(crate) struct Context<'r> {
+    backend: &'r Backend,
+    ticket: &'r Ticket,
+    parts: &'r Parts,
+    parameters: Parameters<'r>,
+    caller: &'r Caller,
+}
+
+impl<'r> Context<'r> {
+    /// A request that may use its endpoint.
+    pub(crate) fn new(
+        backend: &'r Backend,
+        ticket: &'r Ticket,
+        parts: &'r Parts,
+        parameters: Parameters<'r>,
+        caller: &'r Caller,
+    ) -> Context<'r> {
+        Context { backend, ticket, parts, parameters, caller }
+    }
+
+    /// What the request holds: its id, and when it came.
+    pub(crate) fn ticket(&self) -> &'r Ticket {
+        self.ticket
+    }
+
+    pub(crate) fn headers(&self) -> &'r HeaderMap {
+        &self.parts.headers
+    }
+
+    /// A parameter of the path; empty for a name that the path does not have.
+    pub(crate) fn parameter(&self, name: &str) -> &'r str {
+        self.parameters.iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value)
+    }
+
+    /// The query string.
+    pub(crate) fn query(&self) -> Result<Query, Problem> {
+        Query::parse(self.parts.uri.query())
+    }
+
+    /// Refuses a query string, for an endpoint that takes none.
+    pub(crate) fn no_query(&self) -> Result<(), Problem> {
+        self.query()?.finish()
+    }
+
+    /// Who asks, for the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor { scope: self.caller.scope.to_string(), key: self.caller.name.to_string() }
+    }
+
+    /// Reads the body into memory, within the limits.
+    pub(crate) async fn read(&self, body: &mut RequestBody) -> Result<Buffered, Problem> {
+        body.read(self.config(), &self.backend.body_memory).await
+    }
+
+    /// The limits of the service.
+    pub(crate) fn config(&self) -> &'r Arc<Config> {
+        &self.backend.config
+    }
+
+    pub(crate) fn models(&self) -> &'r Arc<Models> {
+        &self.backend.models
+    }
+
+    pub(crate) fn classifier(&self) -> &'r Classifier {
+        &self.backend.classifier
+    }
+
+    /// The data folder and what works in it.
+    pub(crate) fn data(&self) -> Result<&'r Data, Problem> {
+        self.backend.data.as_ref().ok_or_else(Problem::no_data_folder)
+    }
+
+    pub(crate) fn metrics(&self) -> &'r Metrics {
+        &self.backend.metrics
+    }
+
+    /// The service at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self.backend)
+    }
+
+    /// False once shutdown has begun.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.backend.lifecycle.is_ready()
+    }
+
+    /// Becomes true when the service stops.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.backend.lifecycle.stopping()
+    }
+
+    /// The description of the service.
+    pub(crate) fn openapi(&self) -> Bytes {
+        self.backend.openapi.clone()
+    }
+}

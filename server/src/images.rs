@@ -1,0 +1,41 @@
+//! What a request for predictions brings: images, and perhaps the version that it wants.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::body::{Buffered, RequestBody};
+use crate::context::Context;
+use crate::payload::{self, Declared, Encoding};
+use crate::problem::Problem;
+use crate::serving::Serving;
+
+/// The encoded images of a body, at least one, with their share of the memory for bodies.
+pub(crate) async fn read(
+    context: &Context<'_>,
+    body: &mut RequestBody,
+) -> Result<(Vec<Bytes>, OwnedSemaphorePermit), Problem> {
+    let config = context.config();
+    let declared = Declared::of(context.headers())?;
+    let Buffered { bytes, share } = context.read(body).await?;
+    let (limit, depth) = (config.images_per_request, config.json_depth);
+    if bytes.is_empty() {
+        return Err(Problem::NoImage);
+    }
+    let images = match Encoding::of(declared, &bytes)? {
+        Encoding::Raw => vec![bytes],
+        Encoding::Multipart { boundary } => payload::multipart(bytes, boundary, limit).await?,
+        Encoding::Json => context.classifier().on_pool(move || payload::json(&bytes, limit, depth)).await?,
+    };
+    if images.is_empty() { Err(Problem::NoImage) } else { Ok((images, share)) }
+}
+
+/// The version that a request asks for; the one that serves where it asks for none.
+pub(crate) async fn version(context: &Context<'_>, version: Option<String>) -> Result<Arc<Serving>, Problem> {
+    let models = &context.models();
+    match version {
+        None => Ok(models.serving()),
+        Some(version) => models.get(&version).await,
+    }
+}

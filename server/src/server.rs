@@ -1,0 +1,144 @@
+//! The service without its sockets: its parts, put together.
+
+use std::sync::{Arc, LazyLock};
+
+use ocelli_pipeline::store::{Name, Store};
+use ocelli_pipeline::{Compute, ModelFile, Predictor};
+use tokio::sync::Semaphore;
+
+use crate::access::{Access, CurrentAccess};
+use crate::backend::{Backend, Data};
+use crate::classifier::Classifier;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::error::ServerError;
+use crate::jobs::{Jobs, Worker};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::models::{self, First, Models};
+use crate::openapi;
+use crate::refuse::Refusals;
+use crate::routes;
+use crate::serving::Serving;
+use crate::ticket::Requests;
+use crate::uploads::Uploads;
+
+/// A model and all that is known to the service; [`run`](crate::run()) connects it to a socket.
+pub struct Server {
+    pub(crate) backend: Backend,
+    pub(crate) access: CurrentAccess,
+    pub(crate) refusals: Arc<Refusals>,
+}
+
+impl Server {
+    /// Takes a model and warms it up. Without a data folder it is served as it is: nothing can be uploaded or trained.
+    ///
+    /// # Errors
+    /// A setting out of range, a model that fails on a blank image, or no thread.
+    pub fn new(predictor: Predictor, config: Config, access: Access) -> Result<Server, ServerError> {
+        config.validate()?;
+        let config = Arc::new(config);
+        let compute = Compute { threads: predictor.exec().threads(), exact: predictor.exec().exact };
+        let name = Name::nearest(&predictor.meta().name);
+        let metrics = Metrics::default();
+        let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;
+        let models = Models::new(First::only(serving), compute, config.clone(), metrics.clone())?;
+        Server::assemble(models, None, config, access, metrics)
+    }
+
+    /// Serves what a data folder says for a model of this name, and goes on with the jobs that were under way. A file that
+    /// is given becomes one of its versions, and serves where none does yet. `worker` trains.
+    ///
+    /// # Errors
+    /// Those of [`Server::new`], and [`ServerError::Store`].
+    pub fn with_data(
+        store: Store,
+        model: (&Name, Option<ModelFile>),
+        compute: Compute,
+        config: Config,
+        access: Access,
+        worker: Worker,
+    ) -> Result<Server, ServerError> {
+        config.validate()?;
+        let config = Arc::new(config);
+        let (name, seed) = model;
+        for note in store.notes() {
+            tracing::warn!("{note}");
+        }
+        store.set_max_bytes(config.max_data_bytes);
+        let versions = store.versions(name)?;
+        let metrics = Metrics::default();
+        let start = |file| Serving::load(file, name.as_str(), compute, &config, &metrics);
+        let first = models::first(versions, seed, start)?;
+        if let Some(stand_in) = &first.stand_in {
+            let (serving, wanted) = (&first.serving.info.version, &stand_in.wanted);
+            tracing::error!(%serving, %wanted, "another version serves than the one that should: {}", stand_in.reason);
+        }
+        if let Err(error) = store.copy_database() {
+            tracing::warn!("the database cannot be copied: {error}");
+        }
+        let models = Models::new(first, compute, config.clone(), metrics.clone())?;
+        Server::assemble(models, Some((Arc::new(store), worker)), config, access, metrics)
+    }
+
+    /// Puts the parts together.
+    pub(crate) fn assemble(
+        models: Models,
+        store: Option<(Arc<Store>, Worker)>,
+        config: Arc<Config>,
+        access: Access,
+        metrics: Metrics,
+    ) -> Result<Server, ServerError> {
+        let models = Arc::new(models);
+        let data = match store {
+            Some((store, worker)) => {
+                let jobs = Jobs::open(store.clone(), models.clone(), &config, worker)?;
+                Some(Data { store, jobs: Arc::new(jobs), uploads: Uploads::new(config.uploads) })
+            }
+            None => None,
+        };
+        let for_openapi = config.clone();
+        let backend = Backend {
+            models,
+            classifier: Classifier::new(&config),
+            data,
+            body_memory: Arc::new(Semaphore::new(config.body_memory)),
+            requests: Requests::new(metrics.clone()),
+            connections: Connections::new(&config),
+            lifecycle: Lifecycle::begin(),
+            openapi: LazyLock::new(Box::new(move || openapi::text(routes::all(), &for_openapi))),
+            metrics: metrics.clone(),
+            config,
+        };
+        Ok(Server { backend, access: CurrentAccess::new(access), refusals: Refusals::new(metrics) })
+    }
+
+    /// The version that serves.
+    pub fn version(&self) -> String {
+        self.backend.models.serving().info.version.clone()
+    }
+
+    /// How many classes it knows.
+    pub fn classes(&self) -> usize {
+        self.backend.models.serving().info.classes.len()
+    }
+
+    /// Takes this access for the requests and connections from now on, and serves what the data folder says now; gives
+    /// the version. Takes the time of a load.
+    ///
+    /// # Errors
+    /// A text for people that says what stays as it was: both, where the last key would go, and the version alone, where
+    /// the other one cannot be served.
+    pub fn reload(&self, access: Access) -> Result<String, String> {
+        self.access.replace(access).map_err(|_| {
+            "keys and certificate stay as they were: the new ones hold no key, which would open the service to everybody"
+        })?;
+        if self.backend.data.is_none() {
+            return Ok(self.version());
+        }
+        let reloaded = self.backend.models.reload().map(|promotion| promotion.version);
+        reloaded.map_err(|problem| {
+            format!("keys and certificate are the new ones, the old version goes on: {problem}")
+        })
+    }
+}
