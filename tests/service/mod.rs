@@ -11,7 +11,7 @@
 // Following a job.
 mod events;
 // Photos to a promoted version to another one, over HTTP alone.
-mod whole_loop;
+mod full_cycle;
 // What asks for training and what it is told.
 mod jobs;
 // Archives and images that were made to do harm.
@@ -31,7 +31,7 @@ mod slow_disk;
 // One version after another under load.
 mod swaps;
 // Many clients, each with its own answer.
-mod crossed;
+mod concurrent;
 // Clients that send or read too slowly.
 mod slow;
 // More connections than there may be.
@@ -44,6 +44,8 @@ mod access;
 mod reload;
 // The process of a training job: its lines, its limits, its end.
 mod child;
+// All of it for hours.
+mod soak;
 // The end of the service, and a disk that takes no more.
 mod drain;
 
