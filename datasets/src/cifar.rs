@@ -3,9 +3,9 @@
 //! A record is one label byte (CIFAR-100: coarse and fine) and 3,072 bytes of pixels, the red, green and blue planes
 //! of 32x32 each. Pixels stay on disk and are read record by record.
 
-use crate::folder::io_error;
+use crate::classes::note_missing_classes;
+use crate::error::io_error;
 use crate::idx::read_names;
-use crate::layout::note_missing_classes;
 use crate::shared_file::SharedFile;
 use crate::{DatasetError, DecodeError, Image, Item, Pixels, Split};
 use std::io::{BufReader, Read, Seek, SeekFrom};

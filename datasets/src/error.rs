@@ -1,10 +1,9 @@
 //! What can go wrong: one enum for data sets, one for single images. Every text is one line and ours.
 
-use crate::Skipped;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a data folder of photos should look; the tail of several messages.
 const LAYOUT_HINT: &str = "put each class in a folder of its own, e.g. photos/cats/ and photos/dogs/";
@@ -379,4 +378,22 @@ impl std::error::Error for DecodeError {
             _ => None,
         }
     }
+}
+
+/// Why a file or folder could not be read.
+pub(crate) fn io_error(path: &Path, source: io::Error) -> DatasetError {
+    if source.kind() == io::ErrorKind::NotFound {
+        DatasetError::NotFound { path: path.to_owned() }
+    } else {
+        DatasetError::Io { path: path.to_owned(), source }
+    }
+}
+
+/// An image that could not be read, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Skipped {
+    /// The item's name.
+    pub name: String,
+    /// One line.
+    pub reason: String,
 }

@@ -2,9 +2,10 @@
 //!
 //! Links are followed, to files and to folders; a folder that contains itself through a link is entered once.
 
-use crate::decode::SNIFF_BYTES;
-use crate::layout::{self, FileKind, Found, MAX_ENTRIES};
-use crate::{DatasetError, DecodeError, DecodeLimits};
+use crate::decode::{DecodeLimits, SNIFF_BYTES};
+use crate::error::{DatasetError, DecodeError, io_error};
+use crate::files::{FileKind, Found, MAX_ENTRIES, is_junk};
+use ocelli_common::text::count;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub(crate) fn list(root: &Path, depth: Depth) -> Result<Listing, DatasetError> {
     walk.enter(root, "")?;
     let mut listing = walk.listing;
     if walk.junk > 0 {
-        let files = layout::count(walk.junk, "hidden or system file");
+        let files = count(walk.junk, "hidden or system file");
         listing.notes.push(format!("{files} ignored"));
     }
     Ok(listing)
@@ -71,7 +72,7 @@ impl Walk<'_> {
         let before = self.listing.found.len();
         for name in names {
             let text = name.to_string_lossy();
-            if layout::is_junk(&text) {
+            if is_junk(&text) {
                 self.junk += 1;
                 continue;
             }
@@ -144,12 +145,4 @@ pub(crate) fn read_limited(
         .read_to_end(&mut bytes)
         .map_err(|source| DecodeError::Read { source })?;
     if bytes.len() as u64 > limits.max_bytes { Err(too_many) } else { Ok(bytes) }
-}
-
-pub(crate) fn io_error(path: &Path, source: io::Error) -> DatasetError {
-    if source.kind() == io::ErrorKind::NotFound {
-        DatasetError::NotFound { path: path.to_owned() }
-    } else {
-        DatasetError::Io { path: path.to_owned(), source }
-    }
 }

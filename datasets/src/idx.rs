@@ -3,10 +3,13 @@
 //! Big-endian: two zero bytes, element type (8 = unsigned byte), number of dimensions, one `u32` a dimension, values.
 //! Images have dimensions (n, height, width) or (n, height, width, channels), labels (n).
 
-use crate::folder::io_error;
-use crate::layout::{count, note_missing_classes};
-use crate::{DatasetError, Image, Item, Pixels, Split};
+use crate::classes::note_missing_classes;
+use crate::error::{DatasetError, io_error};
+use crate::item::Item;
+use crate::pixel_array::PixelArray;
+use crate::split::Split;
 use flate2::read::MultiGzDecoder;
+use ocelli_common::text::count;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -20,46 +23,12 @@ const MAX_IMAGES: u64 = 10_000_000;
 /// How much of a file of class names is read; labels are bytes, so 256 names are the most there can be.
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 
-/// The images of one file.
-pub(crate) struct IdxImages {
-    width: u32,
-    height: u32,
-    channels: u8,
-    pixels: Vec<u8>,
-}
-
-impl IdxImages {
-    /// Images of one shape, `n h w c`.
-    pub(crate) fn new(width: u32, height: u32, channels: u8, pixels: Vec<u8>) -> IdxImages {
-        IdxImages { width, height, channels, pixels }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.pixels.len() / self.image_len()
-    }
-
-    fn image_len(&self) -> usize {
-        self.width as usize * self.height as usize * usize::from(self.channels)
-    }
-
-    /// Width, height and channels of every image.
-    pub(crate) fn shape(&self) -> (u32, u32, u8) {
-        (self.width, self.height, self.channels)
-    }
-
-    pub(crate) fn image(&self, index: usize) -> Image {
-        let n = self.image_len();
-        let pixels = Pixels::U8(self.pixels[index * n..][..n].to_vec());
-        Image { width: self.width, height: self.height, channels: self.channels, pixels }
-    }
-}
-
 /// One images file with its labels, read.
 pub(crate) struct Part {
     /// Short file name of the images, for item names.
     pub(crate) file: String,
     pub(crate) split: Option<Split>,
-    pub(crate) images: IdxImages,
+    pub(crate) images: PixelArray,
     pub(crate) labels: Vec<u8>,
 }
 
@@ -69,7 +38,7 @@ pub(crate) struct IdxSet {
     pub(crate) items: Vec<Item>,
     pub(crate) notes: Vec<String>,
     /// In the order of the items.
-    pub(crate) images: Vec<IdxImages>,
+    pub(crate) images: Vec<PixelArray>,
 }
 
 /// The images files among the names in a folder, with the split each name declares.
@@ -169,7 +138,7 @@ pub(crate) fn assemble(
 pub(crate) fn read_images(
     source: impl Read,
     bad: &dyn Fn(String) -> DatasetError,
-) -> Result<IdxImages, DatasetError> {
+) -> Result<PixelArray, DatasetError> {
     let (dims, pixels) = read_values(source, &[3, 4], bad)?;
     let channels = dims.get(3).copied().unwrap_or(1);
     if channels != 1 && channels != 3 {
@@ -178,7 +147,7 @@ pub(crate) fn read_images(
     if dims[1] == 0 || dims[2] == 0 {
         return Err(bad(format!("images of {}x{} pixels", dims[2], dims[1])));
     }
-    Ok(IdxImages { width: dims[2], height: dims[1], channels: channels as u8, pixels })
+    Ok(PixelArray::new(dims[2], dims[1], channels as u8, pixels))
 }
 
 /// Reads a labels file from any reader.

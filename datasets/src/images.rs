@@ -1,8 +1,9 @@
 //! The image files of a folder, where no layout matters: what `predict` labels and `flood` sends.
 
 use crate::DatasetError;
+use crate::files::FileKind;
 use crate::folder::{self, Depth};
-use crate::layout::{FileKind, count, some_of};
+use ocelli_common::text::{count, some_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -34,13 +34,17 @@
 mod augment;
 mod bundled;
 mod cifar;
+mod classes;
 mod decode;
 mod error;
+mod files;
 mod folder;
 mod idx;
 mod images;
+mod item;
 mod layout;
 pub mod names;
+mod pixel_array;
 mod preprocess;
 pub mod rng;
 mod set;
@@ -54,13 +58,11 @@ mod zip;
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
 pub use augment::{Augment, AugmentLevel};
 pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
-pub use error::{DatasetError, DecodeError};
+pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
+pub use item::Item;
 pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepared, Preprocessing};
-pub use set::{ImageSet, LoadOptions, Skipped};
-pub use source::{Item, NativeShape, Source};
-pub use split::{Split, SplitFractions};
+pub use set::{ImageSet, LoadOptions};
+pub use source::{NativeShape, Source};
+pub use split::{ContentHash, Split, SplitFractions};
 pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};
-
-/// SHA-256 of an image's content.
-pub type ContentHash = [u8; 32];

@@ -1,14 +1,13 @@
 //! All images of a source, decoded once, small and in memory.
 
-use crate::augment::Draw;
+use crate::augment::{Augment, Draw};
+use crate::decode::{DecodeLimits, Pixels};
+use crate::error::{DatasetError, Skipped};
 use crate::names::nfc;
-use crate::preprocess::Sample;
+use crate::preprocess::{Prepared, Preprocessing, Sample};
+use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
-use crate::split::{Candidate, divide};
-use crate::{
-    Augment, ContentHash, DatasetError, DecodeLimits, Pixels, Prepared, Preprocessing, Source, Split,
-    SplitFractions,
-};
+use crate::split::{Candidate, ContentHash, Split, SplitFractions, divide};
 use sha2::{Digest, Sha256};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,15 +23,6 @@ const SHOWN: usize = 5;
 
 /// Memory that pixels may take where the system does not tell what is free.
 const DEFAULT_MEMORY: u64 = 16 << 30;
-
-/// An image that could not be read, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Skipped {
-    /// The item's name.
-    pub name: String,
-    /// One line.
-    pub reason: String,
-}
 
 /// How [`ImageSet::load`] works.
 pub struct LoadOptions<'a> {

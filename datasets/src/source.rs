@@ -1,14 +1,18 @@
 //! An opened data set: class names and items, nothing decoded yet.
 
+use crate::bundled;
 use crate::cifar::{self, Records};
-use crate::folder::{self, Depth, io_error};
-use crate::idx::{self, IdxImages, IdxSet};
+use crate::decode::{DecodeLimits, Image, Pixels, decode, probe};
+use crate::error::{DatasetError, DecodeError, io_error};
+use crate::files::{FileKind, MAX_ENTRIES, is_junk};
+use crate::folder::{self, Depth};
+use crate::idx::{self, IdxSet};
+use crate::item::Item;
 use crate::layout::{self, Arranged};
-use crate::table::Stored;
+use crate::pixel_array::PixelArray;
+use crate::split::ContentHash;
+use crate::table::{self, Stored};
 use crate::zip::{HEAD_BYTES, ZipFolder, other_archive};
-use crate::{
-    ContentHash, DatasetError, DecodeError, DecodeLimits, Image, Pixels, Split, bundled, decode, probe, table,
-};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,17 +24,6 @@ const SHAPE_SAMPLE: usize = 64;
 
 /// Longest [`Source::name`].
 const MAX_NAME: usize = 64;
-
-/// One labelled image of a source.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Item {
-    /// Path relative to the root, ZIP entry name, path as the CSV has it, or `FILE#INDEX`.
-    pub name: String,
-    /// Index into [`Source::classes`].
-    pub class: u32,
-    /// The split that the layout declares.
-    pub split: Option<Split>,
-}
 
 /// The size and colour of a source's images as they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +53,7 @@ enum Store {
         archive: ZipFolder,
         entries: Vec<usize>,
     },
-    Idx(Vec<IdxImages>),
+    Idx(Vec<PixelArray>),
     Cifar(Records),
     /// Some of another store's items: an item's place there.
     Picked {
@@ -199,7 +192,7 @@ impl Source {
     /// Size and colour of the images: exact for IDX and CIFAR, else from the headers of up to 64 images spread evenly.
     pub fn native_shape(&self) -> NativeShape {
         match self.store.base() {
-            Store::Idx(parts) => shape_of(parts.iter().map(IdxImages::shape).collect()),
+            Store::Idx(parts) => shape_of(parts.iter().map(PixelArray::shape).collect()),
             Store::Cifar(_) => shape_of(vec![(cifar::SIDE, cifar::SIDE, 3)]),
             _ => {
                 let limits = DecodeLimits::default();
@@ -215,7 +208,7 @@ impl Source {
     }
 }
 
-fn idx_image(parts: &[IdxImages], mut index: usize) -> Image {
+fn idx_image(parts: &[PixelArray], mut index: usize) -> Image {
     for part in parts {
         if index < part.len() {
             return part.image(index);
@@ -249,10 +242,10 @@ fn unknown(path: &Path, found: &str) -> DatasetError {
 /// Names of the plain files and of the folders directly inside a folder, sorted, without hidden ones.
 fn names_in(path: &Path) -> Result<(Vec<String>, Vec<PathBuf>), DatasetError> {
     let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(path).map_err(|e| io_error(path, e))?.take(layout::MAX_ENTRIES) {
+    for entry in fs::read_dir(path).map_err(|e| io_error(path, e))?.take(MAX_ENTRIES) {
         let entry = entry.map_err(|e| io_error(path, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if layout::is_junk(&name) {
+        if is_junk(&name) {
             continue;
         }
         if entry.path().is_dir() {
@@ -279,7 +272,7 @@ fn open_folder(path: &Path) -> Result<Source, DatasetError> {
     }
     let listing = folder::list(path, Depth::All)?;
     // A table with the pixels of all images in it.
-    if !listing.found.iter().any(|file| file.kind == layout::FileKind::Image)
+    if !listing.found.iter().any(|file| file.kind == FileKind::Image)
         && let Some(table) = only_table(&files)
     {
         return open_table(&path.join(table));

@@ -1,12 +1,13 @@
 //! Training, validation and test: declared by the layout, or drawn by content hash.
 
-use crate::layout::words::exact_split;
-use crate::{ContentHash, DatasetError};
+use crate::error::DatasetError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
+
+/// SHA-256 of an image's content.
+pub type ContentHash = [u8; 32];
 
 /// The part of a data set an image belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
@@ -27,22 +28,6 @@ impl fmt::Display for Split {
             Self::Val => "val",
             Self::Test => "test",
         })
-    }
-}
-
-impl FromStr for Split {
-    type Err = DatasetError;
-
-    /// Every usual name of a split: `train`, `Training`, `valid`, `dev`, `test`, `holdout` and their like.
-    fn from_str(text: &str) -> Result<Self, DatasetError> {
-        match exact_split(text) {
-            Some(split) => Ok(split),
-            None => Err(DatasetError::UnknownName {
-                what: "split",
-                given: text.to_owned(),
-                allowed: "train, val, test",
-            }),
-        }
     }
 }
 

@@ -3,9 +3,11 @@
 //! An alpha of zero everywhere hides the whole picture. Writers that fill the fourth byte with zero while their header
 //! calls it alpha mean an opaque picture, and viewers show one.
 
+use super::decoded::{DecodeLimits, Decoded, Header, Pixels};
+use super::library;
 use super::pixels::with_values;
-use super::{DecodeLimits, Decoded, Format, Header, Pixels, library};
-use crate::DecodeError;
+use super::sniff::Format;
+use crate::error::DecodeError;
 use image::DynamicImage;
 use image::metadata::Orientation;
 use std::borrow::Cow;

@@ -1,7 +1,8 @@
 //! Formats as the `image` crate decodes them.
 
-use super::{DecodeLimits, Format, Header, check_size, memory_limit};
-use crate::DecodeError;
+use super::decoded::{DecodeLimits, Header, check_size, memory_limit};
+use super::sniff::Format;
+use crate::error::DecodeError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use std::io::Cursor;

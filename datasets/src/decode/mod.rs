@@ -9,6 +9,7 @@
 //! do the decoding are named in [`library`], `jpeg/second.rs` and `tiff/chunks.rs` alone.
 
 mod bmp;
+mod decoded;
 mod ifd;
 mod jpeg;
 mod library;
@@ -19,79 +20,14 @@ mod sniff;
 mod tiff;
 mod webp;
 
-use crate::DecodeError;
-use image::DynamicImage;
+use crate::error::DecodeError;
 use image::metadata::Orientation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use decoded::{DecodeLimits, Image, ImageHeader, Pixels};
+use decoded::{Decoded, Header};
 pub use sniff::{FileFormat, file_format};
 pub(crate) use sniff::{Format, SNIFF_BYTES, Sniffed, sniff};
-
-/// One decoded image: `height * width * channels` values, interleaved, row by row from the top left.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Image {
-    /// Width in pixels, after rotation to upright.
-    pub width: u32,
-    /// Height in pixels, after rotation to upright.
-    pub height: u32,
-    /// 1 (gray) or 3 (RGB).
-    pub channels: u8,
-    /// The values.
-    pub pixels: Pixels,
-}
-
-/// Pixel values in the depth of the file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Pixels {
-    /// 0..=255.
-    U8(Vec<u8>),
-    /// 0..=65535.
-    U16(Vec<u16>),
-}
-
-impl Pixels {
-    /// How many values there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(values) => values.len(),
-            Self::U16(values) => values.len(),
-        }
-    }
-
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// What an image may cost before it is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DecodeLimits {
-    /// Width times height.
-    pub max_pixels: u64,
-    /// Width or height alone.
-    pub max_side: u32,
-    /// Size of the encoded file in bytes.
-    pub max_bytes: u64,
-}
-
-impl Default for DecodeLimits {
-    /// 64 megapixels (above any phone's normal mode), 32,768 pixels a side, 256 MiB encoded.
-    fn default() -> Self {
-        Self { max_pixels: 64_000_000, max_side: 32_768, max_bytes: 256 << 20 }
-    }
-}
-
-/// What the header of an image file says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ImageHeader {
-    /// Width in pixels, upright.
-    pub width: u32,
-    /// Height in pixels, upright.
-    pub height: u32,
-    /// 1 (gray) or 3 (RGB): what [`decode`] would give.
-    pub channels: u8,
-}
 
 /// Decodes one image file.
 ///
@@ -136,21 +72,6 @@ pub fn probe(bytes: &[u8], limits: &DecodeLimits) -> Result<ImageHeader, DecodeE
     })
 }
 
-/// Pixels as they are stored, and how they are to be turned.
-struct Decoded {
-    image: DynamicImage,
-    orientation: Orientation,
-}
-
-/// What a header says of the pixels as they are stored.
-struct Header {
-    width: u32,
-    height: u32,
-    /// 1 or 3.
-    channels: u8,
-    orientation: Orientation,
-}
-
 /// Runs `work` on the recognised format. The decoders are other people's code fed with hostile bytes; should one
 /// panic, that is a damaged file to us and must not end a training run or a server.
 fn guarded<T>(
@@ -170,22 +91,4 @@ fn guarded<T>(
         Sniffed::Undecoded(format) => Err(DecodeError::Undecoded { format }),
         Sniffed::Other(looks_like) => Err(DecodeError::NotAnImage { looks_like }),
     }
-}
-
-/// Refuses sizes that are none, or beyond the limits.
-fn check_size(width: u32, height: u32, format: Format, limits: &DecodeLimits) -> Result<(), DecodeError> {
-    if width == 0 || height == 0 {
-        return Err(DecodeError::Corrupt { format: format.name() });
-    }
-    if width.max(height) > limits.max_side || u64::from(width) * u64::from(height) > limits.max_pixels {
-        let DecodeLimits { max_pixels, max_side, .. } = *limits;
-        return Err(DecodeError::TooLarge { width, height, max_pixels, max_side });
-    }
-    Ok(())
-}
-
-/// What decoding may allocate: four 32-bit floats a pixel is the widest there is; the rest is for tables, a row buffer
-/// and small images.
-fn memory_limit(limits: &DecodeLimits) -> u64 {
-    limits.max_pixels.saturating_mul(16).saturating_add(64 << 20)
 }

@@ -1,7 +1,7 @@
 //! From decoded pixels to the two kinds that the product has: gray or RGB, 8 or 16 bits.
 
-use super::{Image, Pixels};
-use crate::DecodeError;
+use super::decoded::{Image, Pixels};
+use crate::error::DecodeError;
 use image::{DynamicImage, ImageBuffer};
 
 /// Gray or RGB without alpha, in the file's own depth.

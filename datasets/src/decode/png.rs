@@ -4,9 +4,11 @@
 //! in its last bytes, a writer that forgot to finish. Such a file gets its end back. One that stops within its pixels
 //! is refused.
 
+use super::decoded::{DecodeLimits, Decoded, Header};
+use super::library;
 use super::orientation::Notes;
-use super::{DecodeLimits, Decoded, Format, Header, library};
-use crate::DecodeError;
+use super::sniff::Format;
+use crate::error::DecodeError;
 use flate2::read::ZlibDecoder;
 use std::io::Read;
 

@@ -1,8 +1,10 @@
 //! WebP (RFC 9649): whether the file is all there, and its EXIF and XMP chunks.
 
+use super::decoded::{DecodeLimits, Decoded, Header};
+use super::library;
 use super::orientation::Notes;
-use super::{DecodeLimits, Decoded, Format, Header, library};
-use crate::DecodeError;
+use super::sniff::Format;
+use crate::error::DecodeError;
 
 /// `RIFF`, the length, `WEBP`.
 const HEAD_BYTES: usize = 12;

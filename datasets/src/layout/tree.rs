@@ -1,6 +1,6 @@
 //! The folders that hold images, as a tree.
 
-use super::Found;
+use crate::files::Found;
 use std::collections::BTreeMap;
 
 /// A folder with images somewhere below it.

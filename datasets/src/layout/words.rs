@@ -1,7 +1,9 @@
 //! Names of folders that say which part of a data set they hold, and names that say nothing.
 
-use crate::Split;
+use crate::error::DatasetError;
 use crate::names::nfc;
+use crate::split::Split;
+use std::str::FromStr;
 
 /// Every word for a split, in lower case. [`split_of`] also takes upper case, plurals, numbers (`train2017`, `test1`),
 /// separators (`hold-out`) and the words of [`NEUTRAL`] around them (`training_set`, `seg_train`, `testImages`).
@@ -146,6 +148,22 @@ pub(crate) fn split_of(name: &str) -> Option<SplitName> {
         rest.clear();
     }
     Some(SplitName { split, or_test: or_test && split == Split::Val, rest })
+}
+
+impl FromStr for Split {
+    type Err = DatasetError;
+
+    /// Every usual name of a split: `train`, `Training`, `valid`, `dev`, `test`, `holdout` and their like.
+    fn from_str(text: &str) -> Result<Self, DatasetError> {
+        match exact_split(text) {
+            Some(split) => Ok(split),
+            None => Err(DatasetError::UnknownName {
+                what: "split",
+                given: text.to_owned(),
+                allowed: "train, val, test",
+            }),
+        }
+    }
 }
 
 /// The split that a name means when it says nothing else.

@@ -2,8 +2,8 @@
 
 use super::{Source, Store};
 use crate::Split;
-use crate::layout::{count, some_of};
 use crate::names::nfc;
+use ocelli_common::text::{count, some_of};
 use std::collections::HashMap;
 
 impl Source {

@@ -1,9 +1,9 @@
 //! Which column of a table names the images, which their classes and which their splits: by what the columns hold, then
 //! by what they are called.
 
-use super::find::{Certainty, Meaning};
+use super::find::{Certainty, Meaning, base_and_extension};
+use super::pixels;
 use super::text::{Fault, Row};
-use super::{base_and_extension, pixels};
 use crate::layout::words::exact_split;
 use crate::names::nfc;
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! Files on disk, as a table names them that was given itself.
 
 use super::find::{Certainty, Files, Meaning};
+use crate::files::FileKind;
 use crate::folder::{self, Depth};
-use crate::layout::FileKind;
 use std::cell::{OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

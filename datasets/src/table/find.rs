@@ -1,8 +1,8 @@
 //! From the name of an image in a table to the file that is meant.
 
-use super::base_and_extension;
-use crate::Split;
+use crate::files::IMAGE_EXTENSIONS;
 use crate::layout::words::{exact_split, split_of};
+use crate::split::Split;
 use std::collections::HashMap;
 
 /// Most files of one name among which folders decide: a list of a million rows compares each with all of them.
@@ -134,6 +134,16 @@ pub(super) fn part_of(table: &str) -> Option<Split> {
 
 fn last_part(path: &str) -> &str {
     &path[path.rfind('/').map_or(0, |at| at + 1)..]
+}
+
+/// A name without the usual extension of an image, and that extension.
+pub(super) fn base_and_extension(name: &str) -> (&str, &str) {
+    match name.rsplit_once('.') {
+        Some((base, extension)) if IMAGE_EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) => {
+            (base, extension)
+        }
+        _ => (name, ""),
+    }
 }
 
 #[cfg(test)]

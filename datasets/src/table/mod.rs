@@ -10,17 +10,18 @@ mod find;
 mod pixels;
 mod text;
 
-use crate::folder::io_error;
-use crate::idx::IdxImages;
+use crate::classes::{note_missing_classes, number_classes};
+use crate::error::{DatasetError, io_error};
+use crate::files::{FileKind, Found};
+use crate::item::Item;
 use crate::layout::words::exact_split;
-use crate::layout::{
-    FileKind, Found, IMAGE_EXTENSIONS, count, note_missing_classes, number_classes, some_of,
-};
 use crate::names::{nfc, same_class};
-use crate::{DatasetError, Item, Split};
+use crate::pixel_array::PixelArray;
+use crate::split::Split;
 use columns::{Columns, Images, Label};
 use disk::Disk;
 use find::{Files, Meaning};
+use ocelli_common::text::{count, some_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -48,7 +49,7 @@ pub(crate) struct Opened {
 /// The images of a table, in the order of its items.
 pub(crate) enum Stored {
     Files(Vec<PathBuf>),
-    Pixels(IdxImages),
+    Pixels(PixelArray),
 }
 
 /// A table that images of a folder or archive have their labels from.
@@ -68,16 +69,6 @@ struct Labelled<'a> {
     label: &'a str,
     split: Option<Split>,
     file: Option<usize>,
-}
-
-/// A name without the usual extension of an image, and that extension.
-fn base_and_extension(name: &str) -> (&str, &str) {
-    match name.rsplit_once('.') {
-        Some((base, extension)) if IMAGE_EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) => {
-            (base, extension)
-        }
-        _ => (name, ""),
-    }
 }
 
 /// Opens a table that was given itself.
@@ -314,7 +305,7 @@ fn pixel_images(rows: &[Row], columns: &Columns, place: &pixels::Place, name: &s
     )];
     notes.extend(notes_of(columns, &labelled));
     note_missing_classes(&items, &classes, &mut notes);
-    let images = IdxImages::new(side as u32, side as u32, 1, values);
+    let images = PixelArray::new(side as u32, side as u32, 1, values);
     Ok(Opened { classes, items, images: Stored::Pixels(images), notes })
 }
 

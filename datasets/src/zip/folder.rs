@@ -12,11 +12,13 @@ use super::records::{
 };
 use super::{HEAD_BYTES, code_pages};
 use crate::decode::SNIFF_BYTES;
-use crate::folder::{io_error, read_limited};
-use crate::layout::{self, FileKind, Found, MAX_ENTRIES};
+use crate::error::io_error;
+use crate::files::{FileKind, Found, MAX_ENTRIES, is_junk};
+use crate::folder::read_limited;
 use crate::shared_file::SharedFile;
 use crate::{DatasetError, DecodeError, DecodeLimits};
 use flate2::Crc;
+use ocelli_common::text::count;
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -128,7 +130,7 @@ fn open(mut file: SharedFile) -> Result<(ZipFolder, Listing), Problem> {
     if place.front > 0 {
         listing
             .notes
-            .push(format!("{} in front of the archive ignored", layout::count(place.front as usize, "byte")));
+            .push(format!("{} in front of the archive ignored", count(place.front as usize, "byte")));
     }
     if !listing.found.iter().any(|found| found.kind == FileKind::Image) {
         let packed = listing.found.iter().zip(&listing.entries).find_map(|(found, &entry)| {
@@ -341,7 +343,7 @@ impl ZipFolder {
             if name.ends_with(['/', '\\']) || file_type == MODE_FOLDER || parts.is_empty() {
                 continue;
             }
-            if parts.iter().any(|part| layout::is_junk(part) && *part != "..") {
+            if parts.iter().any(|part| is_junk(part) && *part != "..") {
                 junk += 1;
                 continue;
             }
@@ -379,7 +381,7 @@ impl ZipFolder {
         }
         let mut note = |n: usize, noun: &str, why: &str| {
             if n > 0 {
-                listing.notes.push(format!("{} {why}", layout::count(n, noun)));
+                listing.notes.push(format!("{} {why}", count(n, noun)));
             }
         };
         note(junk, "hidden or system file", "ignored");

@@ -7,7 +7,7 @@
 //! of a letter is a backslash.
 
 use super::code_pages::{self, CODE_PAGES, CodePage};
-use super::records::{FLAG_UTF8, extra_fields, u32_at};
+use super::records::{FLAG_UTF8, RawName, extra_fields, u32_at};
 use super::sense::{self, Fit};
 use flate2::Crc;
 use sha2::{Digest, Sha256};
@@ -21,15 +21,6 @@ const SHOWN: usize = 80;
 
 /// Readings of a name that a message shows.
 const SHOWN_READINGS: usize = 4;
-
-/// A name as a header has it.
-#[derive(Clone, Copy)]
-pub(super) struct RawName<'a> {
-    pub(super) raw: &'a [u8],
-    /// General purpose bits.
-    pub(super) flags: u16,
-    pub(super) extra: &'a [u8],
-}
 
 /// The names of an archive.
 pub(super) struct Names {

@@ -1,6 +1,5 @@
 //! The fields of ZIP records (APPNOTE 4.3 to 4.5), as both readers need them.
 
-use super::names::RawName;
 use crate::shared_file::SharedFile;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -22,6 +21,15 @@ pub(super) const FLAG_PATCH: u16 = 1 << 5;
 pub(super) const FLAG_STRONG: u16 = 1 << 6;
 pub(super) const FLAG_UTF8: u16 = 1 << 11;
 pub(super) const FLAG_MASKED: u16 = 1 << 13;
+
+/// A name as a header has it.
+#[derive(Clone, Copy)]
+pub(super) struct RawName<'a> {
+    pub(super) raw: &'a [u8],
+    /// General purpose bits.
+    pub(super) flags: u16,
+    pub(super) extra: &'a [u8],
+}
 
 /// File types of Unix, in the upper half of the external attributes.
 pub(super) const MODE_TYPE: u32 = 0o170_000;

@@ -13,18 +13,19 @@ mod second;
 #[cfg(test)]
 mod tests;
 
+use super::decoded::{DecodeLimits, Decoded, Header, Pixels, check_size};
+use super::library;
 use super::pixels::with_values;
-use super::{DecodeLimits, Decoded, Format, Header, Pixels, check_size, library};
-use crate::DecodeError;
+use super::sniff::Format;
+use crate::error::DecodeError;
 use markers::{Component, Frame, Markers};
 use std::borrow::Cow;
 
+use second::NAME;
 pub(super) use second::{Colour, Values};
 
 /// More scans than any encoder writes. Each one passes over all pixels, so thousands of empty ones would take minutes.
 const MAX_SCANS: usize = 500;
-
-const NAME: &str = "JPEG";
 
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, DecodeError> {
     let found = markers::markers(bytes);

@@ -1,9 +1,10 @@
 //! The second decoder, for JPEG files that the first one decodes wrongly.
 
-use super::super::{DecodeLimits, memory_limit};
-use super::NAME;
-use crate::DecodeError;
+use super::super::decoded::{DecodeLimits, memory_limit};
+use crate::error::DecodeError;
 use jpeg_decoder::{ColorTransform, Decoder, Error, PixelFormat};
+
+pub(super) const NAME: &str = "JPEG";
 
 /// What the components of a file mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,8 @@
 //! Which decoder is right for which file: every sampling, scan order, process and restart interval, through both.
 
-use super::super::{DecodeLimits, Format, library};
+use super::super::decoded::DecodeLimits;
+use super::super::library;
+use super::super::sniff::Format;
 use super::{Colour, colour, markers, second, standard_tables, suits_the_first, supported};
 use crate::decode;
 use image::DynamicImage;

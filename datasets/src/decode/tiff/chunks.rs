@@ -4,11 +4,12 @@
 //! it takes: a directory of our own, which calls every row a row of gray bytes, in front of the real file, whose
 //! strips it points to. Where a predictor must be undone the samples keep their number, depth and byte order.
 
+use super::super::decoded::{DecodeLimits, memory_limit};
 use super::super::ifd::Directory;
-use super::super::{DecodeLimits, jpeg, memory_limit};
+use super::super::jpeg;
+use super::fault::{CORRUPT, NAME, TRUNCATED};
 use super::layout::{Colour, Compression, Layout};
-use super::{CORRUPT, NAME, TRUNCATED};
-use crate::DecodeError;
+use crate::error::DecodeError;
 use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom};
 use tiff::TiffError;

@@ -1,11 +1,11 @@
 //! From samples to gray or RGB on white.
 
-use super::super::Pixels;
+use super::super::decoded::Pixels;
 use super::super::ifd::Directory;
 use super::super::pixels::{Value, with_values};
+use super::fault::{CORRUPT, unsupported};
 use super::layout::{Colour, Compression, Layout};
-use super::{CORRUPT, unsupported};
-use crate::DecodeError;
+use crate::error::DecodeError;
 use image::DynamicImage;
 
 /// Applies palette, colour space and alpha.

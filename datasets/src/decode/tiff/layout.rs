@@ -1,10 +1,10 @@
 //! What the directory says: size, samples, colours, and where the strips or tiles lie.
 
+use super::super::decoded::{DecodeLimits, check_size, memory_limit};
 use super::super::ifd::{Broken, Directory};
 use super::super::sniff::RAW;
-use super::super::{DecodeLimits, check_size, memory_limit};
-use super::{CORRUPT, FORMAT, NAME, unsupported};
-use crate::DecodeError;
+use super::fault::{CORRUPT, FORMAT, NAME, unsupported};
+use crate::error::DecodeError;
 
 /// More strips and tiles than any picture within the default limits needs: 64 megapixels in tiles of 16 x 16, four
 /// planes.

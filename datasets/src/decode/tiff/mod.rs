@@ -12,19 +12,16 @@
 
 mod chunks;
 mod colours;
+mod fault;
 mod layout;
 mod samples;
 
+use super::decoded::{DecodeLimits, Decoded, Header};
 use super::ifd::Directory;
 use super::orientation::Notes;
-use super::{DecodeLimits, Decoded, Format, Header};
-use crate::DecodeError;
+use crate::error::DecodeError;
+use fault::TRUNCATED;
 use layout::Layout;
-use std::borrow::Cow;
-
-const NAME: &str = "TIFF";
-const CORRUPT: DecodeError = DecodeError::Corrupt { format: NAME };
-const TRUNCATED: DecodeError = DecodeError::Truncated { format: NAME };
 
 const XMP: u16 = 700;
 
@@ -54,10 +51,3 @@ fn notes(bytes: &[u8], directory: &Directory) -> Notes {
     }
     notes
 }
-
-fn unsupported(variant: impl Into<Cow<'static, str>>) -> DecodeError {
-    DecodeError::Unsupported { format: NAME, variant: variant.into() }
-}
-
-/// The format that this module decodes.
-const FORMAT: Format = Format::Tiff;

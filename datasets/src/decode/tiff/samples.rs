@@ -1,11 +1,11 @@
 //! Samples out of strips and tiles: scaled to 8 or 16 bits, the used ones of each pixel side by side.
 
+use super::super::decoded::{DecodeLimits, Pixels};
 use super::super::ifd::Directory;
-use super::super::{DecodeLimits, Pixels};
 use super::chunks::{Chunk, Chunks};
+use super::fault::{CORRUPT, NAME};
 use super::layout::{Colour, Layout};
-use super::{CORRUPT, NAME};
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 /// Reads all samples: 8 bits for depths up to 8, 16 bits for all others. An index into a palette, and alpha beside it,
 /// is not scaled.

@@ -5,16 +5,18 @@
 //! lie in front of the directory and share no byte. Data in front of the first entry (programs that unpack themselves)
 //! is refused. The size of everything that is held in memory is checked first.
 
+use super::entry::Entry;
+use super::error::{UploadError, refused};
+use super::limits::{UploadLimits, mebibytes};
 use super::names;
-use super::{UploadError, UploadLimits, mebibytes};
 use crate::shared_file::SharedFile;
 use crate::zip::formats::{self, HEAD_BYTES};
 use crate::zip::inflate::Method;
-use crate::zip::names::{RawName, UTF8_AGAIN, read as read_names, shown};
+use crate::zip::names::{UTF8_AGAIN, read as read_names, shown};
 use crate::zip::records::{
     CENTRAL_LENGTH, Central, END, END_LENGTH, End, FLAG_DESCRIPTOR, LOCAL, LOCAL_LENGTH, LOCATOR,
-    LOCATOR_LENGTH, MODE_FILE, MODE_FOLDER, MODE_TYPE, WIDE_END, WIDE_END_LENGTH, read_at, u16_at, u32_at,
-    u64_at, widen,
+    LOCATOR_LENGTH, MODE_FILE, MODE_FOLDER, MODE_TYPE, RawName, WIDE_END, WIDE_END_LENGTH, read_at, u16_at,
+    u32_at, u64_at, widen,
 };
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -26,35 +28,6 @@ const MAX_PADDING: usize = 4096;
 
 /// Permissions that no image needs.
 const MODE_SPECIAL: u32 = 0o007_000;
-
-/// An entry whose headers agree.
-pub(super) struct Entry {
-    /// Parts joined by `/`.
-    pub(super) path: String,
-    pub(super) is_folder: bool,
-    pub(super) method: Method,
-    /// CRC-32 of the content.
-    pub(super) crc: u32,
-    /// Packed bytes.
-    pub(super) packed: u64,
-    /// Inflated bytes.
-    pub(super) size: u64,
-    /// Where the local header begins.
-    start: u64,
-    /// Where the packed bytes begin.
-    pub(super) data: u64,
-}
-
-impl Entry {
-    pub(super) fn refused(&self, why: &str) -> UploadError {
-        refused(&format!("entry \"{}\": {why}", shown(&self.path)))
-    }
-
-    pub(super) fn too_large(&self, why: &str) -> UploadError {
-        let reason = format!("entry \"{}\": {why}; leave it out", shown(&self.path));
-        UploadError::TooLarge { reason }
-    }
-}
 
 /// Where the directory lies.
 struct Directory {
@@ -389,8 +362,4 @@ fn check_ranges(entries: &[Entry], directory: u64) -> Result<(), UploadError> {
         }
     }
     Ok(())
-}
-
-fn refused(what: &str) -> UploadError {
-    UploadError::Refused { reason: format!("this ZIP is not taken: {what}") }
 }

@@ -12,19 +12,28 @@
 //! the sticky bit is refused.
 
 mod directory;
+mod entry;
+mod error;
+mod limits;
 mod names;
 
 use crate::decode::SNIFF_BYTES;
-use crate::layout::{self, FileKind, Found};
+use crate::error::DatasetError;
+use crate::files::{FileKind, Found, is_junk};
+use crate::item::Item;
+use crate::layout;
 use crate::shared_file::SharedFile;
 use crate::table::MAX_TABLE_BYTES;
 use crate::zip::formats::{self, HEAD_BYTES};
 use crate::zip::inflate::Inflated;
 use crate::zip::names::shown;
-use crate::{DatasetError, DecodeLimits, Item};
-use directory::{Entries, Entry};
+use directory::Entries;
+use entry::Entry;
+pub use error::UploadError;
 use flate2::Crc;
-use std::fmt;
+pub use limits::UploadLimits;
+use limits::mebibytes;
+use ocelli_common::text::count;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,88 +46,6 @@ const RATIO_FROM_ARCHIVE: u64 = 10 << 20;
 
 /// Bytes taken from an entry between two looks at the limits.
 const STEP: usize = 64 << 10;
-
-/// What an uploaded archive may cost before it is refused as a whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UploadLimits {
-    /// Files and folders in the archive.
-    pub max_entries: u64,
-    /// Inflated bytes of one entry.
-    pub max_entry_bytes: u64,
-    /// Inflated bytes of all entries together.
-    pub max_total_bytes: u64,
-    /// Inflated bytes for one packed byte: of an entry after its first MiB, of the archive after its first 10 MiB.
-    pub max_ratio: u64,
-    /// Nested folders in a name, the file included.
-    pub max_depth: usize,
-    /// Length of a name in bytes.
-    pub max_name_bytes: usize,
-    /// What a single image may cost; passing it costs the image, not the archive.
-    pub image: DecodeLimits,
-    /// Images that are decoded at a time; 0 counts as 1. Peak memory is this many decoded images.
-    pub max_parallel: usize,
-}
-
-impl Default for UploadLimits {
-    /// 100,000 entries of at most 256 MiB, 4 GiB in all, 100:1, 32 folders deep, names of 1,024 bytes, the usual
-    /// [`DecodeLimits`], 2 images at a time.
-    fn default() -> Self {
-        Self {
-            max_entries: 100_000,
-            max_entry_bytes: 256 << 20,
-            max_total_bytes: 4 << 30,
-            max_ratio: 100,
-            max_depth: 32,
-            max_name_bytes: 1024,
-            image: DecodeLimits::default(),
-            max_parallel: 2,
-        }
-    }
-}
-
-/// Why an uploaded archive is not taken. No text holds a path of this machine.
-#[derive(Debug)]
-pub enum UploadError {
-    /// It is damaged, contradicts itself or holds what no data set needs.
-    Refused {
-        /// The entry or record, what is wrong with it and what to do.
-        reason: String,
-    },
-    /// It passes one of the [`UploadLimits`].
-    TooLarge {
-        /// The entry, the limit and what to do.
-        reason: String,
-    },
-    /// The file cannot be read.
-    Io {
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-impl fmt::Display for UploadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused { reason } | Self::TooLarge { reason } => f.write_str(reason),
-            Self::Io { .. } => f.write_str("the uploaded file cannot be read"),
-        }
-    }
-}
-
-impl std::error::Error for UploadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source } => Some(source),
-            _ => None,
-        }
-    }
-}
-
-impl From<io::Error> for UploadError {
-    fn from(source: io::Error) -> Self {
-        Self::Io { source }
-    }
-}
 
 /// An archive whose records and names are proved sound, with its images in class folders.
 pub struct UploadZip {
@@ -286,7 +213,7 @@ impl UploadZip {
             if entry.is_folder {
                 continue;
             }
-            if entry.path.split('/').any(layout::is_junk) {
+            if entry.path.split('/').any(is_junk) {
                 junk += 1;
                 continue;
             }
@@ -295,7 +222,7 @@ impl UploadZip {
             places.push(at);
         }
         if junk > 0 {
-            self.notes.push(format!("{} ignored", layout::count(junk, "hidden or system file")));
+            self.notes.push(format!("{} ignored", count(junk, "hidden or system file")));
         }
         if !found.iter().any(|found| found.kind == FileKind::Image) {
             self.check_packed(&places)?;
@@ -319,9 +246,4 @@ impl UploadZip {
         self.places = arranged.files.iter().map(|&file| places[file]).collect();
         Ok(())
     }
-}
-
-/// A number of bytes for people; limits below a MiB are for tests and small devices.
-fn mebibytes(bytes: u64) -> String {
-    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }

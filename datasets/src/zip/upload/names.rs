@@ -6,8 +6,8 @@
 //! or space ("Canis sp.") are names of species and brands, and only name a class; of nothing but dots and spaces, they
 //! are what Windows takes for "..".
 
-use super::UploadError;
-use super::directory::Entry;
+use super::entry::Entry;
+use super::error::UploadError;
 use crate::names::nfc;
 use crate::zip::names::shown;
 use std::cmp::Ordering;
