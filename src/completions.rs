@@ -1,9 +1,7 @@
 //! `ocelli completions`: scripts that teach a shell our commands.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -17,9 +15,9 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+pub(crate) fn run(args: Args, mut commands: clap::Command, out: &mut Output) -> Result<(), Failure> {
     // Into memory first: the generator panics where a write fails, and pipes get closed.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "ocelli", &mut script);
+    clap_complete::generate(args.shell, &mut commands, "ocelli", &mut script);
     out.bytes(&script)
 }

@@ -24,6 +24,8 @@ mod train;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use cli::{Cli, Command};
 use failure::Failure;
 use output::Output;
@@ -56,6 +58,6 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Flood(args) => flood::run(*args, out),
         Command::Demo(args) => demo::run(args, out),
         Command::Doctor(args) => doctor::run(args, out),
-        Command::Completions(args) => completions::run(args, out),
+        Command::Completions(args) => completions::run(args, Cli::command(), out),
     }
 }

@@ -46,6 +46,7 @@ mod findings;
 mod gate;
 mod input;
 pub mod job;
+mod memory;
 mod metrics;
 mod predict;
 mod probes;
@@ -58,6 +59,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 mod train;
+mod train_options;
 
 pub use compute::Compute;
 pub use data::Data;
@@ -69,8 +71,10 @@ pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImag
 pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
 pub use probes::check_probes;
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
+pub use run::Outcome;
 pub use run_folder::write_atomic;
-pub use train::{Outcome, StartModel, TrainOptions, Within, resume, train};
+pub use train::{resume, train};
+pub use train_options::{StartModel, TrainOptions, Within};
 
 pub use ocelli_datasets::names::same_class;
 pub use ocelli_datasets::{

@@ -396,6 +396,16 @@ impl Recipe {
     }
 }
 
+/// The recipe text with another number of epochs; every other line keeps its comment.
+pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {
+    let setting = format!("epochs = {epochs}");
+    let changed = format!("{setting:<28} # {reason}\n");
+    let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
+    let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
+    let text: String = lines.collect();
+    if text.contains(&changed) { text } else { text + &changed }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! The epochs of a run: train, validate, save; then the final evaluation and its reports.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,27 @@ use crate::metrics::Evaluation;
 use crate::predict::batch_for;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, with_epochs};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
 use crate::schedule;
-use crate::train::{Outcome, with_epochs};
+
+/// What a run has come to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Everything that the run left behind.
+    pub run_dir: PathBuf,
+    /// The best weights. Not there when training was interrupted in its first epoch.
+    pub best: PathBuf,
+    /// How well the best weights do on the test split, or on val or train where there is none before; its `split` says
+    /// which. `None` when training was interrupted.
+    pub evaluation: Option<Evaluation>,
+    /// Whether the stop flag ended training; [`crate::resume`] goes on after the last finished epoch.
+    pub interrupted: bool,
+    /// Finished epochs.
+    pub epochs_done: u32,
+    /// The epoch of the best weights.
+    pub best_epoch: Option<u32>,
+}
 
 /// Time between two reports of steps.
 const STEP_EVERY: Duration = Duration::from_millis(100);

@@ -1,175 +1,23 @@
 //! Starting and resuming runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Provenance};
-use ocelli_engine::{AdamConfig, Model, Optimizer, Shape, TrainConfig, Trainer, zoo};
+use ocelli_engine::{AdamConfig, Model, Optimizer, TrainConfig, Trainer};
 
 use crate::data::{self, Data, Loaded};
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::findings::{self, Findings, Use};
-use crate::job::memory;
-use crate::metrics::Evaluation;
+use crate::memory;
 use crate::progress::Progress;
-use crate::recipe::{ClassWeights, OptimizerKind, Origins, Recipe};
-use crate::run::Run;
+use crate::recipe::{ClassWeights, OptimizerKind, Recipe, with_epochs};
+use crate::run::{Outcome, Run};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
-
-/// What to train, on what, and where the run goes.
-#[derive(Clone, Debug)]
-pub struct TrainOptions {
-    /// The images.
-    pub data: Data,
-    /// The recipe; what it leaves open is chosen from the data.
-    pub recipe: Recipe,
-    /// Where each setting came from.
-    pub origins: Origins,
-    /// Folder in which the run's folder is made.
-    pub runs_dir: PathBuf,
-    /// Name of the run; the data set's where there is none.
-    pub name: Option<String>,
-    /// What to call the data; its file's or folder's name where there is none.
-    pub data_name: Option<String>,
-    /// A model whose weights training starts from; fresh ones where there is none.
-    pub start: Option<StartModel>,
-    /// What the run must stay within.
-    pub within: Within,
-}
-
-impl TrainOptions {
-    /// The default recipe on some images, its run folder to be made in `runs_dir`.
-    pub fn new(data: Data, runs_dir: impl Into<PathBuf>) -> Self {
-        TrainOptions {
-            data,
-            recipe: Recipe::default(),
-            origins: Origins::new(),
-            runs_dir: runs_dir.into(),
-            name: None,
-            data_name: None,
-            start: None,
-            within: Within::default(),
-        }
-    }
-}
-
-/// What a run must stay within.
-#[derive(Clone, Debug, Default)]
-pub struct Within {
-    /// Bytes of memory; training that needs more is not begun.
-    pub memory: Option<u64>,
-    /// A folder that may be moved with all that is in it: no file of the run names a place in it by its whole path.
-    pub folder: Option<PathBuf>,
-}
-
-/// A model to start from. Its network, input and normalisation stay; its classes keep their places, and classes of the
-/// data that it does not know come after them.
-#[derive(Clone, Debug)]
-pub struct StartModel {
-    /// Its version, which the new model names as its parent.
-    pub version: String,
-    /// The model.
-    pub file: ModelFile,
-}
-
-impl TrainOptions {
-    /// Opens the data with the classes that the model will have: those of the model that training starts from, then those
-    /// of the data that have something to train on. What was left out stands in the notes of the source.
-    ///
-    /// # Errors
-    /// Those of [`Source::open`]; [`PipelineError::TooFewTrained`] where fewer than two classes are left.
-    pub fn open(&self) -> Result<Source, PipelineError> {
-        let mut source = match &self.start {
-            // With the classes of the model there are enough.
-            Some(_) => self.data.open_any()?,
-            None => self.data.open()?,
-        };
-        if let Some(name) = &self.data_name {
-            source = source.named(name);
-        }
-        let known = self.known();
-        source.align_classes(known);
-        let left_out = source.drop_untrained(known.len());
-        check_trained(source.name(), source.classes(), left_out)?;
-        Ok(source)
-    }
-
-    /// The recipe with all that the start model and the data decide, where each setting came from, and what to say
-    /// about it.
-    pub(crate) fn resolve(&self, source: &Source) -> Result<(Recipe, Origins, Vec<String>), PipelineError> {
-        self.recipe.validate()?;
-        let (mut recipe, mut origins) = (self.recipe.clone(), self.origins.clone());
-        if let Some(start) = &self.start {
-            start.apply(&mut recipe, &mut origins)?;
-        }
-        let notes = data::resolve(&mut recipe, &mut origins, source)?;
-        recipe.validate()?;
-        Ok((recipe, origins, notes))
-    }
-
-    /// The classes of the model that training starts from.
-    fn known(&self) -> &[String] {
-        self.start.as_ref().map_or(&[], |start| start.file.meta.classes.as_slice())
-    }
-}
-
-/// Refuses what is no choice: `left_out` says what became of the other classes.
-fn check_trained(data: &str, classes: &[String], left_out: Option<String>) -> Result<(), PipelineError> {
-    if classes.len() >= 2 {
-        return Ok(());
-    }
-    let reason = left_out.unwrap_or_else(|| "the others have the same name".to_owned());
-    Err(PipelineError::TooFewTrained { data: data.to_owned(), class: classes.first().cloned(), reason })
-}
-
-/// Highest learning rate of runs that start from trained weights, where nobody chose one: the default would undo them.
-const START_LR: f32 = 1e-3;
-
-impl StartModel {
-    /// Whether training can start from a model: it says in its recipe which network it is.
-    pub fn usable(file: &ModelFile) -> bool {
-        Recipe::from_toml(&file.meta.provenance.recipe).is_ok_and(|recipe| recipe.validate().is_ok())
-    }
-
-    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) -> Result<(), PipelineError> {
-        let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
-        let input = data::from_record(&self.file.meta.preprocessing);
-        recipe.model = own.model;
-        recipe.size = Some((input.width, input.height));
-        recipe.channels = Some(input.channels);
-        recipe.fit = input.fit;
-        for name in ["model", "size", "channels", "fit"] {
-            origins.insert(name.to_owned(), format!("of version {}, which it starts from", self.version));
-        }
-        let free = origins.get("lr").is_none_or(|origin| origin == "default");
-        if free && recipe.lr > START_LR {
-            recipe.lr = START_LR;
-            origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// What a run has come to.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Everything that the run left behind.
-    pub run_dir: PathBuf,
-    /// The best weights. Not there when training was interrupted in its first epoch.
-    pub best: PathBuf,
-    /// How well the best weights do on the test split, or on val or train where there is none before; its `split` says
-    /// which. `None` when training was interrupted.
-    pub evaluation: Option<Evaluation>,
-    /// Whether the stop flag ended training; [`resume`] goes on after the last finished epoch.
-    pub interrupted: bool,
-    /// Finished epochs.
-    pub epochs_done: u32,
-    /// The epoch of the best weights.
-    pub best_epoch: Option<u32>,
-}
+use crate::train_options::{TrainOptions, Within, check_trained, network};
 
 /// Trains a model in a new run folder.
 ///
@@ -380,14 +228,6 @@ pub(crate) fn resume_within(
     run.fit()
 }
 
-/// The network of a resolved recipe.
-pub(crate) fn network(recipe: &Recipe, classes: usize) -> Result<ocelli_engine::Graph, PipelineError> {
-    let (width, height) = recipe.size.expect("the recipe is resolved");
-    let channels = recipe.channels.expect("the recipe is resolved");
-    let input = Shape::new(height as usize, width as usize, usize::from(channels));
-    Ok(zoo::build(&recipe.model, input, classes)?)
-}
-
 fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
     let [momentum, weight_decay] = [recipe.momentum, recipe.weight_decay].map(f64::from);
     let adam = AdamConfig { weight_decay, ..AdamConfig::default() };
@@ -492,16 +332,6 @@ fn parse<T: serde::de::DeserializeOwned>(
     serde_json::from_str(text).map_err(|error| {
         PipelineError::run(&folder.file(name), format!("damaged ({error}); the run cannot be resumed"))
     })
-}
-
-/// The recipe text with another number of epochs; every other line keeps its comment.
-pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {
-    let setting = format!("epochs = {epochs}");
-    let changed = format!("{setting:<28} # {reason}\n");
-    let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
-    let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
-    let text: String = lines.collect();
-    if text.contains(&changed) { text } else { text + &changed }
 }
 
 fn remove(path: &Path) -> Result<(), PipelineError> {

@@ -10,7 +10,7 @@ use ocelli_bench::{
 use ocelli_engine::Isa;
 use serde::Serialize;
 
-use super::net::parse_seconds;
+use super::common::{DEBUG_BUILD, parse_seconds};
 use crate::doctor;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -164,7 +164,7 @@ impl Job<'_> {
     /// What is about to happen, and what will spoil it.
     fn announce(&self, cases: &[Case]) {
         if cfg!(debug_assertions) {
-            self.out.warn(super::DEBUG_BUILD);
+            self.out.warn(DEBUG_BUILD);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         if let Some(load) = load().filter(|load| *load > BUSY * cores) {

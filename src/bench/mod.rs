@@ -1,12 +1,11 @@
 //! `ocelli bench`: how fast this machine is, by whole networks and by single kernels.
 
+mod common;
 mod kernels;
 mod net;
 
 use crate::failure::Failure;
 use crate::output::Output;
-
-const DEBUG_BUILD: &str = "this is a debug build: its times mean nothing";
 
 /// Time one network on random images, or every kernel
 ///

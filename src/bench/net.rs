@@ -10,6 +10,7 @@ use ocelli_engine::{
 use ocelli_pipeline::Compute;
 use serde::Serialize;
 
+use super::common::{DEBUG_BUILD, parse_seconds};
 use crate::compute;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -47,11 +48,6 @@ pub(crate) struct Args {
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
-}
-
-pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|s| (0.0..=86_400.0).contains(s));
-    seconds.ok_or_else(|| "write seconds from 0 to 86400".to_owned())
 }
 
 /// What is timed.
@@ -137,7 +133,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         debug_build: cfg!(debug_assertions),
     };
     if record.debug_build {
-        out.warn(super::DEBUG_BUILD);
+        out.warn(DEBUG_BUILD);
     }
     if args.json {
         return out.json(&record);

@@ -12,7 +12,7 @@ use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{Exec, Inference};
 use sha2::{Digest, Sha256};
 
-use super::{Question, QuestionSet};
+use super::rules::{Question, QuestionSet};
 use crate::data;
 use crate::error::PipelineError;
 use crate::evaluate::class_map;

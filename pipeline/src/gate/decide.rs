@@ -5,7 +5,7 @@ use ocelli_engine::model_file::ModelFile;
 
 use super::ask::{Answer, Answers};
 use super::mcnemar::{holm, p_value};
-use super::{Candidate, ClassVerdict, Compared, Gate, GateMode, Rules, Verdict};
+use super::rules::{Candidate, ClassVerdict, Compared, Gate, GateMode, Rules, Verdict};
 use crate::data::list;
 use crate::evaluate::class_map;
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::data::Data;
 use crate::metrics::Tally;
 use crate::predict::shipped_model;
-use crate::train::Within;
+use crate::train_options::Within;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::event::Event;
-use crate::job::Trained;
+use crate::job::spec::Trained;
 
 /// One line. After [`JobMessage::Done`], [`JobMessage::Failed`] or [`JobMessage::Interrupted`] there are no more.
 #[derive(Clone, Debug, Serialize, Deserialize)]

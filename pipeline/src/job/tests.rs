@@ -7,7 +7,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::AugmentLevel;
+use crate::data::Data;
 use crate::event::Event;
+use crate::gate::{Gate, Rules};
+use crate::recipe::{Origins, Recipe};
 use crate::tests::folder_data;
 
 static NEVER: AtomicBool = AtomicBool::new(false);

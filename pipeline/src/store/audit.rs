@@ -2,46 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::store::database::{self, Fault, Tx};
-use crate::store::{Inner, StoreError, now};
-
-/// Who asks for a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// The scope of the key, such as `admin`; `service` for what the service does by itself.
-    pub scope: String,
-    /// The name of the key.
-    pub key: String,
-}
-
-impl Actor {
-    /// The service itself, on behalf of `what`, such as `job 3`.
-    pub fn service(what: impl Into<String>) -> Actor {
-        Actor { scope: "service".to_owned(), key: what.into() }
-    }
-}
-
-/// A change. Times are seconds since 1970-01-01 UTC.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
-pub struct AuditEntry {
-    /// Numbers go up, and are never given twice.
-    pub id: u64,
-    /// When.
-    pub at: u64,
-    /// Who: the scope of the key.
-    pub scope: String,
-    /// Who: the name of the key.
-    pub key: String,
-    /// What was done, such as `promote`.
-    pub action: String,
-    /// To what, such as a version or the name of a data set.
-    pub subject: String,
-    /// More about it.
-    pub detail: Value,
-}
+use crate::store::entries::{Actor, AuditEntry};
+use crate::store::error::StoreError;
+use crate::store::inner::{Inner, now};
 
 /// The audit log of a store.
 pub struct Audit {

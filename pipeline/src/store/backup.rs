@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::store::database::{Database, files, versions};
+use crate::store::error::StoreError;
+use crate::store::inner::now;
 use crate::store::place::{self, COPIES, DATABASE};
-use crate::store::{StoreError, now};
 
 /// Age at which the newest copy is followed by another one.
 const COPY_EVERY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -9,9 +9,14 @@ use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
 use crate::store::backup::{self, copies};
+use crate::store::data_folder::Store;
 use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_schema};
-use crate::store::place::{self, COPIES, Condition, DATABASE, IMAGES, INCOMING, QUARANTINE};
-use crate::store::{Locked, Store, StoreError, lock_folder, now, old_layout};
+use crate::store::error::StoreError;
+use crate::store::folder_lock::{Locked, lock_folder};
+use crate::store::image::IMAGES;
+use crate::store::inner::now;
+use crate::store::old_layout;
+use crate::store::place::{self, COPIES, Condition, DATABASE, INCOMING, QUARANTINE};
 
 /// Something that is wrong with a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

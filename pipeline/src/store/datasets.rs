@@ -17,11 +17,14 @@ use crate::store::audit::note;
 use crate::store::database::files::{FileRow, StoredFile};
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, files, images, jobs};
-use crate::store::image::{Id, Origin, check_class, check_counts, original};
+use crate::store::entries::Actor;
+use crate::store::error::StoreError;
+use crate::store::image::{IMAGES, Id, Origin, check_class, check_counts, original};
 use crate::store::info::{AddedImage, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
+use crate::store::inner::{Inner, now};
+use crate::store::name::Name;
 use crate::store::place::{self, Condition};
 use crate::store::splits::{Declared, draw};
-use crate::store::{Actor, Inner, Name, StoreError, now};
 
 const WHAT: &str = "data set";
 
@@ -250,7 +253,7 @@ impl Inner {
         self.room.images(stored.bytes as i64);
         let folder = moved[0].parent().expect("images lie in a folder");
         place::sync_folder(folder)?;
-        place::sync_folder(&self.dir.join(place::IMAGES))?;
+        place::sync_folder(&self.dir.join(IMAGES))?;
         place::sync_folder(&self.dir)?;
         Ok(*stored)
     }

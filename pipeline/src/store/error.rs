@@ -18,6 +18,8 @@ pub enum StoreError {
     Name {
         /// What is named, e.g. `data set`.
         what: &'static str,
+        /// Longest name in bytes.
+        longest: usize,
     },
     /// There is nothing of this name.
     NotFound {
@@ -94,11 +96,11 @@ impl fmt::Display for StoreError {
                     dir.display()
                 )
             }
-            StoreError::Name { what } => {
+            StoreError::Name { what, longest } => {
                 write!(
                     f,
                     "the name of a {what} is 1 to {} of A-Z a-z 0-9 . _ - and does not begin with a dot",
-                    crate::store::MAX_NAME
+                    longest
                 )
             }
             StoreError::NotFound { what, name } => write!(f, "there is no {what} {name}"),

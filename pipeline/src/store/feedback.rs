@@ -6,17 +6,19 @@
 use std::sync::Arc;
 
 use ocelli_datasets::DecodeLimits;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::store::audit::note;
 use crate::store::database::files::FileRow;
 use crate::store::database::{Fault, Tx, feedback, files};
-use crate::store::datasets::{add, refusal};
+use crate::store::datasets::{Datasets, add, refusal};
+use crate::store::entries::{Actor, FeedbackEntry, FeedbackInput, FeedbackPage};
+use crate::store::error::StoreError;
 use crate::store::image::{Id, Origin, check_class, original};
 use crate::store::info::{AddedImage, StoredImage};
+use crate::store::inner::{Inner, now};
+use crate::store::name::Name;
 use crate::store::place::{examine, put};
-use crate::store::{Actor, Datasets, Inner, Name, StoreError, now};
 
 /// Most entries that wait.
 pub const MAX_FEEDBACK: usize = 10_000;
@@ -26,44 +28,6 @@ pub const MAX_FEEDBACK_BYTES: u64 = 10 << 20;
 pub const MAX_FEEDBACK_TOTAL: u64 = 1 << 30;
 /// Longest note and longest model version in bytes.
 const MAX_NOTE: usize = 2000;
-
-/// What somebody says about a prediction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct FeedbackInput {
-    /// The class that was predicted.
-    pub predicted: Option<String>,
-    /// The class that it should be.
-    pub label: Option<String>,
-    /// The model version that predicted.
-    pub version: Option<String>,
-    /// Anything else.
-    pub note: Option<String>,
-}
-
-/// An entry that waits for a review.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct FeedbackEntry {
-    /// SHA-256 of the image, in hexadecimal.
-    pub id: String,
-    /// When it came, in seconds since 1970.
-    pub added: u64,
-    /// Size of the image file.
-    pub bytes: u64,
-    /// Why its file cannot be used; the same image sent again restores it.
-    pub damaged: Option<String>,
-    /// What was said.
-    #[serde(flatten)]
-    pub input: FeedbackInput,
-}
-
-/// Some of the entries that wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct FeedbackPage {
-    /// How many there are in all.
-    pub total: usize,
-    /// Those that were asked for, oldest first.
-    pub feedback: Vec<FeedbackEntry>,
-}
 
 /// The entries of a store.
 pub struct Feedback {

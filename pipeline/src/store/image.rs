@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::run_folder::hex;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
+
+/// Images by content.
+pub(super) const IMAGES: &str = "images";
 
 /// Most images one data set may have.
 pub const MAX_IMAGES: usize = 1_000_000;
@@ -118,6 +121,12 @@ pub(super) fn check_class(class: &str) -> Result<(), String> {
 /// An original name as it is kept: one line, not too long.
 pub(super) fn original(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ORIGINAL).collect()
+}
+
+/// `images/ab/abcd...png`, relative to the data folder.
+pub(super) fn image_path(id: &Id, extension: &str) -> String {
+    let id = id.to_string();
+    format!("{IMAGES}/{}/{id}.{extension}", &id[..2])
 }
 
 #[cfg(test)]

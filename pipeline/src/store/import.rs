@@ -21,10 +21,13 @@ use crate::store::database::files::StoredFile;
 use crate::store::database::images::{NewImage, SplitCounts};
 use crate::store::database::{Fault, Tx, files, images};
 use crate::store::datasets::{Datasets, in_words};
+use crate::store::entries::Actor;
+use crate::store::error::StoreError;
 use crate::store::image::{Id, Origin, check_class, check_counts, original};
+use crate::store::inner::{Inner, lock, now};
+use crate::store::name::Name;
 use crate::store::place::{self, Condition, examine, put};
 use crate::store::splits::{Declared, draw};
-use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Most skipped images that a report names.
 pub const MAX_SKIPPED: usize = 1000;

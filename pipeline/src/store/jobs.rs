@@ -16,23 +16,12 @@ use crate::store::database::files::{FileRow, KeptFile};
 use crate::store::database::images::SnapshotRow;
 use crate::store::database::{audit, files, images, jobs, versions};
 use crate::store::datasets::{Staging, key};
+use crate::store::entries::{Actor, StoredJob};
+use crate::store::error::StoreError;
+use crate::store::image::IMAGES;
+use crate::store::inner::Inner;
+use crate::store::name::Name;
 use crate::store::place::{self, Condition};
-use crate::store::{Actor, Inner, Name, StoreError};
-
-/// A job that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredJob {
-    /// Numbers go up, and are never given twice.
-    pub id: u64,
-    /// The model whose service it is for.
-    pub model: String,
-    /// The data set.
-    pub dataset: String,
-    /// Whether nothing more will happen.
-    pub ended: bool,
-    /// What the service knows of it, as JSON.
-    pub record: String,
-}
 
 /// What becomes of a job, in one transaction.
 #[derive(Clone, Debug, Default)]
@@ -215,7 +204,7 @@ impl StoredJobs {
         if !changed.is_empty() {
             self.inner.look_again(&changed)?;
         }
-        place::make_folder(&self.inner.dir.join(place::IMAGES))?;
+        place::make_folder(&self.inner.dir.join(IMAGES))?;
         write_atomic(&data.table, text.as_bytes())?;
         Ok(data)
     }
@@ -257,7 +246,7 @@ impl StoredJobs {
     }
 
     fn table(&self, id: u64) -> PathBuf {
-        self.inner.dir.join(place::IMAGES).join(format!("job-{id}.csv"))
+        self.inner.dir.join(IMAGES).join(format!("job-{id}.csv"))
     }
 
     /// Notes size and content of the files of a run that is over, so that damage to them can be told.

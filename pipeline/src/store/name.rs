@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Longest name in bytes.
 pub const MAX_NAME: usize = 64;
@@ -18,7 +18,7 @@ impl Name {
     /// # Errors
     /// [`StoreError::Name`].
     pub fn new(what: &'static str, name: &str) -> Result<Name, StoreError> {
-        name.parse().map_err(|()| StoreError::Name { what })
+        name.parse().map_err(|()| StoreError::Name { what, longest: MAX_NAME })
     }
 
     /// The nearest name to any text; `default` where nothing of it is left.

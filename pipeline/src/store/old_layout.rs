@@ -16,13 +16,15 @@ use serde_json::Value;
 use crate::store::database::files::StoredFile;
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, feedback, files, images, jobs, versions};
-use crate::store::feedback::FeedbackInput;
-use crate::store::image::{Id, Origin, check_class, extension, id_of_file, original};
+use crate::store::entries::FeedbackInput;
+use crate::store::error::StoreError;
+use crate::store::image::{IMAGES, Id, Origin, check_class, extension, id_of_file, image_path, original};
+use crate::store::inner::{Inner, now};
 use crate::store::jobs::describe;
+use crate::store::name::Name;
 use crate::store::place::{self, entries, text};
 use crate::store::splits::{Declared, draw};
 use crate::store::versions::{MAX_HISTORY, VersionRecord, is_version, record_of};
-use crate::store::{Inner, Name, StoreError, now};
 
 /// Where old lists are kept.
 pub(super) const ASIDE: &str = "old-layout";
@@ -475,17 +477,17 @@ fn write_dataset(tx: &Tx<'_>, name: &Name, rows: &[OldImage]) -> Result<(), Faul
 /// Moves listed images from where they lay to `images/`; those that lie there already were moved before a kill, or came
 /// from another data set.
 fn move_images(dir: &Path, found: &Found) -> Result<(), StoreError> {
-    place::make_folder(&dir.join(place::IMAGES))?;
+    place::make_folder(&dir.join(IMAGES))?;
     let of_sets = found.datasets.iter().flat_map(|(name, rows)| {
         let folder = format!("datasets/{name}");
         rows.iter().map(move |row| {
-            let path = place::image_path(&row.id, row.extension);
+            let path = image_path(&row.id, row.extension);
             (format!("{folder}/{path}"), path, row.id)
         })
     });
     let of_feedback = found.feedback.iter().map(|(id, extension, ..)| {
         let name = place::file_name(id, extension);
-        (format!("feedback/{name}"), place::image_path(id, extension), *id)
+        (format!("feedback/{name}"), image_path(id, extension), *id)
     });
     for (from, path, id) in of_sets.chain(of_feedback) {
         let (from, to) = (dir.join(from), dir.join(&path));

@@ -8,11 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use crate::store::database::{Database, files, jobs};
-use crate::store::image::id_of_file;
-use crate::store::place::{self, Condition, IMAGES, INCOMING};
+use crate::store::error::StoreError;
+use crate::store::image::{IMAGES, id_of_file, image_path};
+use crate::store::inner::Inner;
+use crate::store::name::Name;
+use crate::store::old_layout;
+use crate::store::place::{self, Condition, INCOMING};
 use crate::store::room::Room;
 use crate::store::versions::is_version;
-use crate::store::{Inner, Name, StoreError, old_layout};
 
 /// Names that a note lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -136,7 +139,7 @@ fn is_ours(path: &str) -> bool {
 }
 
 fn is_image(path: &str, name: &str) -> bool {
-    id_of_file(name).is_some_and(|(id, extension)| place::image_path(&id, extension) == path)
+    id_of_file(name).is_some_and(|(id, extension)| image_path(&id, extension) == path)
 }
 
 /// What the disk says of the files below `images/`.

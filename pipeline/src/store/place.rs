@@ -12,13 +12,13 @@ use std::time::UNIX_EPOCH;
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
 use sha2::{Digest, Sha256};
 
-use crate::store::StoreError;
 use crate::store::database::FileRow;
 use crate::store::database::files::StoredFile;
-use crate::store::image::Id;
+use crate::store::error::StoreError;
+#[cfg(not(target_os = "linux"))]
+use crate::store::image::IMAGES;
+use crate::store::image::{Id, image_path};
 
-/// Images by content.
-pub(super) const IMAGES: &str = "images";
 /// What is being received; emptied at every start.
 pub(super) const INCOMING: &str = "incoming";
 /// Files that nothing names.
@@ -29,12 +29,6 @@ const MAX_AGAIN: u32 = 10_000;
 pub(super) const COPIES: &str = "copies";
 /// The database.
 pub(super) const DATABASE: &str = "ocelli.db";
-
-/// `images/ab/abcd...png`, relative to the data folder.
-pub(super) fn image_path(id: &Id, extension: &str) -> String {
-    let id = id.to_string();
-    format!("{IMAGES}/{}/{id}.{extension}", &id[..2])
-}
 
 /// Where an image in transit lies. In folders of its own, so that threads that write do not wait for each other: a file
 /// system makes one file of a folder at a time.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::store::{StoreError, place};
+use crate::store::error::StoreError;
+use crate::store::place;
 
 /// What is left free on the disk, so that the database can still write: a twentieth of it, and at most this.
 const RESERVE: u64 = 64 << 20;

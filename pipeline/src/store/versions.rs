@@ -18,9 +18,12 @@ use crate::metrics::Evaluation;
 use crate::run_folder::hex;
 use crate::store::audit::note;
 use crate::store::database::{Fault, Tx, VersionRow, files, versions};
+use crate::store::entries::Actor;
+use crate::store::error::StoreError;
 use crate::store::image::Id;
+use crate::store::inner::{Inner, lock, now};
+use crate::store::name::Name;
 use crate::store::place::{self, Condition};
-use crate::store::{Actor, Inner, Name, StoreError, lock, now};
 
 /// Versions that going back can reach.
 pub(super) const MAX_HISTORY: usize = 100;

@@ -2,8 +2,8 @@
 
 use rusqlite::params;
 
-use super::{Fault, Tx};
-use crate::store::audit::{Actor, AuditEntry};
+use super::fault::{Fault, Tx};
+use crate::store::entries::{Actor, AuditEntry};
 
 pub(in crate::store) fn add(
     tx: &Tx<'_>,

@@ -2,9 +2,10 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::fault::{Fault, Tx};
+use super::files::FileRow;
 use super::files::{COLUMNS, file_of};
-use super::{Fault, FileRow, Tx};
-use crate::store::feedback::{FeedbackEntry, FeedbackInput};
+use crate::store::entries::{FeedbackEntry, FeedbackInput};
 use crate::store::image::Id;
 
 const SELECT: &str =

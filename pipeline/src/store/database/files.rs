@@ -2,9 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Fault, Tx};
-use crate::store::image::{Id, extension};
-use crate::store::place::image_path;
+use super::fault::{Fault, Tx};
+use crate::store::image::{Id, extension, image_path};
 
 /// An image file.
 #[derive(Clone, Debug)]

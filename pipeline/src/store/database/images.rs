@@ -6,8 +6,9 @@ use ocelli_datasets::Split;
 use ocelli_datasets::names::nfc;
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::fault::{Fault, Tx};
+use super::files::FileRow;
 use super::files::{COLUMNS, file_of};
-use super::{Fault, FileRow, Tx};
 use crate::store::image::{Id, Origin};
 use crate::store::info::{ClassInfo, DatasetSummary, ImageInfo};
 

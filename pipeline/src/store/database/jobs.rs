@@ -2,8 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Fault, Tx};
-use crate::store::jobs::StoredJob;
+use super::fault::{Fault, Tx};
+use crate::store::entries::StoredJob;
 
 /// Makes a job whose record is written once its number is known.
 pub(in crate::store) fn create(tx: &Tx<'_>, model: &str, dataset: &str) -> Result<u64, Fault> {

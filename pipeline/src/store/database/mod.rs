@@ -5,6 +5,7 @@
 //! the rows that name them, and removed after the rows that named them: see [`crate::store::place`].
 
 pub(super) mod audit;
+pub(super) mod fault;
 pub(super) mod feedback;
 pub(super) mod files;
 pub(super) mod images;
@@ -18,10 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
+use fault::store_error;
 
+pub(super) use fault::{Fault, Tx};
 pub(super) use files::FileRow;
 pub(super) use images::SplitCounts;
 pub(super) use rescue::{Rescued, rescue, with_new_schema};
@@ -32,28 +35,6 @@ const BUSY: Duration = Duration::from_secs(30);
 
 /// Reading connections that are kept open.
 const MAX_READERS: usize = 16;
-
-/// A connection inside of a transaction.
-pub(super) type Tx<'a> = Transaction<'a>;
-
-/// What a transaction fails with.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Sql(rusqlite::Error),
-    Store(StoreError),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Fault::Sql(error)
-    }
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        Fault::Store(error)
-    }
-}
 
 /// The database of an open data folder.
 pub(super) struct Database {
@@ -213,28 +194,4 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error>
     connection.busy_timeout(BUSY)?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     Ok(connection)
-}
-
-/// What an error of SQLite means for the folder.
-fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
-    use std::io::ErrorKind;
-    let io = |kind: ErrorKind| StoreError::Io { path: path.to_owned(), source: kind.into() };
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied),
-        Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => {
-            StoreError::Io { path: path.to_owned(), source: std::io::Error::other(error.to_string()) }
-        }
-        Some(ErrorCode::CannotOpen) => match fs::File::open(path) {
-            Err(source) => StoreError::Io { path: path.to_owned(), source },
-            Ok(_) => {
-                StoreError::Io { path: path.to_owned(), source: std::io::Error::other(error.to_string()) }
-            }
-        },
-        Some(ErrorCode::SchemaChanged) if error.to_string().contains(schema::NEWER) => StoreError::Conflict {
-            reason: format!("the database {} cannot be used: {error}", path.display()),
-        },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => io(ErrorKind::ResourceBusy),
-        _ => StoreError::database(path, &error.to_string()),
-    }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
-use super::{schema, store_error};
-use crate::store::StoreError;
-use crate::store::image::Id;
-use crate::store::place::image_path;
+use super::fault::store_error;
+use super::schema;
+use crate::store::error::StoreError;
+use crate::store::image::{Id, image_path};
 
 /// Parents before children, so that a row finds what it names.
 const TABLES: [&str; 16] = [

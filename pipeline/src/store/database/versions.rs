@@ -2,8 +2,9 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::fault::{Fault, Tx};
+use super::files::FileRow;
 use super::files::{COLUMNS, file_of};
-use super::{Fault, FileRow, Tx};
 
 /// A version; its record is JSON.
 #[derive(Clone, Debug)]

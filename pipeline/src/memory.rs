@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::{self, Loaded};
 use crate::error::PipelineError;
 use crate::feed::BUFFERS;
-use crate::job::JobSpec;
 use crate::predict::batch_for;
 use crate::recipe::{OptimizerKind, Recipe};
-use crate::train::{TrainOptions, network};
+use crate::train_options::{TrainOptions, network};
 
 /// The program itself: its data, its threads' first pages, what the allocator holds back.
 const PROGRAM: u64 = 12 << 20;
@@ -65,23 +64,18 @@ pub struct Fitted {
     pub estimate: MemoryEstimate,
 }
 
-/// What the training of a job takes. Opens the data and reads the headers of some images, decodes none.
+/// What a run takes. Opens the data and reads the headers of some images, decodes none.
 ///
 /// # Errors
 /// Those of the settings, the start model and the data.
-pub fn memory_needed(spec: &JobSpec) -> Result<MemoryEstimate, PipelineError> {
-    expected(&spec.options()?, |needs, exec| needs.estimate(exec, needs.batch()))
+pub(crate) fn needed(options: &TrainOptions) -> Result<MemoryEstimate, PipelineError> {
+    expected(options, |needs, exec| needs.estimate(exec, needs.batch()))
 }
 
-/// Whether a job can be done with `limit` bytes, and with passes of how many images.
+/// Whether a run can be done with `limit` bytes, and with passes of how many images.
 ///
 /// # Errors
-/// [`PipelineError::Memory`] when it cannot; else as [`memory_needed`].
-pub fn fit_into(spec: &JobSpec, limit: u64) -> Result<Fitted, PipelineError> {
-    fit(&spec.options()?, limit)
-}
-
-/// As [`fit_into`], for a run.
+/// [`PipelineError::Memory`] when it cannot; else as [`needed`].
 pub(crate) fn fit(options: &TrainOptions, limit: u64) -> Result<Fitted, PipelineError> {
     expected(options, |needs, exec| needs.fit(exec, limit))
 }
