@@ -4,13 +4,15 @@ use ndarray::{Array2, ArrayView4};
 
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
+use crate::geometry::Shape;
 use crate::params::Model;
 use crate::plan::{Plan, PlanMemory, StepState};
-use crate::train::check_batch;
+use crate::train::{check_batch, check_images};
 
 /// A model ready to answer. An image's logits have the same bits in a batch of any size, at any place in it.
 pub struct Inference {
     plan: Plan,
+    input: Shape,
     params: Vec<f32>,
 }
 
@@ -22,7 +24,7 @@ impl Inference {
     pub fn new(model: &Model, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
         let mut plan = Plan::compile(model.graph(), batch, Mode::Infer, exec)?;
         plan.pack(model.params());
-        Ok(Inference { plan, params: model.params().to_vec() })
+        Ok(Inference { plan, input: model.graph().input, params: model.params().to_vec() })
     }
 
     /// Logits `[n, classes]` of `n` images `x [n, h, w, c]`, normalised as the model was trained.
@@ -36,7 +38,7 @@ impl Inference {
             let found = logits.len().to_string();
             return Err(EngineError::Shape { what: "logits", expected: format!("{expected} floats"), found });
         }
-        let Inference { plan, params } = self;
+        let Inference { plan, params, .. } = self;
         let threads = plan.threads();
         threads.enter(plan.work(images), || {
             let (chunk, len, classes) = (plan.chunk(), plan.input_len(), plan.classes());
@@ -50,11 +52,12 @@ impl Inference {
         Ok(())
     }
 
-    /// Logits of any number of images, in batches.
+    /// Logits `[n, classes]` of any number of images `x [n, h, w, c]`, in batches.
     ///
     /// # Errors
     /// [`EngineError::Shape`] when an image does not have the network's shape.
     pub fn predict(&mut self, x: ArrayView4<f32>) -> Result<Array2<f32>, EngineError> {
+        check_images(self.input, &x)?;
         let n = x.dim().0;
         let x = x.as_standard_layout();
         let x = x.as_slice().expect("a standard layout is one slice");

@@ -1,10 +1,13 @@
 //! Training: a model, its plan and its optimiser, one step at a time.
 
+use ndarray::ArrayView4;
+
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
+use crate::geometry::Shape;
 use crate::kernels::softmax::{self, LossConfig, LossSums};
-use crate::optim::{Optimizer, Step, clip_factor};
+use crate::optim::{AdamConfig, Optimizer, Step, clip_factor};
 use crate::params::Model;
 use crate::plan::{Plan, PlanMemory, StepState};
 
@@ -26,6 +29,20 @@ pub struct TrainConfig {
     pub class_weights: Option<Vec<f32>>,
     /// Seed of dropout.
     pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    /// Batches of up to 32 images, Adam, nothing else.
+    fn default() -> Self {
+        TrainConfig {
+            batch: 32,
+            optimizer: Optimizer::Adam(AdamConfig::default()),
+            clip_norm: None,
+            label_smoothing: 0.0,
+            class_weights: None,
+            seed: 0,
+        }
+    }
 }
 
 /// What a step found before it changed the parameters.
@@ -92,6 +109,21 @@ impl Trainer {
             (*steps, *packed) = (*steps + 1, false);
             Ok(stats)
         })
+    }
+
+    /// As [`Trainer::step`] on an array of images `x [n, h, w, c]`.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and [`EngineError::Shape`] when an image does not have the network's shape.
+    pub fn step_images(
+        &mut self,
+        x: ArrayView4<f32>,
+        labels: &[u32],
+        lr: f32,
+    ) -> Result<StepStats, EngineError> {
+        check_images(self.model.graph().input, &x)?;
+        let x = x.as_standard_layout();
+        self.step(x.as_slice().expect("a standard layout is one slice"), labels, lr)
     }
 
     /// The forward and backward pass of [`Trainer::step`] alone: running statistics move, parameters stay.
@@ -183,6 +215,19 @@ impl Trainer {
         self.steps = steps;
         Ok(())
     }
+}
+
+/// Checks that images `x [n, h, w, c]` have the shape of a network's input.
+pub(crate) fn check_images(input: Shape, x: &ArrayView4<f32>) -> Result<(), EngineError> {
+    let (n, h, w, c) = x.dim();
+    if Shape::new(h, w, c) != input {
+        return Err(EngineError::Shape {
+            what: "input",
+            expected: format!("images of {input}"),
+            found: format!("{n} of {}", Shape::new(h, w, c)),
+        });
+    }
+    Ok(())
 }
 
 /// Checks that `x` is a batch of `images` images that the plan takes.

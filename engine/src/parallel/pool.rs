@@ -110,6 +110,21 @@ impl Pool {
 
 impl From<Arc<rayon::ThreadPool>> for Pool {
     /// The caller's own pool.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use ocelli_engine::{Exec, Inference, Isa, Model, Pool, zoo};
+    ///
+    /// let own = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads"));
+    /// let exec = Exec::with_pool(Isa::best()?, Pool::from(Arc::clone(&own)));
+    /// let (graph, _) = zoo::bench_net("keras-cnn-28")?;
+    /// let mut inference = Inference::new(&Model::init(graph, 1)?, 8, &exec)?;
+    /// // Other work of the pool runs on the same two threads.
+    /// let logits = own.install(|| inference.predict(ndarray::Array4::zeros((8, 28, 28, 1)).view()))?;
+    /// assert_eq!(logits.dim(), (8, 10));
+    /// # Ok::<(), ocelli_engine::EngineError>(())
+    /// ```
     fn from(pool: Arc<rayon::ThreadPool>) -> Pool {
         let threads = pool.current_num_threads();
         Pool::with(threads, OnceLock::from(pool))
