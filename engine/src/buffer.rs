@@ -1,21 +1,217 @@
-//! A fixed number of zeroed floats at a 64-byte boundary: one cache line, one AVX-512 vector.
+//! Zeroed memory at a 64-byte boundary (one cache line, one AVX-512 vector), and typed views of it.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
+/// Memory begins at multiples of this.
 const ALIGN: usize = 64;
+
+/// Kinds of numbers that memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ElementType {
+    /// IEEE 754 single precision.
+    F32,
+    /// The upper half of an `F32`.
+    Bf16,
+    /// Unsigned bytes.
+    U8,
+    /// Signed bytes.
+    I8,
+    /// What products of bytes are summed in.
+    I32,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub(crate) const fn size(self) -> usize {
+        match self {
+            ElementType::F32 | ElementType::I32 => 4,
+            ElementType::Bf16 => 2,
+            ElementType::U8 | ElementType::I8 => 1,
+        }
+    }
+}
+
+/// A number that memory can hold.
+///
+/// # Safety
+/// Every pattern of bits is a value.
+pub(crate) unsafe trait Element: Copy + Send + Sync + 'static {
+    /// What it is; as large as the type.
+    const TYPE: ElementType;
+}
+
+// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for f32 {
+    const TYPE: ElementType = ElementType::F32;
+}
+
+// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for u16 {
+    const TYPE: ElementType = ElementType::Bf16;
+}
+
+// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for u8 {
+    const TYPE: ElementType = ElementType::U8;
+}
+
+// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for i8 {
+    const TYPE: ElementType = ElementType::I8;
+}
+
+// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for i32 {
+    const TYPE: ElementType = ElementType::I32;
+}
+
+/// Bytes of its own at a 64-byte boundary, zeroed when made.
+pub(crate) struct Memory {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a Memory owns its bytes alone, as a Box<[u8]> does.
+unsafe impl Send for Memory {}
+// SAFETY: a shared Memory only gives shared slices.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// When `len` bytes exceed the address space.
+    pub(crate) fn zeros(len: usize) -> Self {
+        if len == 0 {
+            return Memory { ptr: NonNull::<Line>::dangling().cast(), len };
+        }
+        let layout = Self::layout(len);
+        // SAFETY: the layout has a non-zero size, as `len` is not zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        Memory { ptr, len }
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The elements in a range of bytes.
+    ///
+    /// # Panics
+    /// When the range leaves the memory or does not lie at the borders of elements.
+    pub(crate) fn view<T: Element>(&self, bytes: Range<usize>) -> &[T] {
+        let (start, len) = self.place::<T>(&bytes);
+        // SAFETY: `place` has found `len` aligned elements in the memory, all bytes of which are initialised.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// As [`Memory::view`], to change.
+    ///
+    /// # Panics
+    /// As [`Memory::view`].
+    pub(crate) fn view_mut<T: Element>(&mut self, bytes: Range<usize>) -> &mut [T] {
+        let (start, len) = self.place::<T>(&bytes);
+        // SAFETY: as in `view`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// Some ranges of bytes to change and some to read, at once.
+    ///
+    /// # Panics
+    /// When a range to change overlaps another range, or as [`Memory::view`].
+    pub(crate) fn split<A: Element, B: Element, const W: usize, const R: usize>(
+        &mut self,
+        writes: [Range<usize>; W],
+        reads: [Range<usize>; R],
+    ) -> ([&mut [A]; W], [&[B]; R]) {
+        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        for (i, write) in writes.iter().enumerate() {
+            assert!(
+                !writes[..i].iter().any(|other| overlap(write, other)),
+                "ranges to change do not overlap"
+            );
+            assert!(!reads.iter().any(|other| overlap(write, other)), "no range is read and changed at once");
+        }
+        let writes = writes.map(|range| {
+            let (start, len) = self.place::<A>(&range);
+            // SAFETY: `place` has found `len` aligned elements, no range to change overlaps any other, and the slices
+            // borrow `self` mutably, so nothing else can reach them.
+            unsafe { std::slice::from_raw_parts_mut(start, len) }
+        });
+        let reads = reads.map(|range| {
+            let (start, len) = self.place::<B>(&range);
+            // SAFETY: as above; ranges to read may overlap each other.
+            unsafe { std::slice::from_raw_parts(start, len) }
+        });
+        (writes, reads)
+    }
+
+    /// First element and number of elements of a range of bytes.
+    fn place<T: Element>(&self, bytes: &Range<usize>) -> (*mut T, usize) {
+        const { assert!(T::TYPE.size() == size_of::<T>() && size_of::<T>().is_multiple_of(align_of::<T>())) };
+        let size = size_of::<T>();
+        assert!(bytes.start <= bytes.end && bytes.end <= self.len, "a range lies in the memory");
+        // The memory begins at a multiple of ALIGN, which every size divides, and an alignment divides its size.
+        assert!(
+            bytes.start.is_multiple_of(size) && bytes.len().is_multiple_of(size),
+            "a range lies at the borders of its elements"
+        );
+        (self.ptr.as_ptr().wrapping_add(bytes.start).cast(), bytes.len() / size)
+    }
+
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len, ALIGN).expect("bytes fit the address space")
+    }
+}
+
+/// What memory consists of, for the alignment of none.
+#[repr(align(64))]
+struct Line;
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: `ptr` came from `alloc_zeroed` or `alloc` with this very layout and is freed once.
+            unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.len)) }
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} bytes)", self.len)
+    }
+}
 
 /// A heap slice of floats, 64-byte aligned, zeroed when made.
 pub struct Buffer {
-    ptr: NonNull<f32>,
-    len: usize,
+    memory: Memory,
+}
+
+impl Buffer {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// When `len` floats exceed the address space.
+    pub fn zeros(len: usize) -> Self {
+        Buffer { memory: Memory::zeros(Self::bytes(len)) }
+    }
+
+    /// Bytes of `len` floats.
+    fn bytes(len: usize) -> usize {
+        len.checked_mul(size_of::<f32>()).expect("a buffer's bytes fit the address space")
+    }
 }
 
 /// Memory of a [`Buffer`] that nobody has written to: the system gives its pages to the core that does so first.
 pub(crate) struct Untouched {
-    ptr: NonNull<f32>,
+    ptr: NonNull<u8>,
+    /// In bytes.
     len: usize,
 }
 
@@ -28,98 +224,36 @@ impl Untouched {
     /// # Panics
     /// When `len` floats exceed the address space.
     pub(crate) fn new(len: usize) -> Self {
+        let len = Buffer::bytes(len);
         if len == 0 {
-            return Untouched { ptr: NonNull::dangling(), len };
+            return Untouched { ptr: NonNull::<Line>::dangling().cast(), len };
         }
-        let layout = Buffer::layout(len);
+        let layout = Memory::layout(len);
         // SAFETY: the layout has a non-zero size, as `len` is not zero.
-        let raw = unsafe { alloc(layout) }.cast::<f32>();
+        let raw = unsafe { alloc(layout) };
         let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
         Untouched { ptr, len }
     }
 
+    /// Its floats.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len / size_of::<f32>()
     }
 
     /// The buffer, zeroed by this thread.
     pub(crate) fn zeroed(self) -> Buffer {
         let own = ManuallyDrop::new(self);
-        // SAFETY: `ptr` is valid for `len` floats, or dangling (aligned for f32) with `len` zero; zero bytes are floats.
+        // SAFETY: `ptr` is valid for `len` bytes, or dangling with `len` zero.
         unsafe { own.ptr.as_ptr().write_bytes(0, own.len) };
-        Buffer { ptr: own.ptr, len: own.len }
+        Buffer { memory: Memory { ptr: own.ptr, len: own.len } }
     }
 }
 
 impl Drop for Untouched {
     fn drop(&mut self) {
-        // SAFETY: its memory was allocated as a buffer's is, and goes to this buffer alone; nothing reads it.
-        drop(Buffer { ptr: self.ptr, len: self.len });
-    }
-}
-
-// SAFETY: a Buffer owns its floats alone, as a Box<[f32]> does.
-unsafe impl Send for Buffer {}
-// SAFETY: a shared Buffer only gives shared slices.
-unsafe impl Sync for Buffer {}
-
-impl Buffer {
-    /// `len` zeros.
-    ///
-    /// # Panics
-    /// When `len` floats exceed the address space.
-    pub fn zeros(len: usize) -> Self {
-        if len == 0 {
-            return Buffer { ptr: NonNull::dangling(), len };
-        }
-        let layout = Self::layout(len);
-        // SAFETY: the layout has a non-zero size, as `len` is not zero.
-        let raw = unsafe { alloc_zeroed(layout) }.cast::<f32>();
-        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        Buffer { ptr, len }
-    }
-
-    /// Some ranges to change and some to read, at once.
-    ///
-    /// # Panics
-    /// When a range to change overlaps another range, or one leaves the buffer.
-    pub(crate) fn split<const W: usize, const R: usize>(
-        &mut self,
-        writes: [Range<usize>; W],
-        reads: [Range<usize>; R],
-    ) -> ([&mut [f32]; W], [&[f32]; R]) {
-        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
-        for (i, write) in writes.iter().enumerate() {
-            assert!(
-                !writes[..i].iter().any(|other| overlap(write, other)),
-                "ranges to change do not overlap"
-            );
-            assert!(!reads.iter().any(|other| overlap(write, other)), "no range is read and changed at once");
-        }
-        for range in writes.iter().chain(&reads) {
-            assert!(range.start <= range.end && range.end <= self.len, "a range lies in the buffer");
-        }
-        let ptr = self.ptr.as_ptr();
-        // SAFETY: every range lies in the buffer, and no range to change overlaps any other; the slices borrow
-        // `self` mutably, so nothing else can reach them.
-        let writes = writes.map(|r| unsafe { std::slice::from_raw_parts_mut(ptr.add(r.start), r.len()) });
-        // SAFETY: as above; ranges to read may overlap each other.
-        let reads = reads.map(|r| unsafe { std::slice::from_raw_parts(ptr.add(r.start), r.len()) });
-        (writes, reads)
-    }
-
-    fn layout(len: usize) -> Layout {
-        let bytes = len.checked_mul(size_of::<f32>()).expect("a buffer's bytes fit the address space");
-        Layout::from_size_align(bytes, ALIGN).expect("a buffer's bytes fit the address space")
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: `ptr` came from `alloc_zeroed` or `alloc` with this very layout and is freed once.
-            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
-        }
+        // Allocated as a buffer's memory is, and given to one alone; nothing reads it.
+        drop(Memory { ptr: self.ptr, len: self.len });
     }
 }
 
@@ -127,21 +261,19 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `ptr` is valid for `len` initialised floats, or dangling (aligned for f32) with `len` zero.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+        self.memory.view(0..self.memory.len())
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+        self.memory.view_mut(0..self.memory.len())
     }
 }
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        let mut copy = Buffer::zeros(self.len);
+        let mut copy = Buffer::zeros(self.len());
         copy.copy_from_slice(self);
         copy
     }
@@ -149,6 +281,42 @@ impl Clone for Buffer {
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({} floats)", self.len)
+        write!(f, "Buffer({} floats)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_of_one_memory_have_the_type_that_was_asked_for() {
+        const SUMS: Range<usize> = 128..192;
+        let mut memory = Memory::zeros(192);
+        memory.view_mut::<f32>(64..72).copy_from_slice(&[1.0, -2.0]);
+        assert_eq!(memory.view::<i32>(64..72), [0x3F80_0000, 0xC000_0000u32 as i32]);
+        assert_eq!(memory.view::<u16>(64..72), [0, 0x3F80, 0, 0xC000]);
+        memory.view_mut::<i8>(1..3).fill(-1);
+        assert_eq!(memory.view::<u8>(0..4), [0, 255, 255, 0]);
+        let ([sums], [bytes, same]) = memory.split::<i32, u8, 1, 2>([SUMS], [0..4, 0..4]);
+        sums.iter_mut().zip(bytes).for_each(|(sum, &byte)| *sum = byte.into());
+        assert_eq!(bytes, same);
+        assert_eq!(memory.view::<i32>(128..144), [0, 255, 255, 0]);
+        assert!(Memory::zeros(0).view::<i32>(0..0).is_empty() && Buffer::zeros(0).is_empty());
+    }
+
+    #[test]
+    fn ranges_that_are_not_whole_elements_or_overlap_are_refused() {
+        let refused = |f: fn(&mut Memory)| {
+            std::panic::catch_unwind(|| f(&mut Memory::zeros(64))).expect_err("the range is wrong");
+        };
+        refused(|memory| assert!(memory.view::<f32>(2..6).is_empty()));
+        refused(|memory| assert!(memory.view::<i32>(0..6).is_empty()));
+        refused(|memory| assert!(memory.view::<u8>(0..65).is_empty()));
+        refused(|memory| {
+            let [write, read] = [3..5, 4..8];
+            assert!(memory.split::<u8, f32, 1, 1>([write], [read]).0[0].is_empty());
+        });
+        refused(|memory| assert!(memory.split::<u8, u8, 2, 0>([0..5, 4..8], []).0[0].is_empty()));
     }
 }

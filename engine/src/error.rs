@@ -30,6 +30,13 @@ pub enum EngineError {
     },
     /// A setting is outside of its range.
     Config(String),
+    /// A network needs more memory than its caller allows; none of it was taken.
+    Memory {
+        /// Bytes needed, by what needs them.
+        parts: [(&'static str, usize); 4],
+        /// Bytes allowed.
+        limit: usize,
+    },
     /// The instruction set that was asked for is unknown or this machine lacks it.
     Isa(String),
     /// A model file is damaged, of another version, or no model file at all.
@@ -54,6 +61,11 @@ impl EngineError {
     }
 }
 
+/// A number of bytes, rounded up.
+fn mebibytes(bytes: usize) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,6 +77,12 @@ impl fmt::Display for EngineError {
                 write!(f, "label {label} is not below the number of classes, {classes}")
             }
             EngineError::Config(reason) | EngineError::Isa(reason) => f.write_str(reason),
+            EngineError::Memory { parts, limit } => {
+                let needed = mebibytes(parts.iter().map(|part| part.1).fold(0, usize::saturating_add));
+                let parts = parts.map(|(what, bytes)| format!("{} for {what}", mebibytes(bytes)));
+                let (parts, limit) = (parts.join(", "), mebibytes(*limit));
+                write!(f, "the network needs {needed} of memory, the limit is {limit}: {parts}")
+            }
             EngineError::ModelFile { path: Some(path), reason } => write!(f, "{}: {reason}", path.display()),
             EngineError::ModelFile { path: None, reason } => write!(f, "model file: {reason}"),
             EngineError::Io { path, source } => write!(f, "{}: {source}", path.display()),

@@ -4,6 +4,9 @@ use crate::error::EngineError;
 use crate::parallel::{Pool, Wait};
 use crate::simd::Isa;
 
+/// Most bytes that a plan may take where the caller sets no limit: past 64 GiB a batch is taken for a mistake.
+const MEMORY_LIMIT: usize = 64 << 30;
+
 /// Where to run: an instruction set and a pool of threads. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Exec {
@@ -18,6 +21,9 @@ pub struct Exec {
     /// Most images of a pass of training, where the network allows passes over parts of a batch; 0 for as many as suit
     /// the caches. Fewer take less memory. Gradients are summed pass by pass, so it changes results in their last bits.
     pub chunk: usize,
+    /// Most bytes that a plan and what training keeps for its parameters may take; 64 GiB unless the caller, who knows
+    /// the machine and what else it does, sets it.
+    pub memory_limit: usize,
 }
 
 impl Exec {
@@ -41,7 +47,7 @@ impl Exec {
 
     /// A given instruction set on a given pool: with `Pool::from`, the caller's own.
     pub fn with_pool(isa: Isa, pool: Pool) -> Self {
-        Exec { isa, pool, wait: Wait::default(), exact: false, chunk: 0 }
+        Exec { isa, pool, wait: Wait::default(), exact: false, chunk: 0, memory_limit: MEMORY_LIMIT }
     }
 
     /// The number of threads, at least one.
@@ -57,6 +63,11 @@ impl Exec {
     /// The same place with at most `chunk` images in a pass of training; 0 for as many as suit the caches.
     pub fn chunk(self, chunk: usize) -> Self {
         Exec { chunk, ..self }
+    }
+
+    /// The same place with at most `bytes` for a plan.
+    pub fn memory_limit(self, bytes: usize) -> Self {
+        Exec { memory_limit: bytes, ..self }
     }
 
     /// The same place for single images that follow each other: see [`Wait::Spin`].

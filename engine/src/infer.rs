@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView4};
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
-use crate::params::Model;
+use crate::params::{Model, ParamLayout};
 use crate::plan::{Plan, PlanMemory, StepState};
 use crate::train::{check_batch, check_images};
 
@@ -22,7 +22,7 @@ impl Inference {
     /// # Errors
     /// Those of [`Plan::compile`].
     pub fn new(model: &Model, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
-        let mut plan = Plan::compile(model.graph(), batch, Mode::Infer, exec)?;
+        let mut plan = Plan::compile_with(model.graph(), batch, Mode::Infer, exec, ParamLayout::total)?;
         plan.pack(model.params());
         Ok(Inference { plan, input: model.graph().input, params: model.params().to_vec() })
     }
@@ -84,7 +84,7 @@ impl Inference {
         self.plan.input_len()
     }
 
-    /// What its plan takes; the parameters themselves come on top.
+    /// What it takes: the plan and a copy of the parameters. The model itself comes on top.
     pub fn memory(&self) -> PlanMemory {
         self.plan.memory()
     }

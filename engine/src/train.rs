@@ -8,7 +8,7 @@ use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
 use crate::kernels::softmax::{self, LossConfig, LossSums};
 use crate::optim::{AdamConfig, Optimizer, Step, clip_factor};
-use crate::params::Model;
+use crate::params::{Model, ParamLayout};
 use crate::plan::{Plan, PlanMemory, StepState};
 
 /// Multiply-adds that take as long as the update of one parameter, which waits for memory.
@@ -79,7 +79,9 @@ impl Trainer {
         if config.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
             return err("the clipping norm must be positive");
         }
-        let plan = Plan::compile(model.graph(), config.batch, Mode::Train, exec)?;
+        let count = config.optimizer.moments();
+        let kept = |layout: &ParamLayout| layout.trainable() * (1 + count);
+        let plan = Plan::compile_with(model.graph(), config.batch, Mode::Train, exec, kept)?;
         let sound = |weights: &Vec<f32>| {
             weights.len() == plan.classes() && weights.iter().all(|w| w.is_finite() && *w >= 0.0)
         };
@@ -87,7 +89,7 @@ impl Trainer {
             return err("class weights must be one number for each class, none negative");
         }
         let trainable = model.layout().trainable();
-        let moments = (0..config.optimizer.moments()).map(|_| Buffer::zeros(trainable)).collect();
+        let moments = (0..count).map(|_| Buffer::zeros(trainable)).collect();
         Ok(Trainer { model, plan, config, grads: Buffer::zeros(trainable), moments, steps: 0, packed: false })
     }
 
@@ -183,7 +185,7 @@ impl Trainer {
         self.model
     }
 
-    /// What its plan takes; parameters, their gradients and the optimiser's moments come on top.
+    /// What it takes: the plan, gradients and the optimiser's moments. The model itself comes on top.
     pub fn memory(&self) -> PlanMemory {
         self.plan.memory()
     }

@@ -3,6 +3,7 @@
 use ocelli_engine::Exec;
 
 use crate::error::PipelineError;
+use crate::machine;
 
 /// How to compute; the instruction set is the machine's best one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,10 +20,13 @@ impl Compute {
         Compute { threads, ..Compute::default() }
     }
 
+    /// Where to compute, with at most this process's share of the machine's memory: a model file may come from a stranger.
+    ///
     /// # Errors
     /// [`PipelineError::Engine`] for a number of threads that the engine refuses, or a forced instruction set that is
     /// not there.
     pub(crate) fn exec(self) -> Result<Exec, PipelineError> {
-        Ok(Exec::new(self.threads)?.exact(self.exact))
+        let memory = usize::try_from(machine::memory_share()).unwrap_or(usize::MAX);
+        Ok(Exec::new(self.threads)?.exact(self.exact).memory_limit(memory))
     }
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod memory;
 mod probes;
 mod uneven;
 

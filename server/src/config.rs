@@ -158,7 +158,7 @@ impl Default for Config {
             job_threads: cores().saturating_sub(1).max(1),
             job_share: 10,
             job_nice: None,
-            job_memory: machine::memory(),
+            job_memory: ocelli_pipeline::memory_share(),
             job_stuck: Duration::from_secs(900),
             retrain_on_upload: 0,
             upload_may_promote: false,

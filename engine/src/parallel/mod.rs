@@ -82,6 +82,7 @@ impl Threads {
     }
 
     /// Floats of all scratch buffers.
+    #[cfg(test)]
     pub(crate) fn scratch_len(&self) -> usize {
         self.scratch.iter().map(|scratch| lock(scratch).len()).sum()
     }
@@ -162,6 +163,7 @@ impl Scratch {
         Scratch { buffer: Buffer::zeros(0), untouched: Some(Untouched::new(len)) }
     }
 
+    #[cfg(test)]
     fn len(&self) -> usize {
         self.untouched.as_ref().map_or(self.buffer.len(), Untouched::len)
     }

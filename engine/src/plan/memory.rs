@@ -1,5 +1,6 @@
-//! What a plan takes.
+//! What a plan takes, and whether it may.
 
+use crate::error::EngineError;
 use crate::exec::Exec;
 use crate::parallel::scratch_buffers;
 use crate::simd::Isa;
@@ -18,23 +19,59 @@ pub struct PlanMemory {
     pub weights: usize,
     /// Work space of all threads, and of a caller that is none of them.
     pub scratch: usize,
+    /// What is kept for every parameter besides the model: a copy in an inference, gradients and the optimiser's moments
+    /// in a training, nothing in a plan alone.
+    pub parameters: usize,
+}
+
+/// What a plan takes for itself: bytes of tensors, floats of packed weights and of one thread's scratch.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) tensors: usize,
+    pub(super) packed: usize,
+    pub(super) scratch: usize,
 }
 
 impl PlanMemory {
-    /// Floats of tensors, packed weights and one thread's scratch, where they are to be used.
-    pub(super) fn of_floats([tensors, weights, scratch]: [usize; 3], exec: &Exec) -> PlanMemory {
-        let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
-        PlanMemory {
-            isa: exec.isa,
-            threads: exec.threads(),
-            tensors: bytes(tensors),
-            weights: bytes(weights),
-            scratch: bytes(scratch).saturating_mul(scratch_buffers(exec.threads())),
-        }
+    /// Adds up what a plan takes, and the floats of `parameters` that its owner takes for it.
+    pub(super) fn new(sizes: Sizes, parameters: usize, exec: &Exec) -> Result<Self, EngineError> {
+        let bytes = |floats: usize| floats.checked_mul(size_of::<f32>());
+        let of = || {
+            let memory = PlanMemory {
+                isa: exec.isa,
+                threads: exec.threads(),
+                tensors: sizes.tensors,
+                weights: bytes(sizes.packed)?,
+                scratch: bytes(sizes.scratch)?.checked_mul(scratch_buffers(exec.threads()))?,
+                parameters: bytes(parameters)?,
+            };
+            memory.parts().iter().try_fold(0usize, |sum, part| sum.checked_add(part.1)).map(|_| memory)
+        };
+        of().ok_or_else(past_address_space)
     }
 
     /// All together.
     pub fn total(&self) -> usize {
-        self.tensors + self.weights + self.scratch
+        self.parts().iter().map(|part| part.1).sum()
     }
+
+    fn parts(&self) -> [(&'static str, usize); 4] {
+        [
+            ("what is between the layers", self.tensors),
+            ("packed weights", self.weights),
+            ("work space", self.scratch),
+            ("parameters", self.parameters),
+        ]
+    }
+
+    /// # Errors
+    /// [`EngineError::Memory`] when it is more than `limit` bytes.
+    pub(super) fn check(&self, limit: usize) -> Result<(), EngineError> {
+        if self.total() <= limit { Ok(()) } else { Err(EngineError::Memory { parts: self.parts(), limit }) }
+    }
+}
+
+/// The error for sizes that no machine has.
+pub(super) fn past_address_space() -> EngineError {
+    EngineError::Config("the network needs more memory than a machine can address".to_owned())
 }

@@ -20,7 +20,8 @@ use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
 use crate::layers::run::{Layer, Run};
-use crate::parallel::{Threads, scratch_buffers};
+use crate::parallel::Threads;
+use crate::params::ParamLayout;
 pub use memory::PlanMemory;
 use planner::Draft;
 
@@ -43,6 +44,7 @@ pub struct Plan {
     packed: Buffer,
     threads: Arc<Threads>,
     exec: Exec,
+    memory: PlanMemory,
     batch: usize,
     chunk: usize,
     input: Slot,
@@ -70,15 +72,30 @@ impl Plan {
     /// Compiles a graph for batches of up to `batch` images.
     ///
     /// # Errors
-    /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large.
+    /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large,
+    /// [`EngineError::Memory`], before any memory is taken, for more than [`Exec::memory_limit`] bytes.
     pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
+        Plan::compile_with(graph, batch, mode, exec, |_| 0)
+    }
+
+    /// As [`Plan::compile`], for an owner that takes the floats that `kept` gives besides.
+    pub(crate) fn compile_with(
+        graph: &Graph,
+        batch: usize,
+        mode: Mode,
+        exec: &Exec,
+        kept: impl FnOnce(&ParamLayout) -> usize,
+    ) -> Result<Plan, EngineError> {
         check_batch_size(batch)?;
         let draft = Draft::new(graph, batch, mode, exec)?;
+        let memory = PlanMemory::new(draft.sizes, kept(&draft.layout), exec)?;
+        memory.check(exec.memory_limit)?;
         Ok(Plan {
-            arena: draft.arena.build(draft.chunk),
-            packed: Buffer::zeros(draft.packed),
-            threads: Arc::new(Threads::new(&exec.pool, exec.wait, draft.scratch)?),
+            arena: draft.arena.build(),
+            packed: Buffer::zeros(draft.sizes.packed),
+            threads: Arc::new(Threads::new(&exec.pool, exec.wait, draft.sizes.scratch)?),
             exec: exec.clone(),
+            memory,
             layers: draft.layers,
             batch,
             chunk: draft.chunk,
@@ -91,8 +108,8 @@ impl Plan {
         })
     }
 
-    /// What [`Plan::compile`] would take, and how many images a pass would have, without taking memory or starting
-    /// threads.
+    /// What [`Plan::compile`] would take, whatever the limit is, and how many images a pass would have, without taking
+    /// memory or starting threads.
     ///
     /// # Errors
     /// As [`Plan::compile`].
@@ -104,7 +121,7 @@ impl Plan {
     ) -> Result<(PlanMemory, usize), EngineError> {
         check_batch_size(batch)?;
         let draft = Draft::new(graph, batch, mode, exec)?;
-        Ok((draft.memory(exec), draft.chunk))
+        Ok((PlanMemory::new(draft.sizes, 0, exec)?, draft.chunk))
     }
 
     /// Most images of a batch.
@@ -135,8 +152,7 @@ impl Plan {
 
     /// What it takes on its instruction set.
     pub fn memory(&self) -> PlanMemory {
-        let scratch = self.threads.scratch_len() / scratch_buffers(self.exec.threads());
-        PlanMemory::of_floats([self.arena.len(), self.packed.len(), scratch], &self.exec)
+        self.memory
     }
 
     /// Where it runs.

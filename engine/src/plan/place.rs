@@ -119,7 +119,8 @@ impl<'a> Places<'a> {
         Some((self.grad_in(time, stage), dx))
     }
 
-    /// `len` floats of packed weights.
+    /// `len` floats of packed weights. A filter of 2^28 weights takes at most 2^35 packed, a graph asks for at most 2^13
+    /// packings: sums fit into 64 bits.
     pub(super) fn take_packed(&mut self, len: usize) -> Range<usize> {
         let start = self.packed;
         self.packed = (start + len).next_multiple_of(ALIGN);

@@ -4,32 +4,28 @@ use super::choice::choose;
 use super::context::Context;
 use super::fuse::{Fused, fuse};
 use super::lower::lower;
-use super::memory::PlanMemory;
+use super::memory::{Sizes, past_address_space};
 use super::place::Places;
 use super::stage::Stage;
-use crate::arena::{ArenaBuilder, Slot};
+use crate::arena::{ArenaBuilder, ArenaLayout, Slot};
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::{Graph, Op};
 use crate::layers::run::Layer;
 use crate::params::ParamLayout;
 
-/// Most floats of a plan: 64 GiB, past which a batch is a mistake.
-const MAX_FLOATS: usize = 1 << 34;
-
-/// Floats of the tensors of a pass: 8 MiB in training, 32 MiB at inference.
-const TRAINING_CHUNK: usize = 2 << 20;
-const INFERENCE_CHUNK: usize = 8 << 20;
+/// Bytes of the tensors of a pass.
+const TRAINING_CHUNK: usize = 8 << 20;
+const INFERENCE_CHUNK: usize = 32 << 20;
 
 /// A plan without its memory.
 pub(super) struct Draft {
     pub(super) layers: Vec<Box<dyn Layer>>,
-    pub(super) arena: ArenaBuilder,
+    pub(super) arena: ArenaLayout,
     /// Most images of a pass.
     pub(super) chunk: usize,
-    /// Floats of packed weights, and of one thread's scratch.
-    pub(super) packed: usize,
-    pub(super) scratch: usize,
+    pub(super) sizes: Sizes,
+    pub(super) layout: ParamLayout,
     pub(super) input: Slot,
     pub(super) logits: Slot,
     pub(super) dlogits: Option<Slot>,
@@ -46,6 +42,10 @@ impl Draft {
         let Fused { stages, alias } = fuse(graph, &shapes, &choices, mode, exec);
         let layout = ParamLayout::new(graph)?;
         let macs = graph.macs(&shapes)?;
+        // Layers multiply their share by the images of a batch.
+        macs.checked_mul(batch).ok_or_else(|| {
+            EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
+        })?;
         let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias };
         let mut places = Places::new(&context);
         // Backward order, as the places of gradients ask for it.
@@ -55,38 +55,31 @@ impl Draft {
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let Places { arena, packed, scratch, .. } = places;
-        let chunk = chunk(&context, &arena, batch);
-        let floats = arena.total(chunk);
-        if floats > MAX_FLOATS {
-            let needed = floats >> 28;
-            return Err(EngineError::Config(format!(
-                "a batch of {batch} images needs {needed} GiB: use a smaller batch"
-            )));
-        }
+        let chunk = chunk(&context, &arena, batch).ok_or_else(past_address_space)?;
+        let arena = arena.layout(chunk).ok_or_else(past_address_space)?;
+        let sizes = Sizes { tensors: arena.bytes(), packed, scratch };
         let [input_len, classes] = [0, output].map(|value| context.shapes[value].len());
-        Ok(Draft { layers, arena, chunk, packed, scratch, input, logits, dlogits, input_len, classes, macs })
-    }
-
-    /// What the plan takes.
-    pub(super) fn memory(&self, exec: &Exec) -> PlanMemory {
-        PlanMemory::of_floats([self.arena.len(self.chunk), self.packed, self.scratch], exec)
+        let layout = context.layout;
+        Ok(Draft { layers, arena, chunk, sizes, layout, input, logits, dlogits, input_len, classes, macs })
     }
 }
 
 /// Images of a pass: as few as it takes for their tensors to stay in a third-level cache, if all layers treat images
-/// one by one and the parameters, which every pass reads and whose gradients it adds to, are few beside them.
-fn chunk(context: &Context, arena: &ArenaBuilder, batch: usize) -> usize {
+/// one by one and the parameters, which every pass reads and whose gradients it adds to, are few beside them. `None`
+/// where a batch exceeds the address space.
+fn chunk(context: &Context, arena: &ArenaBuilder, batch: usize) -> Option<usize> {
     let training = context.is_training();
     let joins = |stage: &Stage| matches!(context.node(stage).op, Op::BatchNorm(_));
     if training && context.stages.iter().any(joins) {
-        return batch;
+        return Some(batch);
     }
-    let per_image = arena.total(2) - arena.total(1);
+    let per_image = arena.total(2)? - arena.total(1)?;
     let (cached, fewest) = if training { (TRAINING_CHUNK, 16) } else { (INFERENCE_CHUNK, 1) };
     let most = (cached / per_image.max(1)).max(fewest);
     let passes = batch.div_ceil(most);
-    let extra = (passes - 1) * 2 * context.layout.total();
-    let chunk = if extra > per_image * batch / 4 { batch } else { batch.div_ceil(passes) };
+    let parameters = context.layout.total() * size_of::<f32>();
+    let extra = (passes - 1).checked_mul(2 * parameters)?;
+    let chunk = if extra > per_image.checked_mul(batch)? / 4 { batch } else { batch.div_ceil(passes) };
     let asked = if training && context.exec.chunk > 0 { context.exec.chunk } else { batch };
-    if chunk <= asked { chunk } else { batch.div_ceil(batch.div_ceil(asked)) }
+    Some(if chunk <= asked { chunk } else { batch.div_ceil(batch.div_ceil(asked)) })
 }
