@@ -82,7 +82,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "1|3")]
     channels: Option<u8>,
     /// How images of another shape are brought to the size
-    #[arg(long, value_parser = words::<Fit>(&["stretch", "crop", "pad"]))]
+    #[arg(long, value_parser = words::<Fit>(Fit::WORDS))]
     fit: Option<Fit>,
     /// Images in a step
     #[arg(short, long, value_name = "N")]

@@ -124,7 +124,7 @@ fn a_service_that_is_glad_of_everything_fails() {
         "FAILED    framing no Host ",
         "FAILED    bodies  1 TiB declared to /predict ",
         "FAILED    images  PNG of 50,000 x 50,000 in few bytes ",
-        "FAILED    zips    name ../evil.png ",
+        "FAILED    zips    name \"../evil.png\" ",
         "FAILED    access  page of another site ",
         "not tried slow    slow clients ",
         "held      images  PNG of 1 x 1 ",

@@ -24,9 +24,6 @@ mod habits;
 mod serve;
 // The service under faults: its whole loop, hostile input, kills, load, slow clients, keys, its end.
 mod service;
-// Files that were made to do harm, the same that the readers' own tests use.
-#[path = "../datasets/tests/hostile/mod.rs"]
-mod hostile;
 // The load test, against the server and against services that misbehave.
 mod flood;
 // Hostile requests as operators play them against their own service.

@@ -4,5 +4,7 @@
 //! other. Whatever only one crate needs stays in that crate.
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
+pub mod preprocessing;
 pub mod svg;
 pub mod text;

@@ -3,9 +3,9 @@
 //! Everything is drawn from one key, in one order, whatever is switched on: switching the flip off does not change
 //! the shift. Beyond the edge the image is mirrored, as in the usual CIFAR recipe.
 
-use crate::preprocess::Sample;
+use crate::error::DatasetError;
+use crate::preprocess::{Preprocessing, Sample};
 use crate::rng::Rng;
-use crate::{DatasetError, Preprocessing};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -209,13 +209,14 @@ fn mirrored(at: i32, length: usize) -> usize {
 mod tests {
     use super::*;
     use crate::Fit;
+    use crate::preprocess::normalize_one;
 
     const ALL: [AugmentLevel; 3] = [AugmentLevel::None, AugmentLevel::Light, AugmentLevel::Medium];
 
     fn run(augment: &Augment, key: u64, pre: &Preprocessing, values: &[u8]) -> Vec<f32> {
         let mut out = vec![f32::NAN; values.len()];
         let draw = augment.draw(key, pre.width, pre.height);
-        draw.apply(pre, values, |v, c| pre.normalize_one(v, c), &mut out);
+        draw.apply(pre, values, |v, c| normalize_one(pre, v, c), &mut out);
         out
     }
 

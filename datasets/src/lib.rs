@@ -1,7 +1,7 @@
 //! Bytes to labelled images: data sets in folders, archives and tables, image files, and the network's input.
 //!
 //! ```
-//! use ocelli_datasets::{DecodeLimits, Fit, Preprocessing, Source};
+//! use ocelli_datasets::{DecodeLimits, Fit, Prepare, Preprocessing, Source};
 //!
 //! // `Source::open(path)` reads class folders, ZIP archives, tables, IDX and CIFAR files.
 //! let source = Source::bundled();
@@ -61,7 +61,7 @@ pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, f
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
 pub use item::Item;
-pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepared, Preprocessing};
+pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
 pub use set::{ImageSet, LoadOptions};
 pub use source::{NativeShape, Source};
 pub use split::{ContentHash, Split, SplitFractions};

@@ -4,15 +4,11 @@
 //! is the triangle filter widened by the scale (antialiased bilinear, what PIL calls BILINEAR), in integers, so the
 //! result is the same on every CPU. A region that already has the right size is copied.
 
-use crate::{DatasetError, DecodeError, Image, Pixels};
+use crate::decode::{Image, Pixels};
+use crate::error::{DatasetError, DecodeError};
 use fast_image_resize::images::{Image as Buffer, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
-/// The largest width or height of a network's input.
-pub const MAX_INPUT_SIDE: u32 = 4096;
+pub use ocelli_common::preprocessing::{Fit, MAX_INPUT_SIDE, Preprocessing};
 
 /// The filter of training and serving alike; changing it changes every model's accuracy.
 const FILTER: ResizeAlg = ResizeAlg::Convolution(FilterType::Bilinear);
@@ -21,63 +17,6 @@ const FILTER: ResizeAlg = ResizeAlg::Convolution(FilterType::Bilinear);
 const PAD_U8: u8 = 128;
 const PAD_U16: u16 = PAD_U8 as u16 * 257;
 
-/// How an image of another shape is brought to the input's shape.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fit {
-    /// Scale both sides independently: nothing is lost, shapes are distorted.
-    #[default]
-    Stretch,
-    /// Cut the longer side evenly at both ends, then scale.
-    Crop,
-    /// Scale to fit inside and add mid-gray bars.
-    Pad,
-}
-
-impl fmt::Display for Fit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Stretch => "stretch",
-            Self::Crop => "crop",
-            Self::Pad => "pad",
-        })
-    }
-}
-
-impl FromStr for Fit {
-    type Err = DatasetError;
-
-    fn from_str(text: &str) -> Result<Self, DatasetError> {
-        match text.to_ascii_lowercase().as_str() {
-            "stretch" => Ok(Self::Stretch),
-            "crop" => Ok(Self::Crop),
-            "pad" => Ok(Self::Pad),
-            _ => Err(DatasetError::UnknownName {
-                what: "fit",
-                given: text.to_owned(),
-                allowed: "stretch, crop, pad",
-            }),
-        }
-    }
-}
-
-/// From decoded pixels to a network's input of `height x width x channels`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// Input width in pixels.
-    pub width: u32,
-    /// Input height in pixels.
-    pub height: u32,
-    /// 1 (gray) or 3 (RGB).
-    pub channels: u8,
-    /// What happens to other shapes.
-    pub fit: Fit,
-    /// Per channel, on the 0..1 scale: subtracted.
-    pub mean: Vec<f32>,
-    /// Per channel, on the 0..1 scale: divided by.
-    pub std: Vec<f32>,
-}
-
 /// Pixels of the network's size, `height * width * channels` values, not normalised yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Prepared {
@@ -85,63 +24,35 @@ pub struct Prepared {
     pub pixels: Pixels,
 }
 
-impl Preprocessing {
-    /// Preprocessing that does not shift or scale values (mean 0, standard deviation 1).
-    pub fn new(width: u32, height: u32, channels: u8, fit: Fit) -> Self {
-        let n = usize::from(channels);
-        Self { width, height, channels, fit, mean: vec![0.0; n], std: vec![1.0; n] }
-    }
-
-    /// Values of one input: `height * width * channels`.
-    pub fn len(&self) -> usize {
-        self.width as usize * self.height as usize * usize::from(self.channels)
-    }
-
-    /// True when an input has no values, which [`Self::validate`] refuses.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
+/// What is done to images by a [`Preprocessing`].
+pub trait Prepare {
     /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 or 3) and finite means and positive deviations for each.
     ///
     /// # Errors
     /// [`DatasetError::BadPreprocessing`].
-    pub fn validate(&self) -> Result<(), DatasetError> {
-        self.check().map_err(|what| DatasetError::BadPreprocessing { what })
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let sides = 1..=MAX_INPUT_SIDE;
-        if !sides.contains(&self.width) || !sides.contains(&self.height) {
-            return Err(format!(
-                "{}x{} pixels; sides go from 1 to {MAX_INPUT_SIDE}",
-                self.width, self.height
-            ));
-        }
-        if ![1, 3].contains(&self.channels) {
-            return Err(format!("{} channels; 1 (gray) or 3 (RGB) are possible", self.channels));
-        }
-        let n = usize::from(self.channels);
-        if self.mean.len() != n || self.std.len() != n {
-            let (means, stds) = (self.mean.len(), self.std.len());
-            return Err(format!("{means} means and {stds} standard deviations for {n} channels"));
-        }
-        if !self.mean.iter().all(|m| m.is_finite()) {
-            return Err(format!("means {:?} must be finite", self.mean));
-        }
-        if !self.std.iter().all(|s| s.is_normal() && *s > 0.0) {
-            return Err(format!("standard deviations {:?} must be finite and above 0", self.std));
-        }
-        Ok(())
-    }
+    fn validate(&self) -> Result<(), DatasetError>;
 
     /// Brings a decoded image to the input's size and channels; depth is kept.
     /// Gray becomes RGB by repetition, RGB becomes gray by Rec. 601 luma (0.299 R + 0.587 G + 0.114 B).
     ///
     /// # Errors
-    /// [`DecodeError::BadPreprocessing`] when [`Self::validate`] would fail, [`DecodeError::BadShape`] when the image
+    /// [`DecodeError::BadPreprocessing`] when [`Prepare::validate`] would fail, [`DecodeError::BadShape`] when the image
     /// contradicts itself.
-    pub fn resize(&self, image: &Image) -> Result<Prepared, DecodeError> {
+    fn resize(&self, image: &Image) -> Result<Prepared, DecodeError>;
+
+    /// Normalises: `(value / white - mean) / std`, white being 255 or 65,535; `out` has [`Preprocessing::len`] values, `h w c`.
+    ///
+    /// # Panics
+    /// When `out` or `prepared` has another length.
+    fn normalize(&self, prepared: &Prepared, out: &mut [f32]);
+}
+
+impl Prepare for Preprocessing {
+    fn validate(&self) -> Result<(), DatasetError> {
+        self.check().map_err(|what| DatasetError::BadPreprocessing { what })
+    }
+
+    fn resize(&self, image: &Image) -> Result<Prepared, DecodeError> {
         self.check().map_err(|what| DecodeError::BadPreprocessing { what })?;
         let Image { width, height, channels, ref pixels } = *image;
         let values = u64::from(width) * u64::from(height) * u64::from(channels);
@@ -149,72 +60,68 @@ impl Preprocessing {
             return Err(DecodeError::BadShape { width, height, channels, values: pixels.len() });
         }
         let pixels = match pixels {
-            Pixels::U8(values) => Pixels::U8(self.fit_to(values, image, PAD_U8)),
-            Pixels::U16(values) => Pixels::U16(self.fit_to(values, image, PAD_U16)),
+            Pixels::U8(values) => Pixels::U8(fit_to(self, values, image, PAD_U8)),
+            Pixels::U16(values) => Pixels::U16(fit_to(self, values, image, PAD_U16)),
         };
         Ok(Prepared { pixels })
     }
 
-    /// Normalises: `(value / white - mean) / std`, white being 255 or 65,535; `out` has [`Self::len`] values, `h w c`.
-    ///
-    /// # Panics
-    /// When `out` or `prepared` has another length.
-    pub fn normalize(&self, prepared: &Prepared, out: &mut [f32]) {
+    fn normalize(&self, prepared: &Prepared, out: &mut [f32]) {
         assert_eq!(out.len(), self.len(), "out must hold height * width * channels values");
         assert_eq!(prepared.pixels.len(), self.len(), "the image was prepared for another shape");
         match &prepared.pixels {
-            Pixels::U8(values) => self.normalize_values(values, out),
-            Pixels::U16(values) => self.normalize_values(values, out),
+            Pixels::U8(values) => normalize_values(self, values, out),
+            Pixels::U16(values) => normalize_values(self, values, out),
         }
     }
+}
 
-    fn normalize_values<T: Sample>(&self, values: &[T], out: &mut [f32]) {
-        let n = usize::from(self.channels);
-        for (out, pixel) in out.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
-            for (c, (out, &value)) in out.iter_mut().zip(pixel).enumerate() {
-                *out = self.normalize_one(value, c);
-            }
+fn normalize_values<T: Sample>(pre: &Preprocessing, values: &[T], out: &mut [f32]) {
+    let n = usize::from(pre.channels);
+    for (out, pixel) in out.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
+        for (c, (out, &value)) in out.iter_mut().zip(pixel).enumerate() {
+            *out = normalize_one(pre, value, c);
         }
     }
+}
 
-    /// The one definition of normalisation; every path must give these bits.
-    pub(crate) fn normalize_one<T: Sample>(&self, value: T, channel: usize) -> f32 {
-        let unit = Into::<f32>::into(value) / T::WHITE;
-        (unit - self.mean[channel]) / self.std[channel]
-    }
+/// The one definition of normalisation; every path must give these bits.
+pub(crate) fn normalize_one<T: Sample>(pre: &Preprocessing, value: T, channel: usize) -> f32 {
+    let unit = Into::<f32>::into(value) / T::WHITE;
+    (unit - pre.mean[channel]) / pre.std[channel]
+}
 
-    fn fit_to<T: Sample>(&self, values: &[T], image: &Image, pad: T) -> Vec<T> {
-        let (width, height) = (self.width, self.height);
-        let wants_gray = self.channels == 1 && image.channels == 3;
-        let gray = wants_gray.then(|| luma(values));
-        let view = View {
-            values: gray.as_deref().unwrap_or(values),
-            size: (image.width, image.height),
-            channels: if wants_gray { 1 } else { image.channels },
-        };
-        let whole = Region { x: 0, y: 0, width: image.width, height: image.height };
-        let (region, inner) = match self.fit {
-            Fit::Stretch => (whole, (width, height)),
-            Fit::Crop => (centre_crop(view.size, (width, height)), (width, height)),
-            Fit::Pad => (whole, inside(view.size, (width, height))),
-        };
-        let mut resized = resample(&view, region, inner);
-        if self.channels == 3 && view.channels == 1 {
-            resized = resized.iter().flat_map(|&v| [v, v, v]).collect();
-        }
-        if inner == (width, height) { resized } else { self.centre_on(&resized, inner, pad) }
+fn fit_to<T: Sample>(pre: &Preprocessing, values: &[T], image: &Image, pad: T) -> Vec<T> {
+    let (width, height) = (pre.width, pre.height);
+    let wants_gray = pre.channels == 1 && image.channels == 3;
+    let gray = wants_gray.then(|| luma(values));
+    let view = View {
+        values: gray.as_deref().unwrap_or(values),
+        size: (image.width, image.height),
+        channels: if wants_gray { 1 } else { image.channels },
+    };
+    let whole = Region { x: 0, y: 0, width: image.width, height: image.height };
+    let (region, inner) = match pre.fit {
+        Fit::Stretch => (whole, (width, height)),
+        Fit::Crop => (centre_crop(view.size, (width, height)), (width, height)),
+        Fit::Pad => (whole, inside(view.size, (width, height))),
+    };
+    let mut resized = resample(&view, region, inner);
+    if pre.channels == 3 && view.channels == 1 {
+        resized = resized.iter().flat_map(|&v| [v, v, v]).collect();
     }
+    if inner == (width, height) { resized } else { centre_on(pre, &resized, inner, pad) }
+}
 
-    fn centre_on<T: Sample>(&self, values: &[T], inner: (u32, u32), pad: T) -> Vec<T> {
-        let n = usize::from(self.channels);
-        let (left, top) = ((self.width - inner.0) as usize / 2, (self.height - inner.1) as usize / 2);
-        let mut out = vec![pad; self.len()];
-        let rows = out.chunks_exact_mut(self.width as usize * n).skip(top);
-        for (out, row) in rows.zip(values.chunks_exact(inner.0 as usize * n)) {
-            out[left * n..][..row.len()].copy_from_slice(row);
-        }
-        out
+fn centre_on<T: Sample>(pre: &Preprocessing, values: &[T], inner: (u32, u32), pad: T) -> Vec<T> {
+    let n = usize::from(pre.channels);
+    let (left, top) = ((pre.width - inner.0) as usize / 2, (pre.height - inner.1) as usize / 2);
+    let mut out = vec![pad; pre.len()];
+    let rows = out.chunks_exact_mut(pre.width as usize * n).skip(top);
+    for (out, row) in rows.zip(values.chunks_exact(inner.0 as usize * n)) {
+        out[left * n..][..row.len()].copy_from_slice(row);
     }
+    out
 }
 
 /// A pixel value of 8 or 16 bits.

@@ -4,7 +4,7 @@ use crate::augment::{Augment, Draw};
 use crate::decode::{DecodeLimits, Pixels};
 use crate::error::{DatasetError, Skipped};
 use crate::names::nfc;
-use crate::preprocess::{Prepared, Preprocessing, Sample};
+use crate::preprocess::{Prepare, Prepared, Preprocessing, Sample, normalize_one};
 use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
 use crate::split::{Candidate, ContentHash, Split, SplitFractions, divide};
@@ -337,7 +337,7 @@ impl ImageSet {
             (Values::Narrow(values), _) => self.fill_narrow::<3>(values, out),
             (Values::Wide(values), channels) => {
                 for (i, (out, &value)) in out.iter_mut().zip(values).enumerate() {
-                    *out = self.preprocessing.normalize_one(value, i % usize::from(channels));
+                    *out = normalize_one(&self.preprocessing, value, i % usize::from(channels));
                 }
             }
         }
@@ -364,7 +364,7 @@ impl ImageSet {
         let draw: Draw = augment.draw(rng_key, pre.width, pre.height);
         match self.values(index) {
             Values::Narrow(values) => draw.apply(pre, values, |value, c| self.look_up(value, c), out),
-            Values::Wide(values) => draw.apply(pre, values, |value, c| pre.normalize_one(value, c), out),
+            Values::Wide(values) => draw.apply(pre, values, |value, c| normalize_one(pre, value, c), out),
         }
     }
 
@@ -405,7 +405,8 @@ impl ImageSet {
     }
 
     fn update_table(&mut self) {
-        let level = |c: usize| std::array::from_fn(|value| self.preprocessing.normalize_one(value as u8, c));
+        let level =
+            |c: usize| std::array::from_fn(|value| normalize_one(&self.preprocessing, value as u8, c));
         self.table = (0..usize::from(self.preprocessing.channels)).map(level).collect();
     }
 }

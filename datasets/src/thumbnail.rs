@@ -1,6 +1,8 @@
 //! Small pictures for lists, made from the pixels that training sees.
 
-use crate::{DecodeError, Fit, Image, Pixels, Preprocessing};
+use crate::decode::{Image, Pixels};
+use crate::error::DecodeError;
+use crate::preprocess::{Fit, Prepare, Preprocessing};
 use image::{ExtendedColorType, ImageEncoder};
 
 /// Largest side of a thumbnail in pixels.

@@ -6,7 +6,6 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ocelli_datasets::{AugmentLevel, DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source, Split};
-use ocelli_engine::model_file;
 
 use crate::error::PipelineError;
 use crate::event::Event;
@@ -247,28 +246,6 @@ pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub(crate) fn skipped(set: &ImageSet) -> Vec<SkippedImage> {
     let copy = |s: &ocelli_datasets::Skipped| SkippedImage { name: s.name.clone(), reason: s.reason.clone() };
     set.skipped().iter().map(copy).collect()
-}
-
-/// Preprocessing as a model file holds it.
-pub(crate) fn to_record(pre: &Preprocessing) -> model_file::Preprocessing {
-    let fit = match pre.fit {
-        ocelli_datasets::Fit::Stretch => model_file::Fit::Stretch,
-        ocelli_datasets::Fit::Crop => model_file::Fit::Crop,
-        ocelli_datasets::Fit::Pad => model_file::Fit::Pad,
-    };
-    let Preprocessing { width, height, channels, ref mean, ref std, .. } = *pre;
-    model_file::Preprocessing { width, height, channels, fit, mean: mean.clone(), std: std.clone() }
-}
-
-/// Preprocessing from a model file.
-pub(crate) fn from_record(record: &model_file::Preprocessing) -> Preprocessing {
-    let fit = match record.fit {
-        model_file::Fit::Stretch => ocelli_datasets::Fit::Stretch,
-        model_file::Fit::Crop => ocelli_datasets::Fit::Crop,
-        model_file::Fit::Pad => ocelli_datasets::Fit::Pad,
-    };
-    let model_file::Preprocessing { width, height, channels, ref mean, ref std, .. } = *record;
-    Preprocessing { width, height, channels, fit, mean: mean.clone(), std: std.clone() }
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn evaluate(
         Some(split) => declares(split).then_some(split),
         None => [Split::Test, Split::Val].into_iter().find(|&split| declares(split)),
     };
-    let pre = data::from_record(&file.meta.preprocessing);
+    let pre = file.meta.preprocessing.clone();
     let mut load = |indices: &[usize]| {
         let settings = (exec.threads(), options.max_bad);
         data::load(&source, Some(indices), &pre, settings, stop, &mut |event| {

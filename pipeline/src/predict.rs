@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use ocelli_datasets::{DecodeError, DecodeLimits, ImageHeader, Prepared, Preprocessing, decode, probe};
+use ocelli_datasets::{
+    DecodeError, DecodeLimits, ImageHeader, Prepare, Prepared, Preprocessing, decode, probe,
+};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{Exec, Inference, softmax};
 use serde::{Deserialize, Serialize};
 
 use crate::compute::Compute;
-use crate::data;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
 use crate::probes;
@@ -58,7 +59,7 @@ pub struct Decoder {
 impl Decoder {
     /// The decoder of a model, with the default limits.
     pub fn new(meta: &ModelMeta) -> Self {
-        Decoder { preprocessing: data::from_record(&meta.preprocessing), limits: DecodeLimits::default() }
+        Decoder { preprocessing: meta.preprocessing.clone(), limits: DecodeLimits::default() }
     }
 
     /// The same decoder with other limits on what it takes.

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use ocelli_common::atomic_file;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
@@ -100,30 +101,12 @@ impl RunFolder {
     }
 }
 
-/// Writes a file under a temporary name, flushes it to the disk and renames it.
+/// Writes a file so that a crash leaves the old one or the new one.
 ///
 /// # Errors
 /// [`PipelineError::Io`]; the old file is as it was then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), PipelineError> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        if cfg!(unix) {
-            // Only Unix opens folders as files; the rename survives a power cut after this.
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(PipelineError::io(path))
+    atomic_file::write(path, bytes).map_err(PipelineError::io(path))
 }
 
 /// Only `A-Z a-z 0-9 . _ -`, without a leading dot, never empty.

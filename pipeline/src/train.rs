@@ -69,7 +69,7 @@ pub fn train(
         model = build(loaded.set.classes().len()).inspect_err(|_| folder.clone().discard())?;
     }
     if let Some(start) = &options.start {
-        let pre = data::from_record(&start.file.meta.preprocessing);
+        let pre = start.file.meta.preprocessing.clone();
         loaded.set.set_normalization(pre.mean, pre.std)?;
     }
     if let Some(limit) = options.within.memory {
@@ -85,7 +85,7 @@ pub fn train(
     let meta = ModelMeta {
         name: folder_name(&folder),
         classes: loaded.set.classes().to_vec(),
-        preprocessing: data::to_record(loaded.set.preprocessing()),
+        preprocessing: loaded.set.preprocessing().clone(),
         metrics: None,
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -205,7 +205,7 @@ pub(crate) fn resume_within(
         );
         return Err(PipelineError::run(run_dir, reason));
     }
-    let pre = data::from_record(&file.meta.preprocessing);
+    let pre = file.meta.preprocessing.clone();
     loaded.set.set_normalization(pre.mean, pre.std)?;
     if let Some(limit) = within.memory {
         memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).check(limit)?;

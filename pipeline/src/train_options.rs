@@ -131,7 +131,7 @@ impl StartModel {
 
     fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) -> Result<(), PipelineError> {
         let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
-        let input = data::from_record(&self.file.meta.preprocessing);
+        let input = self.file.meta.preprocessing.clone();
         recipe.model = own.model;
         recipe.size = Some((input.width, input.height));
         recipe.channels = Some(input.channels);

@@ -1,4 +1,5 @@
-//! Files as people have them, made in code: what the tests of all crates share. No part of the program.
+//! Files as people have them, and files that were made to do harm, made in code: what the tests of all crates share. Of the
+//! program, only the load test (`flood`) takes files from here, to send them to a service.
 //!
 //! Image formats are written byte by byte where the encoders at hand cannot make a variant (a JPEG with one scan a
 //! component, a TIFF with a palette); each writer names its specification. Everything is deterministic.
@@ -7,6 +8,7 @@
 
 pub mod bmp;
 pub mod exif;
+pub mod hostile;
 pub mod jpeg;
 mod picture;
 pub mod png;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::{Service, archive, listing, memory, model, photos, text};
-use crate::hostile::images::{self, Fate};
-use crate::hostile::zips;
 use crate::http_client::{Answer, form};
 use crate::shapes::CLASSES;
 use crate::support::Sandbox;
+use ocelli_testing::hostile::images::{self, Fate};
+use ocelli_testing::hostile::zips;
 
 /// KiB by which the corpora may raise the peak of a service: many times what is in them, far less than they pretend to be.
 const MOST_MEMORY: u64 = 160 << 10;

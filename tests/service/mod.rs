@@ -58,10 +58,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::hostile::zips::{Part, zip};
 use crate::http_client::{Answer, request, try_request};
 use crate::shapes::{self, Rng, TRAINED, photo};
 use crate::support::{Run, Sandbox, Server, signal};
+use ocelli_testing::hostile::zips::{Part, zip};
 
 /// Far above what anything takes here: what hangs fails its test and not the whole suite.
 const PATIENCE: Duration = Duration::from_secs(100);

@@ -115,13 +115,13 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
     ));
     kinds.push(("group 4", tiff(&[1], 0).with(259, 3, &[4]).bytes()));
     for fixture in [
-        include_bytes!("../fixtures/progressive.jpg").as_slice(),
-        include_bytes!("../fixtures/lossy.webp"),
-        include_bytes!("../fixtures/animated.gif"),
-        include_bytes!("../fixtures/animated.webp"),
-        include_bytes!("../fixtures/lzw.tif"),
-        include_bytes!("../fixtures/jpeg.tif"),
-        include_bytes!("../fixtures/palette.bmp"),
+        include_bytes!("../../../testing/fixtures/progressive.jpg").as_slice(),
+        include_bytes!("../../../testing/fixtures/lossy.webp"),
+        include_bytes!("../../../testing/fixtures/animated.gif"),
+        include_bytes!("../../../testing/fixtures/animated.webp"),
+        include_bytes!("../../../testing/fixtures/lzw.tif"),
+        include_bytes!("../../../testing/fixtures/jpeg.tif"),
+        include_bytes!("../../../testing/fixtures/palette.bmp"),
     ] {
         kinds.push(("fixture", fixture.to_vec()));
     }

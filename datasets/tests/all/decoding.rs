@@ -67,7 +67,7 @@ fn variants_that_only_other_encoders_write() {
     type Case = (&'static str, &'static [u8], u8, u8, [u8; 3], [u8; 3]);
     macro_rules! fixture {
         ($name:literal) => {
-            ($name, include_bytes!(concat!("../fixtures/", $name)).as_slice())
+            ($name, include_bytes!(concat!("../../../testing/fixtures/", $name)).as_slice())
         };
     }
     let case = |(name, bytes): (&'static str, &'static [u8]), channels, tolerance, left, right| -> Case {

@@ -102,8 +102,8 @@ fn headers_agree_with_pixels_for_every_kind() {
     files.push(colour([(3, 1), (1, 1), (1, 1)]).bytes());
     files.push(Jpeg { scans: vec![vec![0], vec![1], vec![2]], ..colour([(2, 2), (1, 1), (1, 1)]) }.bytes());
     files.push(Jpeg { dnl: true, ..colour([(1, 1); 3]) }.bytes());
-    files.push(include_bytes!("../fixtures/ycck.jpg").to_vec());
-    files.push(include_bytes!("../fixtures/gray.jpg").to_vec());
+    files.push(include_bytes!("../../../testing/fixtures/ycck.jpg").to_vec());
+    files.push(include_bytes!("../../../testing/fixtures/gray.jpg").to_vec());
     for file in files {
         let (image, header) = (decoded(&file), probe(&file, &LIMITS).unwrap());
         assert_eq!((header.width, header.height, header.channels), shape(&image));

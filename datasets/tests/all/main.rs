@@ -18,6 +18,3 @@ mod tables;
 mod tiffs;
 mod uploads;
 mod zips;
-
-#[path = "../hostile/mod.rs"]
-mod hostile;

@@ -1,7 +1,7 @@
 //! Resizing and normalising against a resampler written from the definition, in f64.
 
 use ocelli_datasets::rng::Rng;
-use ocelli_datasets::{Fit, Image, Pixels, Prepared, Preprocessing};
+use ocelli_datasets::{Fit, Image, Pixels, Prepare, Prepared, Preprocessing};
 
 fn random_image(width: u32, height: u32, channels: u8, seed: u64) -> Image {
     let mut rng = Rng::new(seed);

@@ -3,8 +3,8 @@
 use crate::helpers::{encode, folder_of, load, load_part, message, png, put};
 use image::{ImageBuffer, ImageFormat, Luma};
 use ocelli_datasets::{
-    Augment, AugmentLevel, DatasetError, DecodeLimits, Fit, ImageSet, LoadOptions, Preprocessing, Source,
-    Split, SplitFractions,
+    Augment, AugmentLevel, DatasetError, DecodeLimits, Fit, ImageSet, LoadOptions, Prepare, Preprocessing,
+    Source, Split, SplitFractions,
 };
 use std::collections::BTreeMap;
 use std::path::Path;

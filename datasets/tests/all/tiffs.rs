@@ -226,7 +226,7 @@ fn floats_are_taken_in_the_unit_range_only() {
         let error = decode(&Tiff::new(2, 1, &[32], 1, data).with(339, 3, &[3]).bytes(), &LIMITS).unwrap_err();
         assert!(matches!(error, DecodeError::FloatRange { format: "TIFF" }), "{error}");
     }
-    let image = decoded(include_bytes!("../fixtures/gray-float.tif"));
+    let image = decoded(include_bytes!("../../../testing/fixtures/gray-float.tif"));
     assert_eq!(shape(&image), (16, 8, 1));
     assert!(words_of(&image).is_sorted_by(|a, b| a.abs_diff(*b) < 20_000));
 }

@@ -1,15 +1,16 @@
 //! Archives from outside: everything hostile is refused with its reason, everything unusual is read.
 
-use crate::hostile::images::{Fate, cuts};
-use crate::hostile::zips::{Part, bomb, corpus, fine, unusual, zip};
-use crate::hostile::{images, zeros};
 use crate::zips::{files, zip_of};
 use ocelli_datasets::rng::Rng;
 use ocelli_datasets::{
     DecodeLimits, Image, Pixels, Source, Split, UploadError, UploadLimits, UploadZip, decode, file_format,
     thumbnail,
 };
+use ocelli_testing::hostile::images;
+use ocelli_testing::hostile::images::{Fate, cuts};
+use ocelli_testing::hostile::zips::{Part, bomb, corpus, fine, unusual, zip};
 use ocelli_testing::zip::stored;
+use ocelli_testing::zip::zeros;
 use std::fs;
 use std::path::{Path, PathBuf};
 use zip::CompressionMethod;
@@ -165,7 +166,7 @@ fn every_limit_holds_to_the_byte() {
 fn ratios_count_from_their_thresholds_on() {
     let honest = |matches: usize| {
         let mut part = bomb("a/zeros.png", matches);
-        let crc = crate::hostile::crc32(&vec![0; zeros(matches)]);
+        let crc = ocelli_testing::zip::crc32(&vec![0; zeros(matches)]);
         part.both(|header| header.crc = crc);
         zip(&[part, Part::file("b/1.png", &images::png(4, 4, b""))])
     };

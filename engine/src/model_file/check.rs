@@ -38,17 +38,7 @@ fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {
     if found != input {
         return Err(error(format!("preprocessing gives {found}, the network takes {input}")));
     }
-    let channels = usize::from(p.channels);
-    let usable = p.mean.len() == channels
-        && p.std.len() == channels
-        && p.mean.iter().all(|m| m.is_finite())
-        && p.std.iter().all(|s| s.is_finite() && *s > 0.0);
-    if !usable {
-        return Err(error(format!(
-            "preprocessing needs {channels} finite means and {channels} positive finite deviations"
-        )));
-    }
-    Ok(())
+    p.check_normalization().map_err(|reason| error(format!("preprocessing has {reason}")))
 }
 
 fn metrics(metrics: &Metrics) -> Result<(), EngineError> {

@@ -1,5 +1,6 @@
 //! What a model file holds.
 
+pub use ocelli_common::preprocessing::{Fit, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 use crate::params::Model;
@@ -10,35 +11,6 @@ pub const MAX_CLASSES: usize = 1 << 16;
 pub const MAX_CLASS_NAME_BYTES: usize = 256;
 /// Most probe images of a file: enough to touch every class of a usual model, few enough to cost a load nothing.
 pub const MAX_PROBES: usize = 8;
-
-/// How an image of another aspect ratio is brought to the size of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fit {
-    /// Both sides are scaled on their own: the whole image, distorted.
-    Stretch,
-    /// Scaled to cover the target, then cut at the middle: no distortion, the borders are lost.
-    Crop,
-    /// Scaled to lie inside the target, then padded: the whole image, undistorted.
-    Pad,
-}
-
-/// How an image becomes the network's input; training, evaluation and serving follow the same record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// Width of the input in pixels.
-    pub width: u32,
-    /// Height of the input in pixels.
-    pub height: u32,
-    /// 1 for grey, 3 for RGB.
-    pub channels: u8,
-    /// What happens to images of another aspect ratio.
-    pub fit: Fit,
-    /// Subtracted from each channel, on the scale 0..=1.
-    pub mean: Vec<f32>,
-    /// Each channel is divided by it after that; positive.
-    pub std: Vec<f32>,
-}
 
 /// How well the model does on images that it was not trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -24,10 +24,11 @@ mod probes;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+
+use ocelli_common::atomic_file;
 
 use crate::error::EngineError;
 
@@ -77,17 +78,13 @@ impl ModelFile {
     pub fn save(&self, path: &Path) -> Result<[u8; 32], EngineError> {
         let encoded = frame::Encoded::new(self).map_err(|error| with_path(error, path))?;
         let io_error = |source| EngineError::Io { path: path.to_owned(), source };
-        let (temporary, file) = create_beside(path).map_err(io_error)?;
-        let hash = write_and_sync(&encoded, file).and_then(|hash| {
-            fs::rename(&temporary, path)?;
-            sync_folder(path)?;
+        let written = atomic_file::write_with(path, |file| {
+            let mut out = BufWriter::with_capacity(1 << 16, file);
+            let hash = encoded.write(&mut out)?;
+            out.flush()?;
             Ok(hash)
         });
-        if hash.is_err() {
-            // Gone already where the rename took place; the first error is the one to report.
-            let _ = fs::remove_file(&temporary);
-        }
-        hash.map_err(io_error)
+        written.map_err(io_error)
     }
 
     /// Reads a file of at most [`MAX_FILE_BYTES`].
@@ -130,39 +127,4 @@ fn read_file(path: &Path) -> Result<Vec<u8>, EngineError> {
     let rest = (len - bytes.len()) as u64;
     file.take(rest).read_to_end(&mut bytes).map_err(io_error)?;
     Ok(bytes)
-}
-
-/// A new file in the folder of `path` under a name that no other writer uses.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    loop {
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".tmp-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-        let temporary = path.with_file_name(hidden);
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            // Left by a killed process that had this one's number.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return Ok((temporary, result?)),
-        }
-    }
-}
-
-fn write_and_sync(encoded: &frame::Encoded, file: File) -> io::Result<[u8; 32]> {
-    let mut out = BufWriter::with_capacity(1 << 16, file);
-    let hash = encoded.write(&mut out)?;
-    out.flush()?;
-    out.get_ref().sync_all()?;
-    Ok(hash)
-}
-
-/// Makes a rename in the folder of `path` survive a power cut.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    // Only Unix opens folders as files.
-    if cfg!(unix) {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }

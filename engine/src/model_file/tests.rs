@@ -72,10 +72,13 @@ fn writers_refuse_what_readers_refuse() {
     assert_says(&refusal(|f| f.meta.classes[0] = String::new()), "class 0 has 0 bytes");
     assert_says(&refusal(|f| f.meta.classes[1] = "x".repeat(257)), "class 1 has 257 bytes");
     assert_says(&refusal(|f| f.meta.preprocessing.width = 2), "gives 2x2x1, the network takes 2x3x1");
-    assert_says(&refusal(|f| f.meta.preprocessing.std[0] = 0.0), "positive finite deviations");
-    assert_says(&refusal(|f| f.meta.preprocessing.std[0] = f32::INFINITY), "positive finite deviations");
-    assert_says(&refusal(|f| f.meta.preprocessing.mean[0] = f32::NAN), "finite means");
-    assert_says(&refusal(|f| f.meta.preprocessing.mean.push(0.0)), "1 finite means");
+    assert_says(&refusal(|f| f.meta.preprocessing.std[0] = 0.0), "must be finite and above 0");
+    assert_says(&refusal(|f| f.meta.preprocessing.std[0] = f32::INFINITY), "must be finite and above 0");
+    assert_says(&refusal(|f| f.meta.preprocessing.mean[0] = f32::NAN), "must be finite");
+    assert_says(
+        &refusal(|f| f.meta.preprocessing.mean.push(0.0)),
+        "2 means and 1 standard deviations for 1 channels",
+    );
     let metrics = |accuracy, top5| Metrics { accuracy, top5, loss: 0.5, split: "val".into(), images: 9 };
     assert_says(&refusal(|f| f.meta.metrics = Some(metrics(1.5, 1.0))), "accuracy 1.5 is not in 0..=1");
     assert_says(&refusal(|f| f.meta.metrics = Some(metrics(0.5, f32::NAN))), "top-5 accuracy NaN");

@@ -7,13 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_datasets::names::nfc;
-use ocelli_datasets::{DecodeLimits, Prepared, Preprocessing, decode};
+use ocelli_datasets::{DecodeLimits, Prepare, Prepared, Preprocessing, decode};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{Exec, Inference};
 use sha2::{Digest, Sha256};
 
 use super::rules::{Question, QuestionSet};
-use crate::data;
 use crate::error::PipelineError;
 use crate::evaluate::class_map;
 use crate::metrics::ranking;
@@ -64,7 +63,7 @@ struct Asked {
 
 impl Asked {
     fn new(file: &ModelFile, classes: &[String], batch: usize, exec: &Exec) -> Result<Self, PipelineError> {
-        let pre = data::from_record(&file.meta.preprocessing);
+        let pre = file.meta.preprocessing.clone();
         pre.validate()?;
         let mut inference = Inference::new(&file.model, batch, exec)?;
         probes::check(&mut inference, file)?;
@@ -112,7 +111,7 @@ pub(super) fn ask(
     if questions.is_empty() {
         return Ok(Answers { classes, answers, unreadable });
     }
-    let size = |file: &ModelFile| data::from_record(&file.meta.preprocessing).len();
+    let size = |file: &ModelFile| file.meta.preprocessing.clone().len();
     let batch = batch_for(size(candidate).max(serving.map_or(0, size))).min(questions.len());
     let mut candidate = Asked::new(candidate, &classes, batch, &exec)?;
     let mut serving = serving.map(|file| Asked::new(file, &classes, batch, &exec)).transpose()?;

@@ -37,12 +37,8 @@ fn model(classes: &[&str], first: usize) -> ModelFile {
     (0..classes.len()).for_each(|class| weights[(first + class) * classes.len() + class] = 1.0);
     let pre = Preprocessing::new(WIDTH as u32, 1, 1, Fit::Stretch);
     let classes = classes.iter().map(|&name| name.to_owned()).collect();
-    let meta = ModelMeta {
-        classes,
-        preprocessing: crate::data::to_record(&pre),
-        metrics: None,
-        ..shipped_model().unwrap().meta
-    };
+    let meta =
+        ModelMeta { classes, preprocessing: pre.clone(), metrics: None, ..shipped_model().unwrap().meta };
     ModelFile { model, meta, training: None, probes: None }
 }
 

@@ -8,12 +8,11 @@
 //! any instruction set, any number of threads, Winograd's transforms or not. All of these are sums of the same products
 //! in another order, so they differ by rounding alone; `docs/accuracy.md` has the measurements behind [`TOLERANCE`].
 
-use ocelli_datasets::{ImageSet, Pixels, Prepared, Preprocessing};
+use ocelli_datasets::{ImageSet, Pixels, Prepare, Prepared, Preprocessing};
 use ocelli_engine::model_file::{MAX_PROBES, ModelFile, Probe, Probes};
 use ocelli_engine::{Exec, Inference, softmax};
 
 use crate::compute::Compute;
-use crate::data;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
 
@@ -67,7 +66,7 @@ pub fn check_probes(file: &ModelFile, compute: Compute) -> Result<(), PipelineEr
 /// As [`check_probes`], with the very plan that is going to serve.
 pub(crate) fn check(inference: &mut Inference, file: &ModelFile) -> Result<(), PipelineError> {
     let Some(probes) = &file.probes else { return Ok(()) };
-    let (pre, classes) = (data::from_record(&file.meta.preprocessing), &file.meta.classes);
+    let (pre, classes) = (file.meta.preprocessing.clone(), &file.meta.classes);
     pre.validate()?;
     let wrong = |probe: usize, what: String| PipelineError::Probe { probe, of: probes.images.len(), what };
     if probes.asked != file.answering_hash() {

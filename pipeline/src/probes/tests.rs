@@ -42,13 +42,13 @@ fn network(name: &str, side: usize, channels: usize) -> ModelFile {
     let shipped = shipped_model().unwrap();
     let mut pre = Preprocessing::new(side as u32, side as u32, channels as u8, ocelli_datasets::Fit::Stretch);
     (pre.mean, pre.std) = (vec![0.45; channels], vec![0.25; channels]);
-    let meta = ModelMeta { preprocessing: data::to_record(&pre), ..shipped.meta };
+    let meta = ModelMeta { preprocessing: pre.clone(), ..shipped.meta };
     ModelFile { model, meta, training: None, probes: None }
 }
 
 /// Gives a model its probes, as a run does.
 fn probed(mut file: ModelFile) -> ModelFile {
-    let pre = data::from_record(&file.meta.preprocessing);
+    let pre = file.meta.preprocessing.clone();
     let images = pictures(&pre, MAX_PROBES);
     let exec = Compute::on(1).exec().unwrap().exact(true);
     let mut inference = Inference::new(&file.model, MAX_PROBES, &exec).unwrap();
@@ -60,7 +60,7 @@ fn probed(mut file: ModelFile) -> ModelFile {
 
 /// The largest distance of a logit from the stored one, as a part of the scale.
 fn distance(file: &ModelFile, exec: Exec) -> f32 {
-    let (probes, pre) = (file.probes.as_ref().unwrap(), data::from_record(&file.meta.preprocessing));
+    let (probes, pre) = (file.probes.as_ref().unwrap(), file.meta.preprocessing.clone());
     let mut inference = Inference::new(&file.model, MAX_PROBES, &exec).unwrap();
     let found = answers(&mut inference, &pre, probes.images.iter().map(|p| p.pixels.as_slice())).unwrap();
     check(&mut inference, file).unwrap();

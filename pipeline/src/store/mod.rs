@@ -39,9 +39,6 @@ mod splits;
 mod versions;
 
 #[cfg(test)]
-#[path = "../../../datasets/tests/hostile/mod.rs"]
-mod hostile;
-#[cfg(test)]
 mod tests;
 
 pub use audit::Audit;

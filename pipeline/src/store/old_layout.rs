@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::Path;
 
+use ocelli_common::atomic_file;
 use ocelli_datasets::Split;
 use ocelli_datasets::names::nfc;
 use ocelli_engine::model_file::{ModelFile, version_id};
@@ -133,7 +134,7 @@ pub(super) fn take_over(inner: &Inner) -> Result<Vec<String>, StoreError> {
 
 /// Temporary files of the old layout; all else may be somebody's.
 fn is_half_written(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.starts_with('.') && name.contains(".tmp-"))
+    path.rsplit('/').next().is_some_and(atomic_file::is_temporary)
 }
 
 impl Found {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use ocelli_common::atomic_file;
+
 use crate::store::database::{Database, files, jobs};
 use crate::store::error::StoreError;
 use crate::store::image::{IMAGES, id_of_file, image_path};
@@ -97,7 +99,7 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
     }
     for path in place::walk(&inner.dir, "runs")? {
         // A file of a run that was being written when the process ended; one that stays costs room and no more.
-        if path.rsplit('/').next().is_some_and(|name| name.starts_with('.') && name.contains(".tmp-")) {
+        if path.rsplit('/').next().is_some_and(atomic_file::is_temporary) {
             let _ = place::remove(&inner.dir.join(&path));
         }
     }

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use ocelli_common::atomic_file;
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
 use sha2::{Digest, Sha256};
 
@@ -276,11 +277,7 @@ pub(super) fn lies_at(dir: &Path, path: &str) -> bool {
 
 /// Makes names in a folder survive a power cut.
 pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    // Only Unix opens folders as files.
-    if cfg!(unix) {
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io(path))?;
-    }
-    Ok(())
+    atomic_file::sync_folder(path).map_err(StoreError::io(path))
 }
 
 /// Makes a folder that may be there already. Its name is on the disk once the folder around it is synced.

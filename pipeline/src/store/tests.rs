@@ -26,10 +26,10 @@ use ocelli_engine::{Model, Shape, zoo};
 use tempfile::TempDir;
 
 use crate::predict::shipped_model;
-use crate::store::hostile::images::png;
-use crate::store::hostile::zips::{Part, zip};
 use crate::store::image::Id;
 use crate::store::{Actor, CheckReport, ImportReport, JobChange, Name, Store, StoreError, check};
+use ocelli_testing::hostile::images::png;
+use ocelli_testing::hostile::zips::{Part, zip};
 
 fn by() -> Actor {
     Actor { scope: "admin".to_owned(), key: "test".to_owned() }

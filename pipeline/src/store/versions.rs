@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 
+use ocelli_common::atomic_file;
 use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{Metrics, ModelFile, version_id};
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ impl Versions {
         let turn = self.turn();
         for entry in place::entries(&self.dir)? {
             let Some(name) = place::text(&entry).filter(|_| entry.path().is_file()) else { continue };
-            if name.starts_with('.') && name.contains(".tmp-") {
+            if atomic_file::is_temporary(&name) {
                 // A file that was being written when the process ended.
                 place::remove(&entry.path())?;
                 continue;

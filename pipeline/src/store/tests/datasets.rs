@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use ocelli_datasets::{Source, Split, UploadLimits};
 
 use super::{by, check_clean, end_job, files, ids, job, name, store, upload};
-use crate::store::hostile::images::{Fate, png};
-use crate::store::hostile::zips::{Part, corpus, fine, unusual, zip};
 use crate::store::image::Id;
-use crate::store::{MAX_SKIPPED, Store, StoreError, hostile};
+use crate::store::{MAX_SKIPPED, Store, StoreError};
+use ocelli_testing::hostile;
+use ocelli_testing::hostile::images::{Fate, png};
+use ocelli_testing::hostile::zips::{Part, corpus, fine, unusual, zip};
 
 #[test]
 fn an_upload_is_listed_served_and_trained_on() {

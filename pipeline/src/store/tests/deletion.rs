@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::{archive, by, check_clean, end_job, ids, image_file, job, name, paths, store, upload};
-use crate::store::hostile::images::png;
 use crate::store::image::Id;
 use crate::store::{FeedbackInput, Store};
+use ocelli_testing::hostile::images::png;
 
 #[test]
 fn a_file_stays_until_the_last_that_has_it_goes() {

@@ -3,13 +3,13 @@
 use std::fs;
 
 use super::{by, check_clean, name, paths, store};
-use crate::store::hostile::images::{Fate, corpus, png};
 use crate::store::image::Id;
 use crate::store::info::StoredImage;
 use crate::store::{
     FeedbackEntry, FeedbackInput, MAX_FEEDBACK, MAX_FEEDBACK_BYTES, MAX_FEEDBACK_TOTAL, Origin, Store,
     StoreError,
 };
+use ocelli_testing::hostile::images::{Fate, corpus, png};
 
 fn input(label: &str) -> FeedbackInput {
     FeedbackInput { predicted: Some("cat".to_owned()), label: Some(label.to_owned()), ..Default::default() }

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{by, check_clean, ids, name, store, upload};
-use crate::store::hostile::images::png;
-use crate::store::hostile::zips::{Part, fine, zip};
 use crate::store::image::Id;
 use crate::store::{NewVersion, Store, check};
+use ocelli_testing::hostile::images::png;
+use ocelli_testing::hostile::zips::{Part, fine, zip};
 
 /// The environment variable that turns the next tests into the process that is killed.
 const VICTIM: &str = "OCELLI_TEST_UPLOADS_INTO";

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{png, upload};
 use crate::store::Store;
-use crate::store::hostile::zips::{Part, zip};
 use crate::store::place::sync;
+use ocelli_testing::hostile::zips::{Part, zip};
 
 #[test]
 fn an_upload_beside_the_bare_writing_of_its_files() {

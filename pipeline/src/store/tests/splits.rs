@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use ocelli_datasets::Split;
 
 use super::{by, name, splits, store, upload};
-use crate::store::hostile::images::png;
-use crate::store::hostile::zips::{Part, zip};
 use crate::store::{FeedbackInput, Store};
+use ocelli_testing::hostile::images::png;
+use ocelli_testing::hostile::zips::{Part, zip};
 
 /// Images `from..to` of class `a`, all below `folder`.
 fn parts(folder: &str, range: std::ops::Range<u8>) -> Vec<Part> {

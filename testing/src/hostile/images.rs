@@ -1,11 +1,11 @@
 //! Image files from the edges of their formats.
 
-use super::deflated_zeros;
-pub(crate) use ocelli_testing::png::{chunk, stored};
+pub use crate::png::{chunk, stored};
+use crate::zip::{Part, deflated_zeros, zip};
 
 /// What is to become of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// Decoded to this width and height.
     Accepted(u32, u32),
     /// Refused; a part of the reason.
@@ -13,7 +13,7 @@ pub(crate) enum Fate {
 }
 
 /// A PNG (gray, 8 bits) whose top row tells the `mark`, so that different marks make different files.
-pub(crate) fn png(width: u32, height: u32, mark: &[u8]) -> Vec<u8> {
+pub fn png(width: u32, height: u32, mark: &[u8]) -> Vec<u8> {
     let mut rows = vec![0; (width as usize + 1) * height as usize];
     let n = mark.len().min(width as usize);
     rows[1..=n].copy_from_slice(&mark[..n]);
@@ -21,7 +21,7 @@ pub(crate) fn png(width: u32, height: u32, mark: &[u8]) -> Vec<u8> {
 }
 
 /// A PNG of `[bit depth, colour type, interlace]`, chunks before the image data, and a zlib stream.
-pub(crate) fn png_of(width: u32, height: u32, kind: [u8; 3], chunks: &[u8], zlib: &[u8]) -> Vec<u8> {
+pub fn png_of(width: u32, height: u32, kind: [u8; 3], chunks: &[u8], zlib: &[u8]) -> Vec<u8> {
     let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
     let header = [size.as_slice(), &[kind[0], kind[1], 0, 0, kind[2]]].concat();
     let end = chunk(b"IEND", b"");
@@ -29,15 +29,15 @@ pub(crate) fn png_of(width: u32, height: u32, kind: [u8; 3], chunks: &[u8], zlib
 }
 
 /// A zlib stream of zeros with a checksum that only fits by chance.
-fn zlib_zeros(matches: usize) -> Vec<u8> {
+pub fn zlib_zeros(matches: usize) -> Vec<u8> {
     [[0x78, 0x01].as_slice(), &deflated_zeros(matches), &[0, 0, 0, 1]].concat()
 }
 
 /// The corpus: a name, a file, what is to become of it under the limits that the product has by default.
-pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>, Fate)> {
-    let cmyk = include_bytes!("../fixtures/cmyk.jpg").to_vec();
-    let animated = include_bytes!("../fixtures/animated.gif").to_vec();
-    let photo = include_bytes!("../fixtures/progressive.jpg").to_vec();
+pub fn corpus() -> Vec<(&'static str, Vec<u8>, Fate)> {
+    let cmyk = include_bytes!("../../fixtures/cmyk.jpg").to_vec();
+    let animated = include_bytes!("../../fixtures/animated.gif").to_vec();
+    let photo = include_bytes!("../../fixtures/progressive.jpg").to_vec();
     let sixteen = stored(&[0, 1, 2, 3, 4, 0, 5, 6, 7, 8]);
     // Adam7: a 2x2 image is its top left pixel, the one beside it, then the second row.
     let interlaced = stored(&[0, 10, 0, 20, 0, 30, 40]);
@@ -46,7 +46,7 @@ pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>, Fate)> {
     let padded = chunk(b"iCCP", &[b"x\0\0".as_slice(), &stored(&[0; 60_000])].concat());
     let one = stored(&[0, 7]);
     let row = stored(&vec![0; 2 * 65_535]);
-    let archive = super::zips::zip(&super::zips::fine(1));
+    let archive = zip(&[Part::file("cats/1.png", &png(8, 8, &[1, 0]))]);
     vec![
         (
             "50,000 x 50,000",
@@ -84,7 +84,7 @@ fn turned(jpeg: &[u8]) -> Vec<u8> {
 }
 
 /// A TIFF of one tile of zeros, with this size and side of its tiles.
-fn tiled_tiff(width: u32, height: u32, side: u32) -> Vec<u8> {
+pub fn tiled_tiff(width: u32, height: u32, side: u32) -> Vec<u8> {
     let zeros = zlib_zeros(1);
     let tags = [
         (256, width),
@@ -114,6 +114,77 @@ fn scans(jpeg: &[u8], count: usize) -> Vec<u8> {
 }
 
 /// The file cut at every hundredth of its length.
-pub(crate) fn cuts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn cuts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     (0..100).map(|percent| &bytes[..bytes.len() * percent / 100])
+}
+
+/// A gray PNG of this size with 26 KB of zeros for its pixels.
+pub fn empty_png(width: u32, height: u32) -> Vec<u8> {
+    png_of(width, height, [8, 0, 0], &[], &zlib_zeros(100))
+}
+
+/// A PNG that declares 2.5 thousand million pixels and has a few.
+pub fn huge_png() -> Vec<u8> {
+    empty_png(50_000, 50_000)
+}
+
+/// A JPEG that begins a frame of 65,535 a side and has nothing in it.
+pub const HUGE_JPEG: &[u8] =
+    b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03\x01\x22\0\x02\x11\0\x03\x11\0\xff\xd9";
+
+/// A GIF of two colours whose frames are one pixel each.
+pub fn gif(width: u16, height: u16, frames: usize) -> Vec<u8> {
+    let mut file = b"GIF89a".to_vec();
+    file.extend([width.to_le_bytes(), height.to_le_bytes()].concat());
+    file.extend(b"\x80\0\0\0\0\0\xff\xff\xff");
+    let frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0";
+    file.extend(frame.repeat(frames));
+    file.push(0x3b);
+    file
+}
+
+/// A BMP header of this size and four bytes of pixels.
+pub fn bmp(width: i32, height: i32) -> Vec<u8> {
+    let mut file = b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    file.extend([width.to_le_bytes(), height.to_le_bytes()].concat());
+    file.extend(b"\x01\0\x18\0");
+    file.resize(58, 0);
+    file
+}
+
+/// Bytes of no meaning, always the same ones for a seed (a step of splitmix64 each).
+pub fn noise(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::ImageFormat;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_an_image_is_one() {
+        let image = image::load_from_memory(&gif(64, 48, 20)).unwrap();
+        assert_eq!((image.width(), image.height()), (64, 48));
+        // Refused for their size and not because they are damaged in some other way.
+        for (bytes, format) in [
+            (huge_png(), ImageFormat::Png),
+            (tiled_tiff(8, 8, 1 << 30), ImageFormat::Tiff),
+            (bmp(3, 1), ImageFormat::Bmp),
+        ] {
+            let reader = image::ImageReader::with_format(Cursor::new(bytes), format);
+            assert!(reader.into_dimensions().is_ok(), "{format:?}");
+        }
+    }
 }

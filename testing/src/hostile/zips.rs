@@ -1,21 +1,21 @@
 //! Archives that no reader should take.
 
 use super::images::png;
-use super::{crc32, deflated_zeros, zeros};
-use ocelli_testing::zip::{Header, central, end, local, unicode_path, zip64};
-pub(crate) use ocelli_testing::zip::{Part, zip};
+use crate::zip::{Header, central, crc32, deflated_zeros, end, local, unicode_path, zeros, zip64};
+pub use crate::zip::{Part, zip};
 
 /// A file with its story.
-pub(crate) struct Hostile {
+pub struct Hostile {
     /// What it tries.
-    pub(crate) name: String,
-    pub(crate) bytes: Vec<u8>,
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
     /// A part of what the refusal says.
-    pub(crate) says: &'static str,
+    pub says: &'static str,
 }
 
 /// A file of zeros that inflates to 158 times its size.
-pub(crate) fn bomb(name: &str, matches: usize) -> Part {
+pub fn bomb(name: &str, matches: usize) -> Part {
     let packed = deflated_zeros(matches);
     Part::file(name, &packed).with(|header| {
         header.method = 8;
@@ -24,13 +24,13 @@ pub(crate) fn bomb(name: &str, matches: usize) -> Part {
 }
 
 /// Images of two classes that differ from those of any other `seed`.
-pub(crate) fn fine(seed: u8) -> Vec<Part> {
+pub fn fine(seed: u8) -> Vec<Part> {
     let names = ["cats/1.png", "cats/2.png", "dogs/1.png", "dogs/2.png"];
     (0..).zip(names).map(|(i, name)| Part::file(name, &png(8, 8, &[seed, i]))).collect()
 }
 
 /// Archives in the way that only other tools write: accepted, with four images of two classes each.
-pub(crate) fn unusual() -> Vec<(&'static str, Vec<u8>)> {
+pub fn unusual() -> Vec<(&'static str, Vec<u8>)> {
     let mut folders = fine(1);
     folders.extend(["cats/", "dogs\\", "./"].map(|name| Part::file(name, b"").with(|h| h.mode = 0o042_775)));
     let mut streamed = fine(2);
@@ -107,7 +107,7 @@ pub(crate) fn unusual() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// The whole corpus. Every archive also holds the images of [`fine`], so that only the refusal keeps them out.
-pub(crate) fn corpus() -> Vec<Hostile> {
+pub fn corpus() -> Vec<Hostile> {
     let mut all = Vec::new();
     let mut add = |name: &str, bytes: Vec<u8>, says| {
         all.push(Hostile { name: name.to_owned(), bytes, says });
@@ -143,7 +143,9 @@ pub(crate) fn corpus() -> Vec<Hostile> {
         (&"d/".repeat(1001), "bytes; at most 1024"),
         (&long, "bytes; at most 1024"),
     ] {
-        add(&format!("name {name:.40?}"), beside(&[Part::file(name, &image)]), says);
+        let what =
+            if name.len() > 40 { format!("name of {} bytes", name.len()) } else { format!("name {name:?}") };
+        add(&what, beside(&[Part::file(name, &image)]), says);
     }
     let not_utf8 = Part::file(b"cats/\xff.png", &image).with(|header| header.flags = 1 << 11);
     add("name that says to be UTF-8", beside(&[not_utf8]), "says to be UTF-8");
@@ -250,7 +252,7 @@ fn lies(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
     let inside = begin + local(&outer).len() - local(&inner).len();
     let mut nested = zip(&[fine(9).as_slice(), &[outer]].concat());
     let tail = nested.split_off(nested.len() - 22);
-    let number = |at: usize| u32::from_le_bytes(tail[at..at + 4].try_into().unwrap());
+    let number = |at: usize| u32::from_le_bytes(tail[at..at + 4].try_into().expect("it is there"));
     let record = central(&inner.central, inside as u32);
     nested.extend(&record);
     nested.extend(end(6, number(12) + record.len() as u32, number(16)));
@@ -329,7 +331,7 @@ fn bombs(add: &mut Add, beside: &dyn Fn(&[Part]) -> Vec<u8>, image: &[u8]) {
 /// Archives that were cut, joined or changed.
 fn damage(add: &mut Add) {
     let whole = zip(&fine(9));
-    let directory = whole.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    let directory = whole.windows(4).position(|w| w == b"PK\x01\x02").expect("it is there");
     let end = whole.len() - 22;
     add("nothing", Vec::new(), "does not begin like a ZIP");
     add("text", b"this is no archive, whatever it is called".to_vec(), "does not begin like a ZIP");
@@ -378,11 +380,11 @@ fn damage(add: &mut Add) {
     add("more entries than there are", patched(end + 8, &[5, 0, 5, 0]), "does not lie where");
     add("another part of several", patched(end + 4, &[1, 0, 1, 0]), "one part of several");
     let mut gap = zip(&[&[Part::file("cats/0.png", b"gone")], fine(9).as_slice()].concat());
-    let first = gap.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    let first = gap.windows(4).position(|w| w == b"PK\x01\x02").expect("it is there");
     let record = 46 + "cats/0.png".len();
     gap.drain(first..first + record);
     let end = gap.len() - 22;
-    let length = u32::from_le_bytes(gap[end + 12..end + 16].try_into().unwrap()) - record as u32;
+    let length = u32::from_le_bytes(gap[end + 12..end + 16].try_into().expect("it is there")) - record as u32;
     gap[end + 8..end + 12].copy_from_slice(&[4, 0, 4, 0]);
     gap[end + 12..end + 16].copy_from_slice(&length.to_le_bytes());
     add("a first entry that the directory hides", gap, "data in front of its first entry");
