@@ -15,7 +15,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::serve::settings::read_text;
+use crate::serve::files::read_text;
 
 const HINT: &str = "it has predict = \"KEY\", data = \"KEY\", admin = \"KEY\", or tables [keys.NAME] with scope = \"data\" and key = \"KEY\"; `openssl rand -hex 32` makes a key";
 

@@ -1,5 +1,6 @@
 //! `ocelli serve`: answers over HTTP until a signal comes.
 
+mod files;
 mod keys;
 mod log;
 mod settings;

@@ -1,8 +1,6 @@
 //! What `ocelli serve` takes besides the model: limits, keys, log.
 
 use std::env::VarError;
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +8,9 @@ use std::time::Duration;
 use ocelli_server::{Access, Config, Keys, Tls};
 
 use crate::failure::Failure;
+use crate::serve::files::read_text;
 use crate::serve::keys::{self, NamedKey};
 use crate::serve::log;
-
-/// A settings file is a page of text; more than this is some other file.
-const MAX_FILE: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
@@ -179,18 +175,6 @@ fn certificate(certificates: &Path, key: &Path) -> Result<Tls, Failure> {
             "both are PEM files: the certificates with the service's own first, and its private key",
         )
     })
-}
-
-pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| Failure::io(path, &error))?;
-    if text.len() as u64 > MAX_FILE {
-        let reason = format!("{} is larger than {MAX_FILE} bytes", path.display());
-        return Err(Failure::usage(reason, "name the file of settings, keys or certificates"));
-    }
-    Ok(text)
 }
 
 /// A TOML file.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Failures of one kind at one place after which a job is given up.
+/// Failures of one kind at one point after which a job is given up.
 const SAME: usize = 3;
-/// Failures of any kind at one place after which it is.
+/// Failures of any kind at one point after which it is.
 const ANY: usize = 8;
 
 /// A kind of failure.
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 /// Where training was. It goes on after the last finished epoch: the step of a failure says where to look, and that
 /// nothing was won is seen by the epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Place {
+pub(crate) struct Point {
     /// Finished epochs.
     pub(crate) epochs: u32,
     /// The last step of the next one that was heard of.
@@ -41,7 +41,8 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
-    pub(crate) place: Place,
+    #[serde(rename = "place")]
+    pub(crate) point: Point,
 }
 
 /// The failures of a job since it last finished an epoch.
@@ -51,7 +52,7 @@ pub(crate) struct Failures(Vec<Failure>);
 
 /// What becomes of a job after a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
+pub(crate) enum NextStep {
     /// It goes on from its last epoch.
     Again,
     /// It is over; why, for its record.
@@ -60,27 +61,27 @@ pub(crate) enum Outlook {
 
 impl Failures {
     /// Takes up a failure.
-    pub(crate) fn add(&mut self, kind: Kind, place: Place) -> Outlook {
+    pub(crate) fn add(&mut self, kind: Kind, point: Point) -> NextStep {
         // An epoch was finished since: whatever failed then was overcome.
-        self.0.retain(|failure| failure.place.epochs == place.epochs);
-        self.0.push(Failure { kind, place });
+        self.0.retain(|failure| failure.point.epochs == point.epochs);
+        self.0.push(Failure { kind, point });
         let same = self.0.iter().filter(|failure| failure.kind == kind).count();
-        let Place { epochs, step } = place;
+        let Point { epochs, step } = point;
         match kind {
             // The same again would come of it.
-            Kind::Failed => Outlook::GiveUp("it cannot be done".to_owned()),
+            Kind::Failed => NextStep::GiveUp("it cannot be done".to_owned()),
             Kind::OutOfMemory => {
-                Outlook::GiveUp("with as much memory it would run out of it again".to_owned())
+                NextStep::GiveUp("with as much memory it would run out of it again".to_owned())
             }
-            _ if same >= SAME => Outlook::GiveUp(format!(
+            _ if same >= SAME => NextStep::GiveUp(format!(
                 "{} {same} times after {epochs} finished epochs, the last time at step {step}: it is given up",
                 kind.word()
             )),
-            _ if self.0.len() >= ANY => Outlook::GiveUp(format!(
+            _ if self.0.len() >= ANY => NextStep::GiveUp(format!(
                 "failed {} times after {epochs} finished epochs, the last time at step {step}: it is given up",
                 self.0.len()
             )),
-            _ => Outlook::Again,
+            _ => NextStep::Again,
         }
     }
 }
@@ -105,8 +106,8 @@ mod tests {
 
     const KINDS: [Kind; 5] = [Kind::Killed, Kind::Stuck, Kind::Exited, Kind::CannotStart, Kind::ServiceEnded];
 
-    fn at(epochs: u32, step: usize) -> Place {
-        Place { epochs, step }
+    fn at(epochs: u32, step: usize) -> Point {
+        Point { epochs, step }
     }
 
     #[test]
@@ -114,9 +115,9 @@ mod tests {
         for kind in KINDS {
             let mut failures = Failures::default();
             // The steps that were heard of last differ by chance.
-            assert_eq!(failures.add(kind, at(2, 40)), Outlook::Again);
-            assert_eq!(failures.add(kind, at(2, 41)), Outlook::Again);
-            let Outlook::GiveUp(reason) = failures.add(kind, at(2, 39)) else { panic!("{kind:?} goes on") };
+            assert_eq!(failures.add(kind, at(2, 40)), NextStep::Again);
+            assert_eq!(failures.add(kind, at(2, 41)), NextStep::Again);
+            let NextStep::GiveUp(reason) = failures.add(kind, at(2, 39)) else { panic!("{kind:?} goes on") };
             assert!(reason.contains("3 times after 2 finished epochs"), "{reason}");
         }
     }
@@ -125,25 +126,25 @@ mod tests {
     fn a_job_that_gets_on_may_fail_often() {
         let mut failures = Failures::default();
         for epochs in 0..100 {
-            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
-            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), Outlook::Again);
+            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), NextStep::Again);
+            assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), NextStep::Again);
             assert_eq!(failures.0.len(), 2);
         }
     }
 
     #[test]
-    fn failures_of_many_kinds_at_one_place_end_it_too() {
+    fn failures_of_many_kinds_at_one_point_end_it_too() {
         let mut failures = Failures::default();
-        let outlooks: Vec<Outlook> =
+        let steps: Vec<NextStep> =
             KINDS.iter().cycle().take(9).map(|&kind| failures.add(kind, at(0, 1))).collect();
-        let given_up = outlooks.iter().position(|outlook| *outlook != Outlook::Again);
+        let given_up = steps.iter().position(|step| *step != NextStep::Again);
         assert_eq!(given_up, Some(ANY - 1));
     }
 
     #[test]
     fn what_cannot_be_otherwise_ends_it_at_once() {
         for kind in [Kind::OutOfMemory, Kind::Failed] {
-            assert!(matches!(Failures::default().add(kind, at(0, 0)), Outlook::GiveUp(_)), "{kind:?}");
+            assert!(matches!(Failures::default().add(kind, at(0, 0)), NextStep::GiveUp(_)), "{kind:?}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Quality {
 /// Whose weights training starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum From {
+pub(crate) enum StartFrom {
     /// The serving model's where the data set has images of all of its classes, else fresh ones: a class without images
     /// would be forgotten.
     #[default]
@@ -42,7 +42,7 @@ pub(crate) struct RetrainRequest {
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"))]
     pub(crate) dataset: String,
     pub(crate) quality: Quality,
-    pub(crate) from: From,
+    pub(crate) from: StartFrom,
     /// Epochs, over what the quality says.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) epochs: Option<u32>,
@@ -58,7 +58,7 @@ impl Default for RetrainRequest {
         RetrainRequest {
             dataset: "default".to_owned(),
             quality: Quality::default(),
-            from: From::default(),
+            from: StartFrom::default(),
             epochs: None,
             time_budget_s: None,
             recipe: Map::new(),

@@ -1,6 +1,6 @@
 //! How long it takes until another job may wait: until the one that runs ends, and the first in the queue moves up.
 
-use crate::jobs::JobRecord;
+use crate::jobs::record::JobRecord;
 
 /// Seconds that a job is thought to take where none has ended yet.
 const UNKNOWN_S: f64 = 60.0;
@@ -20,7 +20,8 @@ pub(super) fn until_room(running: Option<&JobRecord>, last: Option<&JobRecord>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::{Asked, RetrainRequest, Trigger};
+    use crate::jobs::record::{Asked, Trigger};
+    use crate::jobs::request::RetrainRequest;
     use crate::problem::{MAX_RETRY_AFTER_S, Problem};
 
     fn job(started: Option<u64>, finished: Option<u64>, eta_s: Option<f32>) -> JobRecord {

@@ -4,84 +4,32 @@
 //! when its training is over, read; a version that is kept already keeps its verdict; promoting what serves changes
 //! nothing.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use ocelli_pipeline::job::{
-    FailureKind, JobMessage, JobOrder, JobPhase, JobSpec, ModelRef, Trained, fit_into,
-};
-use ocelli_pipeline::store::{Actor, JobData, Name, NewVersion, Preview, StoreError};
-use ocelli_pipeline::{
-    Data, Event, ModelFile, PipelineError, Question, QuestionSet, Rules, StartModel, open_model, same_class,
-};
+use ocelli_pipeline::job::ModelRef;
+use ocelli_pipeline::store::{Actor, NewVersion};
+use ocelli_pipeline::{ModelFile, Rules, open_model};
 
-use crate::jobs::child::{Child, Ended, Next};
-use crate::jobs::failures::{Kind, Outlook, Place};
-use crate::jobs::record::EpochMetrics;
-use crate::jobs::request::From;
-use crate::jobs::{Job, JobState, Jobs, RetrainRequest, Shared, json, record};
-use crate::problem::Problem;
-
-/// Time between two reports of progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-
-/// Longest wait for a message: a job that is to end is told within it.
-const LISTEN: Duration = Duration::from_millis(50);
-
-/// How long a process that was told to end may take to save what it has.
-const SAVING: Duration = Duration::from_secs(30);
-
-/// Images that were left out are named up to this many.
-const MAX_LEFT_OUT: usize = 20;
-/// Times that the images of a data set are looked at anew, which changes while a job is asked for.
-const MAX_LOOKS: u32 = 20;
-
-/// Why the work on a job ended early.
-enum Broken {
-    /// The stop flag was raised.
-    Stopped,
-    /// For the record, in our own words.
-    Failed(String),
-}
-
-impl std::convert::From<StoreError> for Broken {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Stopped => Broken::Stopped,
-            error => Broken::Failed(Problem::from(error).to_string()),
-        }
-    }
-}
-
-impl std::convert::From<PipelineError> for Broken {
-    fn from(error: PipelineError) -> Self {
-        match error {
-            PipelineError::Stopped => Broken::Stopped,
-            error => Broken::Failed(error.to_string()),
-        }
-    }
-}
-
-impl std::convert::From<Problem> for Broken {
-    fn from(problem: Problem) -> Self {
-        Broken::Failed(problem.to_string())
-    }
-}
+use crate::jobs::error::JobError;
+use crate::jobs::failures::Kind;
+use crate::jobs::job::Job;
+use crate::jobs::order::{Spec, questions};
+use crate::jobs::record::{self, JobState};
+use crate::jobs::shared::Shared;
+use crate::jobs::training::{count_failure, note, note_left_out, set_phase, train};
 
 /// Does a job and writes down how it ended. Left as it is, to be taken up again, when the service stops.
 pub(super) fn run(shared: &Shared, job: &Job) {
     let outcome = catch_unwind(AssertUnwindSafe(|| begin(shared, job))).unwrap_or_else(|_| {
-        Err(Broken::Failed("the job failed inside the service; the service goes on".into()))
+        Err(JobError::Failed("the job failed inside the service; the service goes on".into()))
     });
     let is_cancelled = job.record().state == JobState::Cancelling;
     match outcome {
         // It goes on at the next start.
-        Err(Broken::Stopped) if shared.stopping.load(Ordering::Relaxed) && !is_cancelled => {}
-        Err(Broken::Stopped) => job.end(JobState::Cancelled, None),
-        Err(Broken::Failed(error)) => {
+        Err(JobError::Stopped) if shared.stopping.load(Ordering::Relaxed) && !is_cancelled => {}
+        Err(JobError::Stopped) => job.end(JobState::Cancelled, None),
+        Err(JobError::Failed(error)) => {
             tracing::error!(job = job.number, "{error}");
             // Where the data folder lies is nobody's business who asks over HTTP.
             let error = error.replace(&format!("{}/", shared.store.dir().display()), "");
@@ -124,42 +72,9 @@ pub(super) fn copy_database(shared: &Shared) {
     }
 }
 
-impl Jobs {
-    /// Refuses a job that needs more memory than it may take, with both numbers.
-    pub(crate) fn check_memory(&self, request: &RetrainRequest) -> Result<(), Problem> {
-        let dataset = request.dataset()?;
-        let mut table = self.shared.store.jobs().preview(&dataset)?;
-        for _ in 0..MAX_LOOKS {
-            let Err(problem) = self.check_memory_with(request, &table) else { return Ok(()) };
-            // Images that were deleted after they were listed are no reason to refuse.
-            let now = self.shared.store.jobs().preview(&dataset)?;
-            if now.is_like(&table) {
-                return Err(problem);
-            }
-            table = now;
-        }
-        self.check_memory_with(request, &table)
-    }
-
-    fn check_memory_with(&self, request: &RetrainRequest, table: &Preview) -> Result<(), Problem> {
-        let shared = &self.shared;
-        let serving = shared.models.serving().info.version.clone();
-        let spec = Spec { shared, request, data: table.path(), serving: &serving };
-        match spec
-            .make()
-            .and_then(|(spec, _)| fit_into(&spec, shared.config.job_memory).map_err(Broken::from))
-        {
-            Ok(_) | Err(Broken::Stopped) => Ok(()),
-            Err(Broken::Failed(reason)) => {
-                Err(Problem::Refused(reason.replace(&format!("{}/", shared.store.dir().display()), "")))
-            }
-        }
-    }
-}
-
-fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
+fn begin(shared: &Shared, job: &Job) -> Result<JobState, JobError> {
     if job.stop.load(Ordering::Relaxed) {
-        return Err(Broken::Stopped);
+        return Err(JobError::Stopped);
     }
     let interrupted = job.record().state == JobState::Running;
     let serving = hold_serving(shared, job);
@@ -170,7 +85,7 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, Broken> {
         record.start.get_or_insert(serving);
     })?;
     if interrupted {
-        again(job, Kind::ServiceEnded)?;
+        count_failure(job, Kind::ServiceEnded)?;
     }
     let kept = job.record().version.clone();
     let version = match kept.filter(|version| shared.models.record(version).is_ok()) {
@@ -192,32 +107,19 @@ fn hold_serving(shared: &Shared, job: &Job) -> String {
     }
 }
 
-/// Counts a failure; an error when the job is given up.
-fn again(job: &Job, kind: Kind) -> Result<(), Broken> {
-    let mut outlook = Outlook::Again;
-    job.update(|record| {
-        let epochs = record.epochs.last().map_or(0, |epoch| epoch.epoch);
-        outlook = record.failures.add(kind, Place { epochs, step: record.progress.step });
-    })?;
-    match outlook {
-        Outlook::Again => Ok(()),
-        Outlook::GiveUp(reason) => Err(Broken::Failed(reason)),
-    }
-}
-
 /// Trains, compares and keeps a model; gives its version.
-fn candidate(shared: &Shared, job: &Job) -> Result<String, Broken> {
+fn candidate(shared: &Shared, job: &Job) -> Result<String, JobError> {
     let versions = shared.models.versions()?;
     let request = job.record().request.clone();
     let start = job.record().start.clone().unwrap_or_default();
-    phase(job, "loading");
+    set_phase(job, "loading");
     let data = shared.store.jobs().data(job.number, &request.dataset()?)?;
-    tell_left_out(job, &data.left_out)?;
-    let (mut spec, note) =
+    note_left_out(job, &data.left_out)?;
+    let (mut spec, about_start) =
         Spec { shared, request: &request, data: data.table.clone(), serving: &start }.make()?;
     let first = job.record().run.is_none();
     if first {
-        tell_note(job, note)?;
+        note(job, about_start)?;
     }
     // Compared with what serves by then, by the images that one was judged on and those held out from this data set.
     let serving = hold_serving(shared, job);
@@ -249,10 +151,10 @@ fn candidate(shared: &Shared, job: &Job) -> Result<String, Broken> {
 }
 
 /// Promotes a version if its verdict says so.
-fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, Broken> {
+fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, JobError> {
     // Whoever cancels a job does not want its model to serve.
     if job.stop.load(Ordering::Relaxed) {
-        return Err(Broken::Stopped);
+        return Err(JobError::Stopped);
     }
     let Some(verdict) = job.record().verdict.clone().filter(|verdict| verdict.promote) else {
         return Ok(JobState::Kept);
@@ -271,202 +173,4 @@ fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, Broken>
         }
     })?;
     Ok(JobState::Kept)
-}
-
-/// The images by which the candidate is judged, with their hashes: those held out from its data set, and those that the
-/// serving version was judged on, without any that the candidate is trained on.
-fn questions(
-    shared: &Shared,
-    serving: &str,
-    data: &JobData,
-) -> Result<Vec<(Question, [u8; 32])>, StoreError> {
-    let trained_on: HashSet<&[u8; 32]> = data.trained_on.iter().collect();
-    let reference = shared.store.jobs().judged_on(&Name::nearest(shared.models.name()), serving)?;
-    let held_out = data.held_out.iter().cloned().map(|image| (image, QuestionSet::HeldOut));
-    let reference = reference.into_iter().map(|image| (image, QuestionSet::Reference));
-    let all = held_out.chain(reference).filter(|((.., hash), _)| !trained_on.contains(hash));
-    Ok(all.map(|((path, class, hash), set)| (Question { path, class, set }, hash)).collect())
-}
-
-/// Has a process train; again after it was killed, as long as that may help.
-fn train(shared: &Shared, job: &Job, mut spec: JobSpec) -> Result<Trained, Broken> {
-    loop {
-        spec.run = job.record().run.clone();
-        let order =
-            JobOrder { parent: std::process::id(), nice: shared.config.job_niceness(), spec: spec.clone() };
-        match listen(shared, job, &order)? {
-            Ended::Done(trained) => return Ok(*trained),
-            Ended::Interrupted => return Err(Broken::Stopped),
-            ended => {
-                if job.stop.load(Ordering::Relaxed) {
-                    return Err(Broken::Stopped);
-                }
-                let text = match &ended {
-                    Ended::Failed { kind: FailureKind::Disk, error } if error.contains("No space left") => {
-                        format!("{}: {error}", Problem::DiskFull)
-                    }
-                    ended => ended.to_string(),
-                };
-                tracing::warn!(job = job.number, "{text}");
-                let kind = ended.kind().unwrap_or(Kind::Exited);
-                again(job, kind).map_err(|broken| match broken {
-                    // What the process said is the reason.
-                    Broken::Failed(_) if matches!(kind, Kind::Failed | Kind::OutOfMemory) => {
-                        Broken::Failed(text.clone())
-                    }
-                    Broken::Failed(reason) => Broken::Failed(format!("{text}; {reason}")),
-                    Broken::Stopped => Broken::Stopped,
-                })?;
-                tell_note(job, format!("{text}; training goes on from its last epoch"))?;
-            }
-        }
-    }
-}
-
-/// Takes up what a process says until it has ended.
-fn listen(shared: &Shared, job: &Job, order: &JobOrder) -> Result<Ended, Broken> {
-    let mut child = Child::start(&shared.worker, order, shared.config.job_stuck);
-    let mut told = Instant::now();
-    let mut stopped: Option<Instant> = None;
-    loop {
-        if job.stop.load(Ordering::Relaxed) {
-            match stopped {
-                None => {
-                    child.stop();
-                    stopped = Some(Instant::now());
-                }
-                Some(since) if since.elapsed() > SAVING => child.kill(),
-                Some(_) => {}
-            }
-        }
-        match child.next(LISTEN) {
-            Next::Message(JobMessage::Event { event }) => observe(job, &event, &mut told)?,
-            Next::Message(JobMessage::Phase { phase: JobPhase::Comparing }) => phase(job, "comparing"),
-            Next::Message(_) | Next::Nothing => {}
-            Next::Ended(ended) => return Ok(ended),
-        }
-    }
-}
-
-/// What a job's process is told.
-struct Spec<'a> {
-    shared: &'a Shared,
-    request: &'a RetrainRequest,
-    /// The table of its images.
-    data: PathBuf,
-    /// The version whose weights it may start from.
-    serving: &'a str,
-}
-
-impl Spec<'_> {
-    /// The order for the training alone, and what to say about its start.
-    fn make(&self) -> Result<(JobSpec, String), Broken> {
-        let Spec { shared, request, data, serving } = self;
-        let versions = shared.models.versions()?;
-        let (recipe, origins) = request.recipe(shared.config.job_threads)?;
-        let start = || -> Result<_, Broken> {
-            Ok(Some(ModelRef { version: (*serving).to_owned(), path: versions.file(serving)? }))
-        };
-        let file = match request.from {
-            From::Fresh => None,
-            _ => Some(versions.load(serving)?),
-        };
-        let usable = file.as_ref().is_some_and(StartModel::usable) && request.recipe.get("model").is_none();
-        let (start, note) = match (request.from, &file) {
-            (From::Fresh, _) | (_, None) => (None, "fresh weights, as asked for".to_owned()),
-            (From::Current, _) if usable => {
-                (start()?, format!("starts from the weights of version {serving}"))
-            }
-            (From::Current, _) => {
-                let reason =
-                    format!("version {serving} cannot be trained further: ask for \"from\": \"fresh\"");
-                return Err(Broken::Failed(reason));
-            }
-            (From::Auto, Some(file)) => {
-                let there = Data::Path(data.clone()).open()?.classes().to_vec();
-                let has = |class: &String| there.iter().any(|other| same_class(class, other));
-                let all = file.meta.classes.iter().all(has);
-                if usable && all {
-                    (start()?, format!("starts from the weights of version {serving}"))
-                } else {
-                    let why = if all {
-                        "that one cannot be trained further"
-                    } else {
-                        "the data lacks classes of that one"
-                    };
-                    (None, format!("fresh weights, not those of version {serving}: {why}"))
-                }
-            }
-        };
-        let spec = JobSpec {
-            data: data.clone(),
-            recipe,
-            origins,
-            runs_dir: shared.store.runs_dir(),
-            run: None,
-            name: Some(request.dataset.clone()),
-            data_name: Some(request.dataset.clone()),
-            start,
-            serving: None,
-            gate: request.gate.clone(),
-            rules: Rules::default(),
-            questions: Vec::new(),
-            memory: Some(shared.config.job_memory),
-        };
-        Ok((spec, note))
-    }
-}
-
-/// Takes up what training says, and tells it to followers.
-fn observe(job: &Job, event: &Event, told: &mut Instant) -> Result<(), Broken> {
-    match event {
-        Event::Epoch { .. } => {
-            if let Some(metrics) = EpochMetrics::of(event) {
-                let text = json(&metrics);
-                let told = vec![("epoch", text.clone())];
-                job.commit(Some((metrics.epoch, text)), told, |record| record.observe(event))?;
-            }
-        }
-        Event::Note { text } | Event::Warning { text } => {
-            let told = vec![("note", json(&serde_json::json!({ "text": text })))];
-            job.commit(None, told, |record| record.observe(event))?;
-        }
-        // What a run is called is needed to go on with it.
-        Event::Model { .. } => job.update(|record| record.observe(event))?,
-        _ => job.record().observe(event),
-    }
-    if matches!(event, Event::Step { .. } | Event::Loading { .. }) && told.elapsed() < PROGRESS_EVERY {
-        return Ok(());
-    }
-    *told = Instant::now();
-    let progress = job.record().progress.clone();
-    job.log.progress(&progress);
-    Ok(())
-}
-
-fn tell_note(job: &Job, text: String) -> Result<(), Broken> {
-    observe(job, &Event::Note { text }, &mut Instant::now())
-}
-
-/// Says which images were left out and why.
-fn tell_left_out(job: &Job, left_out: &[String]) -> Result<(), Broken> {
-    if left_out.is_empty() || job.record().run.is_some() {
-        return Ok(());
-    }
-    let mut text = format!("{} images are left out: ", left_out.len());
-    text += &left_out[..left_out.len().min(MAX_LEFT_OUT)].join(", ");
-    if left_out.len() > MAX_LEFT_OUT {
-        text += ", ...";
-    }
-    tracing::warn!(job = job.number, "{text}");
-    observe(job, &Event::Warning { text }, &mut Instant::now())
-}
-
-fn phase(job: &Job, phase: &str) {
-    let progress = {
-        let mut record = job.record();
-        record.progress.phase = phase.to_owned();
-        record.progress.clone()
-    };
-    job.log.progress(&progress);
 }

@@ -24,7 +24,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     tag: Tag::Operations,
     summary: "Show who changed what, newest first",
     handle: |context, _| Box::pin(list(context)),
-    describe: describe,
+    describe,
 }];
 
 /// Entries of a page, where the request does not say.

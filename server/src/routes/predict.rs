@@ -34,7 +34,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     tag: Tag::Service,
     summary: "Label one or several images",
     handle: |context, body| Box::pin(post(context, body)),
-    describe: describe,
+    describe,
 }];
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

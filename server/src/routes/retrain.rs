@@ -25,7 +25,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     tag: Tag::Service,
     summary: "Train a model on a data set, and serve it if it is no worse",
     handle: |context, body| Box::pin(post(context, body)),
-    describe: describe,
+    describe,
 }];
 
 fn describe(schemas: &mut Schemas<'_>) -> Description {

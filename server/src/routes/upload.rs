@@ -47,7 +47,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     tag: Tag::Service,
     summary: "Add a ZIP of class folders to a data set",
     handle: |context, body| Box::pin(post(context, body)),
-    describe: describe,
+    describe,
 }];
 
 const ACCEPTED: &str =
