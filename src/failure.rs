@@ -1,9 +1,9 @@
 //! Why a command ended early: what to print and which exit code.
 
-use std::error::Error;
 use std::io;
 use std::path::Path;
 
+use ocelli_common::text::chain;
 use ocelli_datasets::DatasetError;
 use ocelli_engine::EngineError;
 use ocelli_pipeline::PipelineError;
@@ -89,20 +89,6 @@ impl Failure {
             Failure::Closed => 0,
         }
     }
-}
-
-/// An error and its causes as one line. A cause that its error prints already is not printed twice.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text.replace(['\n', '\r'], " ")
 }
 
 impl From<PipelineError> for Failure {

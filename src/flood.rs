@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_common::text::chain;
 use ocelli_flood::report::paint::Tone;
 use ocelli_flood::report::{self, checks, text};
 use ocelli_flood::{
@@ -15,7 +16,7 @@ use ocelli_flood::{
 };
 use ocelli_pipeline::write_atomic;
 
-use crate::failure::{Failure, Message, chain};
+use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output, Paint, Style};
 

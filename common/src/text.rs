@@ -1,4 +1,6 @@
-//! Numbers and text from outside, written for people.
+//! Numbers, errors and text from outside, written for people.
+
+use std::error::Error;
 
 /// `1234567` as `1,234,567`.
 pub fn thousands(n: u64) -> String {
@@ -35,6 +37,20 @@ pub fn some_of(names: &[&str]) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// An error and its causes as one line. A cause that its error prints already is not printed twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text.replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

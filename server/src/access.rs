@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hyper::HeaderMap;
 use hyper::header::ORIGIN;
 
+use crate::http::problem::Problem;
 use crate::keys::{Caller, Keys};
-use crate::problem::Problem;
 use crate::scope::Scope;
 use crate::tls::Tls;
 
@@ -73,7 +73,7 @@ impl CurrentAccess {
     }
 }
 
-/// Refuses what a browser sends on behalf of a page of another origin, and hosts that are names of somebody else.
+/// Refuses what a browser sends on behalf of a page of another origin, and hosts that could be names of another site.
 fn same_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
@@ -84,11 +84,11 @@ fn same_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Err(Problem::CrossSite);
     }
-    // HTTP/1.0 and tools of the trade send none; browsers always do.
+    // HTTP/1.0 clients and some tools send none; browsers always do.
     if host.is_none_or(is_own) { Ok(()) } else { Err(Problem::UnknownHost) }
 }
 
-/// An address, or a name that only this machine or its own network answers to: no public name can be bent to those.
+/// An address, or a name that only this machine or its own network answers to: DNS rebinding needs a public name.
 fn is_own(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

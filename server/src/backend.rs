@@ -7,13 +7,13 @@ use bytes::Bytes;
 use ocelli_pipeline::store::Store;
 use tokio::sync::Semaphore;
 
-use crate::classifier::Classifier;
 use crate::config::Config;
-use crate::connections::Connections;
 use crate::jobs::Jobs;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::model::classifier::Classifier;
+use crate::model::models::Models;
+use crate::net::connections::Connections;
 use crate::ticket::Requests;
 use crate::uploads::Uploads;
 

@@ -2,7 +2,7 @@
 
 use tokio::task::spawn_blocking;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Runs `work` on a thread that may block. It goes on to its end when the caller is dropped.
 pub(crate) async fn blocking<T: Send + 'static>(

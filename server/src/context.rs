@@ -9,14 +9,14 @@ use ocelli_pipeline::store::Actor;
 use tokio::sync::watch;
 
 use crate::backend::{Backend, Data};
-use crate::body::{Buffered, RequestBody};
-use crate::classifier::Classifier;
 use crate::config::Config;
+use crate::http::body::{Buffered, RequestBody};
+use crate::http::problem::Problem;
+use crate::http::query::Query;
 use crate::keys::Caller;
 use crate::metrics::Metrics;
-use crate::models::Models;
-use crate::problem::Problem;
-use crate::query::Query;
+use crate::model::classifier::Classifier;
+use crate::model::models::Models;
 use crate::snapshot::Snapshot;
 use crate::ticket::Ticket;
 

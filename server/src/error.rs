@@ -1,4 +1,4 @@
-//! Errors of the service as a whole. What a single request can get wrong is in `problem.rs`.
+//! Errors of the service as a whole. What a single request can get wrong is in `http/problem.rs`.
 
 use std::fmt;
 use std::io;
@@ -41,23 +41,23 @@ pub enum ServerError {
         /// Most characters.
         most: usize,
     },
-    /// A key with a name will not do.
+    /// A key with a name is refused.
     NamedKey {
         /// Why.
         reason: String,
     },
-    /// The certificate or its key will not do.
+    /// The certificate or its key is refused.
     Tls {
         /// Why.
         reason: &'static str,
     },
-    /// A model is to blame.
+    /// A model cannot be used.
     Model(PipelineError),
     /// The data folder holds no version of the model that could serve, and none was given.
     NoModel,
     /// The data folder cannot be used.
     Store(StoreError),
-    /// The model does not answer a blank image.
+    /// The model fails on a blank image.
     WarmUp(PipelineError),
     /// The operating system gave no thread for the classifier.
     Thread(io::Error),
@@ -81,7 +81,7 @@ impl fmt::Display for ServerError {
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
             ),
             ServerError::JobMemory { value, least } => {
-                write!(f, "setting job_memory is {value} bytes: a job takes {least} at least")
+                write!(f, "setting job_memory is {value} bytes: it must be at least {least}")
             }
             ServerError::Key { name, least, most } => {
                 write!(

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::body::{Buffered, RequestBody};
 use crate::context::Context;
-use crate::payload::{self, Declared, Encoding};
-use crate::problem::Problem;
-use crate::serving::Serving;
+use crate::http::body::{Buffered, RequestBody};
+use crate::http::payload::{self, Declared, Encoding};
+use crate::http::problem::Problem;
+use crate::model::serving::Serving;
 
 /// The encoded images of a body, at least one, with their share of the memory for bodies.
 pub(crate) async fn read(

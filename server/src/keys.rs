@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::error::ServerError;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use crate::scope::Scope;
 
 /// Shortest key in bytes: with fewer, guessing over the network comes into reach.
@@ -111,7 +111,7 @@ impl Keys {
         }
         if let Some(known) = self.known.iter().find(|known| known.digest == digest) {
             return refuse(format!(
-                "{} and {name} are the same key: nobody could tell who used it",
+                "{} and {name} are the same key: the log could not tell who used it",
                 known.name
             ));
         }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn named_keys_say_who_it_was() {
+    fn named_keys_name_the_caller() {
         let mut keys = Keys::new(None, None, Some(KEYS[2])).unwrap();
         let key = |i: usize| format!("the-key-of-number-{i}");
         for i in 0..MAX_KEYS - 1 {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_key_that_will_not_do_is_refused_with_its_reason() {
+    fn an_invalid_named_key_is_refused_with_its_reason() {
         let sound = || {
             let mut keys = Keys::new(None, None, Some(KEYS[2])).unwrap();
             keys.add("ann", "data", KEYS[1]).unwrap();

@@ -1,26 +1,25 @@
 //! The HTTP service of Ocelli: raw hyper in front of a model that can be replaced while it answers.
 //!
 //! ```text
-//! run ──> connection task (stream: time limits; tls) ──> router ──> endpoint: the one table of addresses
-//!                                                          │ access: may this request?
-//!                                                          v
-//! routes/predict, v2 ── body, payload: bytes -> encoded images
-//!         │                                             routes/{upload, datasets, feedback, retrain, jobs, models}
-//!         v                                                │
-//! models: which version answers                            │
-//!         │                                                v
-//!         v                                             store (pipeline): the data folder
-//! classifier: one slot per image, or 429                   ^
-//!         │ decode: small images wait for the batcher,     │
-//!         │ large ones go to a bounded pool                │
-//!         v                                                │
-//! serving, batcher: one thread owns a version <── models <── jobs: train, compare, keep, promote
-//! and takes whatever has queued up
+//! run ──> one task for each connection (connections: how many; stream: time limits; tls)
+//!   │
+//!   v
+//! router ──> ticket: in flight from here to the answer
+//!   │        routes: one table of paths, scopes, handlers and descriptions; access: may this request?
+//!   v
+//! a handler in routes/ ── context: the request, and what a handler may use ──> backend
+//!   │                                                                            │
+//!   ├─ predict, v2: body, payload: bytes -> encoded images                       ├─ store (pipeline): the data folder
+//!   v                                                                            ├─ models: which version answers
+//! classifier: one slot per image, or 429                                         ├─ jobs: train, compare, promote
+//!   │ decode: small images wait for the batcher, large ones go to a bounded pool └─ snapshot: all gauges at one moment
+//!   v
+//! serving, batcher: one thread owns a version and takes whatever has queued up
 //! ```
 //!
 //! `GET /openapi.json` lists the routes, docs/service.md explains them.
 //!
-//! Every error is one JSON shape, made in one place (`problem.rs`), with texts of our own. Every limit is a field of
+//! Every error is one JSON shape, made in one place (`http/problem.rs`), with texts of our own. Every limit is a field of
 //! [`Config`]. Nothing is computed on the threads that serve connections, nothing is printed, no URL is ever
 //! fetched, and no header invites other origins.
 //!
@@ -31,46 +30,30 @@
 mod access;
 mod answer;
 mod backend;
-mod batcher;
 mod blocking;
-mod body;
-mod classifier;
 mod config;
-mod connections;
 mod context;
-mod decode;
 mod description;
 mod error;
-mod host;
+mod http;
 mod images;
 mod jobs;
-mod json;
 mod keys;
 mod lifecycle;
-mod loader;
 mod machine;
 mod metrics;
-mod models;
+mod model;
+mod net;
 mod openapi;
-mod payload;
-mod problem;
-mod query;
-mod refuse;
-mod response;
 mod route;
 mod router;
 mod routes;
 mod run;
 mod scope;
 mod server;
-mod serving;
-mod single_flight;
 mod snapshot;
-mod stats;
-mod stream;
 #[cfg(test)]
 mod tests;
-mod text;
 mod ticket;
 mod tls;
 mod uploads;

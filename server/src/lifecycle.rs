@@ -1,4 +1,4 @@
-//! Whether new work is welcome, and for how long the service has run.
+//! Whether new requests are accepted, and for how long the service has run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ use crate::answer::Answer;
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Bounds in seconds, from a tenth of a millisecond on; what lies above the last one hurts in any case.
+/// Bounds in seconds, from a tenth of a millisecond to the longest that clients usually wait.
 const SECONDS: [f64; 14] =
     [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -171,7 +171,7 @@ impl Metrics {
         r.register_with_unit("decode", "Decoding and resizing an image", Unit::Seconds, self.decode.clone());
         r.register_with_unit(
             "queue",
-            "Waiting of an image for the network",
+            "Time that an image waits for the network",
             Unit::Seconds,
             self.queue.clone(),
         );
@@ -183,8 +183,8 @@ impl Metrics {
         );
         r.register("batch_size", "Images of a forward pass", self.batches.clone());
         let refused = self.connections_refused.clone();
-        r.register("connections_refused", "Connections turned away, by the limit they were over", refused);
-        r.register("model_swaps", "Versions that took over", self.swaps.clone());
+        r.register("connections_refused", "Connections refused, by the limit that they exceeded", refused);
+        r.register("model_swaps", "Times that another version began to serve", self.swaps.clone());
         gauge(r, "queue_length", "Images admitted and not answered", now.queue_length);
         gauge(r, "queue_capacity", "Images that may be admitted", now.queue_capacity);
         gauge(r, "connections", "Open connections", now.connections);
@@ -194,9 +194,9 @@ impl Metrics {
             "Requests without an answer yet",
             now.requests_in_flight as usize,
         );
-        gauge(r, "jobs_running", "Training jobs under way", now.jobs_running);
-        gauge(r, "jobs_waiting", "Training jobs that wait", now.jobs_waiting);
-        gauge(r, "ready", "1 while new work is welcome", usize::from(now.ready));
+        gauge(r, "jobs_running", "Running training jobs", now.jobs_running);
+        gauge(r, "jobs_waiting", "Queued training jobs", now.jobs_waiting);
+        gauge(r, "ready", "1 while new requests are accepted", usize::from(now.ready));
         let stored = Family::<Kind, Gauge>::default();
         for (kind, bytes) in [
             ("images", now.stored.images),

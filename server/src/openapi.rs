@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::description::{Description, Schemas, number};
-use crate::problem::{MAX_RETRY_AFTER_S, Report};
+use crate::http::problem::{MAX_RETRY_AFTER_S, Report};
 use crate::route::{Effect, Route, Tag};
 use crate::scope::Scope;
 
@@ -77,8 +77,8 @@ fn describe(route: &Route, description: Description, problem: &Value) -> Value {
             description.status.to_string(): {
                 "description": if description.status < 400 { "Done" } else { "Refused" }, "headers": headers, "content": { media_type: { "schema": schema } }
             },
-            "503": refusal("The service is shutting down, or as many connections as may be are open", retry_after()),
-            "default": refusal("Not done, and why (RFC 9457)", None)
+            "503": refusal("The service is shutting down, or too many connections are open", retry_after()),
+            "default": refusal("The request failed, and why (RFC 9457)", None)
         }
     });
     let responses = &mut described["responses"];
@@ -90,7 +90,7 @@ fn describe(route: &Route, description: Description, problem: &Value) -> Value {
     }
     if route.scope != Scope::Public {
         let challenge = Some(("WWW-Authenticate", json!({ "type": "string" })));
-        responses["401"] = refusal("No key, or one that nobody knows", challenge);
+        responses["401"] = refusal("No key, or an unknown one", challenge);
     }
     let forbidden = match (route.scope, route.effect) {
         (_, Effect::Changes) => "A key of a lower scope, another site, or a service that is read-only",

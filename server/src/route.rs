@@ -8,11 +8,11 @@ use std::pin::Pin;
 
 use hyper::{Method, Response};
 
-use crate::body::RequestBody;
 use crate::context::{Context, Parameters};
 use crate::description::{Description, Schemas};
-use crate::problem::Problem;
-use crate::response::ResponseBody;
+use crate::http::body::RequestBody;
+use crate::http::problem::Problem;
+use crate::http::response::ResponseBody;
 use crate::scope::Scope;
 
 /// What a handler gives once it is done.

@@ -12,16 +12,16 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, Version};
 use percent_encoding::percent_decode_str;
 
-use crate::body::RequestBody;
 use crate::context::Context;
-use crate::host::host;
+use crate::http::body::RequestBody;
+use crate::http::host::host;
+use crate::http::problem::Problem;
+use crate::http::response::ResponseBody;
 use crate::keys::Caller;
-use crate::problem::Problem;
-use crate::response::ResponseBody;
+use crate::net::stream::Exchange;
 use crate::route::{self, Effect};
 use crate::routes;
 use crate::server::Server;
-use crate::stream::Exchange;
 use crate::ticket::Ticket;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -9,17 +9,18 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ocelli_common::text::chain;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::connections::ConnectionPermit;
 use crate::error::ServerError;
+use crate::net::connections::ConnectionPermit;
+use crate::net::stream::{Exchange, Stream};
 use crate::router;
 use crate::server::Server;
-use crate::stream::{Exchange, Stream};
 
 /// Largest header in bytes; past it 431, as for more than hyper's 100 fields. Bodies are read in such steps.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -76,7 +77,7 @@ pub async fn run(
         tokio::task::block_in_place(|| {
             data.jobs.stop();
             if let Err(error) = data.store.copy_database_now() {
-                tracing::warn!("the database cannot be copied: {error}");
+                tracing::warn!("the database cannot be copied: {}", chain(&error));
             }
         });
     }
@@ -116,8 +117,8 @@ async fn connection(
     server: Arc<Server>,
     mode: watch::Receiver<Mode>,
 ) {
-    // Answers are small and written in one piece: waiting to fill a packet only delays them. Not worth
-    // failing for.
+    // Answers are small and written in one piece: waiting to fill a packet only delays them. A socket that refuses
+    // this works all the same.
     let _ = tcp.set_nodelay(true);
     let exchange = Arc::new(Exchange::new());
     let stream = Stream::new(tcp, exchange.clone(), &server.backend.config);
@@ -126,7 +127,7 @@ async fn connection(
     match tls {
         None => serve(stream, &server, &exchange, mode).await,
         Some(tls) => select! {
-            // A client that breaks off the handshake is not worth a word.
+            // A client that breaks off the handshake is no event for the log.
             accepted = tls.accept(stream) => if let Ok(stream) = accepted {
                 serve(stream, &server, &exchange, mode).await;
             },
@@ -135,13 +136,13 @@ async fn connection(
     }
 }
 
-/// Waits for the moment in which nobody waits any longer.
+/// Waits until connections are cut off.
 async fn cut_off(mut mode: watch::Receiver<Mode>) {
     // An error means that the service is gone.
     let _ = mode.wait_for(|&mode| mode == Mode::CutOff).await;
 }
 
-/// Speaks HTTP until the client or the service has enough.
+/// Speaks HTTP until the client closes the connection or the service stops.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     server: &Arc<Server>,

@@ -2,24 +2,26 @@
 
 use std::sync::{Arc, LazyLock};
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor};
 use tokio::sync::Semaphore;
 
 use crate::access::{Access, CurrentAccess};
 use crate::backend::{Backend, Data};
-use crate::classifier::Classifier;
 use crate::config::Config;
-use crate::connections::Connections;
 use crate::error::ServerError;
 use crate::jobs::{Jobs, Worker};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::models::{self, First, Models};
+use crate::model::classifier::Classifier;
+use crate::model::first::{self, First};
+use crate::model::models::Models;
+use crate::model::serving::Serving;
+use crate::net::connections::Connections;
+use crate::net::refuse::Refusals;
 use crate::openapi;
-use crate::refuse::Refusals;
 use crate::routes;
-use crate::serving::Serving;
 use crate::ticket::Requests;
 use crate::uploads::Uploads;
 
@@ -69,13 +71,13 @@ impl Server {
         let versions = store.versions(name)?;
         let metrics = Metrics::default();
         let start = |file| Serving::load(file, name.as_str(), compute, &config, &metrics);
-        let first = models::first(versions, seed, start)?;
+        let first = first::choose(versions, seed, start)?;
         if let Some(stand_in) = &first.stand_in {
             let (serving, wanted) = (&first.serving.info.version, &stand_in.wanted);
             tracing::error!(%serving, %wanted, "another version serves than the one that should: {}", stand_in.reason);
         }
         if let Err(error) = store.copy_database() {
-            tracing::warn!("the database cannot be copied: {error}");
+            tracing::warn!("the database cannot be copied: {}", chain(&error));
         }
         let models = Models::new(first, compute, config.clone(), metrics.clone())?;
         Server::assemble(models, Some((Arc::new(store), worker)), config, access, metrics)

@@ -8,8 +8,8 @@ use ocelli_pipeline::store::Usage;
 use crate::backend::Backend;
 use crate::jobs::JobLoad;
 use crate::metrics::Gauges;
-use crate::models::StandIn;
-use crate::serving::Serving;
+use crate::model::first::StandIn;
+use crate::model::serving::Serving;
 use crate::ticket::RequestCounts;
 
 /// See the module.

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
 use crate::error::ServerError;
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// A certificate with its key: TLS 1.2 and 1.3, no client certificates.
 #[derive(Clone)]

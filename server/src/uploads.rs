@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Seconds that an upload is thought to go on of which nothing better is known: its length was not declared, or it is
 /// here and being taken in.
@@ -43,7 +43,7 @@ impl Uploads {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let left = under_way.iter().map(|upload| upload.seconds_left(upload.started.elapsed()));
             let seconds = left.min_by(f64::total_cmp).unwrap_or(0.0);
-            return Err(Problem::busy_for("as many uploads as may be are under way", seconds));
+            return Err(Problem::busy_for("the maximum number of uploads is under way", seconds));
         };
         let upload = Arc::new(Upload { started: Instant::now(), declared, received: AtomicU64::new(0) });
         under_way.push(upload.clone());

@@ -1,4 +1,4 @@
-//! Who may do what: keys of three scopes, other people's pages, addresses of other machines, TLS.
+//! Who may do what: keys of three scopes, pages of other sites, addresses of other machines, TLS.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -85,7 +85,7 @@ fn keyed(sandbox: &Sandbox) -> Service {
 }
 
 #[test]
-fn every_operation_opens_to_its_scope_and_those_above() {
+fn every_operation_needs_its_scope_or_a_higher_one() {
     let sandbox = Sandbox::new();
     let service = keyed(&sandbox);
     let document = service.json("/openapi.json");
@@ -151,7 +151,7 @@ fn keys_come_from_files_and_the_environment_and_can_be_changed() {
     service.signal("HUP");
     until("the new key", || (status(next) == 200).then_some(()));
     assert_eq!([status("from-the-environment-1"), status(admin)], [200, 401]);
-    // A file that will not do leaves the keys as they are: a service must not open itself by a typo.
+    // An invalid file leaves the keys as they are: a typo must not open the service.
     for bad in ["admin = \"short\"\n", "admins = \"\"\n", "admin = "] {
         sandbox.write("keys.toml", bad);
         let complaints = service.log().matches("keys and certificate stay as they were").count();
@@ -165,7 +165,7 @@ fn keys_come_from_files_and_the_environment_and_can_be_changed() {
 }
 
 #[test]
-fn without_keys_other_sites_and_other_machines_stay_outside() {
+fn without_keys_other_sites_and_other_machines_are_refused() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let port = service.addr.rsplit_once(':').unwrap().1;
@@ -185,7 +185,7 @@ fn without_keys_other_sites_and_other_machines_stay_outside() {
     ] {
         let answer = try_request(&service.addr, "GET /status", &headers, b"").unwrap();
         assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
-        // Nobody else's page is ever invited.
+        // No answer allows another origin (CORS).
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
 
@@ -228,7 +228,7 @@ fn openssl(sandbox: &Sandbox, line: &str, input: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn https_is_spoken_with_a_certificate_that_can_be_changed() {
+fn the_certificate_of_https_can_be_replaced() {
     let sandbox = Sandbox::new();
     let certify = |name: &str, as_name: &str| {
         let files = format!("-keyout {as_name}.key -out {as_name}.pem");
@@ -252,7 +252,7 @@ fn https_is_spoken_with_a_certificate_that_can_be_changed() {
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('}'), "{version}: {answer}");
     }
     assert_eq!(ask("-tls1_1"), "");
-    // Whoever speaks without TLS gets nothing, and costs nothing.
+    // A client without TLS gets no answer and holds no resources.
     assert!(try_request(&service.addr, "GET /status", &[], b"").is_err());
 
     certify("second", "tls").unwrap();

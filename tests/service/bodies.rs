@@ -4,7 +4,7 @@ use super::*;
 use crate::shapes::CLASSES;
 
 #[test]
-fn an_archive_is_known_by_its_first_bytes() {
+fn an_archive_is_recognised_by_its_first_bytes() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let zip = archive(&photos(1, 1, &CLASSES));

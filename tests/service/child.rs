@@ -1,4 +1,4 @@
-//! The process of a training job: what it says, what bounds it, how it ends and what is left then.
+//! The process of a training job: its messages, its limits, how it ends and what it leaves.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -101,7 +101,7 @@ fn bits(spec: &JobSpec, trained: &Trained) -> Vec<u32> {
     best.model.params().iter().chain(last.model.params()).chain(moments).map(|w| w.to_bits()).collect()
 }
 
-/// No process of this number is left, not even a dead one that nobody has asked about.
+/// No process with this number is left, not even a zombie.
 #[track_caller]
 fn assert_gone(id: u32) {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -109,7 +109,7 @@ fn assert_gone(id: u32) {
 }
 
 #[test]
-fn killed_at_any_step_it_goes_on_to_the_same_bits() {
+fn a_job_killed_at_any_step_resumes_to_the_same_bits() {
     let sandbox = Sandbox::new();
     let spec = spec(&sandbox, 40);
     let mut whole = JobSpec { name: Some("whole".to_owned()), ..spec.clone() };
@@ -120,7 +120,7 @@ fn killed_at_any_step_it_goes_on_to_the_same_bits() {
     let mut spec = spec;
     for _ in 0..of_form(4, 20) {
         spec.run = None;
-        // Some lives are so short that nothing is left of them.
+        // Some are killed before they write anything.
         let mut lives = 0;
         let trained = loop {
             let mut child = start(&spec);
@@ -147,7 +147,7 @@ fn killed_at_any_step_it_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn told_to_stop_it_saves_and_ends() {
+fn a_job_that_is_stopped_saves_its_state() {
     let sandbox = Sandbox::new();
     let mut spec = spec(&sandbox, 40);
     let mut whole = JobSpec { name: Some("whole".to_owned()), ..spec.clone() };
@@ -175,7 +175,7 @@ fn told_to_stop_it_saves_and_ends() {
 }
 
 #[test]
-fn it_is_bounded_and_gone_when_it_is_dropped() {
+fn a_dropped_job_is_killed_and_reaped() {
     let sandbox = Sandbox::new();
     let mut spec = spec(&sandbox, 40);
     let order = JobOrder { nice: 7, ..order(&spec) };
@@ -206,7 +206,7 @@ fn nice_of(stat: &str) -> i64 {
 }
 
 #[test]
-fn memory_is_counted_before_and_bounded_throughout() {
+fn memory_is_estimated_before_and_limited_while_it_runs() {
     let sandbox = Sandbox::new();
     let mut spec = spec(&sandbox, 12);
     let recipe = spec.recipe.clone();
@@ -236,7 +236,7 @@ fn memory_is_counted_before_and_bounded_throughout() {
 
 /// The estimate beside the peak that the kernel counted, which it must not be below by more than a tenth.
 #[test]
-fn the_estimate_of_memory_holds() {
+fn the_estimate_of_memory_is_not_exceeded() {
     let sandbox = Sandbox::new();
     let spec = spec(&sandbox, 60);
     let small = Recipe { size: Some((32, 32)), batch: 128, epochs: 2, ..Recipe::default() };
@@ -281,7 +281,7 @@ fn memory_of(id: Option<u32>, name: &str) -> u64 {
 }
 
 #[test]
-fn one_that_stands_still_is_ended() {
+fn a_job_without_progress_is_killed() {
     let sandbox = Sandbox::new();
     let mut spec = spec(&sandbox, 40);
     let mut child = Child::start(&worker(), &order(&spec), Duration::from_secs(5));
@@ -295,7 +295,7 @@ fn one_that_stands_still_is_ended() {
 }
 
 #[test]
-fn it_ends_with_the_process_that_wanted_it() {
+fn a_job_ends_with_its_parent_process() {
     let sandbox = Sandbox::new();
     let spec = spec(&sandbox, 40);
     let spec = JobSpec { recipe: Recipe { epochs: 10_000, ..spec.recipe.clone() }, ..spec };
@@ -319,7 +319,7 @@ fn it_ends_with_the_process_that_wanted_it() {
 }
 
 #[test]
-fn orders_that_make_no_sense_are_refused() {
+fn invalid_orders_are_refused() {
     let sandbox = Sandbox::new();
     let good = serde_json::to_string(&order(&spec(&sandbox, 4))).unwrap();
     let other = good.replace(&format!("\"parent\":{}", std::process::id()), "\"parent\":1");
@@ -335,9 +335,9 @@ fn orders_that_make_no_sense_are_refused() {
     assert!(!sandbox.ok("--help").contains("\n  job "));
 }
 
-/// Whatever the process does, it is one typed end, and nobody is left.
+/// Whatever the process does, it ends in one typed way, and no process is left.
 #[test]
-fn programs_that_are_no_jobs_are_told_apart() {
+fn other_programs_in_place_of_a_job_are_reported() {
     let sandbox = Sandbox::new();
     let mut spec = spec(&sandbox, 4);
     let cases: [(&str, &str); 10] = [

@@ -1,4 +1,4 @@
-//! Many clients at once, some of whom leave: everybody gets the answer to its own image, to the last bit.
+//! Many clients at the same time, some of whom disconnect: each gets the answer to its own image, bit for bit.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -38,7 +38,7 @@ fn every_client_gets_its_own_answer() {
             scope.spawn(move || {
                 let mut rng = Rng(client);
                 loop {
-                    // One image, or two of which nobody knows which is which but their order.
+                    // One image, or two that only their order tells apart.
                     let count = 1 + usize::from(client % 4 == 0);
                     let at = next.fetch_add(count, Ordering::Relaxed);
                     let mine = at..(at + count).min(images.len());
@@ -62,7 +62,7 @@ fn every_client_gets_its_own_answer() {
             });
         }
     });
-    // Those who left gave back what they had taken.
+    // Clients that disconnected hold nothing any more.
     until("empty queues", || (service.json("/status")["queue"]["length"] == 0).then_some(()));
     until("the end of connections", || (service.json("/status")["connections"] == 1).then_some(()));
     assert_eq!(service.stop("TERM"), Some(0));

@@ -38,7 +38,7 @@ impl Harm {
                     .collect();
                 fs::write(path, noise).unwrap();
             }
-            // Whom no permission stops, a folder in its place does.
+            // Permissions do not stop root: a folder in its place does.
             Harm::Replaced => {
                 fs::remove_file(path).unwrap();
                 fs::create_dir(path).unwrap();
@@ -97,7 +97,7 @@ fn seen(service: &Service) -> BTreeMap<&'static str, Vec<String>> {
 }
 
 #[test]
-fn a_damaged_file_costs_itself_and_is_named() {
+fn a_damaged_file_is_named_and_nothing_else_is_lost() {
     let sandbox = Sandbox::new();
     let data = used(&sandbox);
     let (run, report) = check(&sandbox, "");
@@ -192,7 +192,7 @@ fn start(
     // What only the database held may be lost with it, as far as its copy does not have it.
     assert!(only_itself || inner.starts_with("ocelli.db"), "{inner} {harm:?} cost {lost:?}");
     if inner.starts_with("images/") && service.get("/v1/datasets/default/images?limit=1000").status == 200 {
-        // Sent again, it is whole again.
+        // Sent again, it is complete again.
         let mut restored = 0;
         for (dataset, seed, each) in [("default", 1, 6), ("other", 2, 2)] {
             restored += service.upload(dataset, &archive(&photos(seed, each, &CLASSES)))["restored"]
@@ -214,7 +214,7 @@ fn start(
 }
 
 #[test]
-fn a_folder_that_was_moved_works() {
+fn a_data_folder_can_be_moved() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     service.upload("default", &archive(&photos(4, 8, &CLASSES)));

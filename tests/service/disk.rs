@@ -7,7 +7,7 @@ use crate::shapes::CLASSES;
 use crate::support::Sandbox;
 
 #[test]
-fn hundreds_of_jobs_leave_no_more_than_a_few() {
+fn hundreds_of_jobs_keep_the_folder_small() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", "keep_versions = 5\nkeep_runs = 4\nkeep_events = 60\n");
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
@@ -38,7 +38,7 @@ fn hundreds_of_jobs_leave_no_more_than_a_few() {
 }
 
 #[test]
-fn a_folder_that_is_full_says_so_and_takes_more_when_there_is_room() {
+fn a_full_folder_refuses_uploads_until_there_is_room() {
     let sandbox = Sandbox::new();
     let used: u64 = 8 << 20;
     sandbox.write("limits.toml", format!("max_data_bytes = {used}\n"));

@@ -1,4 +1,4 @@
-//! The end of the service without a lost request, and a data folder that takes no more.
+//! Shutdown without a lost request, and a data folder that cannot be written.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ fn half(addr: &str, image: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn the_end_is_announced_and_nothing_in_flight_is_lost() {
+fn shutdown_is_announced_and_no_request_is_lost() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --drain-delay 1.5", model()));
     let image = &photos(1, 1, &["circle"])[0].1;
@@ -43,7 +43,7 @@ fn the_end_is_announced_and_nothing_in_flight_is_lost() {
     assert_eq!(service.get("/health/live").status, 200);
     assert_eq!(service.json("/status")["status"], "stopping");
     assert_eq!(service.predict(image)["predictions"], expected);
-    // Then nobody new is let in.
+    // Then new connections are refused.
     until("the end of the delay", || TcpStream::connect(&service.addr).is_err().then_some(()));
     for stream in &mut open {
         stream.write_all(&image[image.len() / 2..]).unwrap();
@@ -55,7 +55,7 @@ fn the_end_is_announced_and_nothing_in_flight_is_lost() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_stops_at_once() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --drain-delay 600", model()));
     let image = &photos(2, 1, &["circle"])[0].1;
@@ -72,7 +72,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn who_does_not_finish_is_cut_off_and_the_exit_code_says_so() {
+fn a_request_that_does_not_finish_is_cut_off_and_the_exit_code_says_so() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", "drain_timeout = 0.3\n");
     let service = Service::start(&sandbox, &format!("{} --config limits.toml --drain-delay 0", model()));
@@ -86,14 +86,14 @@ fn who_does_not_finish_is_cut_off_and_the_exit_code_says_so() {
 }
 
 #[test]
-fn a_job_goes_on_after_a_restart() {
+fn a_job_resumes_after_a_restart() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --drain-delay 0", model()));
     service.upload("default", &archive(&photos(4, 8, &CLASSES)));
     let number = service.retrain(&json!({ "epochs": 1000 }));
     let epochs = |service: &Service| service.job(number)["epochs"].as_array().unwrap().len();
     until("two epochs", || (epochs(&service) >= 2).then_some(()));
-    // A follower is let go when the service ends, and comes back with the last id that it has.
+    // A follower is disconnected when the service ends, and reconnects with the last id that it has.
     let followed = std::thread::scope(|scope| {
         let follower = scope.spawn(|| follow(&service.addr, number, None).collect::<Vec<_>>());
         until("more epochs", || (epochs(&service) >= 4).then_some(()));
@@ -249,7 +249,7 @@ fn every_change_on_a_full_disk_is_done_or_refused_as_a_whole() {
     let filler = data.join("filler");
     let mut refused = Vec::new();
     for change in &changes {
-        // Whatever the change before it freed is full again, to the last byte.
+        // What the change before it freed is filled again, to the last byte.
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
         for piece in [4096, 1] {
             while file.write_all(&vec![0; piece]).is_ok() {}
@@ -319,7 +319,7 @@ fn as_nobody(sandbox: &Sandbox, args: &str) -> Command {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_said_and_predictions_go_on() {
+fn a_read_only_folder_is_reported_and_predictions_go_on() {
     let sandbox = Sandbox::new();
     fs::copy(Path::new(&model()).join("weights/best.ocelli"), sandbox.path().join("model.ocelli")).unwrap();
     let service = Service::launch(&sandbox, as_nobody(&sandbox, "model.ocelli")).unwrap();

@@ -1,4 +1,4 @@
-//! Photos go up, a version comes of them, it serves, another one serves, and a restart knows which.
+//! Upload, train, promote, roll back, restart: over HTTP alone.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn labelled(answer: &Value) -> (String, String) {
 }
 
 #[test]
-fn photos_become_the_version_that_answers_and_can_be_taken_back() {
+fn uploads_become_a_promoted_version_that_can_be_rolled_back() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let seed = service.version();
@@ -100,7 +100,7 @@ fn photos_become_the_version_that_answers_and_can_be_taken_back() {
     assert_eq!(service.version(), trained);
     assert!(service.log().contains(&format!("POST /v1/models/{seed}/promote")), "{}", service.log());
 
-    // The file of the version that is to serve is cut short: the one before it stands in, and everybody is told.
+    // The file of the version that should serve is truncated: the one before it stands in, and status, health and log say so.
     assert_eq!(service.stop("TERM"), Some(0));
     let name = text(&list["model"]);
     let path = sandbox.path().join(format!("data/models/{name}/{trained}.ocelli"));
@@ -117,7 +117,7 @@ fn photos_become_the_version_that_answers_and_can_be_taken_back() {
     let refused = service.post(&format!("/v1/models/{trained}/promote"), "", b"");
     assert!(refused.status == 409 && text(&refused.json()["detail"]).contains("damaged"), "{refused:?}");
     assert_eq!(labelled(&service.predict(image)).1, seed);
-    // Its file is back: a reload serves what is to serve.
+    // Its file is back: a reload serves the version that should.
     fs::write(&path, &whole).unwrap();
     service.signal("HUP");
     until("the reload", || (service.version() == trained).then_some(()));
@@ -134,7 +134,7 @@ fn photos_become_the_version_that_answers_and_can_be_taken_back() {
 }
 
 #[test]
-fn new_classes_grow_the_head() {
+fn new_classes_extend_the_last_layer() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let mut files = photos(2, 8, &["circle"]);
@@ -156,12 +156,12 @@ fn new_classes_grow_the_head() {
 }
 
 #[test]
-fn the_gate_keeps_what_is_worse_and_says_why() {
+fn the_gate_does_not_promote_a_worse_version_and_says_why() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let seed = service.version();
     service.upload("default", &archive(&photos(4, 60, &CLASSES)));
-    // Weights that hardly move from where chance put them.
+    // Weights that hardly change from their random start.
     let recipe = json!({ "lr": 1e-9, "size": [32, 32] });
     let gated = |gate: Value| {
         let request = json!({ "epochs": 1, "from": "fresh", "recipe": recipe, "gate": gate });
@@ -180,7 +180,7 @@ fn the_gate_keeps_what_is_worse_and_says_why() {
 }
 
 #[test]
-fn corrections_become_images_of_a_data_set() {
+fn approved_feedback_becomes_images_of_a_data_set() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let image = &photos(5, 1, &["circle"])[0].1;
@@ -202,7 +202,7 @@ fn corrections_become_images_of_a_data_set() {
         (&json!(id), &"circle".into(), &"feedback".into())
     );
     assert_eq!(service.get(&format!("/v1/datasets/better/images/{id}")).body, *image);
-    // Of a version that the folder gained while nobody served it, the next start knows.
+    // A version that was added to the folder while no service ran is known at the next start.
     assert_eq!(service.stop("TERM"), Some(0));
     let version = add_renamed(&sandbox, "data", "laid-");
     let service = Service::start(&sandbox, "");

@@ -23,7 +23,7 @@ fn named(files: &mut [(String, Vec<u8>)], from: &str, to: &str) {
 }
 
 #[test]
-fn data_that_proves_nothing_promotes_nothing() {
+fn too_little_evidence_promotes_nothing() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let short = || json!({ "epochs": 1 });
@@ -49,7 +49,7 @@ fn data_that_proves_nothing_promotes_nothing() {
     let job = kept(&service, "renamed", json!({ "epochs": 1, "from": "fresh" }));
     assert!(reasons(&job).contains("triangle"), "{job:#}");
 
-    // One class drowned in another's images, with labels that teach it away.
+    // One class outnumbered by another's images, with labels that unteach it.
     let mut files = photos(4, 80, &["circle", "triangle"]);
     files.extend(photos(5, 30, &["square"]));
     let mut drowning = photos(6, 60, &["square"]);
@@ -85,7 +85,7 @@ fn data_that_proves_nothing_promotes_nothing() {
 }
 
 #[test]
-fn what_an_upload_sets_off_waits_for_a_person() {
+fn a_training_started_by_an_upload_waits_for_a_person() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --retrain-on-upload=10", model()));
     let seed = service.version();
@@ -100,7 +100,7 @@ fn what_an_upload_sets_off_waits_for_a_person() {
 }
 
 #[test]
-fn a_good_candidate_takes_over_and_its_images_stay_the_ground() {
+fn a_better_candidate_is_promoted_and_its_images_stay_the_reference() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     service.upload("default", &archive(&photos(10, 60, &CLASSES)));
@@ -129,7 +129,7 @@ fn a_good_candidate_takes_over_and_its_images_stay_the_ground() {
 }
 
 #[test]
-fn an_image_keeps_the_split_that_it_got() {
+fn an_image_keeps_its_split() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let splits = || {

@@ -1,4 +1,4 @@
-//! Archives and images that were made to do harm, over HTTP: refused in our words, and nothing is left of them.
+//! Malicious archives and images over HTTP: refused with a reason of ours, and no file of them is left.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ fn survives(sandbox: &Sandbox, service: &Service, harm: impl FnOnce()) {
 }
 
 #[test]
-fn hostile_archives_leave_the_data_set_as_it_was() {
+fn hostile_archives_do_not_change_the_data_set() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     service.upload("default", &archive(&photos(2, 2, &CLASSES)));
@@ -72,7 +72,7 @@ fn hostile_archives_leave_the_data_set_as_it_was() {
 }
 
 #[test]
-fn hostile_images_get_an_answer_or_a_reason() {
+fn hostile_images_get_a_prediction_or_a_reason() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     let photo = photos(3, 1, &["square"]).remove(0).1;
@@ -98,7 +98,7 @@ fn hostile_images_get_an_answer_or_a_reason() {
 }
 
 #[test]
-fn names_in_addresses_lead_nowhere() {
+fn names_in_paths_cannot_leave_the_data_folder() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     service.upload("default", &archive(&photos(4, 1, &CLASSES)));

@@ -1,4 +1,4 @@
-//! Asking for training: who waits, who is turned away, who is told what.
+//! Requests for training: queued, refused, cancelled, followed.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn endless() -> Value {
 }
 
 #[test]
-fn jobs_run_one_after_another_and_can_be_ended() {
+fn jobs_run_one_after_another_and_can_be_cancelled() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", "job_queue = 1\n");
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
@@ -67,7 +67,7 @@ fn jobs_run_one_after_another_and_can_be_ended() {
 }
 
 #[test]
-fn requests_that_cannot_be_meant_start_nothing() {
+fn invalid_requests_start_no_job() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &model());
     service.upload("default", &archive(&photos(2, 2, &CLASSES)));
@@ -91,7 +91,7 @@ fn requests_that_cannot_be_meant_start_nothing() {
     for path in ["/v1/jobs/1", "/v1/jobs/x", "/v1/jobs/1/events"] {
         assert_eq!(service.get(path).status, 404, "{path}");
     }
-    // Splits are for ever.
+    // The split of an image never changes.
     let mut request = endless();
     request["recipe"] = json!({ "val_split": 0.5 });
     let answer = service.post("/retrain", "application/json", request.to_string().as_bytes());
@@ -99,7 +99,7 @@ fn requests_that_cannot_be_meant_start_nothing() {
 }
 
 #[test]
-fn enough_new_images_train_by_themselves() {
+fn enough_new_images_start_a_training() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --retrain-on-upload=10", model()));
     let few = photos(3, 3, &CLASSES);
@@ -115,7 +115,7 @@ fn enough_new_images_train_by_themselves() {
 }
 
 #[test]
-fn a_job_is_for_the_model_that_it_was_asked_for() {
+fn a_job_belongs_to_the_model_of_its_service() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --name alpha", model()));
     service.upload("default", &archive(&photos(3, 8, &CLASSES)));

@@ -1,5 +1,5 @@
-//! kill -9 at any moment of uploading, deleting, correcting, training, promoting and going back: what was answered is so
-//! after the restart, what was in doubt is done as a whole or not at all, and nothing half-written piles up.
+//! kill -9 at any moment of uploading, deleting, correcting, training, promoting and going back: what was acknowledged
+//! holds after the restart, what was not is done as a whole or not at all, and no partial files accumulate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,7 +20,7 @@ use crate::support::Sandbox;
 /// The data sets of the clients. Jobs train on the first one.
 const DATASETS: [&str; 2] = ["default", "other"];
 
-/// One of some things, by chance.
+/// A random one of some things.
 fn one_of<'a, T>(things: &'a [T], rng: &mut Rng) -> Option<&'a T> {
     things.get((rng.next() % things.len().max(1) as u64) as usize)
 }
@@ -105,7 +105,7 @@ fn pages(service: &Service, path: &str, name: &str) -> Vec<Value> {
 struct Sender {
     /// What the answers so far made of the data.
     known: Data,
-    /// What was asked for and not answered.
+    /// What was requested and not acknowledged.
     doubt: Option<Change>,
     /// All images that were ever made, with their classes: those that were deleted are sent again now and then.
     made: BTreeMap<String, (String, Vec<u8>)>,
@@ -145,7 +145,7 @@ impl Sender {
         ids
     }
 
-    /// Works until the service is gone.
+    /// Works until the service is killed.
     fn work(&mut self, addr: &str) {
         loop {
             let change = self.think();
@@ -316,7 +316,7 @@ struct Operator {
     /// Versions that may be deleted: those of jobs that have ended.
     kept: BTreeSet<String>,
     deleted: BTreeSet<String>,
-    /// Jobs that an answer named, with the last word on them where there is one.
+    /// Jobs that an answer named, with their last known state where there is one.
     jobs: BTreeMap<u64, Option<String>>,
     /// Jobs that an answer said are or will be cancelled.
     cancelled: BTreeSet<u64>,
@@ -327,7 +327,7 @@ struct Operator {
 }
 
 impl Operator {
-    /// Works until the service is gone.
+    /// Works until the service is killed.
     fn work(&mut self, addr: &str) {
         loop {
             let step = self.think();
@@ -514,7 +514,7 @@ fn temporary(data: &Path) -> Vec<String> {
 }
 
 #[test]
-fn killed_at_any_moment_it_keeps_what_it_answered() {
+fn a_service_killed_at_any_moment_keeps_what_it_acknowledged() {
     let sandbox = Sandbox::new();
     // Nothing but the client deletes anything.
     sandbox.write("limits.toml", "keep_versions = 100000\nkeep_runs = 20\n");

@@ -1,4 +1,4 @@
-//! Connections over a limit: refused in words, counted, and told in the log without filling it.
+//! Connections over a limit: refused with a reason, counted, and logged without filling the log.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -94,7 +94,7 @@ fn one_address_cannot_take_all_connections() {
         let answer = try_request(&own, "GET /status", &[], b"").unwrap();
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
     }
-    // Others are not concerned.
+    // Other addresses are not affected.
     let many: Vec<TcpStream> = (0..5).map(|_| open(&loopback)).collect();
     assert_eq!(refused(&service, &loopback, "max_connections_per_address"), 5);
     assert_eq!(refused(&service, &loopback, "max_connections"), 0);

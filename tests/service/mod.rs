@@ -1,8 +1,8 @@
-//! The service under faults: the real program on real sockets and a real disk, with kills, lies, floods and dead ends.
+//! The service under faults: the real program on real sockets and a real disk, with kills, damaged files, overload and broken clients.
 //!
-//! Every file has a theme. What a test repeats (kills, swaps, clients), it repeats a few times in `cargo test` and often
-//! in the long form, `make faults`, which also prints what it measured. Times are printed, never asserted: the machine
-//! belongs to others too.
+//! One file for each kind of fault. What a test repeats (kills, swaps, clients), it repeats a few times in `cargo test` and often
+//! in the long form, `make faults`, which also prints what it measured. Times are printed, never asserted: other work
+//! runs on the machine too.
 #![allow(
     clippy::print_stdout,
     reason = "what the long form measured, and what a system does not let it test"
@@ -10,11 +10,11 @@
 
 // Following a job.
 mod events;
-// Photos to a promoted version to another one, over HTTP alone.
+// Upload, train, promote, roll back, restart.
 mod full_cycle;
 // What asks for training and what it is told.
 mod jobs;
-// Archives and images that were made to do harm.
+// Malicious archives and images.
 mod hostile;
 // Archives under every content type and field name.
 mod bodies;
@@ -24,7 +24,7 @@ mod kills;
 mod damage;
 // Candidates that must not take over.
 mod gate;
-// A folder that is full, and jobs for weeks.
+// A full data folder, and hundreds of jobs.
 mod disk;
 // Syncs that take long.
 mod slow_disk;
@@ -34,19 +34,19 @@ mod swaps;
 mod concurrent;
 // Clients that send or read too slowly.
 mod slow;
-// More connections than there may be.
+// Connections over the limits.
 mod limits;
 // More requests than can be answered.
 mod overload;
 // Keys, origins, hosts, TLS.
 mod access;
-// Keys and certificates read anew, from files that will not do.
+// Keys and certificates reloaded, also from unusable files.
 mod reload;
 // The process of a training job: its lines, its limits, its end.
 mod child;
-// All of it for hours.
+// All kinds of work for a long time, with flat memory.
 mod soak;
-// The end of the service, and a disk that takes no more.
+// Shutdown, and a disk that is full.
 mod drain;
 
 use std::fs::{self, File};
@@ -63,7 +63,7 @@ use crate::shapes::{self, Rng, TRAINED, photo};
 use crate::support::{Run, Sandbox, Server, signal};
 use ocelli_testing::hostile::zips::{Part, zip};
 
-/// Far above what anything takes here: what hangs fails its test and not the whole suite.
+/// Far longer than anything here takes: what hangs fails its own test and not the whole suite.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// The first number in the short form, the second one in the long form.

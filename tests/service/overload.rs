@@ -1,4 +1,4 @@
-//! Several times more requests than can be answered: the service answers what it can and says no to the rest.
+//! Several times more requests than can be answered: the service answers what it can and refuses the rest.
 
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ fn an_overloaded_service_refuses_and_recovers() {
 }
 
 #[test]
-fn refusals_say_when_to_come_again() {
+fn refusals_say_when_to_retry() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", "queue = 2\nimages_per_request = 2\n");
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
@@ -78,6 +78,6 @@ fn refusals_say_when_to_come_again() {
         assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
         assert_eq!(answer.json()["code"], "busy");
     }
-    // Health is not a matter of load.
+    // Health does not depend on load.
     assert_eq!((service.get("/health/live").status, service.get("/health/ready").status), (200, 200));
 }

@@ -1,5 +1,4 @@
-//! SIGHUP with files that will not do: what was in force stays in force, whatever became of the file, and the log says
-//! which file and why.
+//! SIGHUP with unusable files: the keys in force stay in force, and the log says which file is wrong and why.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,7 +17,7 @@ fn status(service: &Service, key: &str) -> u16 {
     try_request(&addr, "GET /v1/datasets", &[("authorization", &key)], b"").unwrap().status
 }
 
-/// Sends the signal and waits for the complaint; what it says.
+/// Sends the signal and waits for the error in the log; its text.
 fn complaint(service: &Service) -> String {
     let all = || -> Vec<String> {
         let complains = |line: &&str| line.contains("ERROR") && line.contains("stay as they were");
@@ -29,7 +28,7 @@ fn complaint(service: &Service) -> String {
     until("a complaint", || all().get(before).cloned())
 }
 
-/// Sends the signal and waits for it to be obeyed.
+/// Sends the signal and waits until the reload is logged.
 fn reload(service: &Service) {
     let count = || service.log().matches("reloaded").count();
     let before = count();
@@ -69,7 +68,7 @@ fn damage(path: &Path, how: &dyn Fn(&Path)) {
 }
 
 #[test]
-fn keys_stay_in_force_whatever_becomes_of_their_file() {
+fn keys_stay_in_force_when_their_file_is_unusable() {
     for (addr, insecure) in [("127.0.0.1:0", ""), ("0.0.0.0:0", ""), ("0.0.0.0:0", "--insecure")] {
         let sandbox = Sandbox::new();
         let sound = format!("admin = \"{KEY}\"\n");
@@ -97,7 +96,7 @@ fn keys_stay_in_force_whatever_becomes_of_their_file() {
 }
 
 #[test]
-fn a_file_without_a_key_is_no_start() {
+fn a_file_without_a_key_stops_the_start() {
     let sandbox = Sandbox::new();
     for (name, how) in damages(&format!("admin = \"{KEY}\"\n")) {
         damage(&sandbox.path().join("keys.toml"), &*how);
@@ -118,7 +117,7 @@ fn a_file_without_a_key_is_no_start() {
 }
 
 #[test]
-fn keys_of_the_environment_outlive_a_file_that_is_gone() {
+fn keys_of_the_environment_stay_when_the_file_is_gone() {
     let sandbox = Sandbox::new();
     sandbox.write("keys.toml", format!("data = \"{OTHER}\"\n"));
     let line = format!("serve {} --data-dir data --keys keys.toml --addr 0.0.0.0:0", model());
@@ -157,7 +156,7 @@ fn every_person_can_have_a_key() {
     until("the names of those who asked", || {
         (asked("admin") && asked("ann") && asked("anybody")).then_some(())
     });
-    // Bob becomes more, and Ann leaves.
+    // Bob gets a higher scope, and Ann's key is removed.
     sandbox.write("keys.toml", file(&[("bob", "admin", bob)]));
     reload(&service);
     assert_eq!([KEY, ann, bob, ""].map(|key| status(&service, key)), [401, 401, 200, 401]);
@@ -183,7 +182,7 @@ fn every_person_can_have_a_key() {
 }
 
 #[test]
-fn a_service_can_be_started_to_change_nothing() {
+fn a_read_only_service_changes_nothing() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --read-only", model()));
     let refused = service.post("/v1/models/rollback", "", b"");
@@ -194,7 +193,7 @@ fn a_service_can_be_started_to_change_nothing() {
 }
 
 #[test]
-fn a_file_that_never_comes_to_its_end_stops_nothing() {
+fn a_key_file_that_never_ends_blocks_nothing() {
     let sandbox = Sandbox::new();
     sandbox.write("keys.toml", format!("admin = \"{KEY}\"\n"));
     let service = Service::start(&sandbox, &format!("{} --keys keys.toml", model()));

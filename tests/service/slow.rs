@@ -1,4 +1,4 @@
-//! Clients that drip their request or do not take their answer: they are closed, and everybody else is served.
+//! Clients that send their request byte by byte or do not read their answer: they are closed, and all others are served.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -68,7 +68,7 @@ fn p99(sorted: &[Duration]) -> Duration {
 }
 
 #[test]
-fn slow_clients_are_closed_and_cost_the_others_nothing() {
+fn slow_clients_are_closed_and_do_not_slow_others() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", of_form(LIMITS, ""));
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));
@@ -127,7 +127,7 @@ fn connections(service: &Service) -> usize {
 }
 
 #[test]
-fn each_slowness_gets_its_own_end() {
+fn each_kind_of_slow_client_is_closed_at_its_own_limit() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", LIMITS);
     let service = Service::start(&sandbox, &format!("{} --config limits.toml", model()));

@@ -1,4 +1,4 @@
-//! A disk on which every sync takes long: whoever only asks does not wait for it, and an upload waits for it a few times,
+//! A disk on which every sync takes long: requests that only read do not wait for it, and an upload waits for it a few times,
 //! however many images it has.
 
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ fn change(service: &Service, versions: &[String], length: Duration) -> BTreeMap<
 }
 
 #[test]
-fn who_only_asks_does_not_wait_for_the_disk() {
+fn reading_requests_do_not_wait_for_the_disk() {
     for milliseconds in of_form(&[40][..], &[0, 4, 40]) {
         let sandbox = Sandbox::new();
         let Some(shim) = shim(&sandbox) else { return };
@@ -149,7 +149,7 @@ fn who_only_asks_does_not_wait_for_the_disk() {
 }
 
 #[test]
-fn an_upload_is_synced_as_a_whole() {
+fn an_upload_takes_a_few_syncs_whatever_its_size() {
     let sandbox = Sandbox::new();
     let Some(shim) = shim(&sandbox) else { return };
     let (service, count) = start(&sandbox, &shim, 0);

@@ -11,7 +11,7 @@ use crate::shapes::CLASSES;
 use crate::support::Sandbox;
 
 #[test]
-fn promotions_under_load_lose_and_mix_up_nothing() {
+fn promotions_under_load_lose_no_request_and_mix_no_answers() {
     let sandbox = Sandbox::new();
     let images: Vec<Vec<u8>> = photos(1, 4, &CLASSES).into_iter().map(|(_, bytes)| bytes).collect();
     let expected = offline(&sandbox, &images);

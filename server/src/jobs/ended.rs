@@ -67,7 +67,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::Done(_) => f.write_str("done"),
-            Ended::Interrupted => f.write_str("ended as it was told to"),
+            Ended::Interrupted => f.write_str("interrupted"),
             Ended::Failed { error, .. } => f.write_str(error),
             Ended::OutOfMemory { reason: Some(reason), .. } => f.write_str(reason),
             Ended::OutOfMemory { limit: Some(limit), .. } => write!(

@@ -3,7 +3,7 @@
 use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// See the module.
 pub(super) enum JobError {

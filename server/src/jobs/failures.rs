@@ -7,7 +7,7 @@ const SAME: usize = 3;
 /// Failures of any kind at one point after which it is.
 const ANY: usize = 8;
 
-/// A kind of failure.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -70,15 +70,13 @@ impl Failures {
         match kind {
             // The same again would come of it.
             Kind::Failed => NextStep::GiveUp("it cannot be done".to_owned()),
-            Kind::OutOfMemory => {
-                NextStep::GiveUp("with as much memory it would run out of it again".to_owned())
-            }
+            Kind::OutOfMemory => NextStep::GiveUp("it would run out of the same memory again".to_owned()),
             _ if same >= SAME => NextStep::GiveUp(format!(
-                "{} {same} times after {epochs} finished epochs, the last time at step {step}: it is given up",
+                "{} {same} times after {epochs} finished epochs, the last time at step {step}: given up",
                 kind.word()
             )),
             _ if self.0.len() >= ANY => NextStep::GiveUp(format!(
-                "failed {} times after {epochs} finished epochs, the last time at step {step}: it is given up",
+                "failed {} times after {epochs} finished epochs, the last time at step {step}: given up",
                 self.0.len()
             )),
             _ => NextStep::Again,
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_gets_on_may_fail_often() {
+    fn a_job_that_finishes_epochs_may_fail_often() {
         let mut failures = Failures::default();
         for epochs in 0..100 {
             assert_eq!(failures.add(Kind::Killed, at(epochs, 3)), NextStep::Again);
@@ -142,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_otherwise_ends_it_at_once() {
+    fn failures_that_repeat_for_certain_end_a_job_at_once() {
         for kind in [Kind::OutOfMemory, Kind::Failed] {
             assert!(matches!(Failures::default().add(kind, at(0, 0)), NextStep::GiveUp(_)), "{kind:?}");
         }
     }
 
     #[test]
-    fn it_is_kept_in_a_record() {
+    fn it_is_stored_in_a_record() {
         let mut failures = Failures::default();
         failures.add(Kind::Stuck, at(1, 7));
         let text = serde_json::to_string(&failures).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::store::{JobChange, Store, StoreError, StoredJob};
 
 use crate::jobs::events::Log;
@@ -120,7 +121,11 @@ impl Job {
     /// Ends the job, in memory in any case. What the disk does not take now is written down later.
     pub(super) fn end(&self, state: JobState, error: Option<String>) {
         if let Err(error) = self.try_end(state, error) {
-            tracing::error!(job = self.number, "the end of the job cannot be written down yet: {error}");
+            tracing::error!(
+                job = self.number,
+                "the end of the job cannot be recorded yet: {}",
+                chain(&error)
+            );
         }
     }
 }

@@ -7,10 +7,10 @@ use ocelli_pipeline::job::{JobSpec, ModelRef, fit_into};
 use ocelli_pipeline::store::{JobData, Name, Preview, StoreError};
 use ocelli_pipeline::{Data, Question, QuestionSet, Rules, StartModel, same_class};
 
+use crate::http::problem::Problem;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{RetrainRequest, StartFrom};
 use crate::jobs::shared::Shared;
-use crate::problem::Problem;
 
 /// Times that the images of a data set are looked at anew, which changes while a job is asked for.
 const MAX_LOOKS: u32 = 20;
@@ -85,9 +85,9 @@ impl Spec<'_> {
                     (start()?, format!("starts from the weights of version {serving}"))
                 } else {
                     let why = if all {
-                        "that one cannot be trained further"
+                        "it cannot be trained further"
                     } else {
-                        "the data lacks classes of that one"
+                        "the data has no images of some of its classes"
                     };
                     (None, format!("fresh weights, not those of version {serving}: {why}"))
                 }

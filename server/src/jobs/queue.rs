@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::http::problem::Problem;
 use crate::jobs::events::Log;
 use crate::jobs::job::{Job, json};
 use crate::jobs::process::Worker;
@@ -17,8 +18,7 @@ use crate::jobs::record::{Asked, JobRecord, JobState};
 use crate::jobs::request::RetrainRequest;
 use crate::jobs::shared::{List, Shared};
 use crate::jobs::{order, work};
-use crate::models::Models;
-use crate::problem::Problem;
+use crate::model::models::Models;
 
 /// How often what the disk did not take is written again.
 const RETRY: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use ocelli_pipeline::{AugmentLevel, Gate, Origins, PipelineError, Recipe};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// How much time training may take for how much accuracy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -13,7 +13,7 @@ use crate::problem::Problem;
 pub(crate) enum Quality {
     /// A first look: three epochs.
     Quick,
-    /// What `ocelli train` does.
+    /// The defaults of a training run.
     #[default]
     Standard,
     /// More epochs, stronger variation of the images, softened targets.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_lie_over_each_other() {
+    fn the_request_overrides_the_quality_and_that_the_defaults() {
         let (recipe, _) = parse("{}").unwrap();
         assert_eq!(recipe, Recipe { threads: 2, ..Recipe::default() });
         let (recipe, origins) = parse(
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_its_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (text, part) in [
             (r#"{"recipe":{"epoch":7}}"#, "epoch"),
             (r#"{"recipe":{"epochs":"many"}}"#, "invalid type"),

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::store::Store;
 
 use crate::config::Config;
+use crate::http::problem::Problem;
 use crate::jobs::job::Job;
 use crate::jobs::process::Worker;
 use crate::jobs::record::{self, JobState};
 use crate::jobs::wait;
-use crate::models::Models;
-use crate::problem::Problem;
+use crate::model::models::Models;
 
 /// Jobs that are kept; the oldest that have ended go first.
 const MAX_JOBS: usize = 1000;
@@ -82,7 +83,7 @@ impl Shared {
             drop(list);
             if let Err(error) = self.store.jobs().delete(number) {
                 // It is found again at the next start.
-                tracing::warn!(job = number, "an old job stays on the disk: {error}");
+                tracing::warn!(job = number, "an old job stays on the disk: {}", chain(&error));
                 return;
             }
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::Event;
 use ocelli_pipeline::job::{FailureKind, JobMessage, JobOrder, JobPhase, JobSpec, Trained};
 
+use crate::http::problem::Problem;
 use crate::jobs::child::{Child, Next};
 use crate::jobs::ended::Ended;
 use crate::jobs::error::JobError;
@@ -13,7 +14,6 @@ use crate::jobs::failures::{Kind, NextStep, Point};
 use crate::jobs::job::{Job, json};
 use crate::jobs::record::EpochMetrics;
 use crate::jobs::shared::Shared;
-use crate::problem::Problem;
 
 /// Time between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);

@@ -20,9 +20,9 @@ pub(super) fn until_room(running: Option<&JobRecord>, last: Option<&JobRecord>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::problem::{MAX_RETRY_AFTER_S, Problem};
     use crate::jobs::record::{Asked, Trigger};
     use crate::jobs::request::RetrainRequest;
-    use crate::problem::{MAX_RETRY_AFTER_S, Problem};
 
     fn job(started: Option<u64>, finished: Option<u64>, eta_s: Option<f32>) -> JobRecord {
         let mut job = JobRecord::new(
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_that_is_known_counts() {
+    fn the_best_estimate_counts() {
         let fresh = job(Some(1000), None, None);
         let trained = job(Some(1000), None, Some(12.5));
         let last = job(Some(100), Some(400), None);

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::job::ModelRef;
 use ocelli_pipeline::store::{Actor, NewVersion};
 use ocelli_pipeline::{ModelFile, Rules, open_model};
@@ -41,7 +42,7 @@ pub(super) fn run(shared: &Shared, job: &Job) {
     if let Some(run) = run.filter(|_| job.record().state.has_ended())
         && let Err(error) = shared.store.jobs().keep_run(&run)
     {
-        tracing::warn!(job = job.number, "the files of the run are not described: {error}");
+        tracing::warn!(job = job.number, "the files of the run are not described: {}", chain(&error));
     }
 }
 
@@ -60,7 +61,7 @@ pub(super) fn prune(shared: &Shared) {
         tracing::warn!("old versions stay: {error}");
     }
     if let Err(error) = shared.store.jobs().prune(config.keep_runs, config.keep_events as u64, &runs) {
-        tracing::warn!("old runs or events stay: {error}");
+        tracing::warn!("old runs or events stay: {}", chain(&error));
     }
     copy_database(shared);
 }
@@ -68,7 +69,7 @@ pub(super) fn prune(shared: &Shared) {
 /// Makes a copy of the database where the last one is too old.
 pub(super) fn copy_database(shared: &Shared) {
     if let Err(error) = shared.store.copy_database() {
-        tracing::warn!("the database cannot be copied: {error}");
+        tracing::warn!("the database cannot be copied: {}", chain(&error));
     }
 }
 
@@ -164,7 +165,7 @@ fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, JobErro
     if shared.models.promote_over(version, &over, &by)?.is_some() {
         return Ok(JobState::Promoted);
     }
-    let text = format!("kept: another version than {over}, which it was compared with, serves by now");
+    let text = format!("kept: it was compared with version {over}, and another one serves now");
     job.update(|record| {
         if let Some(verdict) = &mut record.verdict {
             verdict.promote = false;

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::description::{Description, text};
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 

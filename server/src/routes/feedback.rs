@@ -1,4 +1,4 @@
-//! `/v1/feedback`: what clients say a picture really shows, waiting for somebody who looks at it.
+//! `/v1/feedback`: labels that clients correct, waiting for a review.
 //!
 //! An answer that was wrong is the best training image there is, if its correction is right. So corrections wait in a
 //! queue; approved, they become images of a data set.
@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::blocking::blocking;
-use crate::body::RequestBody;
 use crate::context::Context;
 use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, label, name, text};
+use crate::http::body::RequestBody;
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
 use crate::images;
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::routes::paging::{describe_page, page};
 use crate::scope::Scope;
@@ -39,7 +39,7 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Predict,
         effect: Effect::Changes,
         tag: Tag::Feedback,
-        summary: "Say what an image really shows",
+        summary: "Report the right label of an image",
         handle: |context, body| Box::pin(add(context, body)),
         describe: describe_add,
     },
@@ -61,7 +61,7 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Data,
         effect: Effect::Changes,
         tag: Tag::Feedback,
-        summary: "Take a correction into a data set",
+        summary: "Add a correction to a data set",
         handle: |context, _| Box::pin(approve(context)),
         describe: describe_approve,
     },
@@ -72,7 +72,7 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Data,
         effect: Effect::Changes,
         tag: Tag::Feedback,
-        summary: "Drop a correction",
+        summary: "Reject a correction",
         handle: |context, _| Box::pin(reject(context)),
         describe: |schemas| schemas.answer::<Rejected>(),
     },

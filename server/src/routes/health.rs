@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::description::Description;
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody, json};
 use crate::metrics;
-use crate::models::StandIn;
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody, json};
+use crate::model::first::StandIn;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -32,7 +32,7 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Public,
         effect: Effect::Reads,
         tag: Tag::Operations,
-        summary: "Whether new work is welcome",
+        summary: "Whether new requests are accepted",
         handle: |context, _| Box::pin(ready(context)),
         describe: |schemas| schemas.answer::<Ready>(),
     },
@@ -73,7 +73,7 @@ fn live() -> Response<ResponseBody> {
     json(&Live { live: true })
 }
 
-/// 200 while new work is welcome, 503 once shutdown has begun.
+/// 200 while new requests are accepted, 503 once shutdown has begun.
 async fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let now = context.snapshot();
     if now.ready { Ok(json(&Ready { ready: true, stand_in: now.stand_in })) } else { Err(Problem::NotReady) }

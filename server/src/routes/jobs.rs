@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::description::{Description, Schemas, number};
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
 use crate::jobs::{Brief, EpochMetrics, Job, JobRecord, Line, Progress};
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -108,8 +108,8 @@ fn events_schema(schemas: &mut Schemas<'_>) -> Value {
     json!({ "description": "Each event of the stream", "oneOf": [
         event("state", "The job is in another state", schemas.of::<Brief<'static>>()),
         event("epoch", "An epoch is done", schemas.of::<EpochMetrics>()),
-        event("note", "Something that a person should know", note),
-        event("progress", "How it is now; told once and never again", schemas.of::<Progress>()),
+        event("note", "A note for people", note),
+        event("progress", "The progress at this moment; not sent again after a reconnect", schemas.of::<Progress>()),
     ] })
 }
 

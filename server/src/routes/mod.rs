@@ -17,9 +17,11 @@ mod v2;
 use crate::route::Route;
 
 /// By group; those that are asked for most often first.
-const GROUPS: [&[Route]; 12] = [
+const GROUPS: [&[Route]; 14] = [
     predict::ROUTES,
-    v2::ROUTES,
+    v2::infer::ROUTES,
+    v2::metadata::ROUTES,
+    v2::repository::ROUTES,
     status::ROUTES,
     health::ROUTES,
     upload::ROUTES,

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::description::{Description, Schemas, text};
-use crate::models::Promotion;
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
+use crate::model::models::Promotion;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 

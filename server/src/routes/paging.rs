@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::description::{Description, number, number_or};
-use crate::problem::Problem;
-use crate::query::Query;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
 
 /// Entries of a page, where the request does not say, and at most.
 const PAGE: usize = 100;

@@ -1,7 +1,7 @@
 //! `POST /predict`: labels of one or several images.
 //!
 //! The body is an image, a form with one or several `file` fields, or JSON with `image` or `images` in base64, as
-//! [`payload`](crate::payload) tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
+//! [`payload`](crate::http::payload) tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
 //! of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a
 //! whole and says which image is at fault.
 
@@ -14,15 +14,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::body::RequestBody;
 use crate::context::Context;
 use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, number_or, text};
+use crate::http::body::RequestBody;
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
 use crate::images;
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
+use crate::model::serving::Serving;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
-use crate::serving::Serving;
 
 /// See the module.
 pub(super) const ROUTES: &[Route] = &[Route {

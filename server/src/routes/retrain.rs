@@ -4,14 +4,14 @@ use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 
 use crate::blocking::blocking;
-use crate::body::RequestBody;
 use crate::context::Context;
 use crate::description::{Description, Schemas, text};
+use crate::http::body::RequestBody;
+use crate::http::json::{self, Object};
+use crate::http::payload;
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
 use crate::jobs::{Asked, JobRecord, RetrainRequest, Trigger};
-use crate::json::{self, Object};
-use crate::payload;
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -36,7 +36,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
         .body("application/json", request)
         .optional_body()
         .header("Location", text(), "Where the job is shown")
-        .busy("As many jobs as may be wait")
+        .busy("The queue of training jobs is full")
 }
 
 /// The body is JSON; without one, the defaults are taken.

@@ -5,13 +5,13 @@ use ocelli_pipeline::store::Usage;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::http::problem::Problem;
+use crate::http::response::{ResponseBody, json};
 use crate::jobs::JobLoad;
-use crate::models::StandIn;
-use crate::problem::Problem;
-use crate::response::{ResponseBody, json};
+use crate::model::first::StandIn;
+use crate::model::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
-use crate::serving::ModelInfo;
 use crate::ticket::RequestCounts;
 
 /// See the module.

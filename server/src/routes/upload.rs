@@ -24,17 +24,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
-use crate::body::RequestBody;
 use crate::config::Config;
 use crate::context::Context;
 use crate::description::{Description, Schemas, binary, name, text};
+use crate::http::body::RequestBody;
+use crate::http::payload::{self, Declared, bad_form};
+use crate::http::problem::Problem;
+use crate::http::response::{self, ResponseBody};
+use crate::http::text::shown;
 use crate::jobs::{Asked, Jobs, RetrainRequest, Trigger};
-use crate::payload::{self, Declared, bad_form};
-use crate::problem::Problem;
-use crate::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
-use crate::text::shown;
 use crate::uploads::Upload;
 
 /// See the module.
@@ -60,7 +60,7 @@ const MAX_FORM_EXTRA: u64 = 4096;
 struct Uploaded {
     #[serde(flatten)]
     report: ImportReport,
-    /// The training job that the new images set off.
+    /// The training job that the new images started.
     job: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
         .body("multipart/form-data", form)
         .body("application/zip", binary())
         .about_body(about)
-        .busy("As many uploads as may be are under way")
+        .busy("The maximum number of uploads is under way")
 }
 
 /// See the module.
@@ -152,12 +152,12 @@ fn limits(config: &Config) -> UploadLimits {
     }
 }
 
-/// The job that uploads set off; the upload is good without one.
+/// Starts the job that enough uploads cause; the upload succeeds without one.
 fn start_job(jobs: &Jobs, config: &Config, name: &Name, by: &Actor) -> Option<u64> {
     let request = RetrainRequest { dataset: name.to_string(), ..RetrainRequest::default() };
     // Whoever may upload images may not decide by them what everybody is answered with.
     let manual = (!config.upload_may_promote).then(|| {
-        "an upload set it off, so a person with an admin key promotes it (upload_may_promote is off)"
+        "an upload started it, so a person with an admin key promotes it (upload_may_promote is off)"
             .to_owned()
     });
     let asked = Asked { request, trigger: Trigger::Upload, manual };

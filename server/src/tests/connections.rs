@@ -130,7 +130,7 @@ fn expect_continue_is_honoured() {
 }
 
 #[test]
-fn a_connection_over_the_limit_is_told_so_and_counted() {
+fn a_connection_over_the_limit_is_refused_with_a_reason_and_counted() {
     let service = Service::start(Config { max_connections: 2, ..patient() });
     let mut open: Vec<Client> = (0..2).map(|_| service.connect()).collect();
     for client in &mut open {

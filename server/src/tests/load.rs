@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::Config;
-use crate::batcher::Predict;
+use crate::model::batcher::Predict;
 
 /// The model behind a gate, and the number of images that have come to the gate.
 fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {
@@ -21,7 +21,7 @@ fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn every_one_of_many_clients_gets_its_own_answer() {
+fn each_of_many_clients_gets_its_own_answer() {
     let service = Service::start(patient());
     std::thread::scope(|scope| {
         for number in 0..32 {
@@ -57,7 +57,7 @@ fn every_one_of_many_clients_gets_its_own_answer() {
 }
 
 #[test]
-fn past_the_queue_there_is_429_at_once() {
+fn a_full_queue_answers_429_at_once() {
     let (service, gate, _) = gated(Config { queue: 4, images_per_request: 3, ..patient() });
     let mut waiting: Vec<Client> = (0..3).map(|_| service.connect()).collect();
     for (seed, client) in waiting.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ fn past_the_queue_there_is_429_at_once() {
 }
 
 #[test]
-fn departed_clients_cost_no_computation() {
+fn disconnected_clients_cost_no_computation() {
     let (service, gate, arrived) = gated(patient());
     let mut first = service.connect();
     first.write(&post("/predict", "", &bmp(0)));

@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::support::*;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use crate::route::{self, Effect, Route, Verb};
 use crate::{Config, openapi, routes};
 
@@ -20,7 +20,7 @@ fn find(method: &Method, path: &'static str) -> Result<(&'static Route, usize), 
 }
 
 #[test]
-fn every_endpoint_is_described_and_every_reference_resolves() {
+fn every_route_is_described_and_every_reference_resolves() {
     let document = described(&Config::default());
     let described: BTreeSet<(String, String)> = document["paths"]
         .as_object()
@@ -65,7 +65,7 @@ fn the_limits_in_force_are_described() {
 }
 
 #[test]
-fn events_have_their_kinds_and_answers_their_statuses() {
+fn events_and_statuses_are_described() {
     let document = described(&Config::default());
     let events = &document["paths"]["/v1/jobs/{id}/events"]["get"]["responses"];
     let kinds = &events["200"]["content"]["text/event-stream"]["schema"]["oneOf"];

@@ -48,7 +48,7 @@ fn base64_of_every_length_is_read() {
         let text = base64(&bytes);
         for text in [text.as_str(), text.trim_end_matches('=')] {
             let images =
-                crate::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1, 2).unwrap();
+                crate::http::payload::json(format!("{{\"images\":[\"{text}\"]}}").as_bytes(), 1, 2).unwrap();
             assert_eq!(images, std::slice::from_ref(&bytes));
         }
     }
@@ -79,7 +79,7 @@ fn several_images_are_answered_in_their_order() {
 }
 
 #[test]
-fn top_k_is_held_to_the_number_of_classes() {
+fn top_k_is_limited_to_the_number_of_classes() {
     let service = Service::start(patient());
     let mut model = predictor();
     let classes = model.meta().classes.len();

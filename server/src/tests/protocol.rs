@@ -1,10 +1,10 @@
-//! HTTP to the letter: hosts, expectations, and what is answered before a body is read.
+//! HTTP's own rules: hosts, expectations, and what is answered before a body is read.
 
 use super::support::*;
 use crate::{Access, Config, Keys, Server};
 
 #[test]
-fn a_request_names_one_host_that_can_be_one() {
+fn a_request_names_one_valid_host() {
     let service = Service::start(patient());
     let ask = |version: &str, target: &str, hosts: &[&str]| {
         let mut request = format!("GET {target} HTTP/{version}\r\n");
@@ -62,7 +62,7 @@ fn promise(service: &Service, line: &str, headers: &str) -> Answer {
 }
 
 #[test]
-fn what_is_refused_is_refused_before_its_body_is_sent() {
+fn a_refused_request_is_refused_before_its_body_is_sent() {
     const KEY: &str = "a-key-of-16-letters";
     let keys = Keys::new(Some(KEY), None, None).unwrap();
     let access = Access { keys, ..Access::default() };
@@ -113,7 +113,7 @@ fn what_is_refused_is_refused_before_its_body_is_sent() {
 }
 
 #[test]
-fn a_body_that_came_unasked_is_no_second_request() {
+fn a_body_sent_too_early_is_not_read_as_a_second_request() {
     let service = Service::start(patient());
     // Whoever does not wait for the answer sends its body at once; a request in it must not be taken for one.
     let inner = get("/health/live");

@@ -196,7 +196,7 @@ fn table(image: &[u8]) -> Vec<(String, Vec<u8>, Outcome)> {
 }
 
 #[test]
-fn every_address_takes_an_image_as_every_client_writes_it() {
+fn every_route_takes_an_image_in_every_form_that_clients_send() {
     let folder = tempfile::tempdir().unwrap();
     let service = service(&folder);
     let image = bmp(1);

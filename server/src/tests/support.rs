@@ -13,10 +13,11 @@ use ocelli_pipeline::{
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::batcher::Predict;
 use crate::metrics::Metrics;
-use crate::models::{First, Models};
-use crate::serving::{ModelInfo, Serving};
+use crate::model::batcher::Predict;
+use crate::model::first::First;
+use crate::model::models::Models;
+use crate::model::serving::{ModelInfo, Serving};
 use crate::snapshot::Snapshot;
 use crate::{Access, Config, Server, ServerError, run};
 

@@ -4,7 +4,7 @@ use ocelli_pipeline::{Compute, ModelFile, Pixels, Prepared, shipped_model};
 use serde_json::{Value, json};
 
 use super::support::*;
-use crate::serving::Input;
+use crate::model::serving::Input;
 use crate::v2::codec;
 use crate::v2::expected::Expected;
 use crate::v2::tensors::Images;
@@ -197,7 +197,7 @@ fn every_form_of_an_image_gets_the_same_bits() {
 }
 
 #[test]
-fn numbers_between_whole_ones_are_pixels_of_16_bits() {
+fn fractional_pixel_values_are_16_bit_pixels() {
     let v2 = V2::start(patient());
     let n = 2;
     let floats: Vec<f32> = pixels(v2.input, n, 2).iter().map(|&v| f32::from(v) * (255.0 / 256.0)).collect();
@@ -262,7 +262,7 @@ fn a_classification_names_the_most_likely_classes() {
 
 /// Everything malformed: the text of the answer says what, and the service goes on.
 #[test]
-fn what_is_malformed_is_refused_with_its_reason() {
+fn malformed_requests_are_refused_with_a_reason() {
     let v2 = V2::start(Config { images_per_request: 3, ..patient() });
     let shape = v2.shape(1);
     let zeros = vec![0; shape.iter().product()];
@@ -483,7 +483,7 @@ fn lengths_that_disagree_are_refused() {
 }
 
 #[test]
-fn mutated_requests_never_fail_inside_the_service() {
+fn mutated_requests_never_get_a_500() {
     let v2 = V2::start(Config { max_body: 6000, images_per_request: 3, ..patient() });
     let mut rng = Rng(12);
     let data = pixels(v2.input, 2, 5);
@@ -521,7 +521,7 @@ fn mutated_requests_never_fail_inside_the_service() {
 }
 
 #[test]
-fn the_model_is_described_as_image_clients_demand() {
+fn the_model_is_described_as_image_clients_need() {
     let v2 = V2::start(patient());
     let ask = |path: &str| {
         let answer = v2.service.send(&get(path));
@@ -614,7 +614,7 @@ fn statistics_count_what_was_done() {
 }
 
 #[test]
-fn null_is_no_value_wherever_it_stands() {
+fn null_is_refused_in_every_field() {
     let v2 = V2::of(Service::start(patient()));
     let file = base64(&bmp(1));
     let whole = json!({

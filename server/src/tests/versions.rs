@@ -38,7 +38,7 @@ fn service(config: Config) -> (TempDir, Service, Vec<String>) {
 }
 
 #[test]
-fn a_version_is_loaded_once_for_many_who_ask_at_the_same_time() {
+fn a_version_is_loaded_once_for_concurrent_requests() {
     const ASKERS: usize = 24;
     let (_folder, service, versions) = service(patient());
     for version in &versions[1..] {
@@ -66,7 +66,7 @@ fn a_version_is_loaded_once_for_many_who_ask_at_the_same_time() {
 }
 
 #[test]
-fn going_back_twice_by_mistake_goes_back_once() {
+fn a_repeated_rollback_goes_back_once() {
     let (_folder, service, versions) = service(patient());
     let [a, b, c] = &versions[..] else { panic!("{versions:?}") };
     let ask = |path: &str| {
@@ -107,7 +107,7 @@ fn going_back_twice_by_mistake_goes_back_once() {
 }
 
 #[test]
-fn a_service_that_is_read_only_changes_nothing() {
+fn a_read_only_service_changes_nothing() {
     let (_folder, service, versions) = service(Config { read_only: true, ..patient() });
     let before = service.send(&get("/v1/models")).json();
     let document = service.send(&get("/openapi.json")).json();
@@ -158,7 +158,7 @@ fn a_reload_never_takes_the_last_key_away() {
 }
 
 #[test]
-fn a_reload_that_fails_half_way_says_what_took_effect() {
+fn a_reload_that_fails_halfway_says_what_took_effect() {
     const KEY: &str = "a-key-of-16-letters";
     let (folder, service, versions) = service(patient());
     let [a, b, _] = &versions[..] else { panic!("{versions:?}") };

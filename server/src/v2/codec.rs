@@ -13,9 +13,9 @@ use hyper::header::HeaderName;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::{self, Object};
-use crate::problem::Problem;
-use crate::text::shown;
+use crate::http::json::{self, Object};
+use crate::http::problem::Problem;
+use crate::http::text::shown;
 use crate::v2::expected::{Expected, IMAGE, PIXELS, PROBABILITIES, bad};
 use crate::v2::tensors::{self, Data, Images};
 

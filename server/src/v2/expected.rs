@@ -1,8 +1,8 @@
 //! What the model takes: names of its tensors, and how much of it one request may hold.
 
 use crate::config::Config;
-use crate::problem::Problem;
-use crate::serving::Input;
+use crate::http::problem::Problem;
+use crate::model::serving::Input;
 
 /// The input that the metadata names.
 pub(super) const PIXELS: &str = "pixels";

@@ -6,8 +6,8 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use crate::answer::Answer;
-use crate::response::{self, ResponseBody};
-use crate::serving::ModelInfo;
+use crate::http::response::{self, ResponseBody};
+use crate::model::serving::ModelInfo;
 use crate::v2::codec::{HEADER_LENGTH, Output};
 use crate::v2::expected::PROBABILITIES;
 

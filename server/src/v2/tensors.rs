@@ -8,9 +8,9 @@ use ocelli_pipeline::{Pixels, Prepared};
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::payload;
-use crate::problem::Problem;
-use crate::text::{plain, shown};
+use crate::http::payload;
+use crate::http::problem::Problem;
+use crate::http::text::{plain, shown};
 use crate::v2::expected::{Expected, IMAGE, PIXELS, bad};
 
 /// Steps of a 16-bit image in one step of an 8-bit one: 65,535 / 255.

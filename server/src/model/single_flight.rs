@@ -1,4 +1,4 @@
-//! The same work asked for by many at the same time is done once, and all get what came of it.
+//! The same work asked for several times at once is done once, and all callers get its result.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,24 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Work under way, by what it is about.
-pub(crate) struct Flights<T> {
+pub(crate) struct SingleFlight<T> {
     under_way: Mutex<HashMap<String, Outcome<T>>>,
 }
 
-/// What came of it, once that is known.
+/// Its result, once that is known.
 type Outcome<T> = watch::Receiver<Option<Result<T, Problem>>>;
 
-impl<T> Default for Flights<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
-        Flights { under_way: Mutex::default() }
+        SingleFlight { under_way: Mutex::default() }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// What comes of the work about `key` that is under way; of `work`, on a thread that may block, where there is none.
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
+    /// The result of the work about `key` that is under way; of `work`, on a thread that may block, where there is none.
     /// The work goes on to its end when those who asked for it have left, so that it is never begun twice.
     pub(crate) async fn run(
         self: &Arc<Self>,
@@ -52,10 +52,10 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let (sender, outcome) = watch::channel(None);
         under_way.insert(key.to_owned(), outcome.clone());
         drop(under_way);
-        let entry = Entry { flights: self.clone(), key: key.to_owned() };
+        let entry = Entry { flight: self.clone(), key: key.to_owned() };
         spawn_blocking(move || {
             let result = work();
-            // First, so that whoever asks from now on gets a result of its own time.
+            // First, so that a caller from now on starts new work and gets no older result.
             drop(entry);
             sender.send_replace(Some(result));
         });
@@ -69,13 +69,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 
 /// An entry that is gone when its work is, whether that came to its end or panicked.
 struct Entry<T: Clone + Send + Sync + 'static> {
-    flights: Arc<Flights<T>>,
+    flight: Arc<SingleFlight<T>>,
     key: String,
 }
 
 impl<T: Clone + Send + Sync + 'static> Drop for Entry<T> {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.key);
+        self.flight.lock().remove(&self.key);
     }
 }
 
@@ -92,49 +92,49 @@ mod tests {
     }
 
     #[test]
-    fn many_askers_cause_one_piece_of_work() {
+    fn concurrent_callers_share_one_execution() {
         on_runtime(async {
-            let (flights, count) = (Arc::new(Flights::default()), Arc::new(AtomicUsize::new(0)));
+            let (flight, count) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
             let (open, gate) = mpsc::channel::<()>();
             let gate = Arc::new(Mutex::new(gate));
             let ask = |key: &'static str| {
-                let (flights, count, gate) = (flights.clone(), count.clone(), gate.clone());
+                let (flight, count, gate) = (flight.clone(), count.clone(), gate.clone());
                 tokio::spawn(async move {
                     let work = move || {
                         gate.lock().unwrap().recv().unwrap();
                         Ok(count.fetch_add(1, Ordering::Relaxed))
                     };
-                    flights.run(key, work).await
+                    flight.run(key, work).await
                 })
             };
-            let askers: Vec<_> = (0..100).map(|_| ask("a")).collect();
-            // Those who leave end nothing for the others.
-            askers.iter().take(50).for_each(|asker| asker.abort());
+            let callers: Vec<_> = (0..100).map(|_| ask("a")).collect();
+            // Callers who leave end nothing for the others.
+            callers.iter().take(50).for_each(|caller| caller.abort());
             let other = ask("b");
             open.send(()).unwrap();
             open.send(()).unwrap();
             let mut results = Vec::new();
-            for asker in askers {
-                results.extend(asker.await.ok().map(Result::unwrap));
+            for caller in callers {
+                results.extend(caller.await.ok().map(Result::unwrap));
             }
             let b = other.await.unwrap().unwrap();
             assert!(results.len() >= 50 && results.iter().all(|&a| a + b == 1), "{results:?} {b}");
             assert_eq!(count.load(Ordering::Relaxed), 2);
-            // Later is another time.
+            // What is asked for later is done again.
             open.send(()).unwrap();
             assert_eq!(ask("a").await.unwrap(), Ok(2));
-            assert!(flights.lock().is_empty());
+            assert!(flight.lock().is_empty());
         });
     }
 
     #[test]
-    fn failures_are_everybodys_and_not_kept() {
+    fn a_failure_reaches_all_callers_and_is_not_kept() {
         on_runtime(async {
-            let flights = Arc::new(Flights::<u32>::default());
-            assert_eq!(flights.run("a", || Err(Problem::NoImage)).await, Err(Problem::NoImage));
-            let failed = flights.run("a", || panic!("inside")).await;
+            let flight = Arc::new(SingleFlight::<u32>::default());
+            assert_eq!(flight.run("a", || Err(Problem::NoImage)).await, Err(Problem::NoImage));
+            let failed = flight.run("a", || panic!("inside")).await;
             assert!(matches!(failed, Err(Problem::Internal { .. })), "{failed:?}");
-            assert_eq!(flights.run("a", || Ok(7)).await, Ok(7));
+            assert_eq!(flight.run("a", || Ok(7)).await, Ok(7));
         });
     }
 }

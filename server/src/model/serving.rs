@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ocelli_pipeline::{Compute, Decoder, ModelFile, Predictor};
 use serde::Serialize;
 
-use crate::batcher::{self, Predict, Queue};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
-use crate::stats::Stats;
+use crate::model::batcher::{self, Predict, Queue};
+use crate::model::stats::Stats;
 
 /// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
 const PIXEL: &[u8] =

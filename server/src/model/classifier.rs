@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::answer::Answer;
-use crate::batcher::{Entry, Image, Pending};
 use crate::config::Config;
-use crate::decode::{Encoded, Pool};
-use crate::problem::Problem;
-use crate::serving::Serving;
+use crate::http::problem::Problem;
+use crate::model::batcher::{Entry, Image, Pending};
+use crate::model::decode::{Encoded, Pool};
+use crate::model::serving::Serving;
 
 /// Takes encoded images, gives predictions. Any number of requests at a time, whichever version they ask.
 pub(crate) struct Classifier {

@@ -10,7 +10,7 @@ use hyper::Version;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The host of a request, with its port where it has one: the one in the target where that is a whole address, else
 /// the one of the `Host` header. None in HTTP/1.0 alone.
@@ -33,8 +33,9 @@ pub(crate) fn host(parts: &Parts) -> Result<Option<&str>, Problem> {
     }
 }
 
-const BROKEN: Problem =
-    Problem::BadHost("the request names no valid host: it is a name or an address, and a port if need be");
+const BROKEN: Problem = Problem::BadHost(
+    "the request names no valid host: send a name or an address, with a port where it has one",
+);
 
 /// Whether a text is `name`, `address` or `[address]`, with or without a port. An empty name is none, as an address of
 /// the web has one; a user's name does not belong here.
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_that_is_one() {
+    fn valid_hosts_are_told_from_invalid_ones() {
         for sound in [
             "t",
             "localhost:8080",
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_the_version_wants() {
+    fn http_1_1_needs_one_host_and_1_0_at_most_one() {
         assert!(of(Version::HTTP_11, "/", &[]).is_err());
         assert_eq!(of(Version::HTTP_10, "/", &[]), Ok(None));
         for version in [Version::HTTP_10, Version::HTTP_11] {

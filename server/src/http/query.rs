@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Most parameters of a query string.
 const MAX_PARAMETERS: usize = 32;

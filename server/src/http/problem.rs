@@ -4,11 +4,12 @@ use std::fmt;
 
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use ocelli_common::text::chain;
 use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
-use crate::response::ResponseBody;
+use crate::http::response::ResponseBody;
 use crate::scope::Scope;
 
 /// Seconds a refused client is asked to wait where nothing better is known: a full queue of images empties in well under
@@ -85,7 +86,7 @@ pub(crate) enum Problem {
     DiskFull,
     /// The data folder may not grow any more.
     DataFull(String),
-    /// Our fault; `reason` is a text of our own.
+    /// A fault of the service; `reason` is a text of our own.
     Internal { reason: String },
 }
 
@@ -153,7 +154,7 @@ impl Problem {
     }
 
     pub(crate) fn no_data_folder() -> Problem {
-        Problem::Conflict("this service has no data folder: start it with --data-dir".to_owned())
+        Problem::Conflict("this service has no data folder: it keeps no images, versions or jobs".to_owned())
     }
 
     /// The answer: `application/problem+json` (RFC 9457) with the headers that belong to the status.
@@ -203,9 +204,9 @@ impl fmt::Display for Problem {
             Problem::Unauthorized { scope } => {
                 write!(f, "send a key for the scope {scope} as `Authorization: Bearer KEY`")
             }
-            Problem::Forbidden { scope } => write!(f, "this key is not good for the scope {scope}"),
+            Problem::Forbidden { scope } => write!(f, "this key does not allow the scope {scope}"),
             Problem::ReadOnly => f.write_str(
-                "this service was started with --read-only: it answers and changes nothing",
+                "this service is read-only: it answers and changes nothing",
             ),
             Problem::CrossSite => {
                 f.write_str("requests from pages of other origins are refused; send this one from your own program")
@@ -247,10 +248,10 @@ impl fmt::Display for Problem {
             Problem::Busy { what, retry_after_s } => write!(f, "{what}: try again in {retry_after_s} s"),
             Problem::TooManyConnections => write!(
                 f,
-                "as many connections as may be are open: close some, or try again in {RETRY_AFTER_S} s"
+                "too many connections are open: close some, or try again in {RETRY_AFTER_S} s"
             ),
             Problem::NotReady => write!(f, "the service is shutting down"),
-            Problem::DiskFull => f.write_str("the disk of the service is full: nothing was kept"),
+            Problem::DiskFull => f.write_str("the disk of the service is full: nothing was stored"),
             Problem::Internal { reason } => f.write_str(reason),
         }
     }
@@ -258,7 +259,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// What clients may know of a failure of the data folder: no paths, no texts of the system.
+/// What clients may know of a failure of the data folder: no paths, no error texts of the operating system.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let text = error.to_string();
@@ -283,8 +284,8 @@ impl From<StoreError> for Problem {
                 let reason = format!("the data folder cannot be read or written ({:?})", source.kind());
                 Problem::Internal { reason }
             }
-            StoreError::Locked { .. } | StoreError::Database { .. } | StoreError::Pipeline(_) => {
-                tracing::error!("{text}");
+            error @ (StoreError::Locked { .. } | StoreError::Database { .. } | StoreError::Pipeline(_)) => {
+                tracing::error!("{}", chain(&error));
                 let reason = "a file of the data folder cannot be used; the log of the service says which";
                 Problem::Internal { reason: reason.into() }
             }

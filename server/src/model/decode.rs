@@ -12,8 +12,8 @@ use ocelli_pipeline::{DecodeError, Decoder, Prepared};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::batcher::{Entry, Image, Pending, Queue};
-use crate::problem::Problem;
+use crate::http::problem::Problem;
+use crate::model::batcher::{Entry, Image, Pending, Queue};
 
 /// Largest file that may be a thumbnail, in bytes: what a file of this size can inflate to is bounded, too.
 const SMALL_BYTES: usize = 8 << 10;

@@ -6,18 +6,19 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ocelli_pipeline::store::{Actor, NewVersion, StoreError, VersionRecord, Versions};
-use ocelli_pipeline::{Compute, ModelFile, PipelineError, version_id};
-use serde::Serialize;
+use ocelli_common::text::chain;
+use ocelli_pipeline::Compute;
+use ocelli_pipeline::store::{Actor, StoreError, VersionRecord, Versions};
 
 use crate::config::Config;
 use crate::error::ServerError;
-use crate::loader::Loader;
+use crate::http::problem::Problem;
+use crate::http::text::shown;
 use crate::metrics::Metrics;
-use crate::problem::Problem;
-use crate::serving::Serving;
-use crate::single_flight::Flights;
-use crate::text::shown;
+use crate::model::first::{First, StandIn};
+use crate::model::loader::Loader;
+use crate::model::serving::Serving;
+use crate::model::single_flight::SingleFlight;
 
 /// The versions of the model that this service answers with.
 pub(crate) struct Models {
@@ -26,7 +27,7 @@ pub(crate) struct Models {
     /// Versions that requests asked for by name, the one used last at the end.
     extra: Mutex<Vec<Arc<Serving>>>,
     /// Loads that requests wait for.
-    loads: Arc<Flights<Arc<Serving>>>,
+    loads: Arc<SingleFlight<Arc<Serving>>>,
     /// What was gone back from and to, the last ones last: whoever asks for the same again is told that it is done.
     undone: Mutex<Vec<Promotion>>,
     /// Held while the serving version changes.
@@ -46,21 +47,6 @@ struct Current {
     stand_in: Option<StandIn>,
 }
 
-/// What a service begins with.
-pub(crate) struct First {
-    pub(crate) serving: Serving,
-    pub(crate) stand_in: Option<StandIn>,
-    /// Where versions are kept; none in a service without a data folder.
-    pub(crate) versions: Option<Versions>,
-}
-
-impl First {
-    /// One version without a data folder.
-    pub(crate) fn only(serving: Serving) -> First {
-        First { serving, stand_in: None, versions: None }
-    }
-}
-
 /// Steps back that are remembered.
 const MAX_UNDONE: usize = 64;
 
@@ -70,15 +56,6 @@ pub(crate) struct Promotion {
     pub(crate) version: String,
     /// What served before; the same when nothing changed.
     pub(crate) before: String,
-}
-
-/// Another version serves than the one that should.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub(crate) struct StandIn {
-    /// The version that should serve.
-    pub(crate) wanted: String,
-    /// Why it cannot.
-    pub(crate) reason: String,
 }
 
 impl Models {
@@ -210,7 +187,7 @@ impl Models {
             let done = undone.iter().rev().find(|step| step.before == from);
             return done.filter(|step| step.version == now).cloned().ok_or_else(|| {
                 Problem::Conflict(format!(
-                    "the version that serves is {now}, and not \"{}\": look again",
+                    "the version that serves is {now}, and not \"{}\": list the versions again",
                     shown(from)
                 ))
             });
@@ -297,11 +274,11 @@ impl Models {
                 ServerError::WarmUp(source) => {
                     let reason = source.to_string();
                     if let Err(error) = versions.set_damaged(&version, Some(&reason)) {
-                        tracing::warn!(%version, "that it is damaged cannot be written down: {error}");
+                        tracing::warn!(%version, "the damage cannot be recorded: {}", chain(&error));
                     }
                     Problem::Conflict(format!("version {version} cannot serve: {reason}"))
                 }
-                error => Problem::Internal { reason: error.to_string() },
+                error => Problem::Internal { reason: chain(&error) },
             })
         };
         let failed =
@@ -345,62 +322,4 @@ fn cannot_serve(version: &str, error: StoreError) -> Problem {
         }
         error => error.into(),
     }
-}
-
-/// The model that a data folder serves, and what it stands in for. `seed` becomes a version, and serves where nothing does
-/// yet.
-///
-/// A version that cannot serve is passed over for the one that served before: an old model is better than none. What is
-/// to serve stays so, and serves again once it can.
-pub(crate) fn first(
-    versions: Versions,
-    seed: Option<ModelFile>,
-    start: impl Fn(ModelFile) -> Result<Serving, ServerError>,
-) -> Result<First, ServerError> {
-    let mut added = None;
-    if let Some(seed) = seed {
-        // What only a resumed run needs is no part of a version.
-        let seed = ModelFile { training: None, ..seed };
-        let version = version_id(&seed.content_hash().map_err(PipelineError::from)?);
-        let known = versions.get(&version).is_ok_and(|known| known.damaged.is_none());
-        if !known {
-            versions.add(&seed, &NewVersion::default())?;
-        }
-        added = Some(version);
-    }
-    let mut candidates = versions.history()?;
-    let wanted = candidates.first().cloned();
-    candidates.extend(added.clone());
-    let mut stand_in = None;
-    let mut failure = None;
-    for version in candidates {
-        let served = versions.load(&version).map_err(ServerError::from).and_then(|file| {
-            start(file).inspect_err(|error| {
-                if let ServerError::WarmUp(reason) = error {
-                    // The failure is told in any case.
-                    let _ = versions.set_damaged(&version, Some(&reason.to_string()));
-                }
-            })
-        });
-        match served {
-            Ok(serving) => {
-                if wanted.is_none() {
-                    versions.promote(&version, &Actor::service("start"))?;
-                }
-                return Ok(First { serving, stand_in, versions: Some(versions) });
-            }
-            Err(error) => {
-                tracing::error!(%version, "cannot serve: {error}");
-                if stand_in.is_none() {
-                    let reason = match &error {
-                        ServerError::Store(StoreError::Damaged { reason, .. }) => reason.clone(),
-                        error => error.to_string(),
-                    };
-                    stand_in = Some(StandIn { wanted: version, reason });
-                }
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    Err(failure.unwrap_or(ServerError::NoModel))
 }

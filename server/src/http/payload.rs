@@ -26,9 +26,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 pub(crate) use self::base64::decode as base64;
 
 use crate::config::IMAGES_CEILING;
-use crate::json::{self, Object};
-use crate::problem::Problem;
-use crate::text::shown;
+use crate::http::json::{self, Object};
+use crate::http::problem::Problem;
+use crate::http::text::shown;
 
 const ACCEPTED: &str = "send an image as image/* or application/octet-stream, a multipart/form-data form with the field \"file\", or application/json with \"image\" or \"images\" in base64";
 

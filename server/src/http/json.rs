@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::problem::Problem;
-use crate::text::plain;
+use crate::http::problem::Problem;
+use crate::http::text::plain;
 
 /// Parses a body. Its nesting is counted first: a parser that recurses must not be led by the client.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8], max_depth: usize) -> Result<T, Problem> {

@@ -1,7 +1,7 @@
 //! A TCP stream that enforces the time limits hyper has no setting for.
 //!
-//! hyper's own header timer also runs while a connection is idle between requests, so it cannot tell a client
-//! that thinks from one that drips its header byte by byte. This stream sees the first byte arrive and can.
+//! hyper's own header timer also runs while a connection is idle between requests, so it cannot tell an idle
+//! client from one that sends its header byte by byte. This stream sees the first byte arrive and can.
 //! It also cuts off clients that do not take their answer, and closes so that an early answer (413, 408) is
 //! not lost: closing a socket with unread bytes resets the connection, which may destroy the answer before
 //! the client reads it (RFC 9112, section 9.6).
@@ -29,7 +29,7 @@ const IDLE: u8 = 0;
 const HEADER: u8 = 1;
 /// A request is with the router, which has its own limits.
 const BUSY: u8 = 2;
-/// The answer is on its way; idle as soon as the stream runs dry.
+/// The answer is on its way; idle as soon as there is nothing more to read.
 const ANSWERED: u8 = 3;
 
 /// What the stream and the router of one connection tell each other. Both run on the same task, so that the

@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::http::problem::Problem;
 use crate::metrics::{Metrics, Refused};
-use crate::problem::Problem;
 
 /// Refusals that are written at a time.
 const MAX_ANSWERS: usize = 64;

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Time over which the rate of a body is averaged.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ impl RequestBody {
                 {
                     return Err(Problem::BodyTimeout { seconds: limit.as_secs_f64() });
                 }
-                pace.turn()?;
+                pace.next_window()?;
                 continue;
             };
             let Some(frame) = frame else {
@@ -133,7 +133,7 @@ impl RequestBody {
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else { continue };
             pace.bytes += data.len() as u64;
             if Instant::now() >= pace.until {
-                pace.turn()?;
+                pace.next_window()?;
             }
             return Ok(Some(data));
         }
@@ -153,7 +153,7 @@ impl Pace {
     }
 
     /// The window is over: a new one begins, if enough came in this one.
-    fn turn(&mut self) -> Result<(), Problem> {
+    fn next_window(&mut self) -> Result<(), Problem> {
         if self.bytes < self.rate.saturating_mul(WINDOW.as_secs()) {
             return Err(Problem::BodyTooSlow { bytes_per_second: self.rate });
         }
@@ -169,5 +169,5 @@ fn take(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, P
 }
 
 fn no_memory() -> Problem {
-    Problem::busy("the memory for uploads is full")
+    Problem::busy("the memory for request bodies is full")
 }

@@ -17,9 +17,9 @@ use ocelli_pipeline::{Prediction, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::answer::Answer;
+use crate::http::problem::Problem;
 use crate::metrics::Metrics;
-use crate::problem::Problem;
-use crate::stats::Stats;
+use crate::model::stats::Stats;
 
 /// Predictions of some images with their best `top_k` classes, in order; or why not, in our own words.
 pub(crate) type Predict = Box<dyn FnMut(&[Prepared], usize) -> Result<Vec<Prediction>, String> + Send>;
@@ -157,9 +157,9 @@ fn answer(mut prediction: Prediction, pending: &Pending, started: Instant, compu
 fn attempt(predict: &mut Predict, images: &[Prepared], top_k: usize) -> Result<Vec<Prediction>, Problem> {
     match catch_unwind(AssertUnwindSafe(|| predict(images, top_k))) {
         Ok(Ok(predictions)) if predictions.len() == images.len() => Ok(predictions),
-        Ok(Ok(_)) => {
-            Err(Problem::Internal { reason: "the model answered for another number of images".into() })
-        }
+        Ok(Ok(_)) => Err(Problem::Internal {
+            reason: "the model gave another number of predictions than images".into(),
+        }),
         Ok(Err(reason)) => Err(Problem::Internal { reason }),
         Err(_) => {
             Err(Problem::Internal { reason: "the model panicked on this image; the service goes on".into() })
