@@ -60,6 +60,16 @@ impl Oracle<'_> {
                 Op::Activation(act) => reference::activation(x, *act),
                 Op::Dropout { .. } | Op::Flatten => x.clone(),
                 Op::Add => x.iter().zip(&values[node.inputs[1] as usize]).map(|(a, b)| a + b).collect(),
+                Op::Concat => {
+                    let part =
+                        |&value: &u32| (&values[value as usize][..], self.shapes[value as usize].c as usize);
+                    reference::concat(&node.inputs.iter().map(part).collect::<Vec<_>>())
+                }
+                Op::ChannelScale => {
+                    let scales = values[node.inputs[1] as usize].chunks(channels);
+                    let images = x.chunks(shape.len()).zip(scales);
+                    images.flat_map(|(x, s)| reference::channel_scale(x, s)).collect()
+                }
             };
             values.push(y);
         }

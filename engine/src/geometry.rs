@@ -198,6 +198,14 @@ impl Conv2dGeometry {
         })
     }
 
+    /// One tap for every channel: the output has the shape of the input.
+    pub(crate) fn per_channel(input: Shape) -> Self {
+        let [h, w, c] = [input.h, input.w, input.c].map(|side| side as usize);
+        let (cin, cout, groups, oh, ow) = (c, c, c, h, w);
+        let (kernel, stride, dilation, padding) = ([1; 2], [1; 2], [1; 2], [0; 4]);
+        Conv2dGeometry { h, w, cin, cout, kernel, stride, dilation, padding, groups, oh, ow }
+    }
+
     /// Whether every channel is convolved by itself, with one filter per channel.
     pub fn is_depthwise(&self) -> bool {
         self.groups == self.cin && self.groups == self.cout && self.groups > 1

@@ -14,6 +14,9 @@ use crate::geometry::{Conv2dGeometry, MAX_DIM, PoolGeometry, Shape};
 /// Largest number of nodes of a graph.
 pub const MAX_NODES: usize = 4096;
 
+/// Largest number of values that a node reads.
+pub const MAX_INPUTS: usize = 64;
+
 /// A network: the shape of one input image and the nodes in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
@@ -62,6 +65,11 @@ pub enum Op {
     Flatten,
     /// Sum of two values of one shape.
     Add,
+    /// Values of one height and width, their channels one after the other.
+    Concat,
+    /// `y[h, w, c] = x[h, w, c] * s[c]`: a value times a flat one with as many channels, as in squeeze-and-excitation (Hu
+    /// et al., 2018).
+    ChannelScale,
 }
 
 /// Settings of a dense layer.
@@ -99,6 +107,8 @@ pub enum Activation {
     Gelu,
     /// `x sigmoid(x)`
     Silu,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
 }
 
 impl Activation {
@@ -107,14 +117,14 @@ impl Activation {
         match self {
             Activation::Relu => Some((0.0, f32::INFINITY)),
             Activation::Relu6 => Some((0.0, 6.0)),
-            Activation::Gelu | Activation::Silu => None,
+            Activation::Gelu | Activation::Silu | Activation::Sigmoid => None,
         }
     }
 
     /// Whether its derivative is computed from its output; from its input otherwise.
     pub fn keeps_output(self) -> bool {
         match self {
-            Activation::Relu | Activation::Relu6 => true,
+            Activation::Relu | Activation::Relu6 | Activation::Sigmoid => true,
             Activation::Gelu | Activation::Silu => false,
         }
     }
@@ -161,7 +171,8 @@ impl Op {
     /// How many values it reads.
     pub fn arity(&self) -> RangeInclusive<usize> {
         match self {
-            Op::Add => 2..=2,
+            Op::Add | Op::ChannelScale => 2..=2,
+            Op::Concat => 2..=MAX_INPUTS,
             Op::Conv2d(_)
             | Op::MaxPool2d(_)
             | Op::AvgPool2d(_)
@@ -224,6 +235,22 @@ impl Op {
                 }
                 Ok(first)
             }
+            Op::Concat => {
+                if let Some(other) = x.iter().find(|x| (x.h, x.w) != (first.h, first.w)) {
+                    return err(format!(
+                        "joins the channels of {first} and {other}: heights or widths differ"
+                    ));
+                }
+                let channels = x.iter().map(|x| u64::from(x.c)).sum::<u64>();
+                Ok(Shape { c: u32::try_from(channels).unwrap_or(u32::MAX), ..first })
+            }
+            Op::ChannelScale => {
+                let expected = Shape { h: 1, w: 1, c: first.c };
+                if x[1] != expected {
+                    return err(format!("scales the channels of {first} by {}, not {expected}", x[1]));
+                }
+                Ok(first)
+            }
         }
     }
 
@@ -252,7 +279,9 @@ impl Op {
             | Op::Activation(_)
             | Op::Dropout { .. }
             | Op::Flatten
-            | Op::Add => Vec::new(),
+            | Op::Add
+            | Op::Concat
+            | Op::ChannelScale => Vec::new(),
         }
     }
 
@@ -265,6 +294,7 @@ impl Op {
                 let weight = &self.params(x)[0].1;
                 y.h as usize * y.w as usize * weight.iter().product::<usize>()
             }
+            Op::ChannelScale => y.len(),
             Op::MaxPool2d(_)
             | Op::AvgPool2d(_)
             | Op::GlobalAvgPool
@@ -273,7 +303,8 @@ impl Op {
             | Op::Activation(_)
             | Op::Dropout { .. }
             | Op::Flatten
-            | Op::Add => 0,
+            | Op::Add
+            | Op::Concat => 0,
         }
     }
 
@@ -295,7 +326,9 @@ impl Op {
             | Op::Dense(_)
             | Op::BatchNorm(_)
             | Op::Activation(_)
-            | Op::Add => false,
+            | Op::Add
+            | Op::Concat
+            | Op::ChannelScale => false,
         }
     }
 }

@@ -164,9 +164,12 @@ fn describe(op: &Op) -> (&'static str, Vec<Value>) {
         Op::Activation(Activation::Relu6) => ("activation", vec![Value::Int(1)]),
         Op::Activation(Activation::Gelu) => ("activation", vec![Value::Int(2)]),
         Op::Activation(Activation::Silu) => ("activation", vec![Value::Int(3)]),
+        Op::Activation(Activation::Sigmoid) => ("activation", vec![Value::Int(4)]),
         Op::Dropout { rate } => ("dropout", vec![Value::Float(*rate)]),
         Op::Flatten => ("flatten", vec![]),
         Op::Add => ("add", vec![]),
+        Op::Concat => ("concat", vec![]),
+        Op::ChannelScale => ("channel-scale", vec![]),
     }
 }
 

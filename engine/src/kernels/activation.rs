@@ -6,6 +6,7 @@
 //! | ReLU6 | `min(max(x, 0), 6)` | `dy` where `0 < y < 6` | output |
 //! | GELU | `x Phi(x)` | `dy (Phi(x) + x phi(x))` | input |
 //! | SiLU | `x s(x)` | `dy s(x) (1 + x (1 - s(x)))` | input |
+//! | sigmoid | `s(x)` | `dy y (1 - y)` | output |
 //!
 //! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error
 //! function), `s` is the logistic function. A NaN input gives a NaN output.
@@ -33,6 +34,8 @@ impl Lanewise<1> for Forward {
             Activation::Relu6 => clamp(s, x, (0.0, 6.0)),
             Activation::Gelu => s.mul(x, math::normal(s, x).0),
             Activation::Silu => s.mul(x, math::sigmoid(s, x)),
+            // What is not positive leaves it as it is, and NaN, which it does not carry, comes back.
+            Activation::Sigmoid => s.max(math::sigmoid(s, x), s.min(s.splat(0.0), x)),
         }
     }
 }
@@ -72,11 +75,12 @@ impl Lanewise<2> for Backward {
                 let sigmoid = math::sigmoid(s, saved);
                 s.mul(dy, s.mul(sigmoid, s.mul_add(saved, s.sub(one, sigmoid), one)))
             }
+            Activation::Sigmoid => s.mul(dy, s.mul(saved, s.sub(one, saved))),
         }
     }
 }
 
-/// `dx = dy act'` (overwritten); `saved` is the output for ReLU and ReLU6 and the input for GELU and SiLU.
+/// `dx = dy act'` (overwritten); `saved` is the output or the input, as [`Activation::keeps_output`] says.
 ///
 /// # Panics
 /// When lengths differ.
@@ -101,7 +105,8 @@ mod tests {
     use crate::kernels::reference;
     use crate::kernels::testing::{Guarded, LENGTHS, assert_close, assert_same, for_each_isa, normal, widen};
 
-    const ALL: [Activation; 4] = [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu];
+    const ALL: [Activation; 5] =
+        [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu, Activation::Sigmoid];
 
     /// Normal numbers times 4, so that ReLU6 is cut at both ends.
     fn input(len: usize) -> Vec<f32> {
@@ -110,7 +115,7 @@ mod tests {
 
     /// What `backward` is given besides `dy`.
     fn saved<'a>(x: &'a [f32], y: &'a [f32], act: Activation) -> &'a [f32] {
-        if clamp_range(Some(act)).is_some() { y } else { x }
+        if act.keeps_output() { y } else { x }
     }
 
     for_each_isa! {
@@ -119,10 +124,11 @@ mod tests {
                 let (x, dy) = (Guarded::of(&input(len)), Guarded::of(&normal(8, len)));
                 let (mut y, mut dx) = (Guarded::nan(len), Guarded::nan(len));
                 forward(isa, &mut y, &x, act);
-                // The functions err by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in
+                // The sigmoid errs by 3e-7, the other functions by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in
                 // them, one of them times |x| < 6 where it is not flat; arithmetic adds a few roundings.
                 let expected = reference::activation(&widen(&x), act);
-                assert_close("y", &y, &expected, |i| 4e-7 * f64::from(x[i].abs()));
+                let factor = |i: usize| if act == Activation::Sigmoid { 1.0 } else { x[i].abs() };
+                assert_close("y", &y, &expected, |i| 4e-7 * f64::from(factor(i)));
                 backward(isa, &mut dx, saved(&x, &y, act), &dy, act);
                 let expected = reference::activation_backward(&widen(&x), &widen(&dy), act);
                 assert_close("dx", &dx, &expected, |i| 1.5e-6 * f64::from(dy[i].abs()));
@@ -142,10 +148,13 @@ mod tests {
                 let mut y = Guarded::nan(x.len());
                 forward(isa, &mut y, &x, act);
                 assert!(y[0].is_nan(), "{act:?} hides a NaN");
-                assert_eq!(y[2..4], [0.0, 0.0], "{act:?}");
                 assert!(y[5].abs() <= 1e-30, "{act:?} of -1e4 is {}", y[5]);
-                let top = if act == Activation::Relu6 { [6.0, 6.0] } else { [f32::INFINITY, 1e30] };
-                assert_eq!([y[1], y[4]], top, "{act:?}");
+                let (zero, top) = match act {
+                    Activation::Relu | Activation::Gelu | Activation::Silu => (0.0, [f32::INFINITY, 1e30]),
+                    Activation::Relu6 => (0.0, [6.0, 6.0]),
+                    Activation::Sigmoid => (0.5, [1.0, 1.0]),
+                };
+                assert_eq!((&y[2..4], [y[1], y[4]]), (&[zero; 2][..], top), "{act:?}");
             }
         }
 

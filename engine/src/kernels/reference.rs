@@ -5,6 +5,10 @@
 //! matrix, NHWC, and returns new vectors. Backward functions are written from the derivatives' definitions
 //! and proved by finite differences in the tests of this file.
 
+mod combine;
+
+pub use combine::{channel_scale, channel_scale_backward, concat, concat_backward};
+
 use crate::geometry::{Conv2dGeometry, PoolGeometry};
 use crate::graph::Activation;
 
@@ -273,6 +277,7 @@ pub fn activation(x: &[f64], act: Activation) -> Vec<f64> {
         Activation::Relu6 => x.clamp(0.0, 6.0),
         Activation::Gelu => x * normal_cdf(x),
         Activation::Silu => x * logistic(x),
+        Activation::Sigmoid => logistic(x),
     };
     x.iter().map(f).collect()
 }
@@ -285,6 +290,7 @@ pub fn activation_backward(x: &[f64], dy: &[f64], act: Activation) -> Vec<f64> {
         Activation::Relu6 => f64::from(x > 0.0 && x < 6.0),
         Activation::Gelu => normal_cdf(x) + x * density(x),
         Activation::Silu => logistic(x) + x * logistic(x) * (1.0 - logistic(x)),
+        Activation::Sigmoid => logistic(x) * (1.0 - logistic(x)),
     };
     x.iter().zip(dy).map(|(&x, dy)| dy * derivative(x)).collect()
 }

@@ -7,6 +7,8 @@
 pub(crate) mod activation;
 pub(crate) mod add;
 pub(crate) mod batchnorm;
+pub(crate) mod channel_scale;
+pub(crate) mod concat;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod depthwise;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::bytes::error;
 use super::contents::{MAX_CLASSES, ModelMeta, Preprocessing, TrainingState};
 use crate::error::EngineError;
-use crate::graph::{Graph, MAX_NODES, Node};
+use crate::graph::{Graph, MAX_INPUTS, MAX_NODES, Node};
 
 /// Largest record in bytes: 65,536 class names of 256 bytes, 4,096 layers and their tensors fit.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 25;
@@ -58,7 +58,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, EngineError> {
         Ok(Node {
             name: r.text()?,
             op: r.value()?,
-            inputs: r.list("inputs of a layer", 2, 4, Record::value)?,
+            inputs: r.list("inputs of a layer", MAX_INPUTS, 4, Record::value)?,
         })
     })?;
     let name = record.text()?;

@@ -126,7 +126,9 @@ impl Takes {
             | Op::GlobalMaxPool
             | Op::Activation(_)
             | Op::Dropout { .. }
-            | Op::Flatten => Takes { norm: false, sum: false, clamp: false },
+            | Op::Flatten
+            | Op::Concat
+            | Op::ChannelScale => Takes { norm: false, sum: false, clamp: false },
         }
     }
 }

@@ -114,7 +114,8 @@ fn activation_gradients() {
     // Wide enough to reach past 6, and never nearer to a corner than the step.
     let x: Vec<f64> = (0..200).map(|i| (f64::from(i) - 99.63) * 0.08).collect();
     let r = random(1, x.len());
-    for act in [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu] {
+    use Activation::{Gelu, Relu, Relu6, Sigmoid, Silu};
+    for act in [Relu, Relu6, Gelu, Silu, Sigmoid] {
         let name = format!("{act:?}");
         check(&name, &x, &activation_backward(&x, &r, act), |x| dot(&activation(x, act), &r));
     }
@@ -137,4 +138,19 @@ fn cross_entropy_gradients() {
         let gradient = cross_entropy_backward(&logits, &labels, &weights, smoothing);
         check("logits", &logits, &gradient, |x| cross_entropy(x, &labels, &weights, smoothing));
     }
+}
+
+#[test]
+fn gradients_of_operations_on_more_than_one_value() {
+    let (a, b, c, r) = (random(1, 4 * 2), random(2, 4 * 3), random(3, 4), random(4, 4 * 6));
+    let joined = |a: &[f64], b: &[f64], c: &[f64]| dot(&concat(&[(a, 2), (b, 3), (c, 1)]), &r);
+    let dx = concat_backward(&r, &[2, 3, 1]);
+    check("first", &a, &dx[0], |a| joined(a, &b, &c));
+    check("second", &b, &dx[1], |b| joined(&a, b, &c));
+    check("third", &c, &dx[2], |c| joined(&a, &b, c));
+
+    let (x, s, r) = (random(5, 7 * 3), random(6, 3), random(7, 7 * 3));
+    let (dx, ds) = channel_scale_backward(&x, &s, &r);
+    check("dx", &x, &dx, |x| dot(&channel_scale(x, &s), &r));
+    check("ds", &s, &ds, |s| dot(&channel_scale(&x, s), &r));
 }

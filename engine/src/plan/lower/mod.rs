@@ -3,6 +3,8 @@
 mod activation;
 mod add;
 mod batchnorm;
+mod channel_scale;
+mod concat;
 mod conv2d;
 mod dense;
 mod depthwise;
@@ -38,6 +40,8 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         Op::Activation(act) => activation::lower(places, time, stage, *act),
         Op::Dropout { rate } => dropout::lower(places, time, stage, *rate),
         Op::Add => add::lower(places, time, stage),
+        Op::Concat => concat::lower(places, time, stage),
+        Op::ChannelScale => channel_scale::lower(places, time, stage),
         Op::Flatten => unreachable!("a flatten is an alias"),
     }
 }
