@@ -1,5 +1,7 @@
 //! `ocelli doctor`: what this machine offers and whether everything works on it.
 
+mod layers;
+
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -19,9 +21,13 @@ const TOLERANCE: f32 = 0.002;
 
 /// Check this machine and this program
 ///
-/// Ends with exit code 1 where something does not work.
+/// With a model it checks that this machine computes the model as it is defined: every layer's values are compared with
+/// those of 64-bit arithmetic, in both forms of convolution. Ends with exit code 1 where something does not work.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Model file or run folder whose layers are compared with 64-bit arithmetic
+    #[arg(short, long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Folder for runs, to be checked for write access
     #[arg(short, long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
@@ -59,15 +65,34 @@ struct Record<'a> {
     version: &'static str,
     ok: bool,
     checks: &'a [Check],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a layers::Comparison>,
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let checks =
-        [build(), processor(), instructions(), threads(), memory(), run_folder(&args.out), built_in_model()];
+    let mut checks = vec![
+        build(),
+        processor(),
+        instructions(),
+        threads(),
+        memory(),
+        run_folder(&args.out),
+        built_in_model(),
+    ];
+    let model = args.model.as_deref().map(layers::Comparison::of).transpose()?;
+    checks.extend(model.iter().flat_map(layers::Comparison::checks));
     let failed = checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
     if args.json {
         let version = env!("CARGO_PKG_VERSION");
-        out.json(&Record { schema: 1, r#type: "doctor", version, ok: failed == 0, checks: &checks })?;
+        let ok = failed == 0;
+        out.json(&Record {
+            schema: 1,
+            r#type: "doctor",
+            version,
+            ok,
+            checks: &checks,
+            model: model.as_ref(),
+        })?;
     } else {
         for check in &checks {
             let (style, word) = match check.verdict {
@@ -77,6 +102,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
             };
             let verdict = out.paint.apply(style, format_args!("{word:<7}"));
             out.line(format_args!("{verdict}  {:<14} {}", check.name, printable(&check.detail)))?;
+        }
+        if let Some(model) = &model {
+            model.print(out)?;
         }
     }
     if failed == 0 {

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use ocelli_engine::model_file::ModelFile;
+
 use crate::shapes::{self, Rng, TRAINED, photo};
 use crate::support::{Sandbox, finish, json_lines, wait};
 
@@ -85,6 +87,42 @@ fn doctor_looks_at_everything() {
     let run = finish(command, &[]);
     assert_eq!(run.code, Some(1), "{run:#?}");
     assert!(run.stdout.contains("sse9"), "{run:#?}");
+}
+
+#[test]
+fn doctor_compares_a_models_layers_with_64_bits() {
+    let sandbox = Sandbox::new();
+    let model = TRAINED.run_dir.join("weights/best.ocelli");
+    let run = sandbox.run(&format!("doctor --json --model {}", TRAINED.run_dir.display()));
+    let report = &run.json_lines()[0];
+    assert_eq!((run.code, &report["ok"]), (Some(0), &true.into()), "{run:#?}");
+    let graph = ModelFile::load(&model).unwrap().model.graph().clone();
+    assert!(report["model"]["probes"] == true && report["model"]["images"].as_u64() > Some(0), "{report}");
+    for form in report["model"]["forms"].as_array().unwrap() {
+        assert!(form["first_wrong"].is_null(), "{form}");
+        let layers = form["layers"].as_array().unwrap();
+        let names: Vec<&str> = layers.iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+        assert!(names.iter().eq(graph.nodes.iter().map(|node| &node.name)), "{names:?}");
+        assert!(layers.iter().all(|layer| layer["part_of_bound"].as_f64() <= Some(1.0)), "{form}");
+        assert!(layers.iter().any(|layer| layer["difference"].as_f64() > Some(0.0)), "nothing was computed");
+    }
+
+    // A weight that is another since the file's own answers were given.
+    let mut file = ModelFile::load(&model).unwrap();
+    let last = file.model.layout().entries().last().unwrap().offset;
+    file.model.params_mut()[last] += 1.0;
+    file.save(&sandbox.path().join("changed.ocelli")).unwrap();
+    let run = sandbox.run("doctor --model changed.ocelli");
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    let named = |line: &str| graph.nodes.iter().any(|node| line.starts_with(&node.name));
+    assert!(
+        run.stdout.contains("probe images")
+            && run.stdout.lines().filter(|line| named(line)).count() >= graph.nodes.len(),
+        "{run:#?}"
+    );
+
+    let run = sandbox.run("doctor --model nothing.ocelli");
+    assert_ne!(run.code, Some(0), "{run:#?}");
 }
 
 #[test]

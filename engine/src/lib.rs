@@ -57,6 +57,7 @@ pub mod kernels;
 mod layers;
 pub mod model_file;
 mod optim;
+pub mod oracle;
 #[doc(hidden)]
 pub mod parallel;
 mod params;

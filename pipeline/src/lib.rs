@@ -71,7 +71,7 @@ pub use gate::{Candidate, ClassVerdict, Compared, Gate, GateMode, Question, Ques
 pub use machine::memory_share;
 pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImage};
 pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
-pub use probes::check_probes;
+pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run::Outcome;
 pub use run_folder::write_atomic;

@@ -8,6 +8,9 @@ use crate::layout::words::exact_split;
 use crate::names::nfc;
 use std::collections::BTreeSet;
 
+/// Characters of a field that messages show.
+const SHOWN: usize = 30;
+
 /// Names of columns, in small letters and digits alone.
 const PATH_NAMES: [&str; 19] = [
     "path",
@@ -150,7 +153,7 @@ impl Columns {
 
 fn column_name(names: Option<&[String]>, column: usize) -> String {
     match names.and_then(|names| names.get(column)) {
-        Some(name) if !name.is_empty() => name.clone(),
+        Some(name) if !name.is_empty() => shorten(name),
         _ => format!("number {}", column + 1),
     }
 }
@@ -425,15 +428,23 @@ fn no_images(first: &Row, sample: &[&Row]) -> Fault {
     let columns = if first.len() == 1 { "its only column is" } else { "the columns of its header are" };
     let example = sample.first().map_or_else(String::new, |row| shorten(row.field(0)));
     Fault::whole(format!(
-        "no column names image files or holds their pixels; {columns} {} (first value {example:?}); write the paths of the \
+        "no column names image files or holds their pixels; {columns} {} (first value \"{example}\"); write the paths of the \
          images, relative to the table, into a column named path, and their classes into a column named label",
         cells.join(", ")
     ))
 }
 
+/// A field as messages show it: short, on one line.
 fn shorten(text: &str) -> String {
-    let short: String = text.chars().take(30).collect();
-    if short.len() < text.len() { format!("{short}...") } else { short }
+    let mut rest = text.chars();
+    let mut short = String::new();
+    for c in rest.by_ref().take(SHOWN) {
+        match c.is_control() {
+            true => short.extend(c.escape_default()),
+            false => short.push(c),
+        }
+    }
+    if rest.next().is_some() { short + "..." } else { short }
 }
 
 /// Small letters and digits of a name.

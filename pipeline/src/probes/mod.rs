@@ -16,6 +16,10 @@ use crate::compute::Compute;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
 
+mod layers;
+
+pub use layers::{LayerReport, compare_layers};
+
 /// How far a logit may be from the stored one, as a part of the largest stored magnitude. Twenty times the largest
 /// distance between two ways to compute that was seen in any network of the zoo (see the test below), and a small part
 /// of what damage does: a weight whose exponent changes by one bit becomes twice or half of what it was, or worse.
