@@ -11,7 +11,7 @@
 //! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error
 //! function), `s` is the logistic function. A NaN input gives a NaN output.
 
-use super::elementwise::{Lanewise, clamp, map, sweep};
+use super::lanes::{Lanewise, clamp, map, sweep};
 use crate::graph::Activation;
 use crate::simd::{Isa, Simd, math};
 
@@ -68,8 +68,8 @@ impl Lanewise<2> for Backward {
             Activation::Gelu => {
                 /// `1 / sqrt(2 pi)`
                 const PHI_0: f32 = 0.398_942_3;
-                let (cdf, bell) = math::normal(s, saved);
-                s.mul(dy, s.mul_add(s.mul(saved, s.splat(PHI_0)), bell, cdf))
+                let (cdf, density) = math::normal(s, saved);
+                s.mul(dy, s.mul_add(s.mul(saved, s.splat(PHI_0)), density, cdf))
             }
             Activation::Silu => {
                 let sigmoid = math::sigmoid(s, saved);

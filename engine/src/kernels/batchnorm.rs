@@ -16,7 +16,7 @@
 //! from `x` where it is needed ([`BnGate`]), so it is neither read nor is `dy` written.
 
 use super::activation;
-use super::elementwise::{clamp, load, store};
+use super::lanes::{clamp, load, store};
 use super::reduce::{ColumnTerms, add_columns, row_count};
 use crate::graph::Activation;
 use crate::simd::{Isa, Kernel, Simd, dispatch};

@@ -6,6 +6,7 @@ pub mod conv2d;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
+mod lanes;
 mod micro;
 mod pack;
 pub mod pool;

@@ -1,6 +1,6 @@
 //! Sums over rows, over partial results and over all elements, each in one fixed order.
 
-use super::elementwise::{load, store};
+use super::lanes::{load, store};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Rows that are added up in registers before the sum is added to memory: a sum of many rows then errs like

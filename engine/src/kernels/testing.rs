@@ -70,7 +70,7 @@ impl Guarded {
         Guarded { all: vec![f32::from_bits(SENTINEL); len + 2 * GUARD] }
     }
 
-    /// A copy of `data`: an input beyond whose ends nobody may look, or an output that is updated.
+    /// A copy of `data`: an input that is read within its ends alone, or an output that is updated.
     pub(crate) fn of(data: &[f32]) -> Self {
         let mut guarded = Guarded::nan(data.len());
         guarded.copy_from_slice(data);

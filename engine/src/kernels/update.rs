@@ -7,7 +7,7 @@
 //! all cut off) they shrink by a constant factor in each step, and arithmetic on subnormal numbers takes the
 //! processor a hundred cycles an instruction. The bit for this in the processor's control word is the caller's.
 
-use super::elementwise::{load, store};
+use super::lanes::{load, store};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Parameters and their state under [`sgd`].

@@ -38,13 +38,13 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn normal<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
-    let bell = exp(s, s.mul(s.mul(x, x), s.splat(-0.5)));
+    let density = exp(s, s.mul(s.mul(x, x), s.splat(-0.5)));
     let a = s.mul(s.max(x, s.sub(zero, x)), s.splat(std::f32::consts::FRAC_1_SQRT_2));
     let t = s.div(one, s.mul_add(a, s.splat(0.327_591_1), one));
     let mut p = s.splat(1.061_405_4);
     for c in [-1.453_152_1, 1.421_413_8, -0.284_496_73, 0.254_829_6] {
         p = s.mul_add(p, t, s.splat(c));
     }
-    let tail = s.mul(s.mul(s.splat(0.5), s.mul(p, t)), bell);
-    (s.select_gt(x, zero, s.sub(one, tail), tail), bell)
+    let tail = s.mul(s.mul(s.splat(0.5), s.mul(p, t)), density);
+    (s.select_gt(x, zero, s.sub(one, tail), tail), density)
 }

@@ -120,7 +120,7 @@ for_each_isa! {
     fn normal_bounds(isa: Isa) {
         let error = worst(isa, Function::Cdf, (-15.0, 15.0), reference::normal_cdf, |_, _| 1.0);
         assert!(error < 3e-7, "absolute error {error:e}");
-        let error = worst(isa, Function::Bell, (-12.0, 12.0), |x| (-0.5 * x * x).exp(), |_, _| 1.0);
+        let error = worst(isa, Function::Density, (-12.0, 12.0), |x| (-0.5 * x * x).exp(), |_, _| 1.0);
         assert!(error < 1e-7, "absolute error of the density {error:e}");
     }
 }
@@ -203,7 +203,7 @@ enum Function {
     Exp,
     Sigmoid,
     Cdf,
-    Bell,
+    Density,
 }
 
 /// Function values at many points.
@@ -223,7 +223,7 @@ impl Kernel for Evaluate {
                 Function::Exp => math::exp(s, v),
                 Function::Sigmoid => math::sigmoid(s, v),
                 Function::Cdf => math::normal(s, v).0,
-                Function::Bell => math::normal(s, v).1,
+                Function::Density => math::normal(s, v).1,
             };
             // SAFETY: a chunk holds `LANES` floats.
             unsafe { s.store(chunk.as_mut_ptr(), y) }

@@ -1,6 +1,6 @@
 //! Forward and backward-data: every output pixel as a sum over the taps that hit the other image.
 
-use super::super::elementwise::{clamp, load, store};
+use super::super::lanes::{clamp, load, store};
 use super::axis::Taps;
 use super::tiles::{Channels, Plane, Tile, Work};
 use crate::simd::{Isa, Kernel, Simd, dispatch};

@@ -1,6 +1,6 @@
 //! Backward-weights: every tap as a sum over the pixels that it meets.
 
-use super::super::elementwise::{load, store};
+use super::super::lanes::{load, store};
 use super::tiles::{Channels, Plane, Tile, Work};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 use std::ops::Range;

@@ -8,7 +8,7 @@
 use super::{Scan, Windows, check, clear_uncovered, first_maximum, is_tiling};
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
-use crate::kernels::elementwise::{load, store};
+use crate::kernels::lanes::{load, store};
 use crate::simd::{Isa, Simd, dispatch};
 
 /// The argmax of a window that passes no gradient: larger than any index.

@@ -12,7 +12,8 @@
 
 pub mod argmax;
 
-use super::elementwise::{self, load, store};
+use super::elementwise;
+use super::lanes::{load, store};
 use super::reduce::{Element, add_columns, row_count};
 use crate::geometry::PoolGeometry;
 use crate::simd::{Isa, Kernel, Simd, dispatch};

@@ -4,7 +4,7 @@
 //! first-level cache, then rows.
 
 use super::points::Points;
-use crate::kernels::elementwise::{clamp, load, store};
+use crate::kernels::lanes::{clamp, load, store};
 use crate::kernels::micro::Epilogue;
 use crate::kernels::pack::panel_width;
 use crate::simd::{Kernel, MAX_LANES, Simd};
