@@ -191,6 +191,7 @@ fn pools_norms_and_activations() {
             ("ReLU", vec![Op::Activation(Activation::Relu)]),
             ("GELU", vec![norm(), Op::Activation(Activation::Gelu)]),
             ("SiLU", vec![norm(), Op::Activation(Activation::Silu)]),
+            ("sigmoid", vec![norm(), Op::Activation(Activation::Sigmoid)]),
             ("dropout", vec![Op::Dropout { rate: 0.3 }]),
             ("dense", vec![Op::Flatten, Op::Dense(Dense { units: c as u32 + 3, bias: true })]),
         ];
@@ -214,6 +215,25 @@ fn sums_of_branches() {
         g.then("pool", Op::GlobalAvgPool);
         g.then("dense", Op::Dense(Dense { units: CLASSES as u32, bias: true }));
         check(&format!("sums of {c} channels"), &g, isas);
+    }
+}
+
+/// Channels scaled by a branch that squeezes them, then joined with others.
+#[test]
+fn scaled_and_joined_channels() {
+    let Some(isas) = both() else { return };
+    for c in CHANNELS {
+        let mut g = Graph::new(Shape::new(8, 9, 3));
+        let x = g.push("first", Op::Conv2d(Conv2d::new(c, 1)), &[0]);
+        g.push("squeeze", Op::GlobalAvgPool, &[x]);
+        g.then("excite", Op::Conv2d(Conv2d::new(c, 1)));
+        let factors = g.then("sigmoid", Op::Activation(Activation::Sigmoid));
+        let scaled = g.push("scaled", Op::ChannelScale, &[x, factors]);
+        let other = g.push("other", Op::Conv2d(same(5, 3)), &[x]);
+        g.push("joined", Op::Concat, &[scaled, other]);
+        g.then("pool", Op::GlobalMaxPool);
+        g.then("dense", Op::Dense(Dense { units: CLASSES as u32, bias: true }));
+        check(&format!("{c} scaled and joined channels"), &g, isas);
     }
 }
 

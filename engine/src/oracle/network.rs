@@ -31,6 +31,9 @@ const STEEPEST: f64 = 1.13;
 /// Error of GELU and SiLU as a part of their argument: what the tests of `kernels/activation` hold it below.
 const OF_FUNCTIONS: f64 = 4e-7;
 
+/// Error of the sigmoid: what the tests of `simd/math` hold it below.
+const OF_SIGMOID: f64 = 1.2e-7;
+
 /// What a layer gives for one image.
 pub(super) struct Value {
     /// Its elements.
@@ -120,6 +123,26 @@ impl Layer<'_> {
                     own.zip(&x.variance).zip(&y.variance).map(|((own, x), y)| own + x + y).collect();
                 Value { exact, variance }
             }
+            Op::Concat => {
+                let pixels = self.shape.len() / c;
+                let joined = |of: fn(&Value) -> &Vec<f64>| {
+                    let parts: Vec<(&[f64], usize)> =
+                        inputs.iter().map(|x| (of(x).as_slice(), of(x).len() / pixels)).collect();
+                    reference::concat(&parts)
+                };
+                Value { exact: joined(|x| &x.exact), variance: joined(|x| &x.variance) }
+            }
+            Op::ChannelScale => {
+                let factor = inputs[1];
+                let exact = reference::channel_scale(&x.exact, &factor.exact);
+                let squares = |x: &Value| map(&x.exact, |x| x * x);
+                let of_x = reference::channel_scale(&x.variance, &squares(factor));
+                let of_factor = reference::channel_scale(&squares(x), &factor.variance);
+                let own = exact.iter().map(|y| (UNIT_ROUNDOFF * y).powi(2));
+                let variance = own.zip(of_x).zip(of_factor).map(|((own, x), factor)| own + x + factor);
+                let variance = variance.collect();
+                Value { exact, variance }
+            }
         }
     }
 
@@ -182,11 +205,14 @@ fn mean(x: &Value, count: usize, of: impl Fn(&[f64]) -> Vec<f64>) -> Value {
 
 fn activated(x: &Value, act: Activation) -> Value {
     let exact = reference::activation(&x.exact, act);
-    let (slope, own) = match act {
-        Activation::Relu | Activation::Relu6 => (1.0, 0.0),
-        Activation::Gelu | Activation::Silu => (STEEPEST, OF_FUNCTIONS),
+    // The largest slope, and the error of the function itself: a part of its argument, and besides.
+    let (slope, relative, absolute) = match act {
+        Activation::Relu | Activation::Relu6 => (1.0, 0.0, 0.0),
+        Activation::Gelu | Activation::Silu => (STEEPEST, OF_FUNCTIONS, 0.0),
+        Activation::Sigmoid => (0.25, 0.0, OF_SIGMOID),
     };
-    let error = |(x, variance): (&f64, &f64)| slope * slope * variance + (own * x).powi(2);
+    let error =
+        |(x, variance): (&f64, &f64)| slope * slope * variance + (relative * x.abs() + absolute).powi(2);
     let variance = x.exact.iter().zip(&x.variance).map(error).collect();
     Value { exact, variance }
 }

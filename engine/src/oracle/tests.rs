@@ -36,7 +36,14 @@ fn every_layer() -> Graph {
     g.then("gelu", Op::Activation(Activation::Gelu));
     g.then("back", Op::Conv2d(same(24, 3)));
     let back = g.then("silu", Op::Activation(Activation::Silu));
-    let sum = g.push("sum", Op::Add, &[skip, back]);
+    // Squeeze and excite, then more channels.
+    g.push("squeeze", Op::GlobalAvgPool, &[back]);
+    g.then("excite", Op::Conv2d(Conv2d::new(24, 1)));
+    let factors = g.then("sigmoid", Op::Activation(Activation::Sigmoid));
+    let scaled = g.push("scaled", Op::ChannelScale, &[back, factors]);
+    let joined = g.push("concat", Op::Concat, &[scaled, skip]);
+    let narrow = g.push("narrow", Op::Conv2d(Conv2d::new(24, 1)), &[joined]);
+    let sum = g.push("sum", Op::Add, &[skip, narrow]);
     g.then("sum.act", Op::Activation(Activation::Relu6));
     g.then("depthwise", Op::Conv2d(Conv2d { groups: 24, ..same(24, 5) }));
     g.then("max", Op::MaxPool2d(Pool2d::new(2)));
