@@ -1,7 +1,7 @@
 //! Image files, a kind of input for each format.
 
 use image::ImageFormat;
-use ocelli_datasets::{Fit, Pixels, Preprocessing, decode, file_format, probe};
+use ocelli_datasets::{Fit, Pixels, Prepare, Preprocessing, decode, file_format, probe};
 use ocelli_testing::bmp::Bmp;
 use ocelli_testing::exif::{Kind, block, jpeg_with_exif, jpeg_with_xmp, xmp};
 use ocelli_testing::jpeg::{Jpeg, Part, Process};
@@ -85,11 +85,11 @@ pub(crate) fn webp() -> Vec<Vec<u8>> {
     let simple = encode(picture(3, 9, 7), ImageFormat::WebP);
     let note = block(6, Kind::Long, true);
     let noted = webp::extended(&simple, (9, 7), 8, &webp::chunk(b"EXIF", &note));
-    vec![simple, noted, include_bytes!("../../../datasets/tests/fixtures/lossy.webp").to_vec()]
+    vec![simple, noted, include_bytes!("../../../testing/fixtures/lossy.webp").to_vec()]
 }
 
 pub(crate) fn gif() -> Vec<Vec<u8>> {
-    let animated = include_bytes!("../../../datasets/tests/fixtures/animated.gif").to_vec();
+    let animated = include_bytes!("../../../testing/fixtures/animated.gif").to_vec();
     vec![encode(picture(4, 9, 7), ImageFormat::Gif), animated]
 }
 

@@ -1,12 +1,11 @@
 //! Whether this machine computes a model as it is defined: every layer beside f64.
 
-use ocelli_datasets::{Pixels, Prepared};
+use ocelli_datasets::{Pixels, Prepare, Prepared};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::oracle::{LayerDifference, compare};
 use ocelli_engine::rng::Rng;
 
 use crate::compute::Compute;
-use crate::data;
 use crate::error::PipelineError;
 
 /// Images that are made up for a model without probes.
@@ -56,7 +55,7 @@ pub fn compare_layers(file: &ModelFile, compute: Compute) -> Result<LayerReport,
 /// The probe images of a file as inputs of its network.
 fn stored(file: &ModelFile) -> Result<Vec<Vec<f32>>, PipelineError> {
     let Some(probes) = &file.probes else { return Ok(Vec::new()) };
-    let pre = data::from_record(&file.meta.preprocessing);
+    let pre = &file.meta.preprocessing;
     pre.validate()?;
     let of_shape = probes.images.iter().filter(|probe| probe.pixels.len() == pre.len());
     let input = |pixels: &[u8]| {
