@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+pub(crate) use ocelli_common::random::SplitMix64 as Rng;
 
 use crate::support::{Run, command, finish};
 
@@ -33,28 +34,6 @@ pub(crate) static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
     Trained { run_dir: folder.join("runs/shapes-001"), data, folder, run }
 });
 
-/// SplitMix64 (Steele, Lea, Flood, 2014).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `0..1`.
-    pub(crate) fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 24) as f32
-    }
-
-    pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * self.uniform()
-    }
-}
-
 /// A photo of a shape: light on dark or dark on light, noisy, of 40 to 72 pixels a side.
 pub(crate) fn photo(class: &str, rng: &mut Rng) -> RgbImage {
     let side = |rng: &mut Rng| rng.between(40.0, 72.0) as u32;
@@ -67,7 +46,7 @@ pub(crate) fn photo(class: &str, rng: &mut Rng) -> RgbImage {
         colours[0][channel] = rng.between(10.0, 90.0);
         colours[1][channel] = rng.between(160.0, 245.0);
     }
-    if rng.next().is_multiple_of(2) {
+    if rng.next_u64().is_multiple_of(2) {
         colours.swap(0, 1);
     }
     RgbImage::from_fn(width, height, |px, py| {

@@ -6,5 +6,6 @@
 
 pub mod atomic_file;
 pub mod preprocessing;
+pub mod random;
 pub mod svg;
 pub mod text;

@@ -35,6 +35,8 @@ mod config;
 mod context;
 mod description;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod images;
 mod jobs;

@@ -1,6 +1,7 @@
 //! Pictures to recognise again.
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use ocelli_common::random::{STEP, mix};
 use std::io::Cursor;
 
 /// Colours of [`quad`].
@@ -21,12 +22,9 @@ pub fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
 
 /// A picture of 4 x 4 coloured blocks that no other seed has.
 pub fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
-    // A step of splitmix64 for each block: neighbouring seeds share nothing.
+    // Mixed for each block: neighbouring seeds share nothing.
     let block = |number: u32| {
-        let mut z = (u64::from(seed) << 8 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let [r, g, b, ..] = (z ^ z >> 31).to_le_bytes();
+        let [r, g, b, ..] = mix((u64::from(seed) << 8 | u64::from(number)).wrapping_mul(STEP)).to_le_bytes();
         Rgb([r, g, b])
     };
     RgbImage::from_fn(width, height, |x, y| block(4 * (4 * y / height) + 4 * x / width))

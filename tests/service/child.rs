@@ -124,7 +124,7 @@ fn a_job_killed_at_any_step_resumes_to_the_same_bits() {
         let mut lives = 0;
         let trained = loop {
             let mut child = start(&spec);
-            let mut left = if lives < 4 { rng.next() % 30 } else { u64::MAX };
+            let mut left = if lives < 4 { rng.next_u64() % 30 } else { u64::MAX };
             let ended = listen(&mut child, &mut spec, |_| {
                 left = left.saturating_sub(1);
                 left == 0

@@ -16,7 +16,8 @@ fn leave(addr: &str, image: &[u8], rng: &mut Rng) {
     let request =
         [head(addr, "POST /predict", &[("content-type", "image/png")], image.len()).as_bytes(), image]
             .concat();
-    let sent = if rng.uniform() < 0.5 { request.len() } else { (rng.next() % request.len() as u64) as usize };
+    let sent =
+        if rng.uniform() < 0.5 { request.len() } else { (rng.next_u64() % request.len() as u64) as usize };
     stream.write_all(&request[..sent]).unwrap();
     if rng.uniform() < 0.3 {
         let _ = stream.shutdown(Shutdown::Write);

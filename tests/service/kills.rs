@@ -22,7 +22,7 @@ const DATASETS: [&str; 2] = ["default", "other"];
 
 /// A random one of some things.
 fn one_of<'a, T>(things: &'a [T], rng: &mut Rng) -> Option<&'a T> {
-    things.get((rng.next() % things.len().max(1) as u64) as usize)
+    things.get((rng.next_u64() % things.len().max(1) as u64) as usize)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -162,7 +162,7 @@ impl Sender {
                 self.known.images.keys().filter(|(own, id)| *own == dataset && !self.base.contains(id));
             let there: Vec<String> = known.map(|(_, id)| id.clone()).collect();
             let waiting: Vec<String> = self.known.feedback.keys().cloned().collect();
-            match self.rng.next() % 20 {
+            match self.rng.next_u64() % 20 {
                 0..4 => return self.upload(dataset, 2),
                 4 => {
                     // Some that are there, some that are not any more.
@@ -178,7 +178,7 @@ impl Sender {
                     }
                 }
                 11..15 => {
-                    let id = if !self.rng.next().is_multiple_of(4) {
+                    let id = if !self.rng.next_u64().is_multiple_of(4) {
                         self.make(1).remove(0)
                     } else {
                         let all: Vec<String> = self.made.keys().cloned().collect();
@@ -344,7 +344,7 @@ impl Operator {
             let open: Vec<u64> =
                 self.jobs.iter().filter(|(_, end)| end.is_none()).map(|(job, _)| *job).collect();
             let versions: Vec<String> = self.versions.keys().cloned().collect();
-            match self.rng.next() % 16 {
+            match self.rng.next_u64() % 16 {
                 0..6 => return Step::Promote(one_of(&versions, &mut self.rng).unwrap().clone()),
                 6..10 if self.history.len() > 1 => return Step::RollBack,
                 10..12 => {
@@ -547,7 +547,7 @@ fn a_service_killed_at_any_moment_keeps_what_it_acknowledged() {
     let mut doubts: BTreeMap<String, usize> = BTreeMap::new();
     let kills = of_form(6, 200);
     for kill in 0..kills {
-        let life = Duration::from_millis(rng.next() % 600);
+        let life = Duration::from_millis(rng.next_u64() % 600);
         thread::scope(|scope| {
             scope.spawn(|| sender.work(&service.addr));
             scope.spawn(|| operator.work(&service.addr));

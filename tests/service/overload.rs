@@ -14,7 +14,7 @@ fn large() -> Vec<u8> {
     let mut rng = Rng(1);
     let noise = image::RgbImage::from_fn(1600, 1200, |x, y| {
         let value = ((x / 8) ^ (y / 8)) as u8;
-        image::Rgb([value, value.wrapping_add((rng.next() % 8) as u8), 90])
+        image::Rgb([value, value.wrapping_add((rng.next_u64() % 8) as u8), 90])
     });
     encode(&noise.into(), image::ImageFormat::Jpeg)
 }

@@ -62,13 +62,13 @@ impl Soak<'_> {
     fn version(&self, rng: &mut Rng) -> String {
         let models = self.service.json("/v1/models");
         let versions = models["versions"].as_array().unwrap();
-        text(&versions[rng.next() as usize % versions.len()]["version"])
+        text(&versions[rng.next_u64() as usize % versions.len()]["version"])
     }
 
     /// Every way to ask; a version that is asked for may have been deleted meanwhile.
     fn predict(&self, rng: &mut Rng) {
-        let image = |rng: &mut Rng| self.images[rng.next() as usize % self.images.len()].as_slice();
-        let (path, kind, body) = match rng.next() % 8 {
+        let image = |rng: &mut Rng| self.images[rng.next_u64() as usize % self.images.len()].as_slice();
+        let (path, kind, body) = match rng.next_u64() % 8 {
             0 => {
                 let (kind, body) = form(&[image(rng), image(rng), image(rng)]);
                 ("/predict?top_k=2".to_owned(), kind, body)
@@ -83,7 +83,7 @@ impl Soak<'_> {
 
     /// Data sets come and go, and so do single images.
     fn upload(&self, rng: &mut Rng) {
-        let archive = &self.archives[rng.next() as usize % self.archives.len()];
+        let archive = &self.archives[rng.next_u64() as usize % self.archives.len()];
         let answer = self.service.post("/upload-data?dataset=other", "application/zip", archive);
         self.tally.count("upload", &answer, &[200, 429]);
         let broken = &archive[..archive.len() / 2];
@@ -101,7 +101,7 @@ impl Soak<'_> {
     }
 
     fn correct(&self, rng: &mut Rng) {
-        let image = &self.images[rng.next() as usize % self.images.len()];
+        let image = &self.images[rng.next_u64() as usize % self.images.len()];
         let answer = self.service.post("/v1/feedback?label=circle", "image/png", image);
         self.tally.count("feedback", &answer, &[201, 409]);
         let waiting = self.service.json("/v1/feedback?limit=1");
@@ -112,9 +112,9 @@ impl Soak<'_> {
 
     /// Trains; every other job is cancelled.
     fn train(&self, rng: &mut Rng) {
-        let cancelled = rng.next().is_multiple_of(4);
+        let cancelled = rng.next_u64().is_multiple_of(4);
         let request = json!({ "epochs": if cancelled { 1000 } else { 1 }, "from": "fresh",
-            "recipe": { "size": [16, 16], "batch": 8, "seed": rng.next() % 1_000_000 }, "gate": { "mode": "always" } });
+            "recipe": { "size": [16, 16], "batch": 8, "seed": rng.next_u64() % 1_000_000 }, "gate": { "mode": "always" } });
         let answer = self.service.post("/retrain", "application/json", request.to_string().as_bytes());
         self.tally.count("retrain", &answer, &[202]);
         let number = answer.json()["id"].as_u64().unwrap();
@@ -131,7 +131,7 @@ impl Soak<'_> {
     /// Other versions take over, old ones are deleted. A version may be gone, serve, or be needed.
     fn swap(&self, rng: &mut Rng) {
         let version = self.version(rng);
-        let answer = match rng.next() % 4 {
+        let answer = match rng.next_u64() % 4 {
             0 => self.service.post("/v1/models/rollback", "", b""),
             1 => self.service.delete(&format!("/v1/models/{version}")),
             _ => self.service.post(&format!("/v1/models/{version}/promote"), "", b""),
@@ -150,7 +150,7 @@ impl Soak<'_> {
             "/v1/audit",
             "/v2",
         ];
-        let path = paths[rng.next() as usize % paths.len()];
+        let path = paths[rng.next_u64() as usize % paths.len()];
         self.tally.count("look", &self.service.get(path), &[200]);
         self.tally.count("look", &self.service.get("/no/such/path"), &[404]);
     }

@@ -1,9 +1,10 @@
 //! Elementwise sums, scaling and dropout.
 
+use ocelli_common::random::{STEP, mix};
+
 use super::activation;
 use super::lanes::{Lanewise, clamp, map, sweep};
 use crate::graph::Activation;
-use crate::rng::mix;
 use crate::simd::{Isa, Simd};
 
 #[derive(Clone, Copy)]
@@ -86,7 +87,7 @@ impl DropoutKey {
 #[inline(always)]
 fn four_decisions(key: u64, block: u64) -> u64 {
     // An odd multiplier spreads consecutive blocks over all bits before they are mixed.
-    mix(key ^ block.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    mix(key ^ block.wrapping_mul(STEP))
 }
 
 /// Keeps or drops up to four elements, the first by the lowest sixteen bits.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+pub(super) use ocelli_common::random::SplitMix64 as Rng;
 use ocelli_pipeline::{
     Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, Within, open_model, train,
 };
@@ -88,24 +89,8 @@ pub(super) fn bmp(seed: u64) -> Vec<u8> {
         bytes.extend(word.to_le_bytes());
     }
     let mut rng = Rng(seed);
-    bytes.extend((0..192).map(|_| rng.next() as u8));
+    bytes.extend((0..192).map(|_| rng.next_u64() as u8));
     bytes
-}
-
-/// SplitMix64.
-pub(super) struct Rng(pub(super) u64);
-
-impl Rng {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
 }
 
 pub(super) struct Service {

@@ -2,6 +2,7 @@
 
 pub use crate::png::{chunk, stored};
 use crate::zip::{Part, deflated_zeros, zip};
+use ocelli_common::random::SplitMix64;
 
 /// What is to become of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,15 +155,8 @@ pub fn bmp(width: i32, height: i32) -> Vec<u8> {
 
 /// Bytes of no meaning, always the same ones for a seed (a step of splitmix64 each).
 pub fn noise(count: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) as u8
-    };
-    (0..count).map(|_| next()).collect()
+    let mut rng = SplitMix64(seed);
+    (0..count).map(|_| rng.next_u64() as u8).collect()
 }
 
 #[cfg(test)]
