@@ -31,7 +31,7 @@ fn each_of_many_clients_gets_its_own_answer() {
                 let mut rng = Rng(number);
                 let mut client = service.connect();
                 for round in 0..20 {
-                    let images: Vec<_> = (0..=rng.below(3)).map(|_| bmp(rng.next())).collect();
+                    let images: Vec<_> = (0..=rng.below(3)).map(|_| bmp(rng.next_u64())).collect();
                     let top_k = 1 + rng.below(4);
                     client.write(&post(&format!("/predict?top_k={top_k}"), FORM, &form("file", &images)));
                     if number % 4 == 0 && round % 2 == 0 {

@@ -44,7 +44,7 @@ fn every_encoding_of_an_image_gets_the_models_answer() {
 fn base64_of_every_length_is_read() {
     for length in 0..40 {
         let mut rng = Rng(length);
-        let bytes: Vec<u8> = (0..length).map(|_| rng.next() as u8).collect();
+        let bytes: Vec<u8> = (0..length).map(|_| rng.next_u64() as u8).collect();
         let text = base64(&bytes);
         for text in [text.as_str(), text.trim_end_matches('=')] {
             let images =

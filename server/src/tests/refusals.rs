@@ -193,9 +193,9 @@ fn mutated_requests_never_get_a_500() {
         for _ in 0..=rng.below(4) {
             let at = rng.below(request.len());
             match rng.below(3) {
-                0 => request[at] = rng.next() as u8,
+                0 => request[at] = rng.next_u64() as u8,
                 1 => drop(request.remove(at)),
-                _ => request.insert(at, rng.next() as u8),
+                _ => request.insert(at, rng.next_u64() as u8),
             }
         }
         let mut client = service.connect();

@@ -14,7 +14,7 @@ use crate::{Access, Config, Server};
 fn pixels(input: Input, images: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng(seed);
     let values = input.width as usize * input.height as usize * usize::from(input.channels);
-    (0..images * values).map(|_| rng.next() as u8).collect()
+    (0..images * values).map(|_| rng.next_u64() as u8).collect()
 }
 
 /// An image file with these RGB pixels, of a width whose rows need no padding.
@@ -444,7 +444,7 @@ fn lengths_that_disagree_are_refused() {
         }
         if name == "image" && rng.below(4) == 0 && !raw.is_empty() {
             let at = rng.below(raw.len());
-            raw[at] = rng.next() as u8;
+            raw[at] = rng.next_u64() as u8;
         }
         let size = if rng.below(4) == 0 { rng.below(2 * whole + 2) } else { raw.len() };
         let head = json!({ "inputs": [{ "name": name, "datatype": datatype, "shape": shape,
@@ -502,9 +502,9 @@ fn mutated_requests_never_get_a_500() {
         for _ in 0..=rng.below(4) {
             let at = rng.below(request.len());
             match rng.below(3) {
-                0 => request[at] = rng.next() as u8,
+                0 => request[at] = rng.next_u64() as u8,
                 1 => drop(request.remove(at)),
-                _ => request.insert(at, rng.next() as u8),
+                _ => request.insert(at, rng.next_u64() as u8),
             }
         }
         let mut client = v2.service.connect();
