@@ -257,7 +257,7 @@ fn built_in_model() -> Check {
             Check::new(NAME, Verdict::Ok, format!("test accuracy {measured:.4} here, as stated in it"))
         }
         Err(error @ PipelineError::NoShippedModel) => Check::new(NAME, Verdict::Warning, error.to_string()),
-        Err(error) => Check::new(NAME, Verdict::Failed, error.to_string()),
+        Err(error) => Check::new(NAME, Verdict::Failed, ocelli_common::text::chain(&error)),
     }
 }
 

@@ -102,7 +102,9 @@ impl From<PipelineError> for Failure {
             PipelineError::Decode(_) => "JPEG, PNG, WebP, BMP, GIF and TIFF files are understood",
             PipelineError::Io { path, source } => return Failure::io(path, source),
             PipelineError::Probe { .. } => "`ocelli doctor` tests this machine with the model that ships",
-            PipelineError::NoShippedModel => "or name one, e.g. --model runs/NAME-001",
+            PipelineError::NoShippedModel => {
+                "train one with `ocelli train`, or name one, e.g. --model runs/NAME-001"
+            }
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {
                 "a model names its classes when it is loaded: `ocelli predict --json`"
@@ -114,7 +116,9 @@ impl From<PipelineError> for Failure {
             PipelineError::Run { .. } => {
                 "run folders are made by `ocelli train`, in `runs` unless -o names another place"
             }
-            PipelineError::Finished { .. } => "or evaluate what is there: `ocelli evaluate RUN_FOLDER DATA`",
+            PipelineError::Finished { .. } => {
+                "`--epochs` asks for more; `ocelli evaluate RUN_FOLDER DATA` evaluates what is there"
+            }
             _ => "`ocelli train --help` describes data and settings",
         };
         let message = Message { text: chain(&error), hint: Some(hint.to_owned()) };
@@ -176,8 +180,12 @@ impl From<StoreError> for Failure {
             StoreError::Pipeline(error) => return error.into(),
             StoreError::Name { .. } => return Failure::usage(error.to_string(), "e.g. --name photos"),
             StoreError::Damaged { .. } => "restore the file from a copy",
-            StoreError::Database { .. } => {
-                "a restored database is made from what can be read of it, or from its newest copy"
+            StoreError::Database { ref path, .. } => {
+                let folder = path.parent().unwrap_or(Path::new(".")).display();
+                let hint = format!(
+                    "`ocelli store check {folder} --repair` restores it from what can be read of it, or from its newest copy"
+                );
+                return Failure::failed(chain(&error), hint);
             }
             StoreError::Conflict { .. } => "choose another place",
             _ => "`--data-dir` names another folder",

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ocelli_common::text::printable;
+use ocelli_common::text::{chain, printable};
 use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
 use ocelli_pipeline::{Decoder, Prediction, Predictor};
 use serde::Serialize;
@@ -162,7 +162,7 @@ impl Job<'_> {
                 }
                 Err(error) => {
                     // It names a folder, this one or one below.
-                    let (text, own) = (error.to_string(), format!("{}: ", path.display()));
+                    let (text, own) = (chain(&error), format!("{}: ", path.display()));
                     self.refuse(path, text.strip_prefix(&own).unwrap_or(&text))?;
                 }
             }
@@ -313,7 +313,7 @@ fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
     let bytes = read(path).map_err(|error| error.to_string())?;
     let refused = |error: DecodeError| match paths::no_image(path, &bytes) {
         Some(what) => what.to_owned(),
-        None => error.to_string(),
+        None => chain(&error),
     };
     decoder.prepare(&bytes).map_err(refused)
 }

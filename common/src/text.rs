@@ -39,15 +39,12 @@ pub fn some_of(names: &[&str]) -> String {
     }
 }
 
-/// An error and its causes as one line. A cause that its error prints already is not printed twice.
+/// An error and its causes as one line. Errors say what they know themselves and leave their cause to this.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
+        text = format!("{text}: {error}");
         cause = error.source();
     }
     text.replace(['\n', '\r'], " ")
@@ -74,5 +71,23 @@ mod tests {
         assert_eq!(some_of(&["a", "b"]), "a, b");
         assert_eq!(some_of(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
         assert_eq!((count(1, "file"), count(0, "file")), ("1 file".to_owned(), "0 files".to_owned()));
+    }
+
+    #[test]
+    fn causes_follow_their_error_on_one_line() {
+        #[derive(Debug)]
+        struct Outer(std::io::Error);
+        impl std::fmt::Display for Outer {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a.png")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Outer(std::io::Error::other("no\nsuch file"));
+        assert_eq!(chain(&error), "a.png: no such file");
     }
 }

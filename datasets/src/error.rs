@@ -143,7 +143,7 @@ pub enum DatasetError {
 impl fmt::Display for DatasetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, source } => write!(f, "{}: cannot read: {source}", path.display()),
+            Self::Io { path, .. } => write!(f, "{}: cannot read", path.display()),
             Self::NotFound { path } => {
                 write!(f, "{}: no such file or folder; check the spelling", path.display())
             }
@@ -352,7 +352,7 @@ impl fmt::Display for DecodeError {
                 "{values} pixel values do not make an image of {width}x{height} pixels with {channels} channels"
             ),
             Self::BadPreprocessing { what } => write!(f, "bad preprocessing: {what}"),
-            Self::Read { source } => write!(f, "cannot read: {source}"),
+            Self::Read { .. } => write!(f, "cannot read"),
             Self::Archive { what } => write!(f, "{what}"),
         }
     }

@@ -1,5 +1,7 @@
 //! All images of a source, decoded once, small and in memory.
 
+use ocelli_common::text::chain;
+
 use crate::augment::{Augment, Draw};
 use crate::decode::{DecodeLimits, Pixels};
 use crate::error::{DatasetError, Skipped};
@@ -505,8 +507,8 @@ impl Loader<'_> {
     }
 
     fn load_one(&self, index: usize, block: &mut Block) -> Outcome {
-        let (image, hash) = self.source.image(index, &self.options.limits).map_err(|e| e.to_string())?;
-        let prepared = self.preprocessing.resize(&image).map_err(|e| e.to_string())?;
+        let (image, hash) = self.source.image(index, &self.options.limits).map_err(|e| chain(&e))?;
+        let prepared = self.preprocessing.resize(&image).map_err(|e| chain(&e))?;
         let place = match prepared.pixels {
             Pixels::U8(values) => {
                 block.narrow.extend_from_slice(&values);

@@ -85,7 +85,7 @@ impl fmt::Display for EngineError {
             }
             EngineError::ModelFile { path: Some(path), reason } => write!(f, "{}: {reason}", path.display()),
             EngineError::ModelFile { path: None, reason } => write!(f, "model file: {reason}"),
-            EngineError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            EngineError::Io { path, .. } => write!(f, "{}", path.display()),
         }
     }
 }

@@ -150,7 +150,7 @@ impl fmt::Display for PipelineError {
             PipelineError::Dataset(error) => error.fmt(f),
             PipelineError::Engine(error) => error.fmt(f),
             PipelineError::Decode(error) => error.fmt(f),
-            PipelineError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            PipelineError::Io { path, .. } => write!(f, "{}", path.display()),
             PipelineError::NoTrainingImages { data } => {
                 write!(f, "{data}: no images to train on; add some, or lower the val and test fractions")
             }
@@ -190,7 +190,7 @@ impl fmt::Display for PipelineError {
             PipelineError::Run { path, reason } => write!(f, "{}: {reason}", path.display()),
             PipelineError::Finished { path, epochs } => write!(
                 f,
-                "{}: this run has finished after {epochs} epochs; ask for more to extend it, e.g. --epochs {}",
+                "{}: this run has finished after {epochs} epochs; ask for more to extend it, e.g. {}",
                 path.display(),
                 epochs.saturating_mul(2)
             ),
@@ -199,9 +199,7 @@ impl fmt::Display for PipelineError {
                 "the model fails its own test on probe image {} of {of}: {what}; the file, the program or the machine is broken: copy the file again or use another version, and if that one fails too, try `OCELLI_ISA=portable` and another machine",
                 probe + 1
             ),
-            PipelineError::NoShippedModel => {
-                f.write_str("this build carries no model: train one with `ocelli train`")
-            }
+            PipelineError::NoShippedModel => f.write_str("this build carries no model"),
             PipelineError::Stopped => f.write_str("stopped before there was anything to keep"),
         }
     }

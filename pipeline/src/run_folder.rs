@@ -53,8 +53,7 @@ impl RunFolder {
     /// An existing run, given by its folder.
     pub(crate) fn open(path: &Path) -> Result<Self, PipelineError> {
         if !path.join("recipe.toml").is_file() {
-            let reason =
-                "not a run folder (no recipe.toml in it); give the folder that `ocelli train` printed";
+            let reason = "not a run folder (no recipe.toml in it); give the folder that training named";
             return Err(PipelineError::run(path, reason));
         }
         Ok(RunFolder { path: path.to_owned() })

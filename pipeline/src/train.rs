@@ -145,7 +145,7 @@ pub(crate) fn resume_within(
     let mut recipe = Recipe::from_toml(&text)?;
     recipe.validate()?;
     if !folder.last().is_file() {
-        let reason = "stopped before training began, nothing to resume; start it again with `ocelli train`";
+        let reason = "stopped before training began, nothing to resume; start it again";
         return Err(PipelineError::run(run_dir, reason));
     }
     let mut reporter = Reporter::new(observe);

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use ocelli_common::text::chain;
 use ocelli_engine::EngineError;
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,7 @@ impl JobMessage {
         match result {
             Ok(trained) => JobMessage::Done { trained: Box::new(trained) },
             Err(PipelineError::Stopped) => JobMessage::Interrupted,
-            Err(error) => JobMessage::Failed { kind: FailureKind::of(&error), error: error.to_string() },
+            Err(error) => JobMessage::Failed { kind: FailureKind::of(&error), error: chain(&error) },
         }
     }
 }

@@ -12,6 +12,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use ocelli_common::text::chain;
 use ocelli_engine::EngineError;
 
 use crate::error::PipelineError;
@@ -65,7 +66,10 @@ fn fit(
             Err(
                 error @ (PipelineError::Run { .. } | PipelineError::Engine(EngineError::ModelFile { .. })),
             ) => {
-                observe(&Event::note(format!("the run {name} cannot go on, training begins anew: {error}")));
+                observe(&Event::note(format!(
+                    "the run {name} cannot go on, training begins anew: {}",
+                    chain(&error)
+                )));
             }
             outcome => return Ok((PathBuf::from(name), outcome?.evaluation.ok_or(PipelineError::Stopped)?)),
         }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ocelli_common::text::chain;
 use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
@@ -53,7 +54,7 @@ impl CheckReport {
 const SEND_AGAIN: &str = "send the image again to restore it";
 const RESTORE: &str = "restore the file from a copy, or delete the version";
 const TAKEN_UP: &str = "the next start takes it up, if it is a model";
-const REPAIR: &str = "--repair moves it to quarantine/";
+const REPAIR: &str = "a repair moves it to quarantine/";
 
 /// Compares a data folder with its database, byte by byte. Changes nothing; a service may be using the folder.
 ///
@@ -68,7 +69,7 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
         let next = if old_layout::is_there(&dir)? {
             "the folder has the layout of an older version, and the next start takes it over"
         } else {
-            "--repair restores it from a copy, or begins anew"
+            "a repair restores it from a copy, or begins anew"
         };
         report.add(DATABASE, "it is missing", next);
         return Ok(report);
@@ -76,7 +77,7 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     let database = match Database::look(&path) {
         Ok(database) => database,
         Err(StoreError::Database { reason, .. }) => {
-            report.add(DATABASE, reason, "--repair restores what can be read of it");
+            report.add(DATABASE, reason, "a repair restores what can be read of it");
             return Ok(report);
         }
         Err(StoreError::Conflict { reason }) => {
@@ -86,7 +87,7 @@ pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
         Err(error) => return Err(error),
     };
     if let Some(problem) = database.problem("integrity_check")? {
-        report.add(DATABASE, problem, "--repair restores what can be read of it");
+        report.add(DATABASE, problem, "a repair restores what can be read of it");
         return Ok(report);
     }
     let named = database.read(|tx| files::fact(tx, backup::FACT))?.unwrap_or_default();
@@ -121,7 +122,7 @@ fn look_at_small_files(dir: &Path, report: &mut CheckReport) -> Result<(), Store
     for copy in copies(dir)? {
         let problem = match Database::look(&copy) {
             Ok(database) => database.problem("quick_check")?,
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(chain(&error)),
         };
         if let Some(problem) = problem {
             let name = copy.file_name().unwrap_or_default().to_string_lossy();
@@ -213,7 +214,7 @@ fn models(
                 }
                 Condition::Whole => {}
             },
-            Err(error) => report.add(&path, error.to_string(), RESTORE),
+            Err(error) => report.add(&path, chain(&error), RESTORE),
         }
         known.insert(path);
     }
@@ -239,7 +240,7 @@ fn kept_files(
             },
         };
         if let Some(what) = what {
-            report.add(&file.path, what, "nothing depends on it; --repair forgets it");
+            report.add(&file.path, what, "nothing depends on it; a repair forgets it");
         }
         known.insert(file.path);
     }

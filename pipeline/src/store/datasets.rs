@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ocelli_common::text::chain;
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{DecodeError, DecodeLimits, Split, decode, file_format};
 use serde_json::json;
@@ -389,7 +390,7 @@ fn find(tx: &Tx<'_>, dataset: i64, id: &str) -> Result<(FileRow, ImageInfo), Fau
 
 /// Of an image that is all that was sent.
 pub(super) fn refusal(error: DecodeError) -> StoreError {
-    let reason = format!("the image is not taken: {error}");
+    let reason = format!("the image is not taken: {}", chain(&error));
     match error {
         DecodeError::TooManyBytes { .. } => StoreError::TooLarge { reason },
         _ => StoreError::Refused { reason },

@@ -99,8 +99,7 @@ impl fmt::Display for StoreError {
             StoreError::Name { what, longest } => {
                 write!(
                     f,
-                    "the name of a {what} is 1 to {} of A-Z a-z 0-9 . _ - and does not begin with a dot",
-                    longest
+                    "the name of a {what} is 1 to {longest} of A-Z a-z 0-9 . _ - and does not begin with a dot"
                 )
             }
             StoreError::NotFound { what, name } => write!(f, "there is no {what} {name}"),
@@ -109,13 +108,7 @@ impl fmt::Display for StoreError {
             | StoreError::TooLarge { reason }
             | StoreError::Full { reason } => f.write_str(reason),
             StoreError::Database { path, reason } => {
-                let dir = path.parent().unwrap_or(Path::new("."));
-                write!(
-                    f,
-                    "the database {} cannot be used ({reason}); `ocelli store check {} --repair` restores it",
-                    path.display(),
-                    dir.display()
-                )
+                write!(f, "the database {} cannot be used ({reason})", path.display())
             }
             StoreError::Damaged { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
             StoreError::Io { path, .. } => write!(f, "{} cannot be read or written", path.display()),

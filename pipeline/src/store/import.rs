@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ocelli_common::text::chain;
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{Item, Split, UploadError, UploadLimits, UploadZip};
 use serde::Serialize;
@@ -224,7 +225,7 @@ impl Work<'_> {
         let bytes = self.archive.bytes(index).map_err(|error| store_error(self.zip, error))?;
         match examine(&bytes, &self.limits.image) {
             Ok(image) => Ok(Ok(put(self.staging, image, &bytes)?)),
-            Err(error) => Ok(Err(error.to_string())),
+            Err(error) => Ok(Err(chain(&error))),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicU64;
 
 use ocelli_common::atomic_file;
 
+use ocelli_common::text::chain;
+
 use crate::store::database::{Database, files, jobs};
 use crate::store::error::StoreError;
 use crate::store::image::{IMAGES, id_of_file, image_path};
@@ -120,7 +122,9 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
         match done {
             Ok(()) => gone.push(path),
             // The next start tries again.
-            Err(error) => notes.push(format!("{path} was deleted and its file cannot be removed: {error}")),
+            Err(error) => {
+                notes.push(format!("{path} was deleted and its file cannot be removed: {}", chain(&error)))
+            }
         }
     }
     // The names are gone for good before it is forgotten that they were to go.
@@ -264,7 +268,9 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
         }
         match place::quarantine(&inner.dir, &path) {
             Ok(_) => moved.push(path),
-            Err(error) => notes.push(format!("nothing names {path}, and it cannot be moved: {error}")),
+            Err(error) => {
+                notes.push(format!("nothing names {path}, and it cannot be moved: {}", chain(&error)))
+            }
         }
     }
     tell(notes, &moved, "files below images/ that nothing names were moved to quarantine/");

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use ocelli_common::atomic_file;
+use ocelli_common::text::chain;
 use ocelli_datasets::{DecodeError, DecodeLimits, decode, file_format};
 use sha2::{Digest, Sha256};
 
@@ -316,7 +317,7 @@ pub(super) fn walk_readable(dir: &Path, folder: &str) -> (Vec<String>, Vec<(Stri
                 continue;
             }
             Err(error) => {
-                closed.push((folder, error.to_string()));
+                closed.push((folder, chain(&error)));
                 continue;
             }
         };

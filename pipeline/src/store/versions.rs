@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 
 use ocelli_common::atomic_file;
+use ocelli_common::text::chain;
 use ocelli_engine::EngineError;
 use ocelli_engine::model_file::{Metrics, ModelFile, version_id};
 use serde::{Deserialize, Serialize};
@@ -322,7 +323,7 @@ impl Versions {
                 Condition::Damaged(reason) => damaged(reason),
                 _ => StoreError::Io { path: path.clone(), source },
             },
-            error => damaged(error.to_string()),
+            error => damaged(chain(&error)),
         })?;
         let found = version_id(&file.content_hash().map_err(engine)?);
         if found != version {

@@ -17,6 +17,8 @@ mod error;
 mod limits;
 mod names;
 
+use ocelli_common::text::chain;
+
 use crate::decode::SNIFF_BYTES;
 use crate::error::DatasetError;
 use crate::files::{FileKind, Found, is_junk};
@@ -235,7 +237,7 @@ impl UploadZip {
                      dogs/1.jpg, and make the ZIP of these folders"
                 ),
                 DatasetError::UnknownLayout { found, .. } => found,
-                error => error.to_string(),
+                error => chain(&error),
             };
             UploadError::Refused { reason }
         })?;
