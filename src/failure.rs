@@ -13,7 +13,7 @@ use ocelli_server::ServerError;
 /// Why a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The arguments cannot be meant: exit code 2.
+    /// Wrong usage: exit code 2.
     Usage(Message),
     /// Something did not work: exit code 1.
     Failed(Message),
@@ -26,7 +26,7 @@ pub(crate) enum Failure {
         /// What was kept and how to go on.
         message: Message,
     },
-    /// Whoever reads our standard output has seen enough: exit code 0, nothing to say.
+    /// The reader of standard output closed it: exit code 0, nothing is printed.
     Closed,
 }
 
@@ -110,7 +110,7 @@ impl From<PipelineError> for Failure {
                 "a model names its classes when it is loaded: `ocelli predict --json`"
             }
             PipelineError::Diverged { .. } => {
-                "`--lr` sets the learning rate, `--clip-norm 1` tames single steps"
+                "`--lr` sets the learning rate, `--clip-norm 1` limits the gradient norm of each step"
             }
             PipelineError::Memory { .. } => "`--batch 16` or `--size 64` take less",
             PipelineError::Run { .. } => {

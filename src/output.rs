@@ -136,7 +136,7 @@ impl Output {
         }
     }
 
-    /// One line that nobody should miss.
+    /// One warning.
     pub(crate) fn warn(&self, line: impl Display) {
         talk(format_args!("{} {line}", self.talk_paint.apply(Style::Yellow, "warning:")));
     }
@@ -168,7 +168,7 @@ pub(crate) fn print_error(message: &str, hints: &[String]) {
     }
 }
 
-/// One line on standard error. Where nobody listens there is nobody to tell about it.
+/// One line on standard error; a closed standard error is no failure.
 pub(crate) fn talk(line: impl Display) {
     let mut stderr: StderrLock = io::stderr().lock();
     let _ = writeln!(stderr, "{line}");

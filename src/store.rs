@@ -129,7 +129,7 @@ fn backup(args: &Backup, out: &mut Output) -> Result<(), Failure> {
     ))
 }
 
-/// A folder that is no data folder is a slip of the hand, and must not be made one.
+/// Refuses a folder that is no data folder: the path is most likely wrong, and opening it would make it one.
 fn be_there(dir: &Path) -> Result<(), Failure> {
     if !dir.is_dir() {
         return Err(Failure::usage(

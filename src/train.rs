@@ -105,10 +105,10 @@ pub(crate) struct Settings {
     /// Part of the run in which the learning rate rises
     #[arg(long, value_name = "PART")]
     warmup: Option<f32>,
-    /// Part of the target that is spread over all classes
+    /// Label smoothing: part of the target that is spread over all classes
     #[arg(long, value_name = "PART")]
     label_smoothing: Option<f32>,
-    /// Longest gradient, 0 for no limit
+    /// Max gradient norm (0: off)
     #[arg(long, value_name = "X")]
     clip_norm: Option<f32>,
     /// How strongly training images are varied
@@ -120,7 +120,7 @@ pub(crate) struct Settings {
     /// How much the images of each class count
     #[arg(long, value_parser = words::<ClassWeights>(ClassWeights::WORDS))]
     class_weights: Option<ClassWeights>,
-    /// Epochs without a better validation result after which training stops, 0 for never
+    /// Early stopping: epochs without a better validation result, 0 for never
     #[arg(long, value_name = "N")]
     patience: Option<u32>,
     /// Time that the epochs may take, e.g. 90s, 10m or 2h: their number is fitted to it

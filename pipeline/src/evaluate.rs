@@ -103,8 +103,8 @@ pub fn evaluate(
     }
     let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
     probes::check(&mut inference, file)?;
-    let job = Job { set: &set, indices: &indices, map: &map, classes, split: &split };
-    let mut evaluation = job.run(&mut inference, stop)?;
+    let images = LabelledImages { set: &set, indices: &indices, map: &map, classes, split: &split };
+    let mut evaluation = images.run(&mut inference, stop)?;
     evaluation.notes = notes;
     observe(&evaluated(&evaluation));
     Ok(evaluation)
@@ -194,8 +194,8 @@ fn drawn_split(
     Ok((set.indices(Split::Train), Split::Train.to_string()))
 }
 
-/// Images to run through a model.
-pub(crate) struct Job<'a> {
+/// Labelled images of one split, to be run through a model.
+pub(crate) struct LabelledImages<'a> {
     pub(crate) set: &'a ImageSet,
     pub(crate) indices: &'a [usize],
     /// The model's index of each class of the set; images of other classes are not among `indices`.
@@ -204,8 +204,8 @@ pub(crate) struct Job<'a> {
     pub(crate) split: &'a str,
 }
 
-impl Job<'_> {
-    /// As [`Job::tally`], with word of how far it is.
+impl LabelledImages<'_> {
+    /// As [`LabelledImages::tally`], with word of how far it is.
     pub(crate) fn tally_told(
         &self,
         inference: &mut Inference,
@@ -228,7 +228,7 @@ impl Job<'_> {
         self.run_told(inference, stop, &mut |_| Ok(()))
     }
 
-    /// As [`Job::run`], with word of how far it is.
+    /// As [`LabelledImages::run`], with word of how far it is.
     pub(crate) fn run_told(
         &self,
         inference: &mut Inference,

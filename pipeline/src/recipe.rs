@@ -218,7 +218,7 @@ const FIELDS: [(&str, &str); 27] = [
     ("schedule", "one-cycle, cosine or constant"),
     ("warmup", "part of the run in which the learning rate rises"),
     ("label_smoothing", ""),
-    ("clip_norm", "longest gradient, 0 for no limit"),
+    ("clip_norm", "max gradient norm (0: off)"),
     ("augment", "none, light or medium"),
     ("hflip", "mirror images too"),
     ("class_weights", "none or balanced"),

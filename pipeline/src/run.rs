@@ -13,7 +13,7 @@ use crate::card::Card;
 use crate::charts;
 use crate::data::Loaded;
 use crate::error::PipelineError;
-use crate::evaluate::{Job, evaluated};
+use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::Evaluation;
@@ -291,8 +291,8 @@ impl Run<'_> {
         let map = self.identity();
         let Run { loaded, meta, reporter, stop, .. } = self;
         let Loaded { set, val, .. } = loaded;
-        let job = Job { set, indices: val, map: &map, classes: &meta.classes, split: "val" };
-        let tally = job.tally_told(&mut inference, stop, &mut |event| reporter.report(event))?;
+        let images = LabelledImages { set, indices: val, map: &map, classes: &meta.classes, split: "val" };
+        let tally = images.tally_told(&mut inference, stop, &mut |event| reporter.report(event))?;
         Ok(Some(tally.metrics("val")))
     }
 
@@ -358,9 +358,11 @@ impl Run<'_> {
         };
         let map = self.identity();
         let mut inference = self.inference(&file.model)?;
-        let job = Job { set: &self.loaded.set, indices, map: &map, classes: &self.meta.classes, split };
+        let images =
+            LabelledImages { set: &self.loaded.set, indices, map: &map, classes: &self.meta.classes, split };
         let reporter = &mut self.reporter;
-        let mut evaluation = job.run_told(&mut inference, self.stop, &mut |event| reporter.report(event))?;
+        let mut evaluation =
+            images.run_told(&mut inference, self.stop, &mut |event| reporter.report(event))?;
         match split {
             "test" => {}
             "val" => evaluation.notes.push("no test images: the same images chose the best epoch".to_owned()),

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::store::database::{Database, files, versions};
+use crate::store::disk::{self, COPIES, DATABASE};
 use crate::store::error::StoreError;
 use crate::store::inner::now;
-use crate::store::place::{self, COPIES, DATABASE};
 
 /// Age at which the newest copy is followed by another one.
 const COPY_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,7 +35,7 @@ pub struct Backup {
 pub(super) fn copies(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let is_copy = |name: &String| name.starts_with("ocelli-") && name.ends_with(".db");
     let mut names: Vec<String> =
-        place::entries(&dir.join(COPIES))?.iter().filter_map(place::text).filter(is_copy).collect();
+        disk::entries(&dir.join(COPIES))?.iter().filter_map(disk::text).filter(is_copy).collect();
     // Their names hold the time, in as many digits for many centuries.
     names.sort_by(|a, b| b.cmp(a));
     Ok(names.into_iter().map(|name| dir.join(COPIES).join(name)).collect())
@@ -60,15 +60,15 @@ pub(super) fn keep_daily_copy(dir: &Path, database: &Database) -> Result<(), Sto
 pub(super) fn keep_copy(dir: &Path, database: &Database) -> Result<(), StoreError> {
     let there = copies(dir)?;
     let folder = dir.join(COPIES);
-    place::make_folder(&folder)?;
+    disk::make_folder(&folder)?;
     let temporary = folder.join(".copy.tmp-db");
-    place::remove(&temporary)?;
+    disk::remove(&temporary)?;
     database.copy_to(&temporary)?;
     let path = folder.join(format!("ocelli-{:012}.db", now()));
     fs::rename(&temporary, &path).map_err(StoreError::io(&path))?;
-    place::sync_folder(&folder)?;
+    disk::sync_folder(&folder)?;
     let old = there.iter().filter(|old| **old != path).skip(KEPT - 1);
-    old.into_iter().try_for_each(|old| place::remove(old))?;
+    old.into_iter().try_for_each(|old| disk::remove(old))?;
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let names: Vec<String> = copies(dir)?.iter().filter_map(name).collect();
     database.write(|tx| files::set_fact(tx, FACT, &names.join(" ")))
@@ -80,7 +80,7 @@ pub(super) fn keep_copy(dir: &Path, database: &Database) -> Result<(), StoreErro
 /// # Errors
 /// [`StoreError::Conflict`] where something lies at `to`; [`StoreError::Database`], [`StoreError::Io`], [`StoreError::Full`].
 pub fn backup(dir: &Path, to: &Path) -> Result<Backup, StoreError> {
-    if to.exists() && !place::entries(to)?.is_empty() {
+    if to.exists() && !disk::entries(to)?.is_empty() {
         let reason = format!("{} is not empty: name a folder that is not there yet", to.display());
         return Err(StoreError::Conflict { reason });
     }
@@ -98,7 +98,7 @@ pub fn backup(dir: &Path, to: &Path) -> Result<Backup, StoreError> {
     let mut done = Copied::default();
     // What is deleted while files are copied is gone from the next look at the database, and then nothing is missing.
     for round in 0..ROUNDS {
-        place::remove(&copy)?;
+        disk::remove(&copy)?;
         database.copy_to(&copy)?;
         let wanted = wanted(&Database::look(&copy)?)?;
         let missing = done.copy(dir, to, &wanted)?;
@@ -110,10 +110,10 @@ pub fn backup(dir: &Path, to: &Path) -> Result<Backup, StoreError> {
         done.missing = missing;
     }
     let path = to.join(DATABASE);
-    place::sync(to, &[])?;
+    disk::sync(to, &[])?;
     // The database comes last: without it the folder is no backup.
     fs::rename(&copy, &path).map_err(StoreError::io(&path))?;
-    place::sync_folder(to)?;
+    disk::sync_folder(to)?;
     Ok(Backup { path: to.to_owned(), files: done.files.len() + 1, bytes: done.bytes, missing: done.missing })
 }
 
@@ -160,7 +160,7 @@ impl Copied {
                     if let Ok(time) = fs::metadata(dir.join(path)).and_then(|meta| meta.modified()) {
                         let _ = File::open(&target).and_then(|file| file.set_modified(time));
                     }
-                    let found = place::digest(&target).map_err(StoreError::io(&target))?;
+                    let found = disk::digest(&target).map_err(StoreError::io(&target))?;
                     hash.is_none_or(|hash| hash == found.1)
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
@@ -181,7 +181,7 @@ impl Copied {
     fn drop_others(&mut self, to: &Path, wanted: &[Wanted]) -> Result<(), StoreError> {
         let wanted: std::collections::HashSet<&str> = wanted.iter().map(|(path, _)| path.as_str()).collect();
         for path in self.files.iter().filter(|path| !wanted.contains(path.as_str())) {
-            place::remove(&to.join(path))?;
+            disk::remove(&to.join(path))?;
         }
         self.files.retain(|path| wanted.contains(path.as_str()));
         Ok(())

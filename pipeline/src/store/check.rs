@@ -1,4 +1,4 @@
-//! `ocelli store check`: whether a data folder is what its database says, and what can be mended.
+//! Whether a data folder is what its database says.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,14 +10,11 @@ use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
 use crate::store::backup::{self, copies};
-use crate::store::data_folder::Store;
-use crate::store::database::{Database, Rescued, files, rescue, versions, with_new_schema};
+use crate::store::database::{Database, files, versions};
+use crate::store::disk::{self, COPIES, Condition, DATABASE, INCOMING, QUARANTINE};
 use crate::store::error::StoreError;
-use crate::store::folder_lock::{Locked, lock_folder};
 use crate::store::image::IMAGES;
-use crate::store::inner::now;
 use crate::store::old_layout;
-use crate::store::place::{self, COPIES, Condition, DATABASE, INCOMING, QUARANTINE};
 
 /// Something that is wrong with a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,9 +48,9 @@ impl CheckReport {
     }
 }
 
-const SEND_AGAIN: &str = "send the image again to restore it";
-const RESTORE: &str = "restore the file from a copy, or delete the version";
-const TAKEN_UP: &str = "the next start takes it up, if it is a model";
+pub(super) const SEND_AGAIN: &str = "send the image again to restore it";
+pub(super) const RESTORE: &str = "restore the file from a copy, or delete the version";
+pub(super) const TAKEN_UP: &str = "the next start takes it up, if it is a model";
 const REPAIR: &str = "a repair moves it to quarantine/";
 
 /// Compares a data folder with its database, byte by byte. Changes nothing; a service may be using the folder.
@@ -174,7 +171,7 @@ fn images(
     for file in database.read(files::all)? {
         report.images += 1;
         let path = file.path();
-        match place::inspect_image(dir, &file).0 {
+        match disk::inspect_image(dir, &file).0 {
             Condition::Whole => {}
             Condition::Damaged(reason) => report.add(&path, reason, SEND_AGAIN),
             Condition::Unreadable(reason) => {
@@ -208,7 +205,7 @@ fn models(
             Ok(hash) => {
                 report.add(&path, format!("its content is that of version {}", version_id(&hash)), RESTORE);
             }
-            Err(EngineError::Io { source, .. }) => match place::condition_of(&source) {
+            Err(EngineError::Io { source, .. }) => match disk::condition_of(&source) {
                 Condition::Damaged(reason) | Condition::Unreadable(reason) => {
                     report.add(&path, reason, RESTORE)
                 }
@@ -230,11 +227,11 @@ fn kept_files(
 ) -> Result<(), StoreError> {
     for file in database.read(files::kept)? {
         report.files += 1;
-        let what = match place::digest(&dir.join(&file.path)) {
-            Ok((bytes, _)) if bytes != file.bytes => Some(place::other_size(bytes, file.bytes)),
+        let what = match disk::digest(&dir.join(&file.path)) {
+            Ok((bytes, _)) if bytes != file.bytes => Some(disk::other_size(bytes, file.bytes)),
             Ok((_, hash)) if hash != file.hash => Some("its content is another one".to_owned()),
             Ok(_) => None,
-            Err(error) => match place::condition_of(&error) {
+            Err(error) => match disk::condition_of(&error) {
                 Condition::Damaged(reason) | Condition::Unreadable(reason) => Some(reason),
                 Condition::Whole => None,
             },
@@ -261,7 +258,7 @@ fn others(
     let described: HashSet<&str> =
         known.iter().filter_map(|path| path.strip_prefix("runs/")?.split('/').next()).collect();
     let mut counted = 0;
-    for path in place::walk(dir, "")? {
+    for path in disk::walk(dir, "")? {
         let top = path.split('/').next().unwrap_or_default();
         let of_open_run = || {
             path.strip_prefix("runs/")
@@ -284,154 +281,4 @@ fn others(
     }
     report.files += counted;
     Ok(())
-}
-
-/// Mends what [`check`] finds: a damaged or missing database is restored from what can be read of it and from its newest
-/// copy; damaged files and files that nothing names go to `quarantine/`, never to nothing. No service may be using the folder.
-///
-/// # Errors
-/// [`StoreError::Locked`], [`StoreError::Io`]; [`StoreError::Database`] when nothing is left to restore it from.
-pub fn repair(dir: &Path) -> Result<CheckReport, StoreError> {
-    let Locked { dir, lock, .. } = lock_folder(dir)?;
-    let mut done = Vec::new();
-    if let Some(problem) = restore_database(&dir)? {
-        done.push(problem);
-    }
-    let found = check(&dir)?;
-    let database = Database::open(&dir.join(DATABASE))?;
-    let mut report = CheckReport { problems: done, ..found.clone() };
-    for problem in found.problems {
-        let path = problem.path.clone();
-        let full = dir.join(&path);
-        let is_version = path.starts_with("models/") && problem.next == RESTORE;
-        let unreadable = problem.what.starts_with("it cannot be read");
-        let next = if path == DATABASE || path.starts_with("ocelli.db-") || unreadable {
-            problem.next.clone()
-        } else if path == "lock" {
-            // Held by this process; its content says nothing.
-            fs::write(&full, "").map_err(StoreError::io(&full))?;
-            "emptied".to_owned()
-        } else if problem.next != TAKEN_UP && place::lies_at(&dir, &path) {
-            let moved = place::quarantine(&dir, &path)?;
-            let more = if is_version { format!("; {RESTORE}") } else { String::new() };
-            let more = if problem.next == SEND_AGAIN { format!("; {SEND_AGAIN}") } else { more };
-            format!("moved to {moved}{more}")
-        } else {
-            problem.next.clone()
-        };
-        note(&database, &problem)?;
-        report.problems.push(Problem { next, ..problem });
-    }
-    drop(database);
-    drop(lock);
-    // What it finds by opening the folder belongs to the repair: files that are missing are noted.
-    drop(Store::open(&dir)?);
-    Ok(report)
-}
-
-/// Writes what was found of a file into the database.
-fn note(database: &Database, problem: &Problem) -> Result<(), StoreError> {
-    database.write(|tx| {
-        if problem.path.starts_with(IMAGES) && problem.next == SEND_AGAIN {
-            for file in files::all(tx)?.iter().filter(|file| file.path() == problem.path) {
-                files::set_damaged(tx, file.key, Some("the file is missing"))?;
-            }
-        }
-        if problem.next.starts_with("nothing depends") {
-            files::forget_kept(tx, &problem.path)?;
-        }
-        Ok(())
-    })
-}
-
-/// What can be read of a damaged database, if need be by the schema of a new one.
-fn rescue_any(path: &Path, sound: Option<&Path>, to: &Path) -> Result<Option<Rescued>, StoreError> {
-    let dir = path.parent().expect("it lies in a data folder");
-    if let Some(found) = rescue((path, sound), to, dir)? {
-        return Ok(Some(found));
-    }
-    let patched = dir.join(".ocelli.tmp-patched");
-    let mut found = None;
-    if with_new_schema(path, &patched)?.is_some() {
-        place::remove(to)?;
-        found = rescue((&patched, sound), to, dir)?;
-    }
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        place::remove(&dir.join(format!(".ocelli.tmp-patched{suffix}")))?;
-    }
-    Ok(found)
-}
-
-/// Restores the database, if it needs that; says what was done.
-fn restore_database(dir: &Path) -> Result<Option<Problem>, StoreError> {
-    let path = dir.join(DATABASE);
-    let what = if path.symlink_metadata().is_ok() {
-        match Database::look(&path).and_then(|database| database.problem("integrity_check")) {
-            Ok(None) => return Ok(None),
-            Ok(Some(reason)) | Err(StoreError::Database { reason, .. }) => reason,
-            Err(error) => return Err(error),
-        }
-    } else {
-        "it is missing".to_owned()
-    };
-    let temporary = dir.join(".ocelli.tmp-db");
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        place::remove(&dir.join(format!(".ocelli.tmp-db{suffix}")))?;
-    }
-    let mut sound = None;
-    for copy in copies(dir)? {
-        let problem = Database::look(&copy).and_then(|database| database.problem("integrity_check"));
-        if matches!(problem, Ok(None)) {
-            sound = Some(copy);
-            break;
-        }
-    }
-    let copy_name =
-        |copy: &Path| format!("{COPIES}/{}", copy.file_name().unwrap_or_default().to_string_lossy());
-    let mut next = None;
-    if path.is_file()
-        && let Some(found) = rescue_any(&path, sound.as_deref(), &temporary)?
-    {
-        let partial = match (found.partial.as_slice(), &sound) {
-            ([], _) => String::new(),
-            (tables, None) => format!(", not all of {}", tables.join(", ")),
-            (tables, Some(copy)) => {
-                format!(", what was missing of {} came from {}", tables.join(", "), copy_name(copy))
-            }
-        };
-        next = Some(format!("{} rows of it could be read{partial}", found.rows));
-    }
-    if next.is_none()
-        && let Some(copy) = &sound
-    {
-        place::remove(&temporary)?;
-        fs::copy(copy, &temporary).map_err(StoreError::io(&temporary))?;
-        let name = copy_name(copy);
-        next = Some(format!("restored from {name}: what was done since that copy is not in it"));
-    }
-    if next.is_none() {
-        // A new one, so that models and images can be told apart from what is lost: their classes.
-        place::remove(&temporary)?;
-        drop(Database::open(&temporary)?);
-        next = Some(
-            "nothing of it could be read and there is no copy: begun anew; versions are taken up from models/, images are in quarantine/"
-                .to_owned(),
-        );
-    }
-    let aside = format!("{QUARANTINE}/{}", now());
-    for name in [DATABASE, "ocelli.db-wal", "ocelli.db-shm"] {
-        if dir.join(name).symlink_metadata().is_ok() {
-            let folder = dir.join(&aside);
-            fs::create_dir_all(&folder).map_err(StoreError::io(&folder))?;
-            fs::rename(dir.join(name), folder.join(name)).map_err(StoreError::io(&folder))?;
-        }
-    }
-    fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(StoreError::io(&temporary))?;
-    for suffix in ["-wal", "-shm"] {
-        place::remove(&dir.join(format!(".ocelli.tmp-db{suffix}")))?;
-    }
-    fs::rename(&temporary, &path).map_err(StoreError::io(&path))?;
-    place::sync_folder(dir)?;
-    let next = next.expect("one of three ways was taken");
-    Ok(Some(Problem { path: DATABASE.to_owned(), what, next: format!("{next}; the old one is in {aside}/") }))
 }

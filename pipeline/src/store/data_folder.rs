@@ -14,7 +14,7 @@ use crate::store::jobs::StoredJobs;
 use crate::store::name::Name;
 use crate::store::room::Usage;
 use crate::store::versions::Versions;
-use crate::store::{backup, database, opening, place};
+use crate::store::{backup, database, disk, opening};
 
 /// An open data folder; no other process can open it meanwhile.
 pub struct Store {
@@ -75,9 +75,9 @@ impl Store {
         let known = self.inner.database.read(database::versions::models)?;
         let mut names: Vec<Name> = known.iter().filter_map(|name| name.parse().ok()).collect();
         // Folders with model files that somebody laid there.
-        for entry in place::entries(&self.dir().join("models"))? {
-            if let Some(name) = place::text(&entry).and_then(|name| name.parse::<Name>().ok())
-                && place::entries(&entry.path())?
+        for entry in disk::entries(&self.dir().join("models"))? {
+            if let Some(name) = disk::text(&entry).and_then(|name| name.parse::<Name>().ok())
+                && disk::entries(&entry.path())?
                     .iter()
                     .any(|file| file.path().extension().is_some_and(|e| e == "ocelli"))
             {

@@ -18,13 +18,13 @@ use crate::store::audit::note;
 use crate::store::database::files::{FileRow, StoredFile};
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, files, images, jobs};
+use crate::store::disk::{self, Condition};
 use crate::store::entries::Actor;
 use crate::store::error::StoreError;
 use crate::store::image::{IMAGES, Id, Origin, check_class, check_counts, original};
 use crate::store::info::{AddedImage, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
 use crate::store::inner::{Inner, now};
 use crate::store::name::Name;
-use crate::store::place::{self, Condition};
 use crate::store::splits::{Declared, draw};
 
 const WHAT: &str = "data set";
@@ -154,9 +154,9 @@ impl Datasets {
     ) -> Result<AddedImage, StoreError> {
         check_class(class).map_err(|reason| StoreError::Refused { reason })?;
         let staging = self.staging()?;
-        let (id, extension) = place::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
+        let (id, extension) = disk::examine(bytes, &DecodeLimits::default()).map_err(refusal)?;
         self.inner.room.check(&self.inner.dir, bytes.len() as u64)?;
-        let stored = place::put(staging.path(), (id, extension), bytes)?;
+        let stored = disk::put(staging.path(), (id, extension), bytes)?;
         let _turn = self.inner.files();
         let mut moved = Vec::new();
         let added = self.inner.store_file(staging.path(), &stored, &mut moved).and_then(|stored| {
@@ -229,7 +229,7 @@ impl Inner {
     /// A fresh folder for what is in transit.
     pub(super) fn staging(&self) -> Result<Staging, StoreError> {
         let number = self.stagings.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(place::INCOMING).join(number.to_string());
+        let path = self.dir.join(disk::INCOMING).join(number.to_string());
         fs::create_dir_all(&path).map_err(StoreError::io(&path))?;
         Ok(Staging { path })
     }
@@ -244,18 +244,18 @@ impl Inner {
     ) -> Result<StoredFile, StoreError> {
         let known = self.database.read(|tx| files::find(tx, &stored.id))?;
         if let Some(file) = known
-            && place::inspect_image(&self.dir, &file).0 == Condition::Whole
+            && disk::inspect_image(&self.dir, &file).0 == Condition::Whole
         {
             return Ok(StoredFile { written: file.written, ..*stored });
         }
-        let staged = place::staged_path(staging, &stored.id, stored.extension);
+        let staged = disk::staged_path(staging, &stored.id, stored.extension);
         fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(StoreError::io(&staged))?;
-        place::move_in(&self.dir, staging, std::slice::from_ref(stored), moved)?;
+        disk::move_in(&self.dir, staging, std::slice::from_ref(stored), moved)?;
         self.room.images(stored.bytes as i64);
         let folder = moved[0].parent().expect("images lie in a folder");
-        place::sync_folder(folder)?;
-        place::sync_folder(&self.dir.join(IMAGES))?;
-        place::sync_folder(&self.dir)?;
+        disk::sync_folder(folder)?;
+        disk::sync_folder(&self.dir.join(IMAGES))?;
+        disk::sync_folder(&self.dir)?;
         Ok(*stored)
     }
 
@@ -289,7 +289,7 @@ impl Inner {
         let mut found = Vec::new();
         for row in rows {
             let Some(row) = self.database.read(|tx| files::find(tx, &row.id))? else { continue };
-            match place::inspect_image(&self.dir, &row).0 {
+            match disk::inspect_image(&self.dir, &row).0 {
                 Condition::Whole if row.damaged.is_some() => found.push((row.key, None)),
                 Condition::Damaged(reason) if row.damaged.as_ref() != Some(&reason) => {
                     found.push((row.key, Some(reason)));
@@ -308,7 +308,7 @@ impl Inner {
     /// Reads an image; one that is not what was sent is noted as damaged.
     pub(super) fn read_image(&self, file: &FileRow) -> Result<StoredImage, StoreError> {
         let path = self.dir.join(file.path());
-        let (condition, bytes) = place::inspect_image(&self.dir, file);
+        let (condition, bytes) = disk::inspect_image(&self.dir, file);
         match condition {
             Condition::Whole => {
                 if file.damaged.is_some() {

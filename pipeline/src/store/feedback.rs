@@ -12,13 +12,13 @@ use crate::store::audit::note;
 use crate::store::database::files::FileRow;
 use crate::store::database::{Fault, Tx, feedback, files};
 use crate::store::datasets::{Datasets, add, refusal};
+use crate::store::disk::{examine, put};
 use crate::store::entries::{Actor, FeedbackEntry, FeedbackInput, FeedbackPage};
 use crate::store::error::StoreError;
 use crate::store::image::{Id, Origin, check_class, original};
 use crate::store::info::{AddedImage, StoredImage};
 use crate::store::inner::{Inner, now};
 use crate::store::name::Name;
-use crate::store::place::{examine, put};
 
 /// Most entries that wait.
 pub const MAX_FEEDBACK: usize = 10_000;

@@ -22,12 +22,12 @@ use crate::store::database::files::StoredFile;
 use crate::store::database::images::{NewImage, SplitCounts};
 use crate::store::database::{Fault, Tx, files, images};
 use crate::store::datasets::{Datasets, in_words};
+use crate::store::disk::{self, Condition, examine, put};
 use crate::store::entries::Actor;
 use crate::store::error::StoreError;
 use crate::store::image::{Id, Origin, check_class, check_counts, original};
 use crate::store::inner::{Inner, lock, now};
 use crate::store::name::Name;
-use crate::store::place::{self, Condition, examine, put};
 use crate::store::splits::{Declared, draw};
 
 /// Most skipped images that a report names.
@@ -140,7 +140,7 @@ impl Datasets {
         let parts: Vec<_> = std::thread::scope(|scope| {
             let part = |files| {
                 let mut moved = Vec::new();
-                let result = place::move_in(dir, staging, files, &mut moved);
+                let result = disk::move_in(dir, staging, files, &mut moved);
                 (moved, result)
             };
             let threads: Vec<_> = files
@@ -160,7 +160,7 @@ impl Datasets {
             self.inner.room.images(bytes as i64);
         }
         if !moved.is_empty() {
-            result = result.and_then(|()| place::sync(dir, &moved));
+            result = result.and_then(|()| disk::sync(dir, &moved));
         }
         (moved, result)
     }
@@ -299,7 +299,7 @@ impl Plan {
         for StoredFile { id, .. } in staged.iter().flatten() {
             let Some(file) = files::find(tx, id)? else { continue };
             // A file that was damaged since anybody looked is restored, too.
-            if place::inspect_image(&inner.dir, &file).0 == Condition::Whole {
+            if disk::inspect_image(&inner.dir, &file).0 == Condition::Whole {
                 whole.insert(*id, file.written);
             }
             if let Some(dataset) = dataset

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::store::database::Database;
+use crate::store::disk;
 use crate::store::name::Name;
-use crate::store::place;
 use crate::store::room::Room;
 
 /// What the parts of a store share.
@@ -38,7 +38,7 @@ impl Inner {
         for path in paths {
             let full = self.dir.join(path);
             let bytes = fs::metadata(&full).map_or(0, |meta| meta.len());
-            if place::remove(&full).is_ok() {
+            if disk::remove(&full).is_ok() {
                 self.room.images(-(bytes as i64));
             }
         }

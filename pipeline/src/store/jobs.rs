@@ -16,12 +16,12 @@ use crate::store::database::files::{FileRow, KeptFile};
 use crate::store::database::images::SnapshotRow;
 use crate::store::database::{audit, files, images, jobs, versions};
 use crate::store::datasets::{Staging, key};
+use crate::store::disk::{self, Condition};
 use crate::store::entries::{Actor, StoredJob};
 use crate::store::error::StoreError;
 use crate::store::image::IMAGES;
 use crate::store::inner::Inner;
 use crate::store::name::Name;
-use crate::store::place::{self, Condition};
 
 /// What becomes of a job, in one transaction.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +144,7 @@ impl StoredJobs {
         })?;
         if change.ended {
             self.inner.remove(&gone);
-            let _ = place::remove(&self.table(id));
+            let _ = disk::remove(&self.table(id));
         }
         drop(turn);
         Ok(())
@@ -177,7 +177,7 @@ impl StoredJobs {
         let mut text = HEADER.to_owned();
         let mut changed = Vec::new();
         for row in rows {
-            match place::inspect_image(&self.inner.dir, &row.file).0 {
+            match disk::inspect_image(&self.inner.dir, &row.file).0 {
                 Condition::Whole => {
                     if row.file.damaged.is_some() {
                         changed.push(row.file.clone());
@@ -204,7 +204,7 @@ impl StoredJobs {
         if !changed.is_empty() {
             self.inner.look_again(&changed)?;
         }
-        place::make_folder(&self.inner.dir.join(IMAGES))?;
+        disk::make_folder(&self.inner.dir.join(IMAGES))?;
         write_atomic(&data.table, text.as_bytes())?;
         Ok(data)
     }
@@ -269,8 +269,8 @@ impl StoredJobs {
     pub fn prune(&self, keep: usize, events: u64, needed: &[String]) -> Result<(), StoreError> {
         let runs = self.inner.dir.join("runs");
         let mut folders = Vec::new();
-        for entry in place::entries(&runs)? {
-            let Some(name) = place::text(&entry).filter(|_| entry.path().is_dir()) else { continue };
+        for entry in disk::entries(&runs)? {
+            let Some(name) = disk::text(&entry).filter(|_| entry.path().is_dir()) else { continue };
             let changed =
                 entry.metadata().and_then(|meta| meta.modified()).map_err(StoreError::io(&entry.path()))?;
             if !needed.contains(&name) {
@@ -313,9 +313,9 @@ fn line(text: &mut String, up: &str, row: &SnapshotRow) {
 /// Path, size and hash of all files below a folder of the data folder.
 pub(super) fn describe(dir: &Path, folder: &str) -> Result<Vec<KeptFile>, StoreError> {
     let mut kept = Vec::new();
-    for path in place::walk(dir, folder)? {
+    for path in disk::walk(dir, folder)? {
         let full = dir.join(&path);
-        let (bytes, hash) = place::digest(&full).map_err(StoreError::io(&full))?;
+        let (bytes, hash) = disk::digest(&full).map_err(StoreError::io(&full))?;
         kept.push(KeptFile { path, bytes, hash });
     }
     Ok(kept)

@@ -17,13 +17,13 @@ use serde_json::Value;
 use crate::store::database::files::StoredFile;
 use crate::store::database::images::NewImage;
 use crate::store::database::{Fault, Tx, feedback, files, images, jobs, versions};
+use crate::store::disk::{self, entries, text};
 use crate::store::entries::FeedbackInput;
 use crate::store::error::StoreError;
 use crate::store::image::{IMAGES, Id, Origin, check_class, extension, id_of_file, image_path, original};
 use crate::store::inner::{Inner, now};
 use crate::store::jobs::describe;
 use crate::store::name::Name;
-use crate::store::place::{self, entries, text};
 use crate::store::splits::{Declared, draw};
 use crate::store::versions::{MAX_HISTORY, VersionRecord, is_version, record_of};
 
@@ -104,7 +104,7 @@ pub(super) fn take_over(inner: &Inner) -> Result<Vec<String>, StoreError> {
         None => {
             move_images(dir, &found)?;
             found.count_unnamed(dir)?;
-            place::sync(dir, &[])?;
+            disk::sync(dir, &[])?;
             let notes = found.told();
             inner.database.write(|tx| {
                 found.write(tx)?;
@@ -117,11 +117,11 @@ pub(super) fn take_over(inner: &Inner) -> Result<Vec<String>, StoreError> {
         put_aside(dir, list)?;
     }
     for folder in FOLDERS {
-        for path in place::walk(dir, folder)? {
+        for path in disk::walk(dir, folder)? {
             if is_half_written(&path) {
-                place::remove(&dir.join(&path))?;
+                disk::remove(&dir.join(&path))?;
             } else {
-                place::quarantine(dir, &path)?;
+                disk::quarantine(dir, &path)?;
             }
         }
         // Empty by now, or holding what could not be moved.
@@ -167,7 +167,7 @@ impl Found {
         let lists: std::collections::HashSet<&str> = self.lists.iter().map(String::as_str).collect();
         let mut unnamed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
         for folder in FOLDERS {
-            for path in place::walk(dir, folder)? {
+            for path in disk::walk(dir, folder)? {
                 if !is_half_written(&path) && !lists.contains(path.as_str()) {
                     let parts = if folder == "datasets" { 2 } else { 1 };
                     let whose: Vec<&str> = path.split('/').take(parts).collect();
@@ -478,7 +478,7 @@ fn write_dataset(tx: &Tx<'_>, name: &Name, rows: &[OldImage]) -> Result<(), Faul
 /// Moves listed images from where they lay to `images/`; those that lie there already were moved before a kill, or came
 /// from another data set.
 fn move_images(dir: &Path, found: &Found) -> Result<(), StoreError> {
-    place::make_folder(&dir.join(IMAGES))?;
+    disk::make_folder(&dir.join(IMAGES))?;
     let of_sets = found.datasets.iter().flat_map(|(name, rows)| {
         let folder = format!("datasets/{name}");
         rows.iter().map(move |row| {
@@ -487,7 +487,7 @@ fn move_images(dir: &Path, found: &Found) -> Result<(), StoreError> {
         })
     });
     let of_feedback = found.feedback.iter().map(|(id, extension, ..)| {
-        let name = place::file_name(id, extension);
+        let name = disk::file_name(id, extension);
         (format!("feedback/{name}"), image_path(id, extension), *id)
     });
     for (from, path, id) in of_sets.chain(of_feedback) {
@@ -495,18 +495,18 @@ fn move_images(dir: &Path, found: &Found) -> Result<(), StoreError> {
         if !from.is_file() {
             continue;
         }
-        let is_whole = |path: &Path| place::digest(path).is_ok_and(|(_, hash)| hash == *id.bytes());
+        let is_whole = |path: &Path| disk::digest(path).is_ok_and(|(_, hash)| hash == *id.bytes());
         if to.exists() {
             // Of another data set. What is damaged stays where it is, and goes to quarantine with all else there.
             if is_whole(&to) {
                 if is_whole(&from) {
-                    place::remove(&from)?;
+                    disk::remove(&from)?;
                 }
                 continue;
             }
-            place::quarantine(dir, &path)?;
+            disk::quarantine(dir, &path)?;
         }
-        place::make_folder(to.parent().expect("images lie in a folder"))?;
+        disk::make_folder(to.parent().expect("images lie in a folder"))?;
         fs::rename(&from, &to).map_err(StoreError::io(&to))?;
     }
     Ok(())

@@ -12,12 +12,12 @@ use ocelli_common::atomic_file;
 use ocelli_common::text::chain;
 
 use crate::store::database::{Database, files, jobs};
+use crate::store::disk::{self, Condition, INCOMING};
 use crate::store::error::StoreError;
 use crate::store::image::{IMAGES, id_of_file, image_path};
 use crate::store::inner::Inner;
 use crate::store::name::Name;
 use crate::store::old_layout;
-use crate::store::place::{self, Condition, INCOMING};
 use crate::store::room::Room;
 use crate::store::versions::is_version;
 
@@ -30,7 +30,7 @@ const LAYOUT: &str = "layout";
 /// Opens the database of a locked folder and brings folder and database together; gives what its owner should know.
 /// `was_locked` says that the folder was used before.
 pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>), StoreError> {
-    let path = dir.join(place::DATABASE);
+    let path = dir.join(disk::DATABASE);
     // A kill at the very first start leaves an empty file, of a folder that holds nothing else.
     let lost = match fs::symlink_metadata(&path) {
         Ok(meta) if meta.is_file() && meta.len() == 0 => Some("it is empty"),
@@ -44,10 +44,10 @@ pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>
         if is_used(&dir, was_locked)? {
             return Err(StoreError::database(&path, reason));
         }
-        place::remove(&path)?;
+        disk::remove(&path)?;
     }
     let database = Database::open(&path)?;
-    place::sync_folder(&dir)?;
+    disk::sync_folder(&dir)?;
     let inner = Inner {
         dir,
         database,
@@ -73,8 +73,8 @@ pub(super) fn open(dir: PathBuf, was_locked: bool) -> Result<(Inner, Vec<String>
 /// Whether a folder without a database had one: some folders are made after it alone, others by people, too, but then not
 /// in a folder that was used already.
 fn is_used(dir: &Path, was_locked: bool) -> Result<bool, StoreError> {
-    for folder in [IMAGES, place::COPIES, place::QUARANTINE, old_layout::ASIDE] {
-        if !place::entries(&dir.join(folder))?.is_empty() {
+    for folder in [IMAGES, disk::COPIES, disk::QUARANTINE, old_layout::ASIDE] {
+        if !disk::entries(&dir.join(folder))?.is_empty() {
             return Ok(true);
         }
     }
@@ -82,7 +82,7 @@ fn is_used(dir: &Path, was_locked: bool) -> Result<bool, StoreError> {
         return Ok(false);
     }
     for folder in ["models", "runs"] {
-        if !place::walk(dir, folder)?.is_empty() {
+        if !disk::walk(dir, folder)?.is_empty() {
             return Ok(true);
         }
     }
@@ -96,13 +96,13 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
         Ok(meta) if meta.is_dir() => {
             fs::remove_dir_all(&incoming).map_err(StoreError::io(&incoming))?;
         }
-        Ok(_) => drop(place::quarantine(&inner.dir, INCOMING)?),
+        Ok(_) => drop(disk::quarantine(&inner.dir, INCOMING)?),
         Err(_) => {}
     }
-    for path in place::walk(&inner.dir, "runs")? {
+    for path in disk::walk(&inner.dir, "runs")? {
         // A file of a run that was being written when the process ended; one that stays costs room and no more.
         if path.rsplit('/').next().is_some_and(atomic_file::is_temporary) {
-            let _ = place::remove(&inner.dir.join(&path));
+            let _ = disk::remove(&inner.dir.join(&path));
         }
     }
     let removed = inner.database.read(files::removed)?;
@@ -115,9 +115,9 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
         let done = if !is_ours(&path) {
             Ok(())
         } else if fs::symlink_metadata(&full).is_ok_and(|meta| meta.is_dir()) {
-            place::quarantine(&inner.dir, &path).map(drop)
+            disk::quarantine(&inner.dir, &path).map(drop)
         } else {
-            place::remove(&full)
+            disk::remove(&full)
         };
         match done {
             Ok(()) => gone.push(path),
@@ -128,7 +128,7 @@ fn remove_what_is_to_go(inner: &Inner, notes: &mut Vec<String>) -> Result<(), St
         }
     }
     // The names are gone for good before it is forgotten that they were to go.
-    place::sync(&inner.dir, &[])?;
+    disk::sync(&inner.dir, &[])?;
     inner.database.write(|tx| files::clear_removed(tx, &gone))
 }
 
@@ -159,13 +159,13 @@ struct Lying {
 
 impl Lying {
     fn look(dir: &Path) -> Lying {
-        let (found, closed) = place::walk_readable(dir, IMAGES);
+        let (found, closed) = disk::walk_readable(dir, IMAGES);
         let mut lying = Lying { images: HashMap::new(), others: Vec::new(), closed };
         for path in found {
             let name = path.rsplit('/').next().unwrap_or_default();
             match fs::metadata(dir.join(&path)) {
                 Ok(meta) if is_image(&path, name) && meta.is_file() => {
-                    lying.images.insert(path, (meta.len(), place::written(&meta)));
+                    lying.images.insert(path, (meta.len(), disk::written(&meta)));
                 }
                 // A link to a folder elsewhere is somebody's arrangement: images are read through it.
                 Ok(meta) if meta.is_dir() => {}
@@ -196,7 +196,7 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
         Err(error) => error.kind() == ErrorKind::NotFound && images.symlink_metadata().is_ok(),
     };
     if in_the_way {
-        let moved = place::quarantine(&inner.dir, IMAGES)?;
+        let moved = disk::quarantine(&inner.dir, IMAGES)?;
         notes.push(format!("{IMAGES} was not a folder and was moved to {moved}"));
     }
     let mut lying = Lying::look(&inner.dir);
@@ -215,7 +215,7 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
         let found = lying.images.remove(&path);
         let written = found.map_or(0, |(_, written)| written);
         let reason = match found {
-            None => match place::inspect_image(&inner.dir, &row).0 {
+            None => match disk::inspect_image(&inner.dir, &row).0 {
                 Condition::Damaged(reason) => Some(reason),
                 // It lies behind a link.
                 Condition::Whole | Condition::Unreadable(_) => {
@@ -228,7 +228,7 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
                 if size == row.bytes && row.damaged.is_none() && written == row.written {
                     continue;
                 }
-                match place::inspect_image(&inner.dir, &row).0 {
+                match disk::inspect_image(&inner.dir, &row).0 {
                     Condition::Damaged(reason) => Some(reason),
                     Condition::Whole => None,
                     Condition::Unreadable(_) => continue,
@@ -263,10 +263,10 @@ fn compare_images(inner: &Inner, notes: &mut Vec<String>) -> Result<u64, StoreEr
         let own = name.starts_with("job-") && name.ends_with(".csv")
             || name.starts_with(".job-") && name.contains(".tmp-");
         if own {
-            place::remove(&inner.dir.join(&path))?;
+            disk::remove(&inner.dir.join(&path))?;
             continue;
         }
-        match place::quarantine(&inner.dir, &path) {
+        match disk::quarantine(&inner.dir, &path) {
             Ok(_) => moved.push(path),
             Err(error) => {
                 notes.push(format!("nothing names {path}, and it cannot be moved: {}", chain(&error)))

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::store::disk;
 use crate::store::error::StoreError;
-use crate::store::place;
 
 /// What is left free on the disk, so that the database can still write: a twentieth of it, and at most this.
 const RESERVE: u64 = 64 << 20;
@@ -48,16 +48,16 @@ impl Room {
     /// Counts what is there; image files are counted by whoever walked them.
     pub(super) fn measure(&self, dir: &Path, images: u64) {
         self.images.store(images as i64, Ordering::Relaxed);
-        self.models.store(place::size(dir, "models") as i64, Ordering::Relaxed);
-        self.quarantine.store(place::size(dir, place::QUARANTINE) as i64, Ordering::Relaxed);
+        self.models.store(disk::size(dir, "models") as i64, Ordering::Relaxed);
+        self.quarantine.store(disk::size(dir, disk::QUARANTINE) as i64, Ordering::Relaxed);
         self.measure_runs(dir);
     }
 
     /// Counts run folders and the database anew.
     pub(super) fn measure_runs(&self, dir: &Path) {
-        self.runs.store(place::size(dir, "runs") as i64, Ordering::Relaxed);
+        self.runs.store(disk::size(dir, "runs") as i64, Ordering::Relaxed);
         let file = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
-        let own = file(place::DATABASE) + file("ocelli.db-wal") + place::size(dir, place::COPIES);
+        let own = file(disk::DATABASE) + file("ocelli.db-wal") + disk::size(dir, disk::COPIES);
         self.database.store(own as i64, Ordering::Relaxed);
     }
 

@@ -20,12 +20,12 @@ use crate::metrics::Evaluation;
 use crate::run_folder::hex;
 use crate::store::audit::note;
 use crate::store::database::{Fault, Tx, VersionRow, files, versions};
+use crate::store::disk::{self, Condition};
 use crate::store::entries::Actor;
 use crate::store::error::StoreError;
 use crate::store::image::Id;
 use crate::store::inner::{Inner, lock, now};
 use crate::store::name::Name;
-use crate::store::place::{self, Condition};
 
 /// Versions that going back can reach.
 pub(super) const MAX_HISTORY: usize = 100;
@@ -124,11 +124,11 @@ impl Versions {
 
     fn settle(&self) -> Result<(), StoreError> {
         let turn = self.turn();
-        for entry in place::entries(&self.dir)? {
-            let Some(name) = place::text(&entry).filter(|_| entry.path().is_file()) else { continue };
+        for entry in disk::entries(&self.dir)? {
+            let Some(name) = disk::text(&entry).filter(|_| entry.path().is_file()) else { continue };
             if atomic_file::is_temporary(&name) {
                 // A file that was being written when the process ended.
-                place::remove(&entry.path())?;
+                disk::remove(&entry.path())?;
                 continue;
             }
             let version = name.strip_suffix(".ocelli").unwrap_or_default();
@@ -140,12 +140,12 @@ impl Versions {
                     let added = self.add_in(&turn, &file, &NewVersion::default())?;
                     if added.version != version {
                         // It has its own name now.
-                        place::remove(&entry.path())?;
+                        disk::remove(&entry.path())?;
                     }
                 }
                 // It may be one; the next start looks again.
                 Err(EngineError::Io { .. }) => {}
-                Err(_) => drop(place::quarantine(&self.inner.dir, &self.relative(&name))?),
+                Err(_) => drop(disk::quarantine(&self.inner.dir, &self.relative(&name))?),
             }
         }
         for row in self.inner.database.read(|tx| versions::all(tx, self.model.as_str()))? {
@@ -158,14 +158,14 @@ impl Versions {
     fn look(&self, row: &VersionRow) -> Result<(), StoreError> {
         let record = parse(&self.inner, row)?;
         let found = fs::metadata(self.path(&row.version));
-        let damaged = match found.map_err(|error| place::condition_of(&error)) {
+        let damaged = match found.map_err(|error| disk::condition_of(&error)) {
             Ok(meta) if !meta.is_file() => Some("something else lies in its place".to_owned()),
-            Ok(meta) if meta.len() != record.bytes => Some(place::other_size(meta.len(), record.bytes)),
+            Ok(meta) if meta.len() != record.bytes => Some(disk::other_size(meta.len(), record.bytes)),
             // Of the right size: one that was written since it was last read is read again.
-            Ok(meta) if row.damaged.is_none() && place::written(&meta) == row.written => None,
+            Ok(meta) if row.damaged.is_none() && disk::written(&meta) == row.written => None,
             Ok(meta) => match self.load_file(&row.version) {
                 Ok(_) => {
-                    let written = place::written(&meta);
+                    let written = disk::written(&meta);
                     self.inner.database.write(|tx| versions::set_written(tx, row.key, written))?;
                     None
                 }
@@ -209,11 +209,11 @@ impl Versions {
             self.inner.room.check(&self.inner.dir, bytes.saturating_sub(there))?;
             fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))?;
             if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-                place::quarantine(&self.inner.dir, &self.relative(&format!("{version}.ocelli")))?;
+                disk::quarantine(&self.inner.dir, &self.relative(&format!("{version}.ocelli")))?;
             }
             file.save(&path).map_err(engine)?;
-            place::sync_folder(&self.inner.dir.join("models"))?;
-            place::sync_folder(&self.inner.dir)?;
+            disk::sync_folder(&self.inner.dir.join("models"))?;
+            disk::sync_folder(&self.inner.dir)?;
         }
         let meta = fs::metadata(&path).map_err(StoreError::io(&path))?;
         let bytes = meta.len();
@@ -238,7 +238,7 @@ impl Versions {
                 record.number = versions::next_number(tx, self.model.as_str())?;
             }
             let key = self.put(tx, &record, evaluation.as_deref(), about)?;
-            versions::set_written(tx, key, place::written(&meta))
+            versions::set_written(tx, key, disk::written(&meta))
         });
         self.inner.room.models(bytes as i64 - there as i64);
         if let Err(error) = written {
@@ -319,7 +319,7 @@ impl Versions {
         let path = self.path(version);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
         let file = ModelFile::load(&path).map_err(|error| match error {
-            EngineError::Io { source, .. } => match place::condition_of(&source) {
+            EngineError::Io { source, .. } => match disk::condition_of(&source) {
                 Condition::Damaged(reason) => damaged(reason),
                 _ => StoreError::Io { path: path.clone(), source },
             },
@@ -494,7 +494,7 @@ impl Versions {
         let path = self.path(version);
         let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
         // What stays is removed at the next start.
-        if place::remove(&path).is_ok() {
+        if disk::remove(&path).is_ok() {
             self.inner.room.models(-(bytes as i64));
         }
     }

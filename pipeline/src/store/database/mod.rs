@@ -1,8 +1,8 @@
-//! `ocelli.db`: all that a data folder knows, in one SQLite file. No other room names the library.
+//! `ocelli.db`: all that a data folder knows, in one SQLite file. No other module names the library.
 //!
 //! One connection writes, others read. In WAL mode a reader sees the state of the last commit and waits for nobody; a
 //! commit returns when it is on the disk (`synchronous=FULL`). Files that rows speak of are written and synced before
-//! the rows that name them, and removed after the rows that named them: see [`crate::store::place`].
+//! the rows that name them, and removed after the rows that named them: see [`crate::store::disk`].
 
 pub(super) mod audit;
 pub(super) mod fault;

@@ -50,7 +50,7 @@ const PAGE: usize = 4096;
 pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
     fs::copy(damaged, to).map_err(StoreError::io(to))?;
     let fresh = to.with_extension("tmp-fresh");
-    crate::store::place::remove(&fresh)?;
+    crate::store::disk::remove(&fresh)?;
     let make = || -> Result<HashSet<usize>, rusqlite::Error> {
         let mut made = Connection::open(&fresh)?;
         schema::migrate(&mut made)?;
@@ -60,7 +60,7 @@ pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Opt
     };
     let roots = make().map_err(|error| store_error(&fresh, error));
     let pages = fs::read(&fresh).map_err(StoreError::io(&fresh));
-    crate::store::place::remove(&fresh)?;
+    crate::store::disk::remove(&fresh)?;
     let (roots, mut pages) = (roots?, pages?);
     if pages.len() < PAGE || pages[16..18] != [0x10, 0x00] {
         return Ok(None);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{png, upload};
 use crate::store::Store;
-use crate::store::place::sync;
+use crate::store::disk::sync;
 use ocelli_testing::hostile::zips::{Part, zip};
 
 #[test]
