@@ -280,11 +280,9 @@ impl Settings {
 fn start_model(path: &Path) -> Result<StartModel, Failure> {
     let file = ModelFile { training: None, ..open_model(path)? };
     if !StartModel::usable(&file) {
-        let text = format!("{}: does not say which network it is", path.display());
-        return Err(Failure::usage(
-            text,
-            "models that `ocelli train` made do; leave --start out for fresh weights",
-        ));
+        let text =
+            format!("{}: its last layer is not dense, so it cannot learn other classes", path.display());
+        return Err(Failure::usage(text, "leave --start out for fresh weights"));
     }
     Ok(StartModel { version: version_id(&file.content_hash()?), file })
 }

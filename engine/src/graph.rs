@@ -398,6 +398,26 @@ impl Graph {
         Ok(shapes)
     }
 
+    /// The same network with another number of classes: its last layer, which must be dense, gets as many units.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] where the last layer is of another kind, or for a number that it cannot have.
+    pub fn with_classes(&self, classes: usize) -> Result<Graph, EngineError> {
+        let mut graph = self.clone();
+        match graph.nodes.last_mut() {
+            Some(Node { op: Op::Dense(dense), .. }) => {
+                dense.units = u32::try_from(classes).unwrap_or(u32::MAX)
+            }
+            Some(last) => {
+                let reason = "gives the logits and is not dense: the number of classes cannot change";
+                return Err(EngineError::graph(&last.name, reason));
+            }
+            None => {}
+        }
+        graph.shapes()?;
+        Ok(graph)
+    }
+
     /// Multiply-adds of one image, given the [shapes](Graph::shapes) of its values.
     ///
     /// # Errors

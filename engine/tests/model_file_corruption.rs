@@ -85,8 +85,12 @@ fn forged(bytes: &mut [u8]) -> bool {
 }
 
 fn samples() -> [Vec<u8>; 3] {
-    let files =
-        [model_sample::model_file(false), model_sample::model_file(true), model_sample::probed_file()];
+    let files = [
+        model_sample::model_file(false),
+        model_sample::model_file(true),
+        model_sample::probed_file(),
+        model_sample::imported_file(),
+    ];
     files.map(|file| file.to_bytes().unwrap())
 }
 

@@ -9,16 +9,20 @@ mod model_sample;
 use std::path::{Path, PathBuf};
 
 use model_format_reader::{File, Value, read};
+use ocelli_engine::Model;
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
-use ocelli_engine::model_file::{ModelFile, ModelMeta};
+use ocelli_engine::model_file::{FORMAT_VERSION, ModelFile, ModelMeta, Origin};
+use sha2::{Digest, Sha256};
 
 type Make = fn() -> ModelFile;
+type Change = fn(&mut ModelFile);
 
-/// Files of this very format version, and how they are made.
-const GOLDEN: [(&str, Make); 3] = [
+/// Files of every version of the format, and how they are made.
+const GOLDEN: [(&str, Make); 4] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
+    ("tiny-imported.ocelli", model_sample::imported_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -66,13 +70,68 @@ fn an_independent_reader_finds_everything_in_a_new_file() {
     let mut file = model_sample::probed_file();
     file.meta.metrics = None;
     file.probes.as_mut().unwrap().images.truncate(1);
-    file.meta.provenance.parent = None;
+    file.meta.trained_mut().unwrap().parent = None;
     file.training.as_mut().unwrap().moments.truncate(1);
     let path = folder.path().join("new.ocelli");
     let hash = file.save(&path).unwrap();
     let found = read(&std::fs::read(&path).unwrap());
     compare(&found, &file);
     assert_eq!(found.hash, hash);
+}
+
+/// A model that was trained by this program and has an operation of version 2.
+#[test]
+fn the_version_is_the_first_that_can_hold_the_model() {
+    let sigmoid = |file: &mut ModelFile| {
+        let mut graph = file.model.graph().clone();
+        let silu = graph.nodes.iter_mut().find(|node| node.name == "silu").unwrap();
+        silu.op = Op::Activation(Activation::Sigmoid);
+        let mut model = Model::zeros(graph).unwrap();
+        model.params_mut().copy_from_slice(file.model.params());
+        file.model = model;
+    };
+    let imported = |file: &mut ModelFile| file.meta.origin = model_sample::imported_file().meta.origin;
+    let nothing = |_: &mut ModelFile| {};
+    let changes: [(Change, u32); 3] =
+        [(nothing, 1), (sigmoid, 2), (imported, FORMAT_VERSION)];
+    for (change, version) in changes {
+        let mut file = model_sample::model_file(true);
+        change(&mut file);
+        let bytes = file.to_bytes().unwrap();
+        assert_eq!(bytes[8..12], version.to_le_bytes());
+        let again = ModelFile::from_bytes(&bytes).unwrap();
+        assert_eq!((again.to_bytes().unwrap(), &again.meta), (bytes.clone(), &file.meta));
+        compare(&read(&bytes), &file);
+        // The other version is refused, with a right hash, too.
+        let mut forged = bytes;
+        forged[8] = 3 - version as u8;
+        let end = forged.len() - 32;
+        let hash = Sha256::digest(&forged[..end]);
+        forged[end..].copy_from_slice(&hash);
+        let error = ModelFile::from_bytes(&forged).unwrap_err().to_string();
+        assert!(error.contains("again"), "{error}");
+    }
+}
+
+/// Otherwise one model would have two files, and two hashes.
+#[test]
+fn version_2_of_a_model_that_version_1_holds_is_refused() {
+    let mut bytes = model_sample::model_file(true).to_bytes().unwrap();
+    let trained = bytes.windows(13).position(|w| w == b"\x05\0\0\0\0\0\0\x000.1.0").unwrap();
+    let header = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+    // The kind of origin goes in, filler behind the header goes out.
+    let end = 32 + header as usize;
+    assert_eq!(bytes[end..end + 4], [0; 4]);
+    bytes.drain(end..end + 4);
+    bytes.splice(trained..trained, [0; 4]);
+    bytes[16..24].copy_from_slice(&(header + 4).to_le_bytes());
+    bytes[8] = 2;
+    let end = bytes.len() - 32;
+    let hash = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&hash);
+    compare(&read(&bytes), &model_sample::model_file(true));
+    let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(error.contains("format version 2 for a model that version 1 is for"), "{error}");
 }
 
 #[test]
@@ -109,7 +168,7 @@ fn compare(found: &File, expected: &ModelFile) {
         assert_eq!((&found.name, &found.inputs), (&expected.name, &expected.inputs));
         assert_eq!((found.op, found.settings.clone()), describe(&expected.op), "{}", expected.name);
     }
-    assert_eq!(found.meta, describe_meta(&expected.meta));
+    assert_eq!(found.meta, describe_meta(&expected.meta, found.version));
     let layout = expected.model.layout();
     assert_eq!(found.tensors.len(), layout.entries().len());
     for (found, entry) in found.tensors.iter().zip(layout.entries()) {
@@ -173,8 +232,8 @@ fn describe(op: &Op) -> (&'static str, Vec<Value>) {
     }
 }
 
-fn describe_meta(meta: &ModelMeta) -> Vec<Value> {
-    let (p, v) = (&meta.preprocessing, &meta.provenance);
+fn describe_meta(meta: &ModelMeta, version: u32) -> Vec<Value> {
+    let p = &meta.preprocessing;
     let text = |text: &String| Value::Text(text.clone());
     let int = |v: u64| Value::Int(v);
     let mut all = vec![text(&meta.name)];
@@ -186,9 +245,20 @@ fn describe_meta(meta: &ModelMeta) -> Vec<Value> {
         all.extend([m.accuracy, m.top5, m.loss].map(Value::Float));
         all.extend([text(&m.split), int(m.images)]);
     }
-    all.extend([text(&v.version), int(v.seed), text(&v.data_name)]);
-    all.extend(v.data_hash.map(|byte| int(byte.into())));
-    all.extend([text(&v.recipe), int(v.created), int(v.epochs.into()), int(v.parent.is_some().into())]);
-    all.extend(v.parent.iter().map(text));
+    match &meta.origin {
+        Origin::Trained(v) => {
+            all.extend((version > 1).then(|| int(0)));
+            all.extend([text(&v.version), int(v.seed), text(&v.data_name)]);
+            all.extend(v.data_hash.map(|byte| int(byte.into())));
+            all.extend([text(&v.recipe), int(v.created), int(v.epochs.into())]);
+            all.push(int(v.parent.is_some().into()));
+            all.extend(v.parent.iter().map(text));
+        }
+        Origin::Imported(v) => {
+            all.extend([int(1), text(&v.format), text(&v.producer), text(&v.file)]);
+            all.extend(v.file_hash.map(|byte| int(byte.into())));
+            all.extend([text(&v.version), int(v.created)]);
+        }
+    }
     all
 }

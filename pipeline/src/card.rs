@@ -34,7 +34,7 @@ impl Card<'_> {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let Card { meta, dataset, evaluation, progress, .. } = self;
-        let provenance = &meta.provenance;
+        let trained = meta.trained().expect("a card is written by a training");
         let split = &evaluation.split;
         let held_out = split != "train";
         // A JSON string is a YAML string too, whatever is in it.
@@ -58,7 +58,7 @@ impl Card<'_> {
             pre.width,
             pre.height,
             self.parameters,
-            provenance.version,
+            trained.version,
         )?;
         let (low, high) = evaluation.interval;
         writeln!(
@@ -100,7 +100,7 @@ impl Card<'_> {
             inline(&dataset.name),
             dataset.kind,
             dataset.skipped.len(),
-            hex(&provenance.data_hash)
+            hex(&trained.data_hash)
         )?;
         for warning in &dataset.warnings {
             writeln!(out, "- **Warning:** {}", inline(warning))?;
@@ -118,7 +118,7 @@ impl Card<'_> {
             progress.epochs_done(),
             progress.seconds(),
             progress.best_epoch.unwrap_or(0),
-            provenance.recipe
+            trained.recipe
         )?;
 
         writeln!(out, "## Limits\n")?;

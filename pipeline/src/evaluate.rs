@@ -166,16 +166,17 @@ fn drawn_split(
     name: &str,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<usize>, String), PipelineError> {
-    let provenance = &file.meta.provenance;
+    let trained = file.meta.trained();
     // A recipe of another program's model may be any text.
-    let recipe = Recipe::from_toml(&provenance.recipe).ok().filter(|recipe| recipe.validate().is_ok());
-    let fractions = recipe.unwrap_or_default().fractions();
-    set.assign_splits(fractions, provenance.seed);
+    let recipe = trained.and_then(|trained| Recipe::from_toml(&trained.recipe).ok());
+    let recipe = recipe.filter(|recipe| recipe.validate().is_ok()).unwrap_or_default();
+    let fractions = recipe.fractions();
+    set.assign_splits(fractions, trained.map_or(recipe.seed, |trained| trained.seed));
     if let Some(split) = wanted {
         return Ok((set.indices(split), split.to_string()));
     }
-    let same = set.digest() == provenance.data_hash;
-    if !same && name != provenance.data_name {
+    let same = trained.is_some_and(|trained| trained.data_hash == set.digest());
+    if !same && trained.is_none_or(|trained| trained.data_name != name) {
         return Ok(((0..set.len()).collect(), "all".to_owned()));
     }
     if !same {

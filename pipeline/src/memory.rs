@@ -88,7 +88,7 @@ fn expected<T>(
     options.recipe.validate()?;
     let source = options.open()?;
     let (recipe, ..) = options.resolve(&source)?;
-    let graph = network(&recipe, source.classes().len())?;
+    let graph = network(&recipe, source.classes().len(), options.start.as_ref())?;
     let start = options.start.as_ref().map(|start| &start.file.model);
     f(&Needs::expected(&graph, &recipe, &source, start), &recipe.exec()?)
 }

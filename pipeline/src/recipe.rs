@@ -103,6 +103,9 @@ fn unknown(given: &str, known: &[&str]) -> String {
     format!("`{given}` is unknown; choose one of {}", known.join(", "))
 }
 
+/// What a recipe calls a network that has no name: that of the model that training starts from.
+pub(crate) const START_NETWORK: &str = "start";
+
 /// Everything that decides what a training run does, apart from the data.
 ///
 /// `size`, `channels` and `hflip` are chosen from the data where they are `None`. `batch`, `epochs` and `augment` are
@@ -110,7 +113,8 @@ fn unknown(given: &str, known: &[&str]) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// Name of the network, one of [`zoo::NAMES`].
+    /// Name of the network: one of [`zoo::NAMES`], or `start` for the network of the model that training starts from,
+    /// where that has no name.
     pub model: String,
     /// Width and height of the network's input in pixels.
     pub size: Option<(u32, u32)>,
@@ -246,7 +250,7 @@ impl Recipe {
     /// [`PipelineError::Recipe`] for the first setting outside of its range, with the range.
     pub fn validate(&self) -> Result<(), PipelineError> {
         let fail = |field, reason: String| Err(PipelineError::recipe(field, reason));
-        if !zoo::NAMES.contains(&self.model.as_str()) {
+        if self.model != START_NETWORK && !zoo::NAMES.contains(&self.model.as_str()) {
             return fail("model", unknown(&self.model, &zoo::NAMES));
         }
         if let Some((width, height)) = self.size {

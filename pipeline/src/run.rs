@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_datasets::Augment;
 use ocelli_datasets::rng::{shuffle, split_mix64};
-use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, TrainingState};
+use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Trainer};
 
 use crate::card::Card;
@@ -155,15 +155,21 @@ impl Run<'_> {
         if done == 1 && fit < self.recipe.epochs {
             self.reporter.note(format!("{fit} of {} epochs fit into {budget} s", self.recipe.epochs))?;
             self.recipe.epochs = fit;
-            self.meta.provenance.recipe =
-                with_epochs(&self.meta.provenance.recipe, fit, "fitted into the time budget");
-            self.folder.write("recipe.toml", &self.meta.provenance.recipe)?;
+            let trained = self.trained();
+            trained.recipe = with_epochs(&trained.recipe, fit, "fitted into the time budget");
+            let text = trained.recipe.clone();
+            self.folder.write("recipe.toml", &text)?;
         }
         let left = self.progress.seconds() + an_epoch <= budget;
         if !left && done < self.recipe.epochs {
             self.reporter.note(format!("stopped after {done} epochs: another one would pass {budget} s"))?;
         }
         Ok(left)
+    }
+
+    /// What the model file says of this training.
+    fn trained(&mut self) -> &mut Trained {
+        self.meta.trained_mut().expect("a run's model is trained")
     }
 
     /// One epoch, from the order of the images to the files; false when the stop flag broke it off.
@@ -193,7 +199,7 @@ impl Run<'_> {
             val_loss: val.as_ref().map(|val| val.loss.into()),
             val_accuracy: val.as_ref().map(|val| val.accuracy.into()),
         });
-        self.meta.provenance.epochs = epoch;
+        self.trained().epochs = epoch;
         if best {
             self.save_best(val.clone())?;
         }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod imported;
 mod memory;
 mod probes;
 mod uneven;
@@ -212,7 +213,7 @@ fn a_run_leaves_every_file_and_learns() {
     let metrics = file.meta.metrics.as_ref().unwrap();
     assert_eq!((metrics.split.as_str(), metrics.accuracy), ("test", evaluation.accuracy));
     let written = fs::read_to_string(run.join("recipe.toml")).unwrap();
-    assert_eq!(written, file.meta.provenance.recipe);
+    assert_eq!(written, file.meta.trained().unwrap().recipe);
     let resolved = Recipe::from_toml(&written).unwrap();
     assert_eq!((resolved.size, resolved.channels, resolved.epochs), (Some((12, 12)), Some(1), 9));
     let card = fs::read_to_string(run.join("README.md")).unwrap();
@@ -558,7 +559,7 @@ fn a_run_can_start_from_a_model_and_grow_its_head() {
     let after = open_model(&child.best).unwrap();
     assert_eq!(after.meta.classes, ["a-columns", "b-rows", "a-checks"]);
     assert_eq!(after.meta.preprocessing, file.meta.preprocessing);
-    assert_eq!(after.meta.provenance.parent.as_deref(), Some("0123456789ab"));
+    assert_eq!(after.meta.trained().unwrap().parent.as_deref(), Some("0123456789ab"));
     let text = fs::read_to_string(child.run_dir.join("recipe.toml")).unwrap();
     assert!(text.contains("lr = 0.001") && text.contains("of version 0123456789ab"), "{text}");
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
-use ocelli_engine::model_file::{ModelFile, ModelMeta, Provenance};
+use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
 use ocelli_engine::{AdamConfig, Model, Optimizer, TrainConfig, Trainer};
 
 use crate::data::{self, Data, Loaded};
@@ -43,7 +43,7 @@ pub fn train(
     }
     // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
     let build = |classes: usize| -> Result<Model, PipelineError> {
-        let mut model = Model::init(network(&recipe, classes)?, recipe.seed)?;
+        let mut model = Model::init(network(&recipe, classes, options.start.as_ref())?, recipe.seed)?;
         if let Some(start) = &options.start {
             model.adopt(&start.file.model)?;
         }
@@ -87,7 +87,7 @@ pub fn train(
         classes: loaded.set.classes().to_vec(),
         preprocessing: loaded.set.preprocessing().clone(),
         metrics: None,
-        provenance: Provenance {
+        origin: Origin::Trained(Trained {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: recipe.seed,
             data_name: source.name().to_owned(),
@@ -96,7 +96,7 @@ pub fn train(
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
             epochs: 0,
             parent: options.start.as_ref().map(|start| start.version.clone()),
-        },
+        }),
     };
     let trainer = Trainer::new(model, train_config(&recipe, &loaded), &exec);
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
@@ -198,7 +198,8 @@ pub(crate) fn resume_within(
     source.drop_untrained(file.meta.classes.len());
     let settings = (file.meta.classes.len(), exec.threads());
     let mut loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))?;
-    if loaded.set.digest() != file.meta.provenance.data_hash || loaded.set.classes() != file.meta.classes {
+    let known = file.meta.trained().map(|trained| trained.data_hash);
+    if known != Some(loaded.set.digest()) || loaded.set.classes() != file.meta.classes {
         let reason = format!(
             "the data set {} has changed since the run began; train a new model on it",
             source.name()
@@ -216,7 +217,9 @@ pub(crate) fn resume_within(
         return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
     }
     let mut meta = file.meta;
-    meta.provenance.recipe = text;
+    if let Some(trained) = meta.trained_mut() {
+        trained.recipe = text;
+    }
     let mut trainer = Trainer::new(file.model, config, &exec)?;
     trainer.restore(training.step, &training.moments)?;
     // As large as the weights and more: not for the length of the run.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use ocelli_datasets::Source;
 use ocelli_engine::model_file::ModelFile;
-use ocelli_engine::{Shape, zoo};
+use ocelli_engine::{EngineError, Graph, Shape, zoo};
 
 use crate::data::{self, Data};
 use crate::error::PipelineError;
-use crate::recipe::{Origins, Recipe};
+use crate::recipe::{Origins, Recipe, START_NETWORK};
 
 /// What to train, on what, and where the run goes.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl TrainOptions {
         self.recipe.validate()?;
         let (mut recipe, mut origins) = (self.recipe.clone(), self.origins.clone());
         if let Some(start) = &self.start {
-            start.apply(&mut recipe, &mut origins)?;
+            start.apply(&mut recipe, &mut origins);
         }
         let notes = data::resolve(&mut recipe, &mut origins, source)?;
         recipe.validate()?;
@@ -124,15 +124,24 @@ pub(crate) fn check_trained(
 const START_LR: f32 = 1e-3;
 
 impl StartModel {
-    /// Whether training can start from a model: it says in its recipe which network it is.
+    /// Whether training can start from a model: its last layer can be given other classes.
     pub fn usable(file: &ModelFile) -> bool {
-        Recipe::from_toml(&file.meta.provenance.recipe).is_ok_and(|recipe| recipe.validate().is_ok())
+        file.model.graph().with_classes(file.meta.classes.len()).is_ok()
     }
 
-    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) -> Result<(), PipelineError> {
-        let own = Recipe::from_toml(&self.file.meta.provenance.recipe)?;
+    /// What a recipe calls the model's network: by a name that builds this very network, or as that of a start model.
+    fn network_name(&self) -> String {
+        let (graph, meta) = (self.file.model.graph(), &self.file.meta);
+        let own = meta.trained().and_then(|trained| Recipe::from_toml(&trained.recipe).ok());
+        let builds = |name: &String| {
+            zoo::build(name, graph.input, meta.classes.len()).is_ok_and(|built| built == *graph)
+        };
+        own.map(|recipe| recipe.model).filter(builds).unwrap_or_else(|| START_NETWORK.to_owned())
+    }
+
+    fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) {
         let input = self.file.meta.preprocessing.clone();
-        recipe.model = own.model;
+        recipe.model = self.network_name();
         recipe.size = Some((input.width, input.height));
         recipe.channels = Some(input.channels);
         recipe.fit = input.fit;
@@ -144,14 +153,30 @@ impl StartModel {
             recipe.lr = START_LR;
             origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
         }
-        Ok(())
     }
 }
 
-/// The network of a resolved recipe.
-pub(crate) fn network(recipe: &Recipe, classes: usize) -> Result<ocelli_engine::Graph, PipelineError> {
+/// The network of a resolved recipe, or of the model that training starts from, with other classes.
+pub(crate) fn network(
+    recipe: &Recipe,
+    classes: usize,
+    start: Option<&StartModel>,
+) -> Result<Graph, PipelineError> {
     let (width, height) = recipe.size.expect("the recipe is resolved");
     let channels = recipe.channels.expect("the recipe is resolved");
     let input = Shape::new(height as usize, width as usize, usize::from(channels));
+    if let Some(start) = start {
+        let graph = start.file.model.graph();
+        if graph.input != input {
+            let (expected, found) = (graph.input.to_string(), input.to_string());
+            return Err(EngineError::Shape { what: "input of the start model", expected, found }.into());
+        }
+        return Ok(graph.with_classes(classes)?);
+    }
+    if recipe.model == START_NETWORK {
+        let reason =
+            format!("`{START_NETWORK}` is the network of the model that training starts from: there is none");
+        return Err(PipelineError::recipe("model", reason));
+    }
     Ok(zoo::build(&recipe.model, input, classes)?)
 }

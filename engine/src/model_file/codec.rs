@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::error;
-use super::contents::{MAX_CLASSES, ModelMeta, Preprocessing, TrainingState};
+use super::contents::{MAX_CLASSES, ModelMeta, Origin, Preprocessing, TrainingState};
 use crate::error::EngineError;
-use crate::graph::{Graph, MAX_INPUTS, MAX_NODES, Node};
+use crate::graph::{Activation, Graph, MAX_INPUTS, MAX_NODES, Node, Op};
 
 /// Largest record in bytes: 65,536 class names of 256 bytes, 4,096 layers and their tensors fit.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 25;
@@ -43,15 +43,50 @@ pub(super) struct Header {
     pub(super) tensors: Vec<Tensor>,
 }
 
+/// The first version of the format that can say what a model is. It is the one that is written, so that a model has one
+/// file and keeps its hash when the format learns something new.
+pub(super) fn version(graph: &Graph, meta: &ModelMeta) -> u32 {
+    let origin = match &meta.origin {
+        Origin::Trained(_) => 1,
+        Origin::Imported(_) => 2,
+    };
+    graph.nodes.iter().map(|node| first_version(&node.op)).fold(origin, u32::max)
+}
+
+/// The first version that has an operation.
+fn first_version(op: &Op) -> u32 {
+    match op {
+        Op::Conv2d(_)
+        | Op::MaxPool2d(_)
+        | Op::AvgPool2d(_)
+        | Op::GlobalAvgPool
+        | Op::GlobalMaxPool
+        | Op::Dense(_)
+        | Op::BatchNorm(_)
+        | Op::Activation(Activation::Relu | Activation::Relu6 | Activation::Gelu | Activation::Silu)
+        | Op::Dropout { .. }
+        | Op::Flatten
+        | Op::Add => 1,
+        Op::Activation(Activation::Sigmoid) | Op::Concat | Op::ChannelScale => 2,
+    }
+}
+
+/// The header in the [`version`] of its model.
 pub(super) fn encode_header(
     graph: &Graph,
     meta: &ModelMeta,
     tensors: &[Tensor],
 ) -> Result<Vec<u8>, EngineError> {
-    encode((graph, meta, tensors), "header")
+    match (version(graph, meta), &meta.origin) {
+        (1, Origin::Trained(trained)) => {
+            let ModelMeta { name, classes, preprocessing, metrics, .. } = meta;
+            encode((graph, (name, classes, preprocessing, metrics, trained), tensors), "header")
+        }
+        _ => encode((graph, meta, tensors), "header"),
+    }
 }
 
-pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, EngineError> {
+pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, EngineError> {
     let mut record = Record::new(bytes, "header")?;
     let input = record.value()?;
     let nodes = record.list("layers", MAX_NODES, 20, |r| {
@@ -71,8 +106,12 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, EngineError> {
         mean: record.list("means", usize::from(u8::MAX), 4, Record::value)?,
         std: record.list("deviations", usize::from(u8::MAX), 4, Record::value)?,
     };
-    let meta =
-        ModelMeta { name, classes, preprocessing, metrics: record.value()?, provenance: record.value()? };
+    let metrics = record.value()?;
+    let origin = match file_version {
+        1 => Origin::Trained(record.value()?),
+        _ => record.value()?,
+    };
+    let meta = ModelMeta { name, classes, preprocessing, metrics, origin };
     // A batch normalisation has the most tensors: four.
     let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
         Ok(Tensor {
@@ -83,7 +122,14 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, EngineError> {
         })
     })?;
     record.end()?;
-    Ok(Header { graph: Graph { input, nodes }, meta, tensors })
+    let graph = Graph { input, nodes };
+    let expected = version(&graph, &meta);
+    if expected != file_version {
+        return Err(error(format!(
+            "format version {file_version} for a model that version {expected} is for: make or copy the file again"
+        )));
+    }
+    Ok(Header { graph, meta, tensors })
 }
 
 /// The state without its moments, and their number.

@@ -29,7 +29,33 @@ pub struct Metrics {
 
 /// Where the model comes from, so that it can be made again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
+pub enum Origin {
+    /// It was trained by this program.
+    Trained(Trained),
+    /// It was converted from a file of another program.
+    Imported(Imported),
+}
+
+/// The file of another program that a model was converted from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Format of the file: `onnx`, `keras` and so on.
+    pub format: String,
+    /// The program that wrote the file, with its version, as the file says; may be empty.
+    pub producer: String,
+    /// The file's name without its folder.
+    pub file: String,
+    /// SHA-256 of the file.
+    pub file_hash: [u8; 32],
+    /// Version of the program that converted it.
+    pub version: String,
+    /// Time of the conversion in seconds since 1970-01-01 UTC.
+    pub created: u64,
+}
+
+/// The training that a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trained {
     /// Version of the program that trained it.
     pub version: String,
     /// Seed of the run.
@@ -60,7 +86,25 @@ pub struct ModelMeta {
     /// Quality on held-out images, where it was measured.
     pub metrics: Option<Metrics>,
     /// Where the model comes from.
-    pub provenance: Provenance,
+    pub origin: Origin,
+}
+
+impl ModelMeta {
+    /// The training that it comes from; `None` for an imported model.
+    pub fn trained(&self) -> Option<&Trained> {
+        match &self.origin {
+            Origin::Trained(trained) => Some(trained),
+            Origin::Imported(_) => None,
+        }
+    }
+
+    /// As [`ModelMeta::trained`], to change.
+    pub fn trained_mut(&mut self) -> Option<&mut Trained> {
+        match &mut self.origin {
+            Origin::Trained(trained) => Some(trained),
+            Origin::Imported(_) => None,
+        }
+    }
 }
 
 /// What a resumed run needs besides the weights.

@@ -11,8 +11,8 @@ use super::{check, probes};
 use crate::error::EngineError;
 use crate::params::{Model, ParamEntry, ParamLayout};
 
-/// Version of the layout that this program writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// Newest version of the layout. All from 1 on are read; a model is written in the first that can hold it.
+pub const FORMAT_VERSION: u32 = 2;
 /// Largest model file in bytes: the largest network that the engine takes (2^28 floats) with both moments of Adam fits.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 
@@ -53,6 +53,7 @@ fn table(layout: &ParamLayout) -> Vec<Tensor> {
 /// A model that was checked and whose records are encoded: ready to be written.
 pub(super) struct Encoded<'a> {
     file: &'a ModelFile,
+    version: u32,
     header: Vec<u8>,
     training: Option<Vec<u8>>,
     len: u64,
@@ -83,7 +84,8 @@ impl<'a> Encoded<'a> {
         if len > MAX_FILE_BYTES {
             return Err(error(format!("{len} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
         }
-        Ok(Encoded { file, header, training, len })
+        let version = codec::version(graph, &file.meta);
+        Ok(Encoded { file, version, header, training, len })
     }
 
     /// Length of the file in bytes.
@@ -99,7 +101,7 @@ impl<'a> Encoded<'a> {
         let flags =
             flag(self.training.is_some(), HAS_TRAINING) | flag(self.file.probes.is_some(), HAS_PROBES);
         out.bytes(&MAGIC)?;
-        out.bytes(&FORMAT_VERSION.to_le_bytes())?;
+        out.bytes(&self.version.to_le_bytes())?;
         out.bytes(&flags.to_le_bytes())?;
         out.bytes(&(self.header.len() as u64).to_le_bytes())?;
         out.bytes(&self.len.to_le_bytes())?;
@@ -165,7 +167,7 @@ pub(super) fn check_start(start: &[u8], len: u64) -> Result<usize, EngineError> 
             "format version {version} is newer than this program reads ({FORMAT_VERSION}): update ocelli"
         )));
     }
-    if version < FORMAT_VERSION {
+    if version == 0 {
         return Err(error(format!("format version {version} does not exist: copy the file again")));
     }
     let expected = u64_at(start, 24);
@@ -195,7 +197,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         return Err(error(format!("flags {flags:#x} are unknown: update ocelli")));
     }
     let mut cursor = Cursor::new(body, FRAME_BYTES);
-    let header = codec::decode_header(cursor.take(u64_at(body, 16))?)?;
+    let header = codec::decode_header(cursor.take(u64_at(body, 16))?, u32_at(body, 8))?;
     check::meta(&header.graph, &header.meta)?;
     let layout = ParamLayout::new(&header.graph).map_err(invalid_network)?;
     check_table(&header.tensors, &table(&layout))?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mark, format version, flags, lengths   32 bytes
-//! header                                 bincode: graph, names, preprocessing, metrics, provenance, tensor table
+//! header                                 bincode: graph, names, preprocessing, metrics, origin, tensor table
 //! tensors                                raw little-endian f32, each at a multiple of 64 bytes
 //! training state (optional)              bincode header and raw moments: what a resumed run continues from
 //! probe images (optional)                pixels and the model's answers: what a loader asks again
@@ -33,8 +33,8 @@ use ocelli_common::atomic_file;
 use crate::error::EngineError;
 
 pub use contents::{
-    Fit, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_PROBES, Metrics, ModelFile, ModelMeta, Preprocessing, Probe,
-    Probes, Provenance, TrainingState,
+    Fit, Imported, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_PROBES, Metrics, ModelFile, ModelMeta, Origin,
+    Preprocessing, Probe, Probes, Trained, TrainingState,
 };
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
 

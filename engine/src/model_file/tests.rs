@@ -23,7 +23,7 @@ fn sample() -> ModelFile {
         mean: vec![0.25],
         std: vec![0.5],
     };
-    let provenance = Provenance {
+    let origin = Origin::Trained(Trained {
         version: "0.1.0".into(),
         seed: 7,
         data_name: "two".into(),
@@ -32,9 +32,9 @@ fn sample() -> ModelFile {
         created: 1_700_000_000,
         epochs: 1,
         parent: None,
-    };
+    });
     let classes = vec!["no".into(), "yes".into()];
-    let meta = ModelMeta { name: "sample".into(), classes, preprocessing, metrics: None, provenance };
+    let meta = ModelMeta { name: "sample".into(), classes, preprocessing, metrics: None, origin };
     let training = TrainingState { optimizer: "adam".into(), step: 3, moments, extra: String::new() };
     ModelFile { model, meta, training: Some(training), probes: None }
 }
@@ -82,7 +82,10 @@ fn writers_refuse_what_readers_refuse() {
     let metrics = |accuracy, top5| Metrics { accuracy, top5, loss: 0.5, split: "val".into(), images: 9 };
     assert_says(&refusal(|f| f.meta.metrics = Some(metrics(1.5, 1.0))), "accuracy 1.5 is not in 0..=1");
     assert_says(&refusal(|f| f.meta.metrics = Some(metrics(0.5, f32::NAN))), "top-5 accuracy NaN");
-    assert_says(&refusal(|f| f.meta.provenance.recipe = "#".repeat(1 << 25)), "is longer than 33554432");
+    assert_says(
+        &refusal(|f| f.meta.trained_mut().unwrap().recipe = "#".repeat(1 << 25)),
+        "is longer than 33554432",
+    );
     assert_says(
         &refusal(|f| f.training.as_mut().unwrap().moments[1].truncate(8)),
         "a moment has 8 floats, the parameters have 64",
@@ -198,7 +201,7 @@ fn readers_say_what_is_wrong() {
         bytes[at..at + value.len()].copy_from_slice(value);
         bytes
     };
-    says(&with(8, &[7]), "format version 7 is newer than this program reads (1): update ocelli");
+    says(&with(8, &[7]), "format version 7 is newer than this program reads (2): update ocelli");
     says(&with(8, &[0]), "format version 0 does not exist");
     says(&with(24, &u64::MAX.to_le_bytes()), "more than a model file may have");
     says(&with(100, &[!good[100]]), "damaged: its SHA-256");
@@ -258,12 +261,12 @@ fn concurrent_saves_leave_one_whole_file() {
             let path = &path;
             scope.spawn(move || {
                 let mut file = sample();
-                file.meta.provenance.seed = seed;
+                file.meta.trained_mut().unwrap().seed = seed;
                 file.save(path).unwrap();
             });
         }
     });
-    assert!(ModelFile::load(&path).unwrap().meta.provenance.seed < 8);
+    assert!(ModelFile::load(&path).unwrap().meta.trained().unwrap().seed < 8);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -32,9 +32,10 @@ pub(crate) struct Training {
 }
 
 pub(crate) struct File {
+    pub(crate) version: u32,
     pub(crate) input: [u32; 3],
     pub(crate) nodes: Vec<Node>,
-    /// All fields from the model's name to its parent, in order.
+    /// All fields from the model's name to its origin, in order.
     pub(crate) meta: Vec<Value>,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) training: Option<Training>,
@@ -107,11 +108,13 @@ fn op(b: &mut Bytes) -> (&'static str, Vec<Value>) {
         8 => ("dropout", b.floats(1)),
         9 => ("flatten", vec![]),
         10 => ("add", vec![]),
+        11 => ("concat", vec![]),
+        12 => ("channel-scale", vec![]),
         tag => panic!("layer kind {tag}"),
     }
 }
 
-fn meta(b: &mut Bytes) -> Vec<Value> {
+fn meta(b: &mut Bytes, version: u32) -> Vec<Value> {
     let mut all = vec![Value::Text(b.text())];
     let classes = b.int(8);
     all.extend((0..classes).map(|_| Value::Text(b.text())));
@@ -126,6 +129,15 @@ fn meta(b: &mut Bytes) -> Vec<Value> {
         all.extend(b.floats(3));
         all.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
     }
+    let origin = if version == 1 { 0 } else { b.u32() };
+    all.extend((version > 1).then_some(Value::Int(origin.into())));
+    if origin == 1 {
+        all.extend((0..3).map(|_| Value::Text(b.text())));
+        all.extend(b.ints(32, 1));
+        all.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
+        return all;
+    }
+    assert_eq!(origin, 0);
     all.extend([Value::Text(b.text()), Value::Int(b.int(8)), Value::Text(b.text())]);
     all.extend(b.ints(32, 1));
     all.extend([Value::Text(b.text()), Value::Int(b.int(8)), Value::Int(b.int(4))]);
@@ -164,7 +176,8 @@ pub(crate) fn read(file: &[u8]) -> File {
     assert_eq!(Sha256::digest(body)[..], *hash);
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
-    assert_eq!(b.u32(), 1);
+    let version = b.u32();
+    assert!((1..=2).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -177,7 +190,7 @@ pub(crate) fn read(file: &[u8]) -> File {
         let inputs = (0..b.int(8)).map(|_| b.u32()).collect();
         nodes.push(Node { name, op, settings, inputs });
     }
-    let meta = meta(&mut b);
+    let meta = meta(&mut b, version);
     let mut table = Vec::new();
     for _ in 0..b.int(8) {
         let name = b.text();
@@ -220,5 +233,5 @@ pub(crate) fn read(file: &[u8]) -> File {
         (0..count).map(|_| probe()).collect()
     });
     assert_eq!(b.at, body.len());
-    File { input, nodes, meta, tensors, training, probes, hash: hash.try_into().unwrap() }
+    File { version, input, nodes, meta, tensors, training, probes, hash: hash.try_into().unwrap() }
 }

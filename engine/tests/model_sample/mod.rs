@@ -2,7 +2,8 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Metrics, ModelFile, ModelMeta, Preprocessing, Probe, Probes, Provenance, TrainingState,
+    Fit, Imported, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes, Trained,
+    TrainingState,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -85,7 +86,7 @@ pub(crate) fn probed_file() -> ModelFile {
     ModelFile { probes: Some(probes), ..file }
 }
 
-/// Names, preprocessing, metrics and provenance of the sample.
+/// Names, preprocessing, metrics and origin of the sample.
 pub(crate) fn meta() -> ModelMeta {
     ModelMeta {
         name: "tiny".into(),
@@ -99,7 +100,7 @@ pub(crate) fn meta() -> ModelMeta {
             std: vec![0.125, 2.0],
         },
         metrics: Some(Metrics { accuracy: 0.75, top5: 1.0, loss: 0.625, split: "test".into(), images: 128 }),
-        provenance: Provenance {
+        origin: Origin::Trained(Trained {
             version: "0.1.0".into(),
             seed: 42,
             data_name: "insects".into(),
@@ -108,6 +109,36 @@ pub(crate) fn meta() -> ModelMeta {
             created: 1_767_225_600,
             epochs: 3,
             parent: Some("0123456789ab-1".into()),
-        },
+        }),
     }
+}
+
+/// A network from another program, with what version 2 of the format has and version 1 has not: joined channels,
+/// squeeze-and-excitation, an origin that is no training.
+pub(crate) fn imported_file() -> ModelFile {
+    let mut g = Graph::new(Shape::new(6, 5, 2));
+    let stem = g.then("stem", Op::Conv2d(Conv2d::new(3, 1)));
+    let joined = g.push("joined", Op::Concat, &[stem, 0, stem]);
+    let means = g.push("means", Op::GlobalAvgPool, &[joined]);
+    g.push("excite", Op::Dense(Dense { units: 8, bias: true }), &[means]);
+    let gate = g.then("gate", Op::Activation(Activation::Sigmoid));
+    g.push("scaled", Op::ChannelScale, &[joined, gate]);
+    g.then("pool", Op::GlobalMaxPool);
+    g.then("head", Op::Dense(Dense { units: 4, bias: false }));
+    let mut model = Model::zeros(g).unwrap();
+    let entries = model.layout().entries().to_vec();
+    for (t, entry) in entries.iter().enumerate() {
+        let values = model.params_mut()[entry.range()].iter_mut().enumerate();
+        values.for_each(|(i, slot)| *slot = value(t, i));
+    }
+    let origin = Origin::Imported(Imported {
+        format: "onnx".into(),
+        producer: "pytorch 2.9.1".into(),
+        file: "insects.onnx".into(),
+        file_hash: std::array::from_fn(|i| 255 - i as u8 * 5),
+        version: "0.2.0".into(),
+        created: 1_767_225_601,
+    });
+    let meta = ModelMeta { name: "imported".into(), metrics: None, origin, ..meta() };
+    ModelFile { model, meta, training: None, probes: None }
 }

@@ -521,21 +521,23 @@ impl Versions {
 /// What a model file says of itself; its number in the order of versions is open.
 pub(super) fn record_of(version: String, file: &ModelFile, bytes: u64) -> VersionRecord {
     let (meta, input) = (&file.meta, &file.meta.preprocessing);
+    let trained = meta.trained();
     VersionRecord {
         version,
         number: 0,
         created: now(),
         origin: "imported".to_owned(),
         job: None,
-        parent: meta.provenance.parent.clone(),
+        parent: trained.and_then(|trained| trained.parent.clone()),
         classes: meta.classes.clone(),
         width: input.width,
         height: input.height,
         channels: input.channels,
         parameters: file.model.layout().count(),
         bytes,
-        data_name: meta.provenance.data_name.clone(),
-        data_hash: hex(&meta.provenance.data_hash),
+        // Of an imported model nobody knows its data.
+        data_name: trained.map_or_else(String::new, |trained| trained.data_name.clone()),
+        data_hash: trained.map_or_else(String::new, |trained| hex(&trained.data_hash)),
         metrics: meta.metrics.clone(),
         verdict: None,
         damaged: None,

@@ -125,7 +125,7 @@ fn pruning_keeps_what_serves_what_it_came_from_and_what_is_needed() {
     let all = versions(&store);
     let ids: Vec<String> = (0..8).map(|seed| add(&all, seed)).collect();
     let mut child = model(8);
-    child.meta.provenance.parent = Some(ids[0].clone());
+    child.meta.trained_mut().unwrap().parent = Some(ids[0].clone());
     let child = all.add(&child, &NewVersion::default()).unwrap().version;
     for id in [&ids[1], &ids[2], &ids[3], &child] {
         all.promote(id, &by()).unwrap();
