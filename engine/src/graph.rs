@@ -313,6 +313,25 @@ impl Op {
         matches!(self, Op::Conv2d(conv) if conv.groups > 1 && conv.groups == x.c && conv.groups == conv.filters)
     }
 
+    /// Whether in training an image's output depends on the other images of its batch.
+    pub fn joins_images(&self) -> bool {
+        match self {
+            Op::BatchNorm(_) => true,
+            Op::Conv2d(_)
+            | Op::MaxPool2d(_)
+            | Op::AvgPool2d(_)
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Dense(_)
+            | Op::Activation(_)
+            | Op::Dropout { .. }
+            | Op::Flatten
+            | Op::Add
+            | Op::Concat
+            | Op::ChannelScale => false,
+        }
+    }
+
     /// Whether its output is its input, element for element: in training, or else at inference.
     pub fn is_identity(&self, training: bool) -> bool {
         match self {

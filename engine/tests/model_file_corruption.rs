@@ -84,7 +84,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 3] {
+fn samples() -> [Vec<u8>; 4] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),

@@ -92,8 +92,7 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     };
     let imported = |file: &mut ModelFile| file.meta.origin = model_sample::imported_file().meta.origin;
     let nothing = |_: &mut ModelFile| {};
-    let changes: [(Change, u32); 3] =
-        [(nothing, 1), (sigmoid, 2), (imported, FORMAT_VERSION)];
+    let changes: [(Change, u32); 3] = [(nothing, 1), (sigmoid, 2), (imported, FORMAT_VERSION)];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
         change(&mut file);

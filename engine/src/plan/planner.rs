@@ -10,7 +10,7 @@ use super::stage::Stage;
 use crate::arena::{ArenaBuilder, ArenaLayout, Slot};
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
 use crate::layers::run::Layer;
 use crate::params::ParamLayout;
 
@@ -69,7 +69,7 @@ impl Draft {
 /// where a batch exceeds the address space.
 fn chunk(context: &Context, arena: &ArenaBuilder, batch: usize) -> Option<usize> {
     let training = context.is_training();
-    let joins = |stage: &Stage| matches!(context.node(stage).op, Op::BatchNorm(_));
+    let joins = |stage: &Stage| context.node(stage).op.joins_images();
     if training && context.stages.iter().any(joins) {
         return Some(batch);
     }
