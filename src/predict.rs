@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_common::text::{chain, printable};
 use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
-use ocelli_pipeline::{Decoder, Prediction, Predictor};
+use ocelli_pipeline::{Decoder, Prediction, Predictor, pool};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
@@ -202,7 +202,7 @@ impl Job<'_> {
         decoder: &Decoder,
         predictor: &mut Predictor,
     ) -> Result<(), Failure> {
-        let decoded = decode_all(files, decoder);
+        let decoded = pool::map(&predictor.exec().pool, files, |path| decode(path, decoder))?;
         let mut images = Vec::with_capacity(files.len());
         let mut errors = Vec::with_capacity(files.len());
         for result in decoded {
@@ -289,24 +289,6 @@ fn csv_field(value: &str) -> String {
         return format!("\"{}\"", value.replace('"', "\"\""));
     }
     value.to_owned()
-}
-
-/// Reads and decodes on all cores; the order stays.
-fn decode_all(files: &[PathBuf], decoder: &Decoder) -> Vec<Result<Prepared, String>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = files.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let parts = files.chunks(share);
-        let workers: Vec<_> = parts
-            .map(|part| {
-                scope.spawn(move || part.iter().map(|path| decode(path, decoder)).collect::<Vec<_>>())
-            })
-            .collect();
-        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        workers.into_iter().flat_map(join).collect()
-    })
 }
 
 fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {

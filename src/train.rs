@@ -10,7 +10,7 @@ use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
-    ClassWeights, Event, ModelFile, Normalize, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
+    ClassWeights, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
     Schedule, StartModel, TrainOptions, Within, open_model, version_id,
 };
 
@@ -318,7 +318,7 @@ fn watched(
     interrupt: &Interrupt,
     json: bool,
     out: &mut Output,
-    work: impl FnOnce(&mut dyn FnMut(&Event)) -> Result<Outcome, PipelineError>,
+    work: impl FnOnce(Observe<'_>) -> Result<Outcome, PipelineError>,
 ) -> Result<Outcome, Failure> {
     interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
     let mut progress = Progress::new(out, json);

@@ -45,6 +45,7 @@ mod item;
 mod layout;
 pub mod names;
 mod pixel_array;
+mod pool;
 mod preprocess;
 pub mod rng;
 mod set;

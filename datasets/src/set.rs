@@ -6,6 +6,7 @@ use crate::augment::{Augment, Draw};
 use crate::decode::{DecodeLimits, Pixels};
 use crate::error::{DatasetError, Skipped};
 use crate::names::nfc;
+use crate::pool;
 use crate::preprocess::{Prepare, Prepared, Preprocessing, Sample, normalize_one};
 use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
@@ -462,12 +463,7 @@ impl Loader<'_> {
     fn run(self) -> Result<Vec<(Block, Vec<Outcome>)>, DatasetError> {
         let blocks = self.indices.len().div_ceil(BLOCK);
         let threads = self.options.threads.clamp(1, blocks.max(1));
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|| self.work());
-            }
-            self.work();
-        });
+        pool::on_threads(threads, || self.work());
         let progress = self.progress.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.options.stop.load(Ordering::Relaxed) {
             return Err(DatasetError::Stopped);

@@ -69,6 +69,11 @@ impl Inference {
         Ok(Array2::from_shape_vec((n, classes), logits).expect("as many logits as images and classes"))
     }
 
+    /// Where it runs.
+    pub fn exec(&self) -> &Exec {
+        self.plan.exec()
+    }
+
     /// Most images of a call.
     pub fn batch(&self) -> usize {
         self.plan.batch()

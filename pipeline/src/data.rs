@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ocelli_datasets::{AugmentLevel, DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source, Split};
+use ocelli_engine::Pool;
 
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::input;
 use crate::metrics::{SkippedImage, check_classes};
+use crate::pool;
 use crate::recipe::{Normalize, Origins, Recipe};
 
 /// Names that a message lists before it says how many more there are.
@@ -151,34 +152,28 @@ pub(crate) fn load(
     source: &Source,
     indices: Option<&[usize]>,
     preprocessing: &Preprocessing,
-    (threads, max_bad): (usize, f32),
+    (pool, max_bad): (&Pool, f32),
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
 ) -> Result<ImageSet, PipelineError> {
     let total = indices.map_or(source.items().len(), <[usize]>::len);
     let done = AtomicUsize::new(0);
-    // The observer lives on this thread, the images arrive on others.
-    std::thread::scope(|scope| {
-        let (finished, wait) = channel();
-        let done = &done;
-        let loader = scope.spawn(move || {
-            let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
-            let limits = DecodeLimits::default();
-            let options = LoadOptions { threads, limits, max_bad, progress: &progress, stop };
-            let set = ImageSet::load(source, indices, preprocessing, &options);
-            drop(finished);
-            set
-        });
-        let mut told = Ok(());
-        while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(REPORT_EVERY) {
-            let _: &std::sync::mpsc::Receiver<()> = &wait;
-            told = told.and_then(|()| observe(&Event::Loading { done: done.load(Ordering::Relaxed), total }));
-        }
-        let set = loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        told?;
-        observe(&Event::Loading { done: total, total })?;
-        Ok(set)
-    })
+    let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
+    let limits = DecodeLimits::default();
+    let options = LoadOptions { threads: pool.threads(), limits, max_bad, progress: &progress, stop };
+    let mut told = Ok(());
+    let set = pool::watched(
+        pool,
+        || ImageSet::load(source, indices, preprocessing, &options),
+        (REPORT_EVERY, || {
+            if told.is_ok() {
+                told = observe(&Event::Loading { done: done.load(Ordering::Relaxed), total });
+            }
+        }),
+    )??;
+    told?;
+    observe(&Event::Loading { done: total, total })?;
+    Ok(set)
 }
 
 /// Images in memory with their splits.
@@ -197,14 +192,14 @@ pub(crate) struct Loaded {
 pub(crate) fn load_all(
     source: &Source,
     recipe: &Recipe,
-    (known, threads): (usize, usize),
+    (known, pool): (usize, &Pool),
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
 ) -> Result<Loaded, PipelineError> {
     let (width, height) = recipe.size.expect("the recipe is resolved");
     let channels = recipe.channels.expect("the recipe is resolved");
     let preprocessing = Preprocessing::new(width, height, channels, recipe.fit);
-    let mut set = load(source, None, &preprocessing, (threads, recipe.max_bad), stop, observe)?;
+    let mut set = load(source, None, &preprocessing, (pool, recipe.max_bad), stop, observe)?;
     recipe.fractions().validate()?;
     set.assign_splits(recipe.fractions(), recipe.seed);
     let unread = untrained(&set, known);

@@ -13,7 +13,7 @@ use ocelli_engine::{Inference, softmax};
 use crate::compute::Compute;
 use crate::data::{self, Data, list};
 use crate::error::PipelineError;
-use crate::event::Event;
+use crate::event::{Event, Observe};
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, PredictionRow, Tally};
 use crate::predict::batch_for;
@@ -24,7 +24,7 @@ use crate::recipe::Recipe;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Hears how far something is.
-pub(crate) type Tell<'a> = &'a mut dyn FnMut(&Event) -> Result<(), PipelineError>;
+pub(crate) type Tell<'a> = &'a mut (dyn FnMut(&Event) -> Result<(), PipelineError> + Send);
 
 /// What to evaluate on, and how.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub fn evaluate(
     file: &ModelFile,
     options: &EvaluateOptions,
     stop: &AtomicBool,
-    observe: &mut dyn FnMut(&Event),
+    observe: Observe<'_>,
 ) -> Result<Evaluation, PipelineError> {
     let exec = options.compute.exec()?;
     let source = options.data.open_any()?;
@@ -71,7 +71,7 @@ pub fn evaluate(
     };
     let pre = file.meta.preprocessing.clone();
     let mut load = |indices: &[usize]| {
-        let settings = (exec.threads(), options.max_bad);
+        let settings = (&exec.pool, options.max_bad);
         data::load(&source, Some(indices), &pre, settings, stop, &mut |event| {
             observe(event);
             Ok(())
@@ -104,7 +104,7 @@ pub fn evaluate(
     let mut inference = Inference::new(&file.model, batch_for(pre.len()), &exec)?;
     probes::check(&mut inference, file)?;
     let images = LabelledImages { set: &set, indices: &indices, map: &map, classes, split: &split };
-    let mut evaluation = images.run(&mut inference, stop)?;
+    let mut evaluation = exec.pool.install(|| images.run(&mut inference, stop))??;
     evaluation.notes = notes;
     observe(&evaluated(&evaluation));
     Ok(evaluation)
@@ -272,9 +272,10 @@ impl LabelledImages<'_> {
         let mut logits = vec![0.0; inference.batch() * classes];
         let (batch, len) = (inference.batch(), inference.input_len());
         let (mut done, mut told) = (0, Instant::now());
+        let pool = inference.exec().pool.clone();
         feed(
-            self.indices,
-            batch,
+            &pool,
+            (self.indices, batch),
             len,
             |index, x| self.set.fill(index, x),
             |indices, x| {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Version of the JSON form; raised when a field changes its meaning or goes away.
 const SCHEMA: u32 = 1;
 
+/// Who is told. Training tells from a thread of its pool.
+pub type Observe<'a> = &'a mut (dyn FnMut(&Event) + Send);
+
 /// One thing that happened. Times are seconds, accuracies and rates fractions of one, epochs and steps count from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -1,11 +1,21 @@
-//! Filling the next batches on a thread of its own while the engine works on the current one.
+//! Filling the next batches while the engine works on the current one, on the same threads.
 
-use std::sync::mpsc::{channel, sync_channel};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use ocelli_engine::Pool;
 
 use crate::error::PipelineError;
+use crate::pool;
 
-/// Batches that may wait: one in work, one ready, one being filled.
+/// Batches in memory: one in work, one ready, one being filled.
 pub(crate) const BUFFERS: usize = 3;
+
+/// Floats of images that one job fills at least: some 100 us of work.
+const LEAST_FLOATS: usize = 32 * 1024;
 
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,99 +27,161 @@ pub(crate) enum Flow {
 }
 
 /// Calls `consume` with each batch of `order`: the indices and their images, `image_len` floats each, written by
-/// `fill(index, image)` on another thread. Batches arrive in order; the last may be shorter.
+/// `fill(index, image)` on the threads of the pool. Batches arrive in order; the last may be shorter.
+///
+/// Called on a thread of the pool, that thread fills as well while it has no batch to consume.
 ///
 /// # Errors
-/// The first error of `consume`.
+/// The first error of `consume`, and [`PipelineError::Engine`] when the threads of the pool cannot start.
 pub(crate) fn feed(
-    order: &[usize],
-    batch: usize,
+    pool: &Pool,
+    (order, batch): (&[usize], usize),
     image_len: usize,
-    fill: impl Fn(usize, &mut [f32]) + Send,
+    fill: impl Fn(usize, &mut [f32]) + Sync,
     mut consume: impl FnMut(&[usize], &[f32]) -> Result<Flow, PipelineError>,
 ) -> Result<(), PipelineError> {
-    let chunks = || order.chunks(batch);
-    let (ready_tx, ready) = sync_channel::<Vec<f32>>(BUFFERS);
-    let (empty, empty_rx) = channel::<Vec<f32>>();
-    for _ in 0..BUFFERS.min(chunks().len()) {
-        empty
-            .send(vec![0.0; batch.min(order.len()) * image_len])
-            .expect("the receiver is alive in this function");
-    }
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for indices in chunks() {
-                // Either end hangs up when the consumer has had enough.
-                let Ok(mut images) = empty_rx.recv() else { return };
-                for (&index, image) in indices.iter().zip(images.chunks_exact_mut(image_len)) {
-                    fill(index, image);
-                }
-                if ready_tx.send(images).is_err() {
-                    return;
-                }
+    let (fill, over) = (&fill, &AtomicBool::new(false));
+    let least = (LEAST_FLOATS / image_len.max(1)).max(1);
+    pool.thread_pool()?.in_place_scope(|scope| {
+        // Dropped however this closure is left: batches that nobody waits for are not filled.
+        let _over = Over(over);
+        let (ready, filled) = channel();
+        let mut coming = order.chunks(batch).enumerate();
+        let mut start = |mut images: Vec<f32>| {
+            let Some((number, indices)) = coming.next() else { return };
+            let ready = ready.clone();
+            scope.spawn(move |_| {
+                let floats = &mut images[..indices.len() * image_len];
+                let fill = |&index: &usize, image: &mut [f32]| {
+                    if !over.load(Ordering::Relaxed) {
+                        fill(index, image);
+                    }
+                };
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    pool::fill(floats, image_len, indices, least, fill);
+                }));
+                // Nobody waits for it any more when this fails.
+                let _ = ready.send((number, outcome.map(|()| images)));
+            });
+        };
+        for _ in 0..BUFFERS {
+            start(vec![0.0; batch.min(order.len()) * image_len]);
+        }
+        let mut early = BTreeMap::new();
+        for (number, indices) in order.chunks(batch).enumerate() {
+            while !early.contains_key(&number) {
+                let (number, images) = pool::receive(&filled, (Duration::MAX, &mut || ()))
+                    .expect("the sender is alive in this function");
+                early.insert(number, images);
             }
-        });
-        // Owned by this closure, so that leaving it hangs up before the scope waits for the thread.
-        let (ready, empty) = (ready, empty);
-        for indices in chunks() {
-            // The filling thread is gone without being asked only if it panicked; the scope passes that on.
-            let Ok(images) = ready.recv() else { return Ok(()) };
+            let images =
+                early.remove(&number).expect("it has arrived").unwrap_or_else(|panic| resume_unwind(panic));
             if consume(indices, &images[..indices.len() * image_len])? == Flow::Stop {
                 return Ok(());
             }
-            let _ = empty.send(images);
+            start(images);
         }
         Ok(())
     })
 }
 
+/// Says that no batch is wanted any more.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
+
+    /// Runs `test` on a thread of a pool and outside of it.
+    fn inside_and_outside(threads: usize, test: impl Fn(&Pool) + Sync) {
+        let pool = Pool::new(threads).unwrap();
+        pool.install(|| test(&pool)).unwrap();
+        test(&pool);
+    }
 
     #[test]
     fn every_image_arrives_once_and_in_order() {
-        for n in [0usize, 1, 2, 5, 16, 17, 100] {
-            for batch in [1, 2, 16, 200] {
-                let order: Vec<usize> = (0..n).rev().collect();
-                let mut seen = Vec::new();
-                feed(
-                    &order,
-                    batch,
-                    3,
-                    |i, x| x.fill(i as f32),
-                    |indices, x| {
-                        assert_eq!(x.len(), indices.len() * 3);
-                        assert!(indices.len() <= batch);
-                        for (&i, x) in indices.iter().zip(x.chunks_exact(3)) {
-                            assert_eq!(x, [i as f32; 3]);
-                            seen.push(i);
-                        }
-                        Ok(Flow::Go)
-                    },
-                )
-                .unwrap();
-                assert_eq!(seen, order);
-            }
+        for threads in [1, 2, 5] {
+            inside_and_outside(threads, |pool| {
+                for n in [0usize, 1, 2, 5, 16, 17, 100] {
+                    for batch in [1, 2, 16, 200] {
+                        let order: Vec<usize> = (0..n).rev().collect();
+                        let mut seen = Vec::new();
+                        let fill = |i, x: &mut [f32]| x.fill(i as f32);
+                        feed(pool, (&order, batch), 3, fill, |indices, x| {
+                            assert_eq!(x.len(), indices.len() * 3);
+                            assert!(indices.len() <= batch);
+                            for (&i, x) in indices.iter().zip(x.chunks_exact(3)) {
+                                assert_eq!(x, [i as f32; 3]);
+                                seen.push(i);
+                            }
+                            Ok(Flow::Go)
+                        })
+                        .unwrap();
+                        assert_eq!(seen, order);
+                    }
+                }
+            });
         }
     }
 
     #[test]
-    fn stopping_and_failing_end_the_thread() {
-        let order: Vec<usize> = (0..1000).collect();
-        let mut batches = 0;
-        feed(
-            &order,
-            2,
-            1,
-            |_, _| {},
-            |_, _| {
-                batches += 1;
-                Ok(if batches == 3 { Flow::Stop } else { Flow::Go })
-            },
-        )
-        .unwrap();
-        assert_eq!(batches, 3);
-        assert!(feed(&order, 2, 1, |_, _| {}, |_, _| Err(PipelineError::Stopped)).is_err());
+    fn stopping_and_failing_end_it() {
+        inside_and_outside(2, |pool| {
+            let order: Vec<usize> = (0..1000).collect();
+            let mut batches = 0;
+            feed(
+                pool,
+                (&order, 2),
+                1,
+                |_, _| {},
+                |_, _| {
+                    batches += 1;
+                    Ok(if batches == 3 { Flow::Stop } else { Flow::Go })
+                },
+            )
+            .unwrap();
+            assert_eq!(batches, 3);
+            let failing = feed(pool, (&order, 2), 1, |_, _| {}, |_, _| Err(PipelineError::Stopped));
+            assert!(matches!(failing, Err(PipelineError::Stopped)));
+        });
+    }
+
+    #[test]
+    fn no_more_than_the_next_batches_are_filled() {
+        inside_and_outside(3, |pool| {
+            let order: Vec<usize> = (0..100).collect();
+            let (filled, mut consumed) = (AtomicUsize::new(0), 0);
+            let fill = |_, _: &mut [f32]| {
+                filled.fetch_add(1, Ordering::SeqCst);
+            };
+            feed(pool, (&order, 5), 1, fill, |_, _| {
+                // This one and those behind it.
+                assert!(filled.load(Ordering::SeqCst) <= (consumed + BUFFERS) * 5);
+                consumed += 1;
+                Ok(Flow::Go)
+            })
+            .unwrap();
+            assert_eq!((consumed, filled.into_inner()), (20, 100));
+        });
+    }
+
+    #[test]
+    fn a_panic_while_filling_reaches_the_caller() {
+        inside_and_outside(2, |pool| {
+            let order: Vec<usize> = (0..50).collect();
+            let fill = |i, _: &mut [f32]| assert_ne!(i, 31, "image 31");
+            let run = || feed(pool, (&order, 4), 1, fill, |_, _| Ok(Flow::Go));
+            let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+            assert!(panic.downcast::<String>().unwrap().contains("image 31"));
+        });
     }
 }

@@ -235,7 +235,7 @@ impl Run<'_> {
                 && Augment::new(self.recipe.augment).hflip,
             ..Augment::new(self.recipe.augment)
         };
-        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, .. } = self;
+        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
         let set = &loaded.set;
         let fill = |index: usize, x: &mut [f32]| {
             let key = key(&[recipe.seed, AUGMENT, u64::from(epoch), set.source_index(index) as u64]);
@@ -248,7 +248,7 @@ impl Run<'_> {
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
         let mut labels: Vec<u32> = Vec::with_capacity(batch);
         let mut stopped = false;
-        feed(&order, batch, set.preprocessing().len(), fill, |indices, x| {
+        feed(&exec.pool, (&order, batch), set.preprocessing().len(), fill, |indices, x| {
             if stop.load(Ordering::Relaxed) {
                 stopped = true;
                 return Ok(Flow::Stop);

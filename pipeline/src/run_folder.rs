@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
 use crate::error::PipelineError;
-use crate::event::Event;
+use crate::event::{Event, Observe};
 
 /// Longest name in front of the number.
 const MAX_NAME: usize = 64;
@@ -124,7 +124,7 @@ fn number_of(folder: &str, name: &str) -> Option<u32> {
 
 /// Hands events to the caller and keeps them in `events.jsonl`.
 pub(crate) struct Reporter<'a> {
-    observe: &'a mut dyn FnMut(&Event),
+    observe: Observe<'a>,
     /// Held open and locked while a run is being trained.
     log: Option<(PathBuf, File)>,
     /// What was said before there was a file.
@@ -136,7 +136,7 @@ pub(crate) struct Reporter<'a> {
 const LOG_STEP_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<'a> Reporter<'a> {
-    pub(crate) fn new(observe: &'a mut dyn FnMut(&Event)) -> Self {
+    pub(crate) fn new(observe: Observe<'a>) -> Self {
         Reporter { observe, log: None, early: String::new(), last_step: None }
     }
 

@@ -10,7 +10,7 @@ use ocelli_engine::{AdamConfig, Model, Optimizer, TrainConfig, Trainer};
 
 use crate::data::{self, Data, Loaded};
 use crate::error::PipelineError;
-use crate::event::Event;
+use crate::event::Observe;
 use crate::findings::{self, Findings, Use};
 use crate::memory;
 use crate::progress::Progress;
@@ -30,7 +30,7 @@ use crate::train_options::{TrainOptions, Within, check_trained, network};
 pub fn train(
     options: &TrainOptions,
     stop: &AtomicBool,
-    observe: &mut dyn FnMut(&Event),
+    observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
     options.recipe.validate()?;
     let exec = options.recipe.exec()?;
@@ -58,7 +58,7 @@ pub fn train(
         None => full,
     };
 
-    let settings = (options.known().len(), exec.threads());
+    let settings = (options.known().len(), &exec.pool);
     let loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))
         .and_then(|loaded| {
             let reason = loaded.warnings.first().cloned();
@@ -106,12 +106,14 @@ pub fn train(
     let progress = Progress::default();
     let movable = options.within.folder.is_some();
     let run_dir = shown_folder(&folder, movable);
+    let pool = exec.pool.clone();
     let mut run =
         Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
     run.write_dataset()?;
     run.save_last()?;
     run.introduce()?;
-    run.fit()
+    // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
+    pool.install(|| run.fit())?
 }
 
 /// Goes on with a run that was interrupted or killed, to the same bits as if it had not been; with `epochs` above those
@@ -127,7 +129,7 @@ pub fn resume(
     run_dir: &Path,
     epochs: Option<u32>,
     stop: &AtomicBool,
-    observe: &mut dyn FnMut(&Event),
+    observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
     resume_within(run_dir, epochs, &Within::default(), stop, observe)
 }
@@ -138,7 +140,7 @@ pub(crate) fn resume_within(
     epochs: Option<u32>,
     within: &Within,
     stop: &AtomicBool,
-    observe: &mut dyn FnMut(&Event),
+    observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
     let folder = RunFolder::open(run_dir)?;
     let mut text = folder.read("recipe.toml")?;
@@ -196,7 +198,7 @@ pub(crate) fn resume_within(
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
     source.drop_untrained(file.meta.classes.len());
-    let settings = (file.meta.classes.len(), exec.threads());
+    let settings = (file.meta.classes.len(), &exec.pool);
     let mut loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))?;
     let known = file.meta.trained().map(|trained| trained.data_hash);
     if known != Some(loaded.set.digest()) || loaded.set.classes() != file.meta.classes {
@@ -225,10 +227,12 @@ pub(crate) fn resume_within(
     // As large as the weights and more: not for the length of the run.
     drop(training);
     let run_dir = shown_folder(&folder, within.folder.is_some());
+    let pool = exec.pool.clone();
     let mut run =
         Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
     run.introduce()?;
-    run.fit()
+    // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
+    pool.install(|| run.fit())?
 }
 
 fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ocelli_datasets::Source;
+use ocelli_engine::Pool;
 use ocelli_testing::{encode, picture};
 use tempfile::TempDir;
 
@@ -55,7 +56,8 @@ fn look_at(path: &Path, how: Use) -> Findings {
     let recipe = Recipe { size: Some((10, 10)), channels: Some(3), ..Recipe::default() };
     let stop = AtomicBool::new(false);
     let source = Source::open(path).unwrap();
-    let loaded = crate::data::load_all(&source, &recipe, (0, 1), &stop, &mut |_| Ok(())).unwrap();
+    let loaded =
+        crate::data::load_all(&source, &recipe, (0, &Pool::new(1).unwrap()), &stop, &mut |_| Ok(())).unwrap();
     look(&loaded, how)
 }
 

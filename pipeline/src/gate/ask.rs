@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{DecodeLimits, Prepare, Prepared, Preprocessing, decode};
 use ocelli_engine::model_file::ModelFile;
-use ocelli_engine::{Exec, Inference};
+use ocelli_engine::{Exec, Inference, Pool};
 use sha2::{Digest, Sha256};
 
 use super::rules::{Question, QuestionSet};
 use crate::error::PipelineError;
 use crate::evaluate::class_map;
 use crate::metrics::ranking;
+use crate::pool;
 use crate::predict::batch_for;
 use crate::probes;
 
@@ -121,7 +122,7 @@ pub(super) fn ask(
     for questions in questions.chunks(batch) {
         told(done, all);
         done += questions.len();
-        let decoded = decode_all(questions, (&candidate.pre, other.as_ref()), exec.threads(), stop)?;
+        let decoded = decode_all(questions, (&candidate.pre, other.as_ref()), &exec.pool, stop)?;
         let mut fresh: Vec<(Decoded, usize)> = Vec::with_capacity(batch);
         let first = answers.len();
         for (question, decoded) in questions.iter().zip(decoded) {
@@ -159,11 +160,11 @@ pub(super) fn ask(
     Ok(Answers { classes, answers, unreadable })
 }
 
-/// Reads and decodes images on several threads, in their order; `None` for those that cannot be read.
+/// Reads and decodes images on all threads, in their order; `None` for those that cannot be read.
 fn decode_all(
     questions: &[Question],
     (candidate, serving): (&Preprocessing, Option<&Preprocessing>),
-    threads: usize,
+    pool: &Pool,
     stop: &AtomicBool,
 ) -> Result<Vec<Option<Decoded>>, PipelineError> {
     let geometry = |pre: &Preprocessing| (pre.width, pre.height, pre.channels, pre.fit);
@@ -184,14 +185,7 @@ fn decode_all(
             },
         })
     };
-    let each = questions.len().div_ceil(threads.max(1)).max(1);
-    let work = |part: &[Question]| part.iter().map(one).collect::<Vec<_>>();
-    let decoded = std::thread::scope(|scope| {
-        let work = &work;
-        let parts: Vec<_> = questions.chunks(each).map(|part| scope.spawn(move || work(part))).collect();
-        let joined = parts.into_iter().map(|part| part.join());
-        joined.flat_map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
+    let decoded = pool::map(pool, questions, one)?;
     if stop.load(Ordering::Relaxed) {
         return Err(PipelineError::Stopped);
     }

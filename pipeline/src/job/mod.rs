@@ -37,7 +37,7 @@ pub use spec::{JobOrder, JobSpec, ModelRef, Trained};
 pub fn run_job(
     spec: &JobSpec,
     stop: &AtomicBool,
-    observe: &mut dyn FnMut(&JobMessage),
+    observe: &mut (dyn FnMut(&JobMessage) + Send),
 ) -> Result<Trained, PipelineError> {
     observe(&JobMessage::Phase { phase: JobPhase::Training });
     let mut watch = Watch { observe, loaded: None };
@@ -111,7 +111,7 @@ fn compare(
     spec: &JobSpec,
     model: &Path,
     evaluation: &Evaluation,
-    (stop, observe): (&AtomicBool, &mut dyn FnMut(&JobMessage)),
+    (stop, observe): (&AtomicBool, &mut (dyn FnMut(&JobMessage) + Send)),
 ) -> Result<Option<Verdict>, PipelineError> {
     let Some(serving) = &spec.serving else { return Ok(None) };
     let candidate = open_model(model)?;
@@ -130,7 +130,7 @@ fn compare(
 
 /// Passes events on, but for those that tell of no progress: whoever waits takes a message for a sign of life.
 struct Watch<'a> {
-    observe: &'a mut dyn FnMut(&JobMessage),
+    observe: &'a mut (dyn FnMut(&JobMessage) + Send),
     /// Images loaded when it was last told.
     loaded: Option<usize>,
 }

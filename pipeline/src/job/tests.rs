@@ -49,7 +49,7 @@ fn quietly(spec: &JobSpec) -> Result<Trained, PipelineError> {
 }
 
 /// Raises the stop flag at the first message that is `right`; the run's name.
-fn stopped_at(spec: &JobSpec, right: impl Fn(&Event) -> bool) -> String {
+fn stopped_at(spec: &JobSpec, right: impl Fn(&Event) -> bool + Sync) -> String {
     let stop = AtomicBool::new(false);
     let mut run = None;
     let result = run_job(spec, &stop, &mut |message| {

@@ -1,0 +1,80 @@
+//! Work on the pool of threads of the process, and the only file of this crate that names rayon.
+
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError, channel};
+use std::time::Duration;
+
+use ocelli_engine::Pool;
+use rayon::prelude::*;
+
+use crate::error::PipelineError;
+
+/// How long a thread of the pool that waits for another one sleeps before it looks for waiting jobs again.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// `f` of every item, in order, on all threads of a pool.
+///
+/// # Errors
+/// [`PipelineError::Engine`] when the threads of the pool cannot start.
+pub fn map<T: Sync, R: Send>(
+    pool: &Pool,
+    items: &[T],
+    f: impl Fn(&T) -> R + Sync + Send,
+) -> Result<Vec<R>, PipelineError> {
+    // One item a job: an image may take a thousand times as long as its neighbour.
+    Ok(pool.install(|| items.par_iter().with_max_len(1).map(f).collect())?)
+}
+
+/// Runs `work` on the pool; this thread calls `watch` meanwhile, after every `period`.
+pub(crate) fn watched<R: Send>(
+    pool: &Pool,
+    work: impl FnOnce() -> R + Send,
+    (period, mut watch): (Duration, impl FnMut()),
+) -> Result<R, PipelineError> {
+    let threads = pool.thread_pool()?;
+    Ok(threads
+        .in_place_scope(|scope| {
+            let (done, wait) = channel();
+            scope.spawn(move |_| done.send(work()).expect("the receiver is alive in this scope"));
+            let result = receive(&wait, (period, &mut watch));
+            // It panicked; the scope passes that on.
+            result.map_err(|RecvError| ())
+        })
+        .expect("work that did not panic has a result"))
+}
+
+/// Calls `f` with every item and its part of `out`, `len` elements each, on all threads of the pool that the caller is on.
+/// One job takes at least `least` items.
+pub(crate) fn fill<T: Sync, E: Send>(
+    out: &mut [E],
+    len: usize,
+    items: &[T],
+    least: usize,
+    f: impl Fn(&T, &mut [E]) + Sync + Send,
+) {
+    out.par_chunks_exact_mut(len).zip(items).with_min_len(least).for_each(|(part, item)| f(item, part));
+}
+
+/// Waits for a message, calling `watch` after every `period`. On a thread of a pool, waiting jobs of that pool are run
+/// meanwhile.
+pub(crate) fn receive<T>(
+    from: &Receiver<T>,
+    (period, watch): (Duration, &mut dyn FnMut()),
+) -> Result<T, RecvError> {
+    loop {
+        match from.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) => {}
+        }
+        let pause = match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => continue,
+            Some(rayon::Yield::Idle) => PAUSE,
+            None => period,
+        };
+        match from.recv_timeout(pause) {
+            Ok(message) => return Ok(message),
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+            Err(RecvTimeoutError::Timeout) => watch(),
+        }
+    }
+}
