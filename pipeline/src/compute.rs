@@ -1,6 +1,6 @@
 //! How evaluation and prediction compute.
 
-use ocelli_engine::Exec;
+use ocelli_engine::{Exec, Pool};
 
 use crate::error::PipelineError;
 use crate::machine;
@@ -18,6 +18,14 @@ impl Compute {
     /// The defaults on `threads` threads; 0 for all cores.
     pub fn on(threads: usize) -> Self {
         Compute { threads, ..Compute::default() }
+    }
+
+    /// The pool that computes: the same for all in this process that compute on as many threads.
+    ///
+    /// # Errors
+    /// [`PipelineError::Engine`] for a number of threads that the engine refuses.
+    pub fn pool(self) -> Result<Pool, PipelineError> {
+        Ok(Pool::shared(self.threads)?)
     }
 
     /// Where to compute, with at most this process's share of the machine's memory: a model file may come from a stranger.

@@ -84,4 +84,5 @@ pub use ocelli_datasets::{
     AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Pixels, Prepared, Split,
     UploadLimits, file_format,
 };
+pub use ocelli_engine::Pool;
 pub use ocelli_engine::model_file::{Imported, Metrics, ModelFile, ModelMeta, Origin, Trained, version_id};

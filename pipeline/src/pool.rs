@@ -24,6 +24,18 @@ pub fn map<T: Sync, R: Send>(
     Ok(pool.install(|| items.par_iter().with_max_len(1).map(f).collect())?)
 }
 
+/// Calls `f` on up to `threads` threads of a pool at a time; this thread waits until all calls have returned.
+pub(crate) fn on_threads(pool: &Pool, threads: usize, f: impl Fn() + Sync) -> Result<(), PipelineError> {
+    let f = &f;
+    pool.thread_pool()?.scope(|scope| (0..threads).for_each(|_| scope.spawn(move |_| f())));
+    Ok(())
+}
+
+/// On a thread of a pool: lets a waiting job of that pool, such as an image that a client waits for, go first.
+pub(crate) fn yield_to_another() {
+    rayon::yield_now();
+}
+
 /// Runs `work` on the pool; this thread calls `watch` meanwhile, after every `period`.
 pub(crate) fn watched<R: Send>(
     pool: &Pool,

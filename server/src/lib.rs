@@ -12,7 +12,7 @@
 //!   ├─ predict, v2: body, payload: bytes -> encoded images                       ├─ store (pipeline): the data folder
 //!   v                                                                            ├─ models: which version answers
 //! classifier: one slot per image, or 429                                         ├─ jobs: train, compare, promote
-//!   │ decode: small images wait for the batcher, large ones go to a bounded pool └─ snapshot: all gauges at one moment
+//!   │ decode: small images wait for the batcher, large ones go to the pool       └─ snapshot: all gauges at one moment
 //!   v
 //! serving, batcher: one thread owns a version and takes whatever has queued up
 //! ```

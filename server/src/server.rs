@@ -101,8 +101,8 @@ impl Server {
         };
         let for_openapi = config.clone();
         let backend = Backend {
+            classifier: Classifier::new(&config, models.pool().clone()),
             models,
-            classifier: Classifier::new(&config),
             data,
             body_memory: Arc::new(Semaphore::new(config.body_memory)),
             requests: Requests::new(metrics.clone()),

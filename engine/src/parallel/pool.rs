@@ -1,5 +1,6 @@
 //! The pool of threads of a process, and the only file of the engine that names rayon.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -90,6 +91,17 @@ impl Pool {
         Ok(self.thread_pool()?.install(f))
     }
 
+    /// Hands a job to the pool and goes on. A panic ends the job alone.
+    ///
+    /// # Errors
+    /// As [`Pool::thread_pool`]; the job is dropped then.
+    pub fn spawn(&self, job: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        // Without this it would end the process.
+        let contained = move || drop(catch_unwind(AssertUnwindSafe(job)));
+        self.thread_pool()?.spawn(contained);
+        Ok(())
+    }
+
     /// The number of this thread in the pool, below [`Pool::threads`]; `None` on a thread that is not of this pool.
     pub(super) fn worker(&self) -> Option<usize> {
         self.0.started.get()?.current_thread_index()
@@ -102,7 +114,7 @@ impl Pool {
     }
 
     /// Hands the job of a helper to the pool, whose threads have started.
-    pub(super) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn ask(&self, job: impl FnOnce() + Send + 'static) {
         self.0.helpers.fetch_add(1, Relaxed);
         self.0.started.get().expect("whoever shares work has started the threads").spawn(job);
     }

@@ -106,7 +106,7 @@ impl Team {
             let team = Arc::clone(self);
             // As evenly as it goes.
             let more = (count - jobs + job) / jobs;
-            self.pool.spawn(move || team.help(more));
+            self.pool.ask(move || team.help(more));
         }
     }
 

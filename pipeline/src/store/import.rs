@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ocelli_common::text::chain;
 use ocelli_datasets::names::nfc;
 use ocelli_datasets::{Item, Split, UploadError, UploadLimits, UploadZip};
+use ocelli_engine::Pool;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::balance::imbalance;
 use crate::metrics::SkippedImage;
+use crate::pool;
 use crate::store::audit::note;
 use crate::store::database::files::StoredFile;
 use crate::store::database::images::{NewImage, SplitCounts};
@@ -91,7 +93,7 @@ impl Datasets {
         &self,
         name: &Name,
         zip: &Path,
-        limits: &UploadLimits,
+        (limits, pool): (&UploadLimits, &Pool),
         stop: &AtomicBool,
         by: &Actor,
     ) -> Result<ImportReport, StoreError> {
@@ -102,7 +104,7 @@ impl Datasets {
         }
         let staging = self.staging()?;
         let work = Work { archive: &archive, zip, staging: staging.path(), limits, stop };
-        let staged = work.run()?;
+        let staged = work.run(pool)?;
         let _turn = self.inner.files();
         let mut plan =
             self.inner.database.read(|tx| Plan::new(&self.inner, tx, name, archive.classes(), &staged))?;
@@ -180,13 +182,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run(&self) -> Result<Vec<Staged>, StoreError> {
+    fn run(&self, pool: &Pool) -> Result<Vec<Staged>, StoreError> {
         let count = self.archive.items().len();
         let next = AtomicUsize::new(0);
         let failed: Mutex<Option<StoreError>> = Mutex::new(None);
         let staged: Mutex<Vec<Option<Staged>>> = Mutex::new(vec![None; count]);
         let work = || {
             loop {
+                pool::yield_to_another();
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= count {
                     return;
@@ -202,12 +205,7 @@ impl Work<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..self.limits.max_parallel.clamp(1, count.max(1)) {
-                scope.spawn(work);
-            }
-            work();
-        });
+        pool::on_threads(pool, self.limits.max_parallel.clamp(1, count.max(1)), work)?;
         if let Some(error) = lock(&failed).take() {
             return Err(error);
         }

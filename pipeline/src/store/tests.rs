@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::{Split, UploadLimits};
 use ocelli_engine::model_file::ModelFile;
-use ocelli_engine::{Model, Shape, zoo};
+use ocelli_engine::{Model, Pool, Shape, zoo};
 use tempfile::TempDir;
 
 use crate::predict::shipped_model;
@@ -51,7 +51,13 @@ fn upload(store: &Store, to: &str, bytes: &[u8]) -> Result<ImportReport, StoreEr
     let path = staging.path().join("upload.zip");
     fs::write(&path, bytes).unwrap();
     let go = AtomicBool::new(false);
-    store.datasets().import_zip(&name(to), &path, &UploadLimits::default(), &go, &by())
+    store.datasets().import_zip(
+        &name(to),
+        &path,
+        (&UploadLimits::default(), &Pool::shared(2).unwrap()),
+        &go,
+        &by(),
+    )
 }
 
 /// An archive of `n` different images in two classes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::Prepared;
+use ocelli_pipeline::{Pool, Prepared};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -12,7 +12,7 @@ use crate::answer::Answer;
 use crate::config::Config;
 use crate::http::problem::Problem;
 use crate::model::batcher::{Entry, Image, Pending};
-use crate::model::decode::{Encoded, Pool};
+use crate::model::decode::{Decoding, Encoded};
 use crate::model::serving::Serving;
 
 /// Takes encoded images, gives predictions. Any number of requests at a time, whichever version they ask.
@@ -20,15 +20,15 @@ pub(crate) struct Classifier {
     /// One slot per admitted image, from before it is decoded until it is answered.
     slots: Arc<Semaphore>,
     capacity: usize,
-    pool: Pool,
+    decoding: Decoding,
 }
 
 impl Classifier {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, pool: Pool) -> Self {
         Classifier {
             slots: Arc::new(Semaphore::new(config.queue)),
             capacity: config.queue,
-            pool: Pool::new(config.decode_threads),
+            decoding: Decoding::new(config.decode_threads, pool),
         }
     }
 
@@ -67,7 +67,7 @@ impl Classifier {
                 decoder: model.decoder.clone(),
                 _memory: memory.clone(),
                 queue: model.queue.clone(),
-                pool: self.pool.clone(),
+                decoding: self.decoding.clone(),
                 runtime: Handle::current(),
             };
             let pending = Pending { top_k, admitted, decode: Default::default(), slot, reply };
@@ -116,7 +116,17 @@ impl Classifier {
     ) -> Result<T, Problem> {
         let (reply, result) = oneshot::channel();
         // An error means that the client left while the work ran.
-        self.pool.start(move || drop(reply.send(work()))).await;
+        self.decoding.start(move || drop(reply.send(work()))).await;
+        result.await.unwrap_or_else(|_| Err(decode_panicked()))
+    }
+
+    /// As [`Classifier::on_pool`], for work that waits for a disk.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (reply, result) = oneshot::channel();
+        self.decoding.start_blocking(move || drop(reply.send(work()))).await;
         result.await.unwrap_or_else(|_| Err(decode_panicked()))
     }
 }

@@ -1,14 +1,14 @@
 //! From the bytes of an image file to the network's pixels, on the thread where it costs least.
 //!
 //! Decoding takes from some microseconds to a second, so it is not done on the threads that serve connections. A photo
-//! goes to a pool of as many threads as there may be images decoded at a time. A thumbnail takes less time than waking
-//! a thread of that pool: it is decoded by the batcher when its turn comes.
+//! goes to the pool that computes, with a limit to the images that are decoded at a time. A thumbnail takes less time than
+//! waking a thread of that pool: it is decoded by the batcher when its turn comes.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::{DecodeError, Decoder, Prepared};
+use ocelli_pipeline::{DecodeError, Decoder, Pool, Prepared};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,24 +21,43 @@ const SMALL_BYTES: usize = 8 << 10;
 /// Most pixels of one: some 50 us for the slowest format.
 const SMALL_PIXELS: u64 = 128 * 128;
 
-/// Threads for work that takes longer than a thread that serves connections may.
+/// Where work is done that takes longer than a thread that serves connections may: images that are decoded, and requests
+/// that are read.
 #[derive(Clone)]
-pub(crate) struct Pool {
+pub(crate) struct Decoding {
     permits: Arc<Semaphore>,
+    pool: Pool,
 }
 
-impl Pool {
-    pub(crate) fn new(threads: usize) -> Pool {
-        Pool { permits: Arc::new(Semaphore::new(threads)) }
+impl Decoding {
+    /// At most `at_once` images or requests at a time.
+    pub(crate) fn new(at_once: usize, pool: Pool) -> Decoding {
+        Decoding { permits: Arc::new(Semaphore::new(at_once)), pool }
     }
 
-    /// Waits for one of the permits and starts `work`; the permit lives as long as the work.
+    /// Waits for one of the permits and hands `work` to the pool; the permit lives as long as the work.
     pub(crate) async fn start(&self, work: impl FnOnce() + Send + 'static) {
-        let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
+        let permit = self.permit().await;
+        let started = self.pool.spawn(move || {
+            let _permit = permit;
+            work();
+        });
+        if let Err(error) = started {
+            tracing::error!("an image cannot be decoded: {error}");
+        }
+    }
+
+    /// As [`Decoding::start`], for work that waits for a disk: it would keep a thread of the pool from computing.
+    pub(crate) async fn start_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        let permit = self.permit().await;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work();
         });
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        self.permits.clone().acquire_owned().await.expect("this semaphore is never closed")
     }
 }
 
@@ -53,7 +72,7 @@ pub(crate) struct Encoded {
     pub(crate) _memory: Arc<OwnedSemaphorePermit>,
     /// Where its pixels go.
     pub(crate) queue: Queue,
-    pub(crate) pool: Pool,
+    pub(crate) decoding: Decoding,
     /// The runtime to which the batcher hands what takes too long for it.
     pub(crate) runtime: Handle,
 }
@@ -83,7 +102,7 @@ impl Encoded {
 
     /// Decodes it on the pool and queues it.
     pub(crate) async fn decode_on_pool(self, mut pending: Pending) {
-        let pool = self.pool.clone();
+        let decoding = self.decoding.clone();
         let work = move || {
             if pending.reply.is_closed() {
                 return;
@@ -96,7 +115,7 @@ impl Encoded {
                 queue.push(Entry { image: Image::Prepared(image), pending });
             }
         };
-        pool.start(work).await;
+        decoding.start(work).await;
     }
 
     fn finish(self, decoded: Result<Prepared, DecodeError>, pending: Pending) -> Option<(Prepared, Pending)> {

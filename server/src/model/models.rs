@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ocelli_common::text::chain;
-use ocelli_pipeline::Compute;
+use ocelli_pipeline::{Compute, Pool};
 use ocelli_pipeline::store::{Actor, StoreError, VersionRecord, Versions};
 
 use crate::config::Config;
@@ -36,6 +36,8 @@ pub(crate) struct Models {
     versions: Option<Arc<Versions>>,
     loader: Loader,
     compute: Compute,
+    /// What all versions compute on.
+    pool: Pool,
     config: Arc<Config>,
     metrics: Metrics,
 }
@@ -76,9 +78,15 @@ impl Models {
             versions: versions.map(Arc::new),
             loader: Loader::start().map_err(ServerError::Thread)?,
             compute,
+            pool: compute.pool().map_err(ServerError::WarmUp)?,
             config,
             metrics,
         })
+    }
+
+    /// The threads on which all versions compute, and images are decoded.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The model's name, which all versions share.

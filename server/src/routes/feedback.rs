@@ -161,7 +161,7 @@ async fn add(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<R
         let _memory = memory;
         Ok(store.feedback().add(&image, &input, store.datasets(), &by)?)
     };
-    let id = context.classifier().on_pool(work).await?;
+    let id = context.classifier().blocking(work).await?;
     let mut response = response::json(&Added { id });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)

@@ -113,7 +113,7 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
     };
 
     let (data, config, by) = (data.clone(), config.clone(), context.actor());
-    let stopping = context.stopping();
+    let (stopping, pool) = (context.stopping(), context.models().pool().clone());
     let answer = blocking(move || {
         // Held to the end of the work, whether the client waits for it or not.
         let (_permit, staging) = (permit, staging);
@@ -121,7 +121,7 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
         let stopper = Stopper::new(stopping);
         let archive = staging.path().join("upload.zip");
         let datasets = data.store.datasets();
-        let report = datasets.import_zip(&name, &archive, &limits, &stopper.stop, &by)?;
+        let report = datasets.import_zip(&name, &archive, (&limits, &pool), &stopper.stop, &by)?;
         tracing::info!(dataset = %name, accepted = report.accepted, skipped = report.skipped_total, "upload");
         let least = config.retrain_on_upload as u64;
         let enough = least > 0 && report.accepted > 0 && datasets.fresh(&name)? >= least;

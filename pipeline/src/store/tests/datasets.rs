@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::{Source, Split, UploadLimits};
+use ocelli_engine::Pool;
 
 use super::{by, check_clean, end_job, files, ids, job, name, store, upload};
 use crate::store::image::Id;
@@ -165,7 +166,13 @@ fn a_raised_flag_stops_and_keeps_nothing() {
     let path = staging.path().join("upload.zip");
     fs::write(&path, zip(&fine(1))).unwrap();
     let stop = AtomicBool::new(true);
-    let outcome = store.datasets().import_zip(&name("x"), &path, &UploadLimits::default(), &stop, &by());
+    let outcome = store.datasets().import_zip(
+        &name("x"),
+        &path,
+        (&UploadLimits::default(), &Pool::shared(2).unwrap()),
+        &stop,
+        &by(),
+    );
     assert!(matches!(outcome, Err(StoreError::Stopped)));
     drop(staging);
     assert!(files(store.dir()).is_empty(), "{:?}", files(store.dir()));

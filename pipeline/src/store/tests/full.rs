@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::{archive, assert_sound, by, end_job, ids, job, name, upload};
 use crate::store::{Store, StoreError};
+use ocelli_engine::Pool;
 
 /// A small disk, where the system lets us mount one.
 struct Disk {
@@ -50,7 +51,10 @@ fn upload_from_elsewhere(store: &Store, bytes: &[u8]) -> Result<(), StoreError> 
     fs::write(path.path(), bytes).unwrap();
     let go = std::sync::atomic::AtomicBool::new(false);
     let limits = ocelli_datasets::UploadLimits::default();
-    store.datasets().import_zip(&name("x"), path.path(), &limits, &go, &by()).map(drop)
+    store
+        .datasets()
+        .import_zip(&name("x"), path.path(), (&limits, &Pool::shared(2).unwrap()), &go, &by())
+        .map(drop)
 }
 
 /// Fills the disk but for so many bytes.
