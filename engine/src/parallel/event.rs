@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::spin::{SPIN, Spin};
-use super::sync::{AtomicUsize, Condvar, Mutex};
+use super::sync::{AtomicUsize, Condvar, Mutex, fence_of_the_model};
 
 /// Wakes those who wait for a change; costs one load when nobody sleeps.
 pub(super) struct Event {
@@ -31,6 +31,7 @@ impl Event {
         // The mutex guards nothing, so poison says nothing.
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.fetch_add(1, SeqCst);
+        fence_of_the_model();
         while !ready() {
             lock = self.changed.wait(lock).unwrap_or_else(PoisonError::into_inner);
         }
@@ -39,6 +40,7 @@ impl Event {
 
     /// Wakes all who sleep, after a change that they may wait for.
     pub(super) fn notify(&self) {
+        fence_of_the_model();
         if self.asleep.load(SeqCst) > 0 {
             // Whoever has the lock before this thread has not looked yet, or sleeps and is woken.
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));

@@ -14,6 +14,13 @@ pub(super) use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
 
+/// Between a sequentially consistent store and load of a thread. The model checker takes such accesses for weaker ones and
+/// knows sequential consistency from fences alone.
+pub(super) fn fence_of_the_model() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// A cell of the standard library with the interface of loom's, which checks that accesses do not overlap.
 #[cfg(not(loom))]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
