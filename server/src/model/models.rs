@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ocelli_common::text::chain;
-use ocelli_pipeline::{Compute, Pool};
 use ocelli_pipeline::store::{Actor, StoreError, VersionRecord, Versions};
+use ocelli_pipeline::{Compute, Pool};
 
 use crate::config::Config;
 use crate::error::ServerError;
