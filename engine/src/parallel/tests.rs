@@ -38,7 +38,7 @@ fn let_sleep() {
 
 #[test]
 fn every_task_runs_exactly_once() {
-    for count in [1, 2, 3, 7, 16] {
+    for count in [1, 2, 3, 7, 16, 64] {
         let threads = pool(count);
         threads.enter(MUCH, || {
             for tasks in [0, 1, 2, 3, 5, 16, 17, 100, 1000] {
@@ -136,6 +136,106 @@ fn little_work_stays_on_the_caller() {
     threads.enter(SERIAL_PASS - 1, || threads.tasks(MUCH, 10, here));
     threads.tasks(MUCH, 10, here);
     assert_eq!(threads.team.regions(), 0);
+}
+
+#[test]
+fn many_threads_are_asked_only_for_much_work() {
+    let threads = pool(64);
+    // Each pass by a pool of its own, as helpers of the one before may stay.
+    for helpers in [1, 2, 5, 63] {
+        let threads = pool(64);
+        let asked = || threads.pool.helpers();
+        threads.enter(SERIAL_PASS * helpers, || {
+            assert!(asked() <= 1);
+            let mut out = vec![0; 1000];
+            // Few pieces, little work, little work of the whole pass.
+            threads.pieces(MUCH, &mut out, 500, |_, out| out.fill(1));
+            threads.pieces(SERIAL_WORK, &mut out, 1, |_, out| out[0] += 1);
+            assert!(asked() <= 3, "{} for regions that are worth one", asked());
+            threads.pieces(MUCH, &mut out, 1, |_, out| out[0] += 1);
+            assert!(out.iter().all(|&x| x == 3));
+        });
+    }
+    threads.enter(MUCH, || threads.tasks(SERIAL_WORK * 4, 1000, |_| ()));
+    // One when the pass begins, and four for the region if that one has left.
+    assert!((1..=5).contains(&threads.pool.helpers()));
+}
+
+#[test]
+fn a_helper_in_a_long_job_is_not_waited_for() {
+    let threads = pool(2);
+    let (begin, end) = (Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3)));
+    for _ in 0..2 {
+        let (begin, end) = (Arc::clone(&begin), Arc::clone(&end));
+        let job = move || {
+            begin.wait();
+            end.wait();
+        };
+        threads.pool.spawn(job).unwrap();
+    }
+    // Both threads of the pool are in a job that ends after the pass.
+    begin.wait();
+    threads.enter(MUCH, || {
+        for _ in 0..100 {
+            let mut out = [0; 17];
+            threads.pieces(MUCH, &mut out, 2, |i, out| out.fill(i));
+            assert_eq!(out[16], 8);
+        }
+    });
+    end.wait();
+    meet(&threads, 2, |_| ());
+}
+
+#[test]
+fn a_job_that_panics_leaves_the_pool_as_it_was() {
+    let threads = pool(2);
+    for _ in 0..5 {
+        threads.pool.spawn(|| panic!("a job")).unwrap();
+    }
+    meet(&threads, 2, |_| ());
+}
+
+#[test]
+fn waiting_jobs_run_between_the_regions_of_a_pass() {
+    let threads = pool(2);
+    let done = Arc::new(AtomicUsize::new(0));
+    threads
+        .pool
+        .install(|| {
+            threads.enter(MUCH, || {
+                // The helper has come.
+                let barrier = Barrier::new(2);
+                threads.tasks(MUCH, 2, |_| drop(barrier.wait()));
+                let job = Arc::clone(&done);
+                threads.pool.spawn(move || drop(job.fetch_add(1, Ordering::SeqCst))).unwrap();
+                // This thread runs none: the pass has its only other one.
+                while done.load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+            });
+        })
+        .unwrap();
+}
+
+#[test]
+fn pools_of_one_size_are_shared_while_they_are_in_use() {
+    let own = Pool::shared(5).unwrap();
+    let names = |pool: &Pool| {
+        let mut names =
+            pool.thread_pool().unwrap().broadcast(|_| std::thread::current().name().unwrap().to_owned());
+        names.sort();
+        names
+    };
+    assert_eq!(names(&own), ["ocelli-0", "ocelli-1", "ocelli-2", "ocelli-3", "ocelli-4"]);
+    let first = Arc::as_ptr(own.thread_pool().unwrap());
+    let same = Pool::shared(5).unwrap();
+    assert_eq!(first, Arc::as_ptr(same.thread_pool().unwrap()));
+    assert_ne!(first, Arc::as_ptr(Pool::shared(4).unwrap().thread_pool().unwrap()));
+    assert_ne!(first, Arc::as_ptr(Pool::new(5).unwrap().thread_pool().unwrap()));
+    // The caller's own.
+    let given = Pool::from(Arc::clone(own.thread_pool().unwrap()));
+    assert_eq!((given.threads(), first), (5, Arc::as_ptr(given.thread_pool().unwrap())));
+    assert!(Pool::new(usize::MAX).is_err());
 }
 
 #[test]
