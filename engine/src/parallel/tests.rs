@@ -207,7 +207,10 @@ fn waiting_jobs_run_between_the_regions_of_a_pass() {
                 let barrier = Barrier::new(2);
                 threads.tasks(MUCH, 2, |_| drop(barrier.wait()));
                 let job = Arc::clone(&done);
-                threads.pool.spawn(move || drop(job.fetch_add(1, Ordering::SeqCst))).unwrap();
+                let add = move || {
+                    job.fetch_add(1, Ordering::SeqCst);
+                };
+                threads.pool.spawn(add).unwrap();
                 // This thread runs none: the pass has its only other one.
                 while done.load(Ordering::SeqCst) == 0 {
                     std::thread::yield_now();
