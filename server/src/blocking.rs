@@ -8,9 +8,5 @@ use crate::http::problem::Problem;
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Problem::Internal {
-            reason: "this request failed inside the service; the service goes on".into(),
-        })
-    })
+    spawn_blocking(work).await.unwrap_or_else(|_| Err(Problem::panicked()))
 }

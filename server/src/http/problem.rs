@@ -153,6 +153,11 @@ impl Problem {
         Problem::Busy { what, retry_after_s: (seconds.ceil() as u64).clamp(RETRY_AFTER_S, MAX_RETRY_AFTER_S) }
     }
 
+    /// The work for a request panicked.
+    pub(crate) fn panicked() -> Problem {
+        Problem::Internal { reason: "this request failed inside the service; the service goes on".into() }
+    }
+
     pub(crate) fn no_data_folder() -> Problem {
         Problem::Conflict("this service has no data folder: it keeps no images, versions or jobs".to_owned())
     }

@@ -33,11 +33,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         let mut outcome = self.outcome(key, work);
         let ended = outcome.wait_for(Option::is_some).await;
         let result = ended.ok().and_then(|result| result.clone());
-        result.unwrap_or_else(|| {
-            Err(Problem::Internal {
-                reason: "this request failed inside the service; the service goes on".into(),
-            })
-        })
+        result.unwrap_or_else(|| Err(Problem::panicked()))
     }
 
     fn outcome(

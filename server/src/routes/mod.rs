@@ -17,7 +17,7 @@ mod v2;
 use crate::route::Route;
 
 /// By group; those that are asked for most often first.
-const GROUPS: [&[Route]; 14] = [
+const GROUPS: &[&[Route]] = &[
     predict::ROUTES,
     v2::infer::ROUTES,
     v2::metadata::ROUTES,
@@ -36,5 +36,5 @@ const GROUPS: [&[Route]; 14] = [
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Route> + Clone {
-    GROUPS.into_iter().flatten()
+    GROUPS.iter().copied().flatten()
 }
