@@ -107,11 +107,12 @@ impl Job {
         written
     }
 
-    /// Ends the job; an error is the disk's.
+    /// Ends the job; an error is the disk's. A job that fails while it is being cancelled is cancelled: that was answered.
     pub(super) fn try_end(&self, state: JobState, error: Option<String>) -> Result<(), StoreError> {
         let written = self.update(|record| {
-            record.state = state;
-            record.error = error;
+            let is_cancelled = state == JobState::Failed && record.state == JobState::Cancelling;
+            (record.state, record.error) =
+                if is_cancelled { (JobState::Cancelled, None) } else { (state, error) };
             record.finished = Some(record::now());
         });
         self.log.end();
@@ -133,4 +134,28 @@ impl Job {
 /// A value of ours as JSON.
 pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain values with text keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::record::{Asked, Trigger};
+    use crate::jobs::request::RetrainRequest;
+
+    #[test]
+    fn a_job_that_fails_while_it_is_cancelled_is_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        for (state, expected) in [
+            (JobState::Running, (JobState::Failed, Some("why".to_owned()))),
+            (JobState::Cancelling, (JobState::Cancelled, None)),
+        ] {
+            let asked = Asked { request: RetrainRequest::default(), trigger: Trigger::Request, manual: None };
+            let job = Job::new(store.clone(), JobRecord::new(1, "m", asked), Log::default());
+            job.record().state = state;
+            job.end(JobState::Failed, Some("why".to_owned()));
+            let record = job.record().clone();
+            assert_eq!((record.state, record.error), expected, "{state:?}");
+        }
+    }
 }

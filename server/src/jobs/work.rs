@@ -80,7 +80,10 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, JobError> {
     let interrupted = job.record().state == JobState::Running;
     let serving = hold_serving(shared, job);
     job.update(|record| {
-        record.state = JobState::Running;
+        // A cancellation that was answered since holds.
+        if record.state != JobState::Cancelling {
+            record.state = JobState::Running;
+        }
         record.attempts += 1;
         record.started.get_or_insert(record::now());
         record.start.get_or_insert(serving);
