@@ -267,7 +267,7 @@ impl std::error::Error for Problem {}
 /// What clients may know of a failure of the data folder: no paths, no error texts of the operating system.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let text = error.to_string();
+        let text = chain(&error);
         match error {
             StoreError::Name { .. } => Problem::BadName(text),
             StoreError::NotFound { .. } => Problem::NotFound(text),

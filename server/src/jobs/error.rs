@@ -1,5 +1,6 @@
 //! Why the work on a job ends early.
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 
@@ -26,7 +27,7 @@ impl From<PipelineError> for JobError {
     fn from(error: PipelineError) -> Self {
         match error {
             PipelineError::Stopped => JobError::Stopped,
-            error => JobError::Failed(error.to_string()),
+            error => JobError::Failed(chain(&error)),
         }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn choose(
             start(file).inspect_err(|error| {
                 if let ServerError::WarmUp(reason) = error {
                     // The failure is told in any case.
-                    let _ = versions.set_damaged(&version, Some(&reason.to_string()));
+                    let _ = versions.set_damaged(&version, Some(&chain(reason)));
                 }
             })
         });

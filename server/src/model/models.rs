@@ -150,6 +150,12 @@ impl Models {
         extra.push(loaded.clone());
         let surplus = extra.len().saturating_sub(self.config.extra_versions);
         extra.drain(..surplus);
+        drop(extra);
+        // Whoever deletes it looks into memory after that: it goes, whichever of the two was first.
+        if let Err(gone @ StoreError::NotFound { .. }) = self.versions()?.get(version) {
+            self.extra().retain(|own| own.info.version != version);
+            return Err(gone.into());
+        }
         Ok(loaded)
     }
 
@@ -277,10 +283,14 @@ impl Models {
         let (name, compute, version) = (self.name.clone(), self.compute, version.to_owned());
         let (config, metrics) = (self.config.clone(), self.metrics.clone());
         let load = move || {
-            let file = versions.load(&version).map_err(|error| cannot_serve(&version, error))?;
+            let file = versions.load(&version).map_err(|error| match versions.get(&version) {
+                // Its file went after its row was read: it was deleted, and is not damaged.
+                Err(gone @ StoreError::NotFound { .. }) => gone.into(),
+                _ => cannot_serve(&version, error),
+            })?;
             Serving::load(file, &name, compute, &config, &metrics).map_err(|error| match error {
                 ServerError::WarmUp(source) => {
-                    let reason = source.to_string();
+                    let reason = chain(&source);
                     if let Err(error) = versions.set_damaged(&version, Some(&reason)) {
                         tracing::warn!(%version, "the damage cannot be recorded: {}", chain(&error));
                     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ocelli_common::text::chain;
 use ocelli_pipeline::{Compute, Decoder, ModelFile, Predictor};
 use serde::Serialize;
 
@@ -80,7 +81,7 @@ impl Serving {
         }
         let info = ModelInfo::of(&predictor, name);
         let predict: Predict = Box::new(move |images, top_k| {
-            predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
+            predictor.predict_prepared(images, top_k).map_err(|error| chain(&error))
         });
         Serving::with_predict(decoder, info, predict, config, metrics)
     }
