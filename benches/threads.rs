@@ -1,7 +1,7 @@
-//! The engine's pool against rayon on two threads: what a region costs, and what it costs after a pause.
+//! Regions of the engine against rayon's parallel iterators on two threads: what a region costs, and what it costs after a
+//! pause.
 //!
-//! Before it is timed, a region is verified: every piece is computed, once. The answer stands in
-//! `engine/src/parallel/mod.rs`.
+//! Before it is timed, a region is verified: every piece is computed, once.
 
 mod support;
 

@@ -108,14 +108,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
-    let exec = if std::env::var_os("X_SPIN").is_some() { exec.latency() } else { exec };
     // From a thread of the pool, as a run trains.
-    let go = || match args.mode {
+    let (memory, times) = exec.pool.install(|| match args.mode {
         Mode::Train => time_training(model, batch, &exec, args.seconds),
         Mode::Infer => time_inference(&model, batch, &exec, args.seconds),
-    };
-    let (memory, times) =
-        if std::env::var_os("X_OUT").is_some() { go()? } else { exec.pool.install(go)?? };
+    })??;
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64();
     let record = Record {
         schema: 1,
