@@ -12,6 +12,7 @@ mod arrays;
 mod disk;
 mod images;
 mod model_file;
+mod requests;
 mod tables;
 
 use std::sync::Once;
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
     Target { name: "zip_upload", check: archives::upload, seeds: archives::seeds },
@@ -40,6 +41,9 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "idx", check: arrays::idx, seeds: arrays::idx_seeds },
     Target { name: "cifar", check: arrays::cifar, seeds: arrays::cifar_seeds },
     Target { name: "table", check: tables::check, seeds: tables::seeds },
+    Target { name: "multipart", check: requests::multipart, seeds: requests::multipart_seeds },
+    Target { name: "json", check: requests::json, seeds: requests::json_seeds },
+    Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
 ];
 
 /// Checks an input of the kind `name`, for the programs under `fuzz/targets`.
