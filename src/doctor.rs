@@ -1,5 +1,6 @@
 //! `ocelli doctor`: what this machine offers and whether everything works on it.
 
+mod check;
 mod layers;
 
 use std::fs::{self, OpenOptions};
@@ -11,6 +12,8 @@ use ocelli_common::text::printable;
 use ocelli_engine::Isa;
 use ocelli_pipeline::{Compute, Data, EvaluateOptions, PipelineError, evaluate, shipped_model};
 use serde::Serialize;
+
+use check::{Check, Verdict};
 
 use crate::failure::{Failure, Message};
 use crate::output::{Output, Style};
@@ -34,28 +37,6 @@ pub(crate) struct Args {
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
-}
-
-/// How a check came out.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    Warning,
-    Failed,
-}
-
-#[derive(Serialize)]
-struct Check {
-    name: &'static str,
-    verdict: Verdict,
-    detail: String,
-}
-
-impl Check {
-    fn new(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Check { name, verdict, detail: detail.into() }
-    }
 }
 
 #[derive(Serialize)]

@@ -54,6 +54,7 @@ mod source;
 mod split;
 mod table;
 mod thumbnail;
+mod words;
 mod zip;
 
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};

@@ -34,7 +34,7 @@
 //! # Ok::<(), ocelli_engine::EngineError>(())
 //! ```
 //!
-//! [`Exec`] says where to compute: the instruction set and the pool of threads, which may be the caller's own rayon pool
+//! [`Exec`] says where to compute: the instruction set and the pool of threads, which may be the caller's own
 //! ([`Pool`]). Results do not depend on the number of threads. [`model_file`] reads and writes models; `zoo` has graphs of
 //! known networks.
 //!

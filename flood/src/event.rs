@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::abuse::result::{self, Check};
 use crate::client::target::Status;
-use crate::report::summary::Summary;
 use crate::settings::{BodyKind, Load};
+use crate::statistics::checks::{self, Check};
 use crate::statistics::level::Level;
+use crate::statistics::summary::Summary;
 
 /// What happens in a run, in the order in which it does.
 pub enum Event<'a> {
@@ -32,7 +32,7 @@ pub enum Event<'a> {
     /// One hostile request was sent, and this came of it.
     Check(&'a Check),
     /// All hostile requests were sent.
-    ChecksEnd(&'a result::Summary),
+    ChecksEnd(&'a checks::Summary),
 }
 
 /// Takes what happens; an error, of whatever it writes to, ends the run.

@@ -13,9 +13,9 @@ use crate::error::FloodError;
 use crate::event::{Counts, Event, Listener, Progress, Start};
 use crate::load::check::LabelCheck;
 use crate::load::sender::{self, Work};
-use crate::report::summary::{Summary, missed};
 use crate::settings::{Pictures, Settings, Size};
 use crate::statistics::level::Level;
+use crate::statistics::summary::{Summary, missed};
 
 /// Measures a service under every level of `settings`, until the last one ends or `stop` is raised; then the level that
 /// was under way is told as far as it came.

@@ -6,7 +6,7 @@ use ocelli_common::text::printable;
 use ocelli_pipeline::{Compute, LayerReport, PipelineError, check_probes, compare_layers, open_model};
 use serde::Serialize;
 
-use super::{Check, Verdict};
+use super::check::{Check, Verdict};
 use crate::failure::Failure;
 use crate::output::Output;
 

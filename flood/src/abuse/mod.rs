@@ -18,7 +18,6 @@ mod access;
 mod bodies;
 mod framing;
 mod images;
-pub(crate) mod result;
 mod run;
 mod settings;
 mod slow;
@@ -30,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::client::target::{Status, Target};
 use crate::error::FloodError;
 use crate::event::{Event, Listener};
-pub use result::{Check, Outcome, Summary};
+pub use crate::statistics::checks::{Check, Outcome, Summary};
 use run::Run;
 pub use settings::Settings;
 

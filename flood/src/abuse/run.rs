@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{AUTHORIZATION, HOST};
 
-use super::result::{Check, Outcome};
 use super::settings::Settings;
 use super::wire::{End, Reply, Until, Wire};
 use crate::client::images::Images;
@@ -14,6 +13,7 @@ use crate::client::target::Target;
 use crate::error::FloodError;
 use crate::event::{Event, Listener};
 use crate::settings::Format;
+use crate::statistics::checks::{Check, Outcome};
 
 /// Side of the image that is predicted between the checks.
 pub(super) const SIDE: u32 = 32;

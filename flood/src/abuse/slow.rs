@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::result::{Check, Outcome};
 use super::run::{Found, Run, others};
 use super::wire::{Until, Wire};
 use crate::error::FloodError;
 use crate::event::Event;
+use crate::statistics::checks::{Check, Outcome};
 
 const THEME: &str = "slow";
 

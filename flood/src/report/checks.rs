@@ -3,8 +3,8 @@
 use ocelli_common::text::printable;
 
 use super::paint::{Paint, Tone};
-use crate::abuse::result::{Check, Outcome, Summary};
 use crate::client::target::Status;
+use crate::statistics::checks::{Check, Outcome, Summary};
 
 /// Characters of what was sent, so that the column behind it stands straight.
 const NAME: usize = 46;

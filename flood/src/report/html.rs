@@ -6,11 +6,11 @@ use ocelli_common::svg::escape;
 use ocelli_common::text::thousands;
 
 use super::charts::{self, MAX_LINES};
-use super::summary::Summary;
 use super::text::{ms, rate};
 use crate::client::connection::STEPS;
 use crate::settings::Load;
 use crate::statistics::level::Level;
+use crate::statistics::summary::Summary;
 
 /// Colours of Okabe and Ito (2008), which colour-blind people tell apart; dashes differ too.
 const STYLE: &str = "\

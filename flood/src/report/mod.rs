@@ -4,8 +4,7 @@ mod charts;
 pub mod checks;
 mod html;
 pub mod paint;
-pub(crate) mod summary;
 pub mod text;
 
+pub use crate::statistics::summary::Summary;
 pub use html::page;
-pub use summary::Summary;

@@ -353,8 +353,5 @@ pub(super) fn size(dir: &Path, folder: &str) -> u64 {
 
 /// Removes a file that may be gone already.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io(path)(error)),
-        _ => Ok(()),
-    }
+    atomic_file::remove(path).map_err(StoreError::io(path))
 }

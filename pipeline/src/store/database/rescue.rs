@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use ocelli_common::atomic_file;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
@@ -50,7 +51,7 @@ const PAGE: usize = 4096;
 pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
     fs::copy(damaged, to).map_err(StoreError::io(to))?;
     let fresh = to.with_extension("tmp-fresh");
-    crate::store::disk::remove(&fresh)?;
+    atomic_file::remove(&fresh).map_err(StoreError::io(&fresh))?;
     let make = || -> Result<HashSet<usize>, rusqlite::Error> {
         let mut made = Connection::open(&fresh)?;
         schema::migrate(&mut made)?;
@@ -60,7 +61,7 @@ pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Opt
     };
     let roots = make().map_err(|error| store_error(&fresh, error));
     let pages = fs::read(&fresh).map_err(StoreError::io(&fresh));
-    crate::store::disk::remove(&fresh)?;
+    atomic_file::remove(&fresh).map_err(StoreError::io(&fresh))?;
     let (roots, mut pages) = (roots?, pages?);
     if pages.len() < PAGE || pages[16..18] != [0x10, 0x00] {
         return Ok(None);
