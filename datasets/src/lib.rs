@@ -52,6 +52,7 @@ mod set;
 mod shared_file;
 mod source;
 mod split;
+mod split_words;
 mod table;
 mod thumbnail;
 mod zip;

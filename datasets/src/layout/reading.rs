@@ -1,9 +1,9 @@
 //! The decision: which folders are splits, which are classes, and which are neither.
 
 use super::tree::Folder;
-use super::words::{exact_split, has_no_labels, is_beside, is_generic, is_unlabelled, split_of};
 use crate::names::{nfc, same_class};
 use crate::split::Split;
+use crate::split_words::{exact_split, has_no_labels, is_beside, is_generic, is_unlabelled, split_of};
 use ocelli_common::text::some_of;
 use std::collections::BTreeSet;
 

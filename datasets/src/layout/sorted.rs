@@ -2,11 +2,11 @@
 
 use super::reading::{self, Part, Reading};
 use super::tree::Folder;
-use super::words;
 use crate::error::DatasetError;
 use crate::files::Found;
 use crate::names::{nfc, same_class};
 use crate::split::Split;
+use crate::split_words as words;
 use crate::table::{self, FileLabels, UsedTable};
 use ocelli_common::text::{count, some_of};
 use std::borrow::Cow;

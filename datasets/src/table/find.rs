@@ -1,8 +1,8 @@
 //! From the name of an image in a table to the file that is meant.
 
 use crate::files::IMAGE_EXTENSIONS;
-use crate::layout::words::{exact_split, split_of};
 use crate::split::Split;
+use crate::split_words::{exact_split, split_of};
 use std::collections::HashMap;
 
 /// Most files of one name among which folders decide: a list of a million rows compares each with all of them.
