@@ -52,9 +52,9 @@ mod set;
 mod shared_file;
 mod source;
 mod split;
+mod split_words;
 mod table;
 mod thumbnail;
-mod words;
 mod zip;
 
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};

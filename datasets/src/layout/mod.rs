@@ -3,7 +3,7 @@
 //! | What there is | How it is read |
 //! |---|---|
 //! | `CLASS/**/image` | the first folder is the class, deeper folders (`CLASS/images/`) do not matter |
-//! | `SPLIT/CLASS/**/image` | splits by every name of [`crate::words`]; what lies beside them is left out |
+//! | `SPLIT/CLASS/**/image` | splits by every name of [`crate::split_words`]; what lies beside them is left out |
 //! | `SPLIT/SPLIT/CLASS/image`, `SPLIT/images/CLASS/image` | folders that repeat a name or say nothing are stepped over |
 //! | `CLASS/SPLIT/image` | the same the other way round, where every class folder holds split folders only |
 //! | `wrapper/...` | folders that hold nothing but one of these layouts are stepped over |

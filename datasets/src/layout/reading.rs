@@ -3,7 +3,7 @@
 use super::tree::Folder;
 use crate::names::{nfc, same_class};
 use crate::split::Split;
-use crate::words::{exact_split, has_no_labels, is_beside, is_generic, is_unlabelled, split_of};
+use crate::split_words::{exact_split, has_no_labels, is_beside, is_generic, is_unlabelled, split_of};
 use ocelli_common::text::some_of;
 use std::collections::BTreeSet;
 

@@ -5,7 +5,7 @@ use super::find::{Certainty, Meaning, base_and_extension};
 use super::pixels;
 use super::text::{Fault, Row};
 use crate::names::nfc;
-use crate::words::exact_split;
+use crate::split_words::exact_split;
 use std::collections::BTreeSet;
 
 /// Characters of a field that messages show.

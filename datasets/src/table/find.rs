@@ -2,7 +2,7 @@
 
 use crate::files::IMAGE_EXTENSIONS;
 use crate::split::Split;
-use crate::words::{exact_split, split_of};
+use crate::split_words::{exact_split, split_of};
 use std::collections::HashMap;
 
 /// Most files of one name among which folders decide: a list of a million rows compares each with all of them.

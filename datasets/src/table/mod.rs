@@ -17,7 +17,7 @@ use crate::item::Item;
 use crate::names::{nfc, same_class};
 use crate::pixel_array::PixelArray;
 use crate::split::Split;
-use crate::words::exact_split;
+use crate::split_words::exact_split;
 use columns::{Columns, Images, Label};
 use disk::Disk;
 use find::{Files, Meaning};
