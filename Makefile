@@ -2,12 +2,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance decode-compare deny
+.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance decode-compare deny soak loom miri fuzz
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs bench-once peers-check codegen conformance unit ## All that CI checks; tests last, so that their count is the last line
+test: format lint docs deny bench-once peers-check codegen conformance unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -55,5 +55,28 @@ conformance: ## tritonclient and schemathesis on the service (needs python3 and 
 decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/decoding/run
 
-deny: ## Advisories, licences and sources of dependencies (needs cargo-deny)
-	$(CARGO) deny check
+deny: ## Licences, sources and advisories of dependencies (needs cargo-deny, else skipped out loud)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny check --hide-inclusion-graph bans licenses sources && \
+		if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check advisories; else \
+			echo "deny: advisories SKIPPED: their database cannot be fetched" >&2; fi; \
+	else \
+		echo "deny: SKIPPED: there is no cargo-deny" >&2; \
+	fi
+
+SOAK_SECONDS ?= 3600
+soak: ## Mixed work on the program that ships, for an hour: flat memory and descriptors
+	$(CARGO) build --release --locked
+	OCELLI_TEST_PROGRAM=$(CURDIR)/target/release/ocelli OCELLI_SOAK_SECONDS=$(SOAK_SECONDS) \
+		$(CARGO) test --locked -p ocelli --test e2e service::soak -- --nocapture
+
+loom: ## The hand-over between threads, in every order in which they can take turns
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p ocelli-engine --lib --release --target-dir target/loom parallel::model
+
+miri: ## Undefined behaviour in the engine's unsafe code, portable kernels (needs nightly with miri; minutes)
+	MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation" OCELLI_ISA=portable \
+		$(CARGO) +nightly miri test --locked -p ocelli-engine --lib --target-dir target/miri $(MIRI_TESTS)
+
+FUZZ_SECONDS ?= 600
+fuzz: ## Every fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz, else skipped out loud)
+	fuzz/run $(FUZZ_SECONDS)

@@ -135,6 +135,8 @@ impl Predictor {
         let decoder = Decoder::new(&file.meta);
         decoder.preprocessing.validate()?;
         let batch = batch_for(decoder.preprocessing.len()).min(batch.max(1));
+        // Whoever asks for one image at a time wants the answer to it soon.
+        let exec = if batch == 1 { exec.latency() } else { exec };
         let mut inference = Inference::new(&file.model, batch, &exec)?;
         probes::check(&mut inference, &file)?;
         // What only a resumed run needs is no part of the model's identity.

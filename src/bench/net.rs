@@ -106,6 +106,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     if !(1..=MAX_BATCH).contains(&batch) {
         return Err(Failure::usage(format!("--batch {batch} is not in 1..={MAX_BATCH}"), "try --batch 32"));
     }
+    // Single images one after the other are timed for their latency.
+    let exec = if args.mode == Mode::Infer && batch == 1 { exec.latency() } else { exec };
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
     // From a thread of the pool, as a run trains.
