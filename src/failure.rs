@@ -116,8 +116,12 @@ impl From<PipelineError> for Failure {
             PipelineError::Run { .. } => {
                 "run folders are made by `ocelli train`, in `runs` unless -o names another place"
             }
-            PipelineError::Finished { .. } => {
-                "`--epochs` asks for more; `ocelli evaluate RUN_FOLDER DATA` evaluates what is there"
+            PipelineError::Finished { epochs, .. } => {
+                let more = epochs.saturating_mul(2);
+                let hint = format!(
+                    "`--epochs {more}` extends it; `ocelli evaluate RUN_FOLDER DATA` evaluates what is there"
+                );
+                return Failure::Failed(Message { text: chain(&error), hint: Some(hint) });
             }
             _ => "`ocelli train --help` describes data and settings",
         };

@@ -344,10 +344,10 @@ impl<'a> View<'a> {
         let tone = |tone: Tone, text: &str| apply(paint, tone, text);
         match event {
             Event::Warning(text) => self.out.warn(text),
-            Event::Note(text) if !self.json => self.out.say(format_args!("note: {text}")),
+            Event::Note(text) => self.out.say(format_args!("note: {text}")),
             Event::Start(start) if !self.json => self.say(text::start(start)),
             Event::ChecksStart { url, service } if !self.json => self.say(checks::start(url, service)),
-            Event::Note(_) | Event::Start(_) | Event::ChecksStart { .. } => {}
+            Event::Start(_) | Event::ChecksStart { .. } => {}
             Event::Progress(progress) => self.progress(progress),
             Event::Level(level) => {
                 self.end_of_level();

@@ -176,7 +176,7 @@ fn bench_gives_the_numbers_that_comparisons_read() {
         );
         assert_eq!(record["exact"], exact);
         let memory = |name: &str| record["memory"][name].as_u64().unwrap();
-        let parts = memory("tensors") + memory("weights") + memory("scratch");
+        let parts = memory("tensors") + memory("weights") + memory("scratch") + memory("parameters");
         assert!(memory("total") == parts && memory("weights") > 4 * 34_826, "{record}");
     }
 }

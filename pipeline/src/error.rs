@@ -188,12 +188,9 @@ impl fmt::Display for PipelineError {
                 }
             }
             PipelineError::Run { path, reason } => write!(f, "{}: {reason}", path.display()),
-            PipelineError::Finished { path, epochs } => write!(
-                f,
-                "{}: this run has finished after {epochs} epochs; ask for more to extend it, e.g. {}",
-                path.display(),
-                epochs.saturating_mul(2)
-            ),
+            PipelineError::Finished { path, epochs } => {
+                write!(f, "{}: this run has finished after {epochs} epochs", path.display())
+            }
             PipelineError::Probe { probe, of, what } => write!(
                 f,
                 "the model fails its own test on probe image {} of {of}: {what}; the file, the program or the machine is broken: copy the file again or use another version, and if that one fails too, try `OCELLI_ISA=portable` and another machine",

@@ -64,7 +64,7 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
     }
     if !how.channels_chosen && mostly_gray(set) {
         found.warnings.push(
-            "the images are gray, in files that could have colours: training on one channel is faster"
+            "the images are gray, in files that could have colours: one channel (the setting `channels`) trains faster"
                 .to_owned(),
         );
     }

@@ -67,12 +67,13 @@ struct Memory {
     tensors: usize,
     weights: usize,
     scratch: usize,
+    parameters: usize,
 }
 
 impl From<PlanMemory> for Memory {
     fn from(plan: PlanMemory) -> Self {
-        let PlanMemory { tensors, weights, scratch, .. } = plan;
-        Memory { total: plan.total(), tensors, weights, scratch }
+        let PlanMemory { tensors, weights, scratch, parameters, .. } = plan;
+        Memory { total: plan.total(), tensors, weights, scratch, parameters }
     }
 }
 
@@ -149,11 +150,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         record.median_ms, record.p10_ms, record.p90_ms, record.images_per_second
     ))?;
     out.line(format_args!(
-        "memory with {isa} and {threads} threads {:.1} MiB: tensors {:.1}, packed weights {:.1}, work space {:.1}",
+        "memory with {isa} and {threads} threads {:.1} MiB: tensors {:.1}, packed weights {:.1}, work space {:.1}, parameters {:.1}",
         mib(memory.total),
         mib(memory.tensors),
         mib(memory.weights),
-        mib(memory.scratch)
+        mib(memory.scratch),
+        mib(memory.parameters)
     ))
 }
 

@@ -13,7 +13,8 @@ const MUCH: usize = usize::MAX;
 
 /// A pool of its own, with some floats of scratch.
 fn with_scratch(count: usize, scratch: usize) -> Threads {
-    Threads::new(&Pool::new(count).unwrap(), Wait::Yield, scratch).unwrap()
+    let pool = Pool::new(count).expect("a pool takes as many threads as the tests ask for");
+    Threads::new(&pool, Wait::Yield, scratch).expect("the system has as many threads")
 }
 
 fn pool(count: usize) -> Threads {
@@ -205,7 +206,9 @@ fn waiting_jobs_run_between_the_regions_of_a_pass() {
             threads.enter(MUCH, || {
                 // The helper has come.
                 let barrier = Barrier::new(2);
-                threads.tasks(MUCH, 2, |_| drop(barrier.wait()));
+                threads.tasks(MUCH, 2, |_| {
+                    barrier.wait();
+                });
                 let job = Arc::clone(&done);
                 let add = move || {
                     job.fetch_add(1, Ordering::SeqCst);

@@ -155,7 +155,7 @@ fn gray_images_in_colour_files_are_told_unless_channels_were_chosen() {
         fill(&set, off, coloured);
         let found = set.look();
         assert_eq!(found.warnings.len(), usize::from(told), "{off} {coloured}: {found:?}");
-        assert!(found.warnings.iter().all(|text| text.contains("--channels 1")), "{found:?}");
+        assert!(found.warnings.iter().all(|text| text.contains("the setting `channels`")), "{found:?}");
         let chosen = Use { class_weights: ClassWeights::None, channels_chosen: true, built_in: false };
         assert_eq!(look_at(set.dir.path(), chosen), Findings::default());
     }
