@@ -1,7 +1,7 @@
 //! Does this machine compute a network as it is defined? Every layer's values by the engine, in f32 with all of its
-//! kernels and plans, beside the same values in f64 by code that shares nothing with them ([`network`]).
+//! kernels and plans, beside the same values in f64 by code that shares nothing with them (`network`).
 //!
-//! The engine's value of a layer is the output of a plan of the graph up to that layer ([`prefix`]), so that layers are
+//! The engine's value of a layer is the output of a plan of the graph up to that layer (`prefix`), so that layers are
 //! fused as in the network itself. The first layer whose values differ by more than rounding explains is where to look.
 
 mod network;
@@ -12,7 +12,7 @@ use crate::exec::Exec;
 use crate::infer::Inference;
 use crate::params::Model;
 
-/// How far a value may be from that of f64, in the standard deviations that [`network`] estimates: an error of one sum
+/// How far a value may be from that of f64, in the standard deviations that `network` estimates: an error of one sum
 /// exceeds so many with a probability below 3e-14 (Higham and Mary, 2019, theorem 2.4: 2 exp(-8^2 / 2)).
 pub const DEVIATIONS: f64 = 8.0;
 

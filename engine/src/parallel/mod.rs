@@ -4,7 +4,7 @@
 //! so results have the same bits with any number of threads.
 //!
 //! The threads are those of one pool, which the whole process shares ([`Pool`]). A pass, that is a forward pass or a
-//! step of training, asks the pool for helpers once: jobs that take part in one region after the other ([`Team`]), run
+//! step of training, asks the pool for helpers once: jobs that take part in one region after the other (`Team`), run
 //! other jobs of the pool when there is a pause, and leave when the pass is over. A helper that is still busy with another
 //! job is not waited for.
 

@@ -11,7 +11,7 @@ pub enum UploadError {
         /// The entry or record, what is wrong with it and what to do.
         reason: String,
     },
-    /// It passes one of the [`UploadLimits`].
+    /// It passes one of the `UploadLimits`.
     TooLarge {
         /// The entry, the limit and what to do.
         reason: String,
