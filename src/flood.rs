@@ -406,7 +406,7 @@ impl<'a> View<'a> {
             bar.set_message(text::progress(progress));
         } else if self.last_plain.elapsed() >= PLAIN_INTERVAL {
             self.last_plain = Instant::now();
-            output::talk(format_args!("{what}: {}", text::progress(progress)));
+            output::print_message(format_args!("{what}: {}", text::progress(progress)));
         }
     }
 

@@ -60,7 +60,7 @@ impl Interrupt {
         self.notify.notify_one();
         let text = *self.announcement.lock().unwrap_or_else(PoisonError::into_inner);
         if !text.is_empty() {
-            output::talk(text);
+            output::print_message(text);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The two streams: data on standard output, talk on standard error.
+//! The two streams: data on standard output, messages on standard error.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StderrLock, Stdout, Write};
@@ -76,7 +76,7 @@ pub(crate) struct Output {
     /// Colours of standard output.
     pub(crate) paint: Paint,
     /// Colours of standard error.
-    pub(crate) talk_paint: Paint,
+    pub(crate) message_paint: Paint,
     quiet: bool,
 }
 
@@ -84,8 +84,8 @@ impl Output {
     pub(crate) fn new(color: ColorChoice, quiet: bool) -> Self {
         let stdout = io::stdout();
         let paint = Paint(color.resolve(stdout.is_terminal()));
-        let talk_paint = Paint(color.resolve(io::stderr().is_terminal()));
-        Output { stdout: BufWriter::new(stdout), paint, talk_paint, quiet }
+        let message_paint = Paint(color.resolve(io::stderr().is_terminal()));
+        Output { stdout: BufWriter::new(stdout), paint, message_paint, quiet }
     }
 
     /// Whether progress and remarks are to be left out.
@@ -129,16 +129,16 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// One line of talk, left out by `--quiet`.
+    /// One message, left out by `--quiet`.
     pub(crate) fn say(&self, line: impl Display) {
         if !self.quiet {
-            talk(line);
+            print_message(line);
         }
     }
 
     /// One warning.
     pub(crate) fn warn(&self, line: impl Display) {
-        talk(format_args!("{} {line}", self.talk_paint.apply(Style::Yellow, "warning:")));
+        print_message(format_args!("{} {line}", self.message_paint.apply(Style::Yellow, "warning:")));
     }
 
     /// What went wrong and what to do next.
@@ -147,13 +147,17 @@ impl Output {
         let _ = self.stdout.flush();
         if let Some(message) = failure.message() {
             let word = match failure {
-                Failure::Interrupted { .. } => self.talk_paint.apply(Style::Yellow, "interrupted:"),
-                Failure::Gate(_) => self.talk_paint.apply(Style::Yellow, "gate missed:"),
-                _ => self.talk_paint.apply(Style::Red, "error:"),
+                Failure::Interrupted { .. } => self.message_paint.apply(Style::Yellow, "interrupted:"),
+                Failure::Gate(_) => self.message_paint.apply(Style::Yellow, "gate missed:"),
+                _ => self.message_paint.apply(Style::Red, "error:"),
             };
-            talk(format_args!("{word} {}", printable(&message.text)));
+            print_message(format_args!("{word} {}", printable(&message.text)));
             if let Some(hint) = &message.hint {
-                talk(format_args!("{} {}", self.talk_paint.apply(Style::Cyan, "hint:"), printable(hint)));
+                print_message(format_args!(
+                    "{} {}",
+                    self.message_paint.apply(Style::Cyan, "hint:"),
+                    printable(hint)
+                ));
             }
         }
     }
@@ -162,14 +166,14 @@ impl Output {
 /// An error before the arguments are known.
 pub(crate) fn print_error(message: &str, hints: &[String]) {
     let paint = Paint(ColorChoice::Auto.resolve(io::stderr().is_terminal()));
-    talk(format_args!("{} {}", paint.apply(Style::Red, "error:"), printable(message)));
+    print_message(format_args!("{} {}", paint.apply(Style::Red, "error:"), printable(message)));
     for hint in hints {
-        talk(format_args!("{} {}", paint.apply(Style::Cyan, "hint:"), printable(hint)));
+        print_message(format_args!("{} {}", paint.apply(Style::Cyan, "hint:"), printable(hint)));
     }
 }
 
 /// One line on standard error; a closed standard error is no failure.
-pub(crate) fn talk(line: impl Display) {
+pub(crate) fn print_message(line: impl Display) {
     let mut stderr: StderrLock = io::stderr().lock();
     let _ = writeln!(stderr, "{line}");
 }

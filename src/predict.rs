@@ -10,7 +10,7 @@ use ocelli_pipeline::{Decoder, Prediction, Predictor, pool};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
-use crate::output::{Output, Style, talk};
+use crate::output::{Output, Style, print_message};
 use crate::{compute, paths, serve};
 
 /// Images decoded at a time, then computed as one batch.
@@ -225,8 +225,8 @@ impl Job<'_> {
     fn refuse(&mut self, path: &Path, reason: &str) -> Result<(), Failure> {
         self.failed += 1;
         let name = path.display().to_string();
-        let word = self.out.talk_paint.apply(Style::Red, "error:");
-        talk(format_args!("{word} {}: {}", printable(&name), printable(reason)));
+        let word = self.out.message_paint.apply(Style::Red, "error:");
+        print_message(format_args!("{word} {}: {}", printable(&name), printable(reason)));
         match self.format {
             Format::Json => {
                 self.out.json(&Unreadable { schema: 1, r#type: "error", path: name, error: reason })

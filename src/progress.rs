@@ -37,7 +37,7 @@ impl Progress {
             _ if std::io::stderr().is_terminal() => Mode::Bar(ProgressBar::no_length()),
             _ => Mode::Plain,
         };
-        Progress { mode, paint: out.talk_paint, last_plain: Instant::now(), counted: String::new() }
+        Progress { mode, paint: out.message_paint, last_plain: Instant::now(), counted: String::new() }
     }
 
     /// Shows one event.
@@ -155,7 +155,7 @@ impl Progress {
             _ if self.last_plain.elapsed() >= PLAIN_INTERVAL => {
                 self.last_plain = Instant::now();
                 let comma = if rest.is_empty() { "" } else { ", " };
-                output::talk(format_args!("{what}, {done} of {total}{comma}{rest}"));
+                output::print_message(format_args!("{what}, {done} of {total}{comma}{rest}"));
             }
             _ => {}
         }
@@ -173,8 +173,8 @@ impl Progress {
     /// One line on standard error, above the bar.
     fn print(&self, line: &str) {
         match &self.mode {
-            Mode::Bar(bar) => bar.suspend(|| output::talk(line)),
-            _ => output::talk(line),
+            Mode::Bar(bar) => bar.suspend(|| output::print_message(line)),
+            _ => output::print_message(line),
         }
     }
 }

@@ -361,7 +361,7 @@ pub(crate) fn finish(outcome: &Outcome, json: bool, out: &mut Output) -> Result<
     out.flush()?;
     let word = paths::shell_word(&outcome.run_dir);
     let try_it =
-        out.talk_paint.apply(Style::Dim, format_args!("try it: ocelli predict --model {word} IMAGE..."));
+        out.message_paint.apply(Style::Dim, format_args!("try it: ocelli predict --model {word} IMAGE..."));
     out.say(try_it);
     Ok(())
 }

@@ -28,7 +28,7 @@ impl Compute {
         Ok(Pool::shared(self.threads)?)
     }
 
-    /// Where to compute, with at most this process's share of the machine's memory: a model file may come from a stranger.
+    /// Where to compute, with at most this process's share of the machine's memory: a model file may come from anybody.
     ///
     /// # Errors
     /// [`PipelineError::Engine`] for a number of threads that the engine refuses, or a forced instruction set that is

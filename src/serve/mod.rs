@@ -110,7 +110,7 @@ pub(crate) fn demo(
         access: Access::default(),
         drain_delay: Duration::ZERO,
     };
-    let taken = out.talk_paint;
+    let taken = out.message_paint;
     let bind = async || {
         for port in DEMO_ADDR.port()..=DEMO_ADDR.port() + DEMO_PORTS {
             let addr = SocketAddr::new(DEMO_ADDR.ip(), port);
@@ -118,7 +118,9 @@ pub(crate) fn demo(
                 Ok(listener) => return Ok(listener),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     let note = taken.apply(Style::Yellow, "note:");
-                    crate::output::talk(format_args!("{note} port {port} is taken, trying the next one"));
+                    crate::output::print_message(format_args!(
+                        "{note} port {port} is taken, trying the next one"
+                    ));
                 }
                 Err(error) => {
                     return Err(Failure::failed(format!("cannot listen on {addr}: {error}"), SERVE_HINT));
@@ -211,7 +213,7 @@ impl Service {
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
         if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {
-            let note = out.talk_paint.apply(Style::Yellow, "note:");
+            let note = out.message_paint.apply(Style::Yellow, "note:");
             out.say(format_args!(
                 "{note} the data folder serves version {version}; POST /v1/models/{given}/promote serves the one you named"
             ));

@@ -60,7 +60,7 @@ impl Gradient {
         let behind = match saved.behind {
             Behind::Nothing => [saved.x; 2],
             Behind::Activation(_, y) => [y; 2],
-            Behind::Pool(_, PooledBackward { dy, winners, .. }) => [dy, winners],
+            Behind::Pool(_, PooledBackward { dy, argmax, .. }) => [dy, argmax],
         };
         let ([partials, dy], [x, a, b]) =
             run.arena.split(images, [self.partials, saved.dy], [saved.x, behind[0], behind[1]]);

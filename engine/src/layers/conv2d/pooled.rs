@@ -43,7 +43,7 @@ pub(crate) struct PooledBackward {
     /// The gradient of the pool's output.
     pub(crate) dy: Slot,
     /// Which pixel of each window won.
-    pub(crate) winners: Slot,
+    pub(crate) argmax: Slot,
     /// The activation before the pool, whose derivative is applied on the way.
     pub(crate) act: Option<Activation>,
 }
@@ -105,10 +105,10 @@ impl Pooled {
         {
             return self.one_image(shared, args, run, call);
         }
-        let (y, winners, x, residual) = match self.backward {
-            Some(PooledBackward { winners, .. }) => {
-                let ([y, winners], [x]) = run.arena.split(images, [call.y, winners], [call.x]);
-                (y, Some(winners), x, None)
+        let (y, argmax, x, residual) = match self.backward {
+            Some(PooledBackward { argmax, .. }) => {
+                let ([y, argmax], [x]) = run.arena.split(images, [call.y, argmax], [call.x]);
+                (y, Some(argmax), x, None)
             }
             None => {
                 let (y, x, residual) = split_residual(run.arena, images, (call.y, call.x), call.residual);
@@ -117,7 +117,7 @@ impl Pooled {
         };
         let pass = Pass { pool: self, method, isa, images, args: SweepArgs { x, residual, ..args } };
         let (y_len, work) = (g.y_len(), method.macs() * images);
-        let mut out = Out { y, winners };
+        let mut out = Out { y, argmax };
         // As without a pool, enough images keep every thread busy, and a few are cut into bands; into no more than
         // needed where bands repeat rows.
         let units = g.oh.div_ceil(self.unit());
@@ -160,13 +160,13 @@ impl Pooled {
         });
     }
 
-    /// Gives the gradients of the pool's outputs to the winners, times the derivative of the activation: `dx` is that
-    /// of whole images of the convolution from `first` on, gradients and winners those of the batch.
-    pub(super) fn backward(&self, isa: Isa, dx: &mut [f32], [dy, winners]: [&[f32]; 2], first: usize) {
+    /// Gives the gradients of the pool's outputs to the argmax, times the derivative of the activation: `dx` is that
+    /// of whole images of the convolution from `first` on, gradients and argmax those of the batch.
+    pub(super) fn backward(&self, isa: Isa, dx: &mut [f32], [dy, argmax]: [&[f32]; 2], first: usize) {
         let g = &self.geometry;
         for (i, dx) in dx.chunks_exact_mut(g.x_len()).enumerate() {
-            let [dy, winners] = [dy, winners].map(|all| piece(all, first + i, g.y_len()));
-            argmax::backward(isa, dx, winners, dy, g);
+            let [dy, argmax] = [dy, argmax].map(|all| piece(all, first + i, g.y_len()));
+            argmax::backward(isa, dx, argmax, dy, g);
         }
     }
 }
@@ -184,25 +184,25 @@ fn own_scratch(method: &Method) -> usize {
     method.scratch_len().next_multiple_of(16)
 }
 
-/// Outputs of the pool, and in training their winners.
+/// Outputs of the pool, and in training their argmax.
 struct Out<'a> {
     y: &'a mut [f32],
-    winners: Option<&'a mut [f32]>,
+    argmax: Option<&'a mut [f32]>,
 }
 
 impl Out<'_> {
     fn part(&mut self, range: Range<usize>) -> Out<'_> {
-        let winners = self.winners.as_deref_mut().map(|winners| &mut winners[range.clone()]);
-        Out { y: &mut self.y[range], winners }
+        let argmax = self.argmax.as_deref_mut().map(|argmax| &mut argmax[range.clone()]);
+        Out { y: &mut self.y[range], argmax }
     }
 
     /// `f(i, piece)` for every piece of `len` outputs.
     fn pieces(&mut self, threads: &Threads, (work, len): (usize, usize), f: impl Fn(usize, Out) + Sync) {
-        match self.winners.as_deref_mut() {
-            Some(winners) => threads.pieces2(work, (&mut *self.y, len), (winners, len), |i, y, winners| {
-                f(i, Out { y, winners: Some(winners) })
+        match self.argmax.as_deref_mut() {
+            Some(argmax) => threads.pieces2(work, (&mut *self.y, len), (argmax, len), |i, y, argmax| {
+                f(i, Out { y, argmax: Some(argmax) })
             }),
-            None => threads.pieces(work, self.y, len, |i, y| f(i, Out { y, winners: None })),
+            None => threads.pieces(work, self.y, len, |i, y| f(i, Out { y, argmax: None })),
         }
     }
 }
@@ -287,9 +287,9 @@ impl Pass<'_> {
     }
 
     fn max(&self, out: Out, x: &[f32], g: &PoolGeometry) {
-        match (out.winners, self.pool.backward) {
-            (Some(winners), Some(PooledBackward { act, .. })) => {
-                argmax::forward(self.isa, out.y, winners, x, g, act)
+        match (out.argmax, self.pool.backward) {
+            (Some(argmax), Some(PooledBackward { act, .. })) => {
+                argmax::forward(self.isa, out.y, argmax, x, g, act)
             }
             _ => pool::max_forward(self.isa, out.y, x, g),
         }

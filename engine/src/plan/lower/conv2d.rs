@@ -39,9 +39,9 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         places.keep(stage.inputs[0], time);
         let mut dy = places.grad_in(time, stage);
         if let Some(pool) = &mut pool {
-            let winners = places.arena.add(context.shapes[stage.output].len(), 0, time);
-            places.arena.touch(winners, now);
-            pool.backward = Some(PooledBackward { dy, winners, act: stage.act });
+            let argmax = places.arena.add(context.shapes[stage.output].len(), 0, time);
+            places.arena.touch(argmax, now);
+            pool.backward = Some(PooledBackward { dy, argmax, act: stage.act });
             dy = places.arena.add(geometry.y_len(), 0, now);
         } else {
             places.keep(stage.output, time);
