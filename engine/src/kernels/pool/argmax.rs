@@ -5,7 +5,7 @@
 //! as it is. A maximum where the activation before the pool is flat has the index infinity: that activation's
 //! derivative is applied here, at one pixel of each window.
 
-use super::{Scan, Windows, check, clear_uncovered, first_maximum, is_tiling};
+use super::{Scan, Windows, check, clear_uncovered, first_maximum, for_each_window, is_tiling};
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
 use crate::kernels::lanes::{load, store};
@@ -30,30 +30,9 @@ struct Forward {
     c: usize,
 }
 
-impl Forward {
-    /// [`Windows::vector`] where the window may hold a NaN.
-    ///
-    /// # Safety
-    /// As there, and `argmax` is as long as `y`.
-    #[cold]
-    #[inline(never)]
-    unsafe fn with_nan(&self, y: usize, x: usize, size: [usize; 2], n: usize) {
-        let [least, largest] = self.passing;
-        for channel in 0..n {
-            // SAFETY: the contract of this function.
-            unsafe {
-                let (index, max) = first_maximum(self.x.add(x + channel), (self.row, self.c), size);
-                let is_flat = least > max || max > largest;
-                *self.y.add(y + channel) = max;
-                *self.argmax.add(y + channel) = if is_flat { NO_GRADIENT } else { index as f32 };
-            }
-        }
-    }
-}
-
 impl Windows for Forward {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let [least, largest] = self.passing.map(|bound| s.splat(bound));
         let none = s.splat(NO_GRADIENT);
         // SAFETY: the contract of this function, and `argmax` is as long as `y`.
@@ -67,9 +46,6 @@ impl Windows for Forward {
                     sum = s.add(sum, value);
                 }
             }
-            if s.any_nan(sum) {
-                return self.with_nan(y, x, [rows, cols], n);
-            }
             // From the last pixel to the first, so that the first of equals stays.
             let mut argmax = none;
             for r in (0..rows).rev() {
@@ -82,6 +58,7 @@ impl Windows for Forward {
             argmax = s.select_gt(best, largest, none, argmax);
             store(s, self.y.add(y), best, n);
             store(s, self.argmax.add(y), argmax, n);
+            s.any_nan(sum)
         }
     }
 }
@@ -107,8 +84,25 @@ pub fn forward(
         Some(Activation::Relu6) => [0f32.next_up(), 6f32.next_down()],
         _ => [f32::NEG_INFINITY, f32::INFINITY],
     };
-    let (y, argmax, x) = (y.as_mut_ptr(), argmax.as_mut_ptr(), x.as_ptr());
-    dispatch(isa, Scan { windows: Forward { y, argmax, x, passing, row: g.w * g.c, c: g.c }, g });
+    let (to, indices, from) = (y.as_mut_ptr(), argmax.as_mut_ptr(), x.as_ptr());
+    let windows = Forward { y: to, argmax: indices, x: from, passing, row: g.w * g.c, c: g.c };
+    if dispatch(isa, Scan { windows, g }) {
+        forward_with_nan(y, argmax, x, g, passing);
+    }
+}
+
+/// [`forward`] of an image that may hold a NaN, all of it.
+#[cold]
+fn forward_with_nan(y: &mut [f32], argmax: &mut [f32], x: &[f32], g: &PoolGeometry, passing: [f32; 2]) {
+    let [least, largest] = passing;
+    for_each_window(g, |output, first, size| {
+        for channel in 0..g.c {
+            let (index, max) = first_maximum(&x[first + channel..], g, size);
+            let is_flat = least > max || max > largest;
+            y[output + channel] = max;
+            argmax[output + channel] = if is_flat { NO_GRADIENT } else { index as f32 };
+        }
+    });
 }
 
 struct Backward {
@@ -121,7 +115,7 @@ struct Backward {
 
 impl Windows for Backward {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let zero = s.splat(0.0);
         // SAFETY: the contract of this function, and `argmax` is as long as `dy`.
         unsafe {
@@ -137,6 +131,7 @@ impl Windows for Backward {
                 }
             }
         }
+        false
     }
 }
 

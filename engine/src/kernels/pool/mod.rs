@@ -55,11 +55,13 @@ fn check(g: &PoolGeometry, x: usize, y: usize) {
 trait Windows {
     /// Handles `n` channels of one window: `size` pixels whose first channel is at offset `x` of the input,
     /// and the output pixel whose first channel is at offset `y`. Implementations are `#[inline(always)]`.
+    /// True when the window holds what a maximum of vectors does not carry, a NaN (or infinities of both signs): then the
+    /// image must be done again without vectors.
     ///
     /// # Safety
     /// `n <= LANES`; both sides of the window are positive, and all of its pixels have `n` channels from `x`
     /// on.
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2], n: usize);
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2], n: usize) -> bool;
 }
 
 struct Scan<'a, W> {
@@ -73,18 +75,20 @@ impl<W: Windows> Scan<'_, W> {
     /// # Safety
     /// The window lies in the image and holds a pixel.
     #[inline(always)]
-    unsafe fn window<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2]) {
+    unsafe fn window<S: Simd>(&self, s: S, y: usize, x: usize, size: [usize; 2]) -> bool {
         let rest = self.g.c % S::LANES;
         let whole = self.g.c - rest;
+        let mut nan = false;
         // SAFETY: every vector ends at the last channel or before.
         unsafe {
             for col in (0..whole).step_by(S::LANES) {
-                self.windows.vector(s, y + col, x + col, size, S::LANES);
+                nan |= self.windows.vector(s, y + col, x + col, size, S::LANES);
             }
             if rest > 0 {
-                self.windows.vector(s, y + whole, x + whole, size, rest);
+                nan |= self.windows.vector(s, y + whole, x + whole, size, rest);
             }
         }
+        nan
     }
 }
 
@@ -94,8 +98,9 @@ impl<W: Windows> Scan<'_, W> {
     /// # Safety
     /// The windows exist, and those behind the first lie in the image as it does.
     #[inline(always)]
-    unsafe fn line<S: Simd>(&self, s: S, oh: usize, outputs: Range<usize>) {
+    unsafe fn line<S: Simd>(&self, s: S, oh: usize, outputs: Range<usize>) -> bool {
         let g = self.g;
+        let mut nan = false;
         let rows = Span::new(oh, g.h, g.kernel[0], g.stride[0], g.padding[0]);
         let cols = Span::new(outputs.start, g.w, g.kernel[1], g.stride[1], g.padding[2]);
         let x = (rows.first * g.w + cols.first) * g.c;
@@ -106,22 +111,24 @@ impl<W: Windows> Scan<'_, W> {
             // SAFETY: `check` made sure that every window holds a pixel, and spans end at the image's edge.
             unsafe {
                 // Literals, so that the loops over the commonest windows are unrolled.
-                match [rows.len, cols.len] {
+                nan |= match [rows.len, cols.len] {
                     [2, 2] => self.window(s, y, x, [2, 2]),
                     [3, 3] => self.window(s, y, x, [3, 3]),
                     size => self.window(s, y, x, size),
-                }
+                };
             }
         }
+        nan
     }
 }
 
 impl<W: Windows> Kernel for Scan<'_, W> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) -> bool {
         let g = self.g;
+        let mut nan = false;
         // Windows with all of their columns, which begin at equal distances; the others one by one.
         let (kernel, stride, padding) = (g.kernel[1], g.stride[1], g.padding[2]);
         let whole = ((g.w + padding).saturating_sub(kernel) / stride + 1).min(g.ow);
@@ -129,24 +136,38 @@ impl<W: Windows> Kernel for Scan<'_, W> {
         for oh in 0..g.oh {
             // SAFETY: the ranges are windows of the geometry.
             unsafe {
-                (0..start).for_each(|ow| self.line(s, oh, ow..ow + 1));
-                self.line(s, oh, start..whole);
-                (whole..g.ow).for_each(|ow| self.line(s, oh, ow..ow + 1));
+                for ow in 0..start {
+                    nan |= self.line(s, oh, ow..ow + 1);
+                }
+                nan |= self.line(s, oh, start..whole);
+                for ow in whole..g.ow {
+                    nan |= self.line(s, oh, ow..ow + 1);
+                }
             }
+        }
+        nan
+    }
+}
+
+/// Calls `f` with the offset of the first channel of each window's output, that of its first pixel, and its rows and
+/// columns.
+fn for_each_window(g: &PoolGeometry, mut f: impl FnMut(usize, usize, [usize; 2])) {
+    for oh in 0..g.oh {
+        let rows = Span::new(oh, g.h, g.kernel[0], g.stride[0], g.padding[0]);
+        for ow in 0..g.ow {
+            let cols = Span::new(ow, g.w, g.kernel[1], g.stride[1], g.padding[2]);
+            let first = (rows.first * g.w + cols.first) * g.c;
+            f((oh * g.ow + ow) * g.c, first, [rows.len, cols.len]);
         }
     }
 }
 
 /// Index in row-major order and value of the maximum of one channel of a window: the first NaN, or else the first of
-/// the largest. `x` is the channel in the first pixel, `row` and `c` are the floats of a row of the image and of a pixel.
-///
-/// # Safety
-/// The window holds a pixel and lies in the image.
-unsafe fn first_maximum(x: *const f32, (row, c): (usize, usize), [rows, cols]: [usize; 2]) -> (usize, f32) {
+/// the largest. `x` begins with the channel in the window's first pixel.
+fn first_maximum(x: &[f32], g: &PoolGeometry, [rows, cols]: [usize; 2]) -> (usize, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for i in 0..rows * cols {
-        // SAFETY: the contract of this function.
-        let value = unsafe { *x.add(i / cols * row + i % cols * c) };
+        let value = x[(i / cols * g.w + i % cols) * g.c];
         if value.is_nan() {
             return (i, value);
         }
@@ -165,27 +186,9 @@ struct MaxForward {
     c: usize,
 }
 
-impl MaxForward {
-    /// [`Windows::vector`] where the window may hold a NaN.
-    ///
-    /// # Safety
-    /// As there.
-    #[cold]
-    #[inline(never)]
-    unsafe fn with_nan(&self, y: usize, x: usize, size: [usize; 2], n: usize) {
-        for channel in 0..n {
-            // SAFETY: the contract of this function.
-            unsafe {
-                let (_, max) = first_maximum(self.x.add(x + channel), (self.row, self.c), size);
-                *self.y.add(y + channel) = max;
-            }
-        }
-    }
-}
-
 impl Windows for MaxForward {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
         unsafe {
             let mut best = load(s, self.x.add(x), n);
@@ -197,10 +200,8 @@ impl Windows for MaxForward {
                     sum = s.add(sum, value);
                 }
             }
-            if s.any_nan(sum) {
-                return self.with_nan(y, x, [rows, cols], n);
-            }
             store(s, self.y.add(y), best, n);
+            s.any_nan(sum)
         }
     }
 }
@@ -212,7 +213,19 @@ impl Windows for MaxForward {
 pub fn max_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
     check(g, x.len(), y.len());
     let windows = MaxForward { y: y.as_mut_ptr(), x: x.as_ptr(), row: g.w * g.c, c: g.c };
-    dispatch(isa, Scan { windows, g });
+    if dispatch(isa, Scan { windows, g }) {
+        max_forward_with_nan(y, x, g);
+    }
+}
+
+/// [`max_forward`] of an image that may hold a NaN, all of it: rare, and the loop over vectors stays free of calls.
+#[cold]
+fn max_forward_with_nan(y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+    for_each_window(g, |output, first, size| {
+        for channel in 0..g.c {
+            y[output + channel] = first_maximum(&x[first + channel..], g, size).1;
+        }
+    });
 }
 
 /// What the backward pass of a maximum needs.
@@ -240,39 +253,13 @@ struct MaxBackward<const OVERWRITE: bool> {
     c: usize,
 }
 
-impl<const OVERWRITE: bool> MaxBackward<OVERWRITE> {
-    /// [`Windows::vector`] where a maximum is a NaN.
-    ///
-    /// # Safety
-    /// As there.
-    #[cold]
-    #[inline(never)]
-    unsafe fn with_nan(&self, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
-        for channel in 0..n {
-            // SAFETY: the contract of this function.
-            unsafe {
-                let (chosen, max) = first_maximum(self.x.add(x + channel), (self.row, self.c), [rows, cols]);
-                let dy = if self.floor > max { 0.0 } else { *self.dy.add(y + channel) };
-                for i in 0..rows * cols {
-                    let dx = &mut *self.dx.add(x + i / cols * self.row + i % cols * self.c + channel);
-                    let taken = if i == chosen { dy } else { 0.0 };
-                    *dx = if OVERWRITE { taken } else { *dx + taken };
-                }
-            }
-        }
-    }
-}
-
 impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let zero = s.splat(0.0);
         // SAFETY: the contract of this function.
         unsafe {
             let max = load(s, self.y.add(y), n);
-            if s.any_nan(max) {
-                return self.with_nan(y, x, [rows, cols], n);
-            }
             // The gradient until an element takes it.
             let mut left = s.select_gt(s.splat(self.floor), max, zero, load(s, self.dy.add(y), n));
             for r in 0..rows {
@@ -288,6 +275,7 @@ impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
                 }
             }
         }
+        false
     }
 }
 
@@ -318,6 +306,10 @@ pub fn max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, g: &PoolGeometry
     assert!(dx.len() == x.len() && dy.len() == y.len(), "gradients are as long as their tensors");
     // The least positive float: only what is zero or below lies under it.
     let floor = if gate { f32::from_bits(1) } else { f32::NEG_INFINITY };
+    // Every element is looked at, which takes vectors where an early end would not.
+    if y.iter().fold(false, |nan, max| nan | max.is_nan()) {
+        return max_backward_with_nan(dx, saved, floor, g);
+    }
     let (x, y, dy, row, c) = (x.as_ptr(), y.as_ptr(), dy.as_ptr(), g.w * g.c, g.c);
     if is_tiling(g) {
         clear_uncovered(dx, g);
@@ -339,7 +331,7 @@ struct AvgForward {
 
 impl Windows for AvgForward {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
         unsafe {
             let mut sum = s.splat(0.0);
@@ -350,7 +342,23 @@ impl Windows for AvgForward {
             }
             store(s, self.y.add(y), s.mul(sum, s.splat(1.0 / (rows * cols) as f32)), n);
         }
+        false
     }
+}
+
+/// [`max_backward`] of an image that holds a NaN; what does not reach `floor` passes no gradient.
+#[cold]
+fn max_backward_with_nan(dx: &mut [f32], saved: PoolSaved, floor: f32, g: &PoolGeometry) {
+    dx.fill(0.0);
+    for_each_window(g, |output, first, size| {
+        for channel in 0..g.c {
+            let (i, max) = first_maximum(&saved.x[first + channel..], g, size);
+            if floor > max {
+                continue;
+            }
+            dx[first + channel + (i / size[1] * g.w + i % size[1]) * g.c] += saved.dy[output + channel];
+        }
+    });
 }
 
 /// `y[oh, ow, c] = mean of its window of x[h, w, c]`, padding left out, one image.
@@ -372,7 +380,7 @@ struct AvgBackward<const OVERWRITE: bool> {
 
 impl<const OVERWRITE: bool> Windows for AvgBackward<OVERWRITE> {
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) {
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
         unsafe {
             let share = s.mul(load(s, self.dy.add(y), n), s.splat(1.0 / (rows * cols) as f32));
@@ -383,6 +391,7 @@ impl<const OVERWRITE: bool> Windows for AvgBackward<OVERWRITE> {
                 }
             }
         }
+        false
     }
 }
 
