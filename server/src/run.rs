@@ -73,7 +73,7 @@ pub async fn run(
     server.backend.lifecycle.stop();
     let drained = drain(&server, &mode).await;
     if let Some(data) = &server.backend.data {
-        // Waits for a step of training, which is what the threads of this runtime have time for now.
+        // Waits for a step of training: the threads of this runtime have nothing else to do any more.
         tokio::task::block_in_place(|| {
             data.jobs.stop();
             if let Err(error) = data.store.copy_database_now() {
