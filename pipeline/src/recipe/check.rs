@@ -1,0 +1,103 @@
+//! Ranges of settings.
+
+use ocelli_datasets::MAX_INPUT_SIDE;
+use ocelli_engine::zoo;
+
+use super::settings::{Recipe, START_NETWORK};
+use super::words::unknown;
+use crate::error::PipelineError;
+use crate::input;
+
+/// Longest run, in epochs: the history of every epoch stays in memory and in each checkpoint.
+const MAX_EPOCHS: u32 = 100_000;
+/// Largest batch.
+const MAX_BATCH: u32 = 65_536;
+/// Most threads that can be asked for.
+const MAX_THREADS: u32 = 256;
+/// TOML integers are signed.
+pub(super) const MAX_SEED: u64 = i64::MAX as u64;
+
+impl Recipe {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] for the first setting outside of its range, with the range.
+    pub fn validate(&self) -> Result<(), PipelineError> {
+        let fail = |field, reason: String| Err(PipelineError::recipe(field, reason));
+        if self.model != START_NETWORK && !zoo::NAMES.contains(&self.model.as_str()) {
+            return fail("model", unknown(&self.model, &zoo::NAMES));
+        }
+        if let Some((width, height)) = self.size {
+            let allowed = 1..=MAX_INPUT_SIDE;
+            if !allowed.contains(&width) || !allowed.contains(&height) {
+                return fail(
+                    "size",
+                    format!("{width}x{height} is not in 1..={MAX_INPUT_SIDE} a side; try 64"),
+                );
+            }
+        }
+        let least = input::least(&self.model);
+        if let Some((width, height)) = self.size.filter(|&(width, height)| width.min(height) < least) {
+            let model = &self.model;
+            return fail(
+                "size",
+                format!(
+                    "{width}x{height} is too small for {model}, which needs {least}x{least} at least; leave it out for one that suits the images"
+                ),
+            );
+        }
+        if let Some(channels) = self.channels.filter(|c| ![1, 3].contains(c)) {
+            return fail("channels", format!("{channels} is neither 1 (gray) nor 3 (RGB)"));
+        }
+        let counts = [
+            ("epochs", self.epochs, 1, MAX_EPOCHS),
+            ("batch", self.batch, 1, MAX_BATCH),
+            ("patience", self.patience, 0, MAX_EPOCHS),
+            ("threads", self.threads, 0, MAX_THREADS),
+            ("chunk", self.chunk.unwrap_or(1), 1, MAX_BATCH),
+        ];
+        for (field, value, low, high) in counts {
+            if !(low..=high).contains(&value) {
+                return fail(
+                    field,
+                    format!("{value} is not in {low}..={high}; leave it out for the default"),
+                );
+            }
+        }
+        if self.seed > MAX_SEED {
+            return fail("seed", format!("{} is above {MAX_SEED}", self.seed));
+        }
+        if !(self.lr > 0.0 && self.lr <= 100.0) {
+            return fail("lr", format!("{} must be above 0 and at most 100; try 0.001", self.lr));
+        }
+        let fractions = [
+            ("momentum", self.momentum, false),
+            ("warmup", self.warmup, false),
+            ("label_smoothing", self.label_smoothing, false),
+            ("val_split", self.val_split, false),
+            ("test_split", self.test_split, false),
+            ("max_bad", self.max_bad, true),
+        ];
+        for (field, value, one) in fractions {
+            if !((0.0..1.0).contains(&value) || one && value == 1.0) {
+                return fail(
+                    field,
+                    format!("{value} must be 0 or more and {} 1", if one { "at most" } else { "below" }),
+                );
+            }
+        }
+        if self.val_split + self.test_split >= 1.0 {
+            let sum = self.val_split + self.test_split;
+            return fail(
+                "val_split",
+                format!("with test_split it takes {sum} of the images and leaves none to train on"),
+            );
+        }
+        for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return fail(field, format!("{value} must be 0 or more"));
+            }
+        }
+        Ok(())
+    }
+}

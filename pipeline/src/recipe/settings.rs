@@ -1,0 +1,139 @@
+//! The settings and their defaults.
+
+use ocelli_datasets::{AugmentLevel, Fit, SplitFractions};
+use ocelli_engine::Exec;
+use serde::{Deserialize, Serialize};
+
+use super::words::{ClassWeights, Normalize, OptimizerKind, Schedule};
+use crate::compute::Compute;
+use crate::error::PipelineError;
+
+/// What a recipe calls a network that has no name: that of the model that training starts from.
+pub(crate) const START_NETWORK: &str = "start";
+
+/// Everything that decides what a training run does, apart from the data.
+///
+/// `size`, `channels` and `hflip` are chosen from the data where they are `None`. `batch`, `epochs` and `augment` are
+/// adapted to the number of images where they hold the default and no origin says that somebody chose it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Name of the network: one of [`zoo::NAMES`], or `start` for the network of the model that training starts from,
+    /// where that has no name.
+    pub model: String,
+    /// Width and height of the network's input in pixels.
+    pub size: Option<(u32, u32)>,
+    /// 1 for gray, 3 for RGB.
+    pub channels: Option<u8>,
+    /// How an image of another shape is brought to the size.
+    pub fit: Fit,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images in a step.
+    pub batch: u32,
+    /// Highest learning rate.
+    pub lr: f32,
+    /// The rule that turns gradients into steps.
+    pub optimizer: OptimizerKind,
+    /// Momentum of `sgd`.
+    pub momentum: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// How the learning rate moves.
+    pub schedule: Schedule,
+    /// Part of the run in which the learning rate rises.
+    pub warmup: f32,
+    /// Part of the target that is spread over all classes.
+    pub label_smoothing: f32,
+    /// Longest gradient, by its Euclidean norm; 0 for no limit.
+    pub clip_norm: f32,
+    /// How strongly training images are varied.
+    pub augment: AugmentLevel,
+    /// Whether images are mirrored too; by default where they have colours, as digits and letters have none.
+    pub hflip: Option<bool>,
+    /// How much the images of each class count.
+    pub class_weights: ClassWeights,
+    /// Epochs without a better validation result after which training stops; 0 for never.
+    pub patience: u32,
+    /// Part of the images for validation, where the data set declares none.
+    pub val_split: f32,
+    /// Part of the images for the test, where the data set declares none.
+    pub test_split: f32,
+    /// Seconds that the epochs may take; 0 for no limit. After the first epoch their number is lowered to what fits.
+    pub time_budget: u32,
+    /// Seed of initial weights, order, augmentation, dropout and split.
+    pub seed: u64,
+    /// Threads; 0 for all cores. Changes the time, not the result.
+    pub threads: u32,
+    /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
+    pub exact: bool,
+    /// Most images of a pass over the network, which computes a batch in parts where no layer joins its images; as many
+    /// as suit the caches where it is left out. Fewer take less memory. Changes results in their last bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<u32>,
+    /// Part of the images that may be unreadable.
+    pub max_bad: f32,
+    /// What is done to the pixel values.
+    pub normalize: Normalize,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        let SplitFractions { val, test } = SplitFractions::default();
+        Recipe {
+            model: "keras-cnn".to_owned(),
+            size: None,
+            channels: None,
+            fit: Fit::default(),
+            epochs: 8,
+            batch: 128,
+            lr: 3e-3,
+            optimizer: OptimizerKind::AdamW,
+            momentum: 0.9,
+            weight_decay: 0.01,
+            schedule: Schedule::OneCycle,
+            warmup: 0.25,
+            label_smoothing: 0.0,
+            clip_norm: 0.0,
+            augment: AugmentLevel::Light,
+            hflip: None,
+            class_weights: ClassWeights::None,
+            patience: 0,
+            val_split: val,
+            test_split: test,
+            time_budget: 0,
+            seed: 42,
+            threads: 0,
+            exact: false,
+            chunk: None,
+            max_bad: 0.05,
+            normalize: Normalize::Dataset,
+        }
+    }
+}
+
+impl Recipe {
+    /// How the run computes.
+    pub(crate) fn compute(&self) -> Compute {
+        Compute { threads: self.threads as usize, exact: self.exact }
+    }
+
+    /// Where the run trains.
+    ///
+    /// # Errors
+    /// Those of [`Compute::exec`].
+    pub(crate) fn exec(&self) -> Result<Exec, PipelineError> {
+        Ok(self.compute().exec()?.chunk(self.chunk.unwrap_or(0) as usize))
+    }
+
+    /// Threads that decode and train.
+    pub(crate) fn threads_used(&self) -> u64 {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        if self.threads == 0 { all() } else { self.threads.into() }
+    }
+
+    /// Fractions of the split.
+    pub(crate) fn fractions(&self) -> SplitFractions {
+        SplitFractions { val: self.val_split, test: self.test_split }
+    }
+}

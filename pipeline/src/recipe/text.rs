@@ -1,0 +1,109 @@
+//! Recipes as TOML.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::settings::Recipe;
+use crate::error::PipelineError;
+
+/// Largest recipe text that is parsed, in bytes.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Where each setting came from, by its name: `command line`, a file name, `default`. Absent means `default`.
+pub type Origins = BTreeMap<String, String>;
+
+/// The settings in the order of a recipe file, with what each means.
+pub(super) const FIELDS: [(&str, &str); 27] = [
+    ("model", "network"),
+    ("size", "width and height of its input"),
+    ("channels", "1 gray, 3 RGB"),
+    ("fit", "stretch, crop or pad to the size"),
+    ("epochs", "passes over the training images"),
+    ("batch", "images in a step"),
+    ("lr", "highest learning rate"),
+    ("optimizer", "sgd, adam or adamw"),
+    ("momentum", "of sgd"),
+    ("weight_decay", ""),
+    ("schedule", "one-cycle, cosine or constant"),
+    ("warmup", "part of the run in which the learning rate rises"),
+    ("label_smoothing", ""),
+    ("clip_norm", "max gradient norm (0: off)"),
+    ("augment", "none, light or medium"),
+    ("hflip", "mirror images too"),
+    ("class_weights", "none or balanced"),
+    ("patience", "epochs without progress before stopping, 0 for never"),
+    ("val_split", "part for validation"),
+    ("test_split", "part for the test"),
+    ("time_budget", "seconds that the epochs may take, 0 for no limit"),
+    ("seed", ""),
+    ("threads", "0 for all cores"),
+    ("exact", "only direct convolutions, without Winograd's transforms"),
+    ("chunk", "most images of a pass, for less memory"),
+    ("max_bad", "part of the images that may be unreadable"),
+    ("normalize", "dataset or none"),
+];
+
+impl Recipe {
+    /// The names of all settings, in the order of a recipe file.
+    pub fn fields() -> impl Iterator<Item = &'static str> {
+        FIELDS.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads a recipe; settings that are left out keep their defaults.
+    ///
+    /// # Errors
+    /// [`PipelineError::RecipeFile`] for anything that is not TOML, a text over 1 MiB, a value of another type or an
+    /// unknown setting. Ranges are checked by [`Recipe::validate`].
+    pub fn from_toml(text: &str) -> Result<Recipe, PipelineError> {
+        if text.len() > MAX_TEXT {
+            let reason = format!("{} bytes are more than {MAX_TEXT}", text.len());
+            return Err(PipelineError::RecipeFile { line: None, reason });
+        }
+        toml::from_str(text).map_err(|error| PipelineError::RecipeFile {
+            line: error.span().map(|span| 1 + text[..span.start].matches('\n').count()),
+            reason: error.message().replace('\n', "; "),
+        })
+    }
+
+    /// The settings that a recipe text names, to fill in [`Origins`].
+    ///
+    /// # Errors
+    /// As [`Recipe::from_toml`].
+    pub fn named_in(text: &str) -> Result<Vec<String>, PipelineError> {
+        Recipe::from_toml(text)?;
+        let table: toml::Table = toml::from_str(text)
+            .map_err(|error| PipelineError::RecipeFile { line: None, reason: error.message().to_owned() })?;
+        Ok(table.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The recipe as a commented TOML text: one setting a line, with where it came from and what it means.
+    pub fn to_toml(&self, origins: &Origins) -> String {
+        let table = toml::Table::try_from(self).expect("a recipe is a flat table of plain values");
+        let mut text = String::new();
+        for (name, meaning) in FIELDS {
+            let Some(value) = table.get(name) else { continue };
+            let value = match value {
+                // Settings are f32: the shortest text that reads back as the same f32.
+                toml::Value::Float(value) => format!("{:?}", *value as f32),
+                value => value.to_string(),
+            };
+            let origin = origins.get(name).map_or("default", String::as_str);
+            // A file name may hold anything; a comment ends at a line break.
+            let origin: String = origin.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let note = if meaning.is_empty() { origin } else { format!("{origin}; {meaning}") };
+            let setting = format!("{name} = {value}");
+            writeln!(text, "{setting:<28} # {note}").expect("writing to a string cannot fail");
+        }
+        text
+    }
+}
+
+/// The recipe text with another number of epochs; every other line keeps its comment.
+pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {
+    let setting = format!("epochs = {epochs}");
+    let changed = format!("{setting:<28} # {reason}\n");
+    let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
+    let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
+    let text: String = lines.collect();
+    if text.contains(&changed) { text } else { text + &changed }
+}

@@ -1,0 +1,86 @@
+//! Settings that are one of a few words.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::PipelineError;
+
+/// Defines an enum of words: serde, [`FromStr`] and [`fmt::Display`] agree on the spelling.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $field:literal: $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The words that are understood.
+            pub const WORDS: &[&str] = &[$($word),+];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($name::$variant => $word,)+ })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = PipelineError;
+
+            fn from_str(text: &str) -> Result<Self, PipelineError> {
+                match text.to_ascii_lowercase().as_str() {
+                    $($word => Ok($name::$variant),)+
+                    _ => Err(PipelineError::recipe($field, unknown(text, Self::WORDS))),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// The rule that turns gradients into steps.
+    OptimizerKind, "optimizer":
+    /// Stochastic gradient descent with Nesterov momentum.
+    Sgd = "sgd",
+    /// Adam (Kingma and Ba, 2015); weight decay is added to the gradient.
+    Adam = "adam",
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+    AdamW = "adamw"
+}
+
+words! {
+    /// How the learning rate moves over a run; see [`crate::Schedule::lr`].
+    Schedule, "schedule":
+    /// Up from a 25th to the peak and down to nearly nothing, both along a cosine (Smith and Topin, 2018).
+    OneCycle = "one-cycle",
+    /// Linear warm-up, then down to zero along a cosine (Loshchilov and Hutter, 2017).
+    Cosine = "cosine",
+    /// Linear warm-up, then unchanged.
+    Constant = "constant"
+}
+
+words! {
+    /// How much the images of each class count in the loss.
+    ClassWeights, "class_weights":
+    /// Every image counts the same.
+    None = "none",
+    /// Every class counts the same: weight `images / (classes * images of the class)`.
+    Balanced = "balanced"
+}
+
+words! {
+    /// What is subtracted from the pixels and what they are divided by.
+    Normalize, "normalize":
+    /// Mean and standard deviation of each channel over the training images.
+    Dataset = "dataset",
+    /// Nothing: the network sees values in 0..1.
+    None = "none"
+}
+
+/// What to say about a word that is none of those known.
+pub(super) fn unknown(given: &str, known: &[&str]) -> String {
+    format!("`{given}` is unknown; choose one of {}", known.join(", "))
+}
