@@ -437,6 +437,38 @@ impl Graph {
         Ok(graph)
     }
 
+    /// The same network for images of another size, with the same parameters.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] that names the layer which does not take images of this size, or whose parameters depend on
+    /// the size, as those of a dense layer behind a flatten do.
+    pub fn with_input(&self, input: Shape) -> Result<Graph, EngineError> {
+        let graph = Graph { input, nodes: self.nodes.clone() };
+        let (old, new) = (self.shapes()?, graph.shapes()?);
+        for node in &graph.nodes {
+            let params = |shapes: &[Shape]| node.op.params(shapes[node.inputs[0] as usize]);
+            if params(&old) != params(&new) {
+                let reason = format!("has parameters for images of {} alone, not {input}", self.input);
+                return Err(EngineError::graph(&node.name, reason));
+            }
+        }
+        Ok(graph)
+    }
+
+    /// The value that the last dense layer reads: what the network knows of an image before it decides on a class.
+    /// `None` without a dense layer.
+    pub(crate) fn features(&self) -> Option<usize> {
+        let last = self.nodes.iter().rfind(|node| matches!(node.op, Op::Dense(_)))?;
+        last.inputs.first().map(|&value| value as usize)
+    }
+
+    /// Length of the value that the last dense layer reads: an image's features. `None` without a dense layer, and for a
+    /// malformed graph.
+    pub fn feature_len(&self) -> Option<usize> {
+        let shapes = self.shapes().ok()?;
+        self.features().map(|value| shapes[value].len())
+    }
+
     /// Multiply-adds of one image, given the [shapes](Graph::shapes) of its values.
     ///
     /// # Errors

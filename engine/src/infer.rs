@@ -27,17 +27,51 @@ impl Inference {
         Ok(Inference { plan, input: model.graph().input, params: model.params().to_vec() })
     }
 
+    /// As [`Inference::new`], for a model that has [features](Inference::run_features).
+    ///
+    /// # Errors
+    /// Those of [`Plan::compile`]; [`EngineError::Config`] for a network without a dense layer.
+    pub fn with_features(model: &Model, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
+        model.graph().features().ok_or_else(no_features)?;
+        Inference::new(model, batch, exec)
+    }
+
     /// Logits `[n, classes]` of `n` images `x [n, h, w, c]`, normalised as the model was trained.
     ///
     /// # Errors
     /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats.
     pub fn run(&mut self, x: &[f32], n: usize, logits: &mut [f32]) -> Result<(), EngineError> {
+        self.pass(x, n, logits, &mut [])
+    }
+
+    /// Logits `[n, classes]` and features `[n, feature_len]` of `n` images `x [n, h, w, c]`, from one pass: features are
+    /// what the last dense layer reads, and have the same bits in a batch of any size, too.
+    ///
+    /// # Errors
+    /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats; [`EngineError::Config`] for a
+    /// network without a dense layer.
+    pub fn run_features(
+        &mut self,
+        x: &[f32],
+        n: usize,
+        logits: &mut [f32],
+        features: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let len = self.plan.feature_len().ok_or_else(no_features)?;
+        check_len("features", features, n.saturating_mul(len))?;
+        self.pass(x, n, logits, features)
+    }
+
+    /// A pass that gives logits, and features where their slice is not empty.
+    fn pass(
+        &mut self,
+        x: &[f32],
+        n: usize,
+        logits: &mut [f32],
+        mut features: &mut [f32],
+    ) -> Result<(), EngineError> {
         let images = check_batch(&self.plan, x, n)?;
-        let expected = images * self.plan.classes();
-        if logits.len() != expected {
-            let found = logits.len().to_string();
-            return Err(EngineError::Shape { what: "logits", expected: format!("{expected} floats"), found });
-        }
+        check_len("logits", logits, images * self.plan.classes())?;
         let Inference { plan, params, .. } = self;
         let threads = plan.threads();
         threads.enter(plan.work(images), || {
@@ -47,6 +81,11 @@ impl Inference {
                 plan.input_mut(images).copy_from_slice(x);
                 plan.forward(&mut StepState { params, grads: &mut [], images, first: 0, seed: 0, step: 0 });
                 logits.copy_from_slice(plan.logits(images));
+                if let Some(kept) = plan.features(images).filter(|_| !features.is_empty()) {
+                    let (own, rest) = std::mem::take(&mut features).split_at_mut(kept.len());
+                    own.copy_from_slice(kept);
+                    features = rest;
+                }
             }
         });
         Ok(())
@@ -84,6 +123,11 @@ impl Inference {
         self.plan.classes()
     }
 
+    /// Length of an image's features; `None` for a network without a dense layer.
+    pub fn feature_len(&self) -> Option<usize> {
+        self.plan.feature_len()
+    }
+
     /// Floats of one input image.
     pub fn input_len(&self) -> usize {
         self.plan.input_len()
@@ -93,6 +137,18 @@ impl Inference {
     pub fn memory(&self) -> PlanMemory {
         self.plan.memory()
     }
+}
+
+fn no_features() -> EngineError {
+    EngineError::Config("the network has no dense layer, whose input would be an image's features".to_owned())
+}
+
+fn check_len(what: &'static str, found: &[f32], expected: usize) -> Result<(), EngineError> {
+    if found.len() != expected {
+        let found = found.len().to_string();
+        return Err(EngineError::Shape { what, expected: format!("{expected} floats"), found });
+    }
+    Ok(())
 }
 
 /// Probabilities of one row of logits.

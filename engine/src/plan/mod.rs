@@ -49,6 +49,8 @@ pub struct Plan {
     chunk: usize,
     input: Slot,
     logits: Slot,
+    /// What the last dense layer reads and its length, at inference.
+    features: Option<(Slot, usize)>,
     /// Gradient of the logits, in training.
     dlogits: Option<Slot>,
     input_len: usize,
@@ -101,6 +103,7 @@ impl Plan {
             chunk: draft.chunk,
             input: draft.input,
             logits: draft.logits,
+            features: draft.features,
             dlogits: draft.dlogits,
             input_len: draft.input_len,
             classes: draft.classes,
@@ -145,6 +148,12 @@ impl Plan {
         self.classes
     }
 
+    /// Length of one image's features, the value that the last dense layer reads; `None` in training and without a dense
+    /// layer.
+    pub fn feature_len(&self) -> Option<usize> {
+        self.features.map(|(_, len)| len)
+    }
+
     /// Multiply-adds of one image's forward pass.
     pub fn macs(&self) -> usize {
         self.macs
@@ -183,6 +192,11 @@ impl Plan {
     /// The logits `[images][classes]` of the last forward pass.
     pub(crate) fn logits(&self, images: usize) -> &[f32] {
         self.arena.read(self.logits, images)
+    }
+
+    /// The features `[images][len]` of the last forward pass, where the plan keeps them.
+    pub(crate) fn features(&self, images: usize) -> Option<&[f32]> {
+        self.features.map(|(slot, _)| self.arena.read(slot, images))
     }
 
     /// The gradient of the logits, to fill, and the logits.

@@ -54,6 +54,9 @@ impl<'a> Places<'a> {
         }
         let (output, end) = (count - 1, context.stages.len());
         places.arena.touch(places.value(output), end);
+        if let Some(features) = places.features() {
+            places.arena.touch(features, end);
+        }
         if context.is_training() {
             let root = context.alias[output];
             places.grads[root] = Some(places.arena.add(context.shapes[output].len(), 0, end));
@@ -71,6 +74,13 @@ impl<'a> Places<'a> {
     /// The places of the first value that a stage reads, and of the one that it makes.
     pub(super) fn x_and_y(&self, stage: &Stage) -> (Slot, Slot) {
         (self.value(stage.inputs[0]), self.value(stage.output))
+    }
+
+    /// What the last dense layer reads, at inference: it is there until the end of a pass. No stage takes it in, as one
+    /// takes in what convolutions, norms, activations and pools alone read.
+    pub(super) fn features(&self) -> Option<Slot> {
+        let value = self.context.graph.features().filter(|_| !self.context.is_training())?;
+        Some(self.value(value))
     }
 
     /// The gradient of the logits, in training.

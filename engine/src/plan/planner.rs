@@ -28,6 +28,8 @@ pub(super) struct Draft {
     pub(super) layout: ParamLayout,
     pub(super) input: Slot,
     pub(super) logits: Slot,
+    /// What the last dense layer reads and its length, at inference.
+    pub(super) features: Option<(Slot, usize)>,
     pub(super) dlogits: Option<Slot>,
     pub(super) input_len: usize,
     pub(super) classes: usize,
@@ -54,13 +56,28 @@ impl Draft {
         layers.reverse();
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
+        let features = places.features().zip(graph.features());
+        let features = features.map(|(slot, value)| (slot, context.shapes[value].len()));
         let Places { arena, packed, scratch, .. } = places;
         let chunk = chunk(&context, &arena, batch).ok_or_else(past_address_space)?;
         let arena = arena.layout(chunk).ok_or_else(past_address_space)?;
         let sizes = Sizes { tensors: arena.bytes(), packed, scratch };
         let [input_len, classes] = [0, output].map(|value| context.shapes[value].len());
         let layout = context.layout;
-        Ok(Draft { layers, arena, chunk, sizes, layout, input, logits, dlogits, input_len, classes, macs })
+        Ok(Draft {
+            layers,
+            arena,
+            chunk,
+            sizes,
+            layout,
+            input,
+            logits,
+            features,
+            dlogits,
+            input_len,
+            classes,
+            macs,
+        })
     }
 }
 
