@@ -17,8 +17,7 @@ fn trainer(name: &str, shape: Shape, batch: usize, exec: &Exec) -> Trainer {
     let graph = zoo::build(name, shape, 10).expect("a known network");
     let model = Model::init(graph, 1).expect("the graph is sound");
     let optimizer = Optimizer::Adam(AdamConfig::default());
-    let config =
-        TrainConfig { batch, optimizer, clip_norm: None, label_smoothing: 0.0, class_weights: None, seed: 1 };
+    let config = TrainConfig { batch, optimizer, seed: 1, ..TrainConfig::default() };
     Trainer::new(model, config, exec).expect("a sound configuration")
 }
 

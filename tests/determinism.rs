@@ -14,8 +14,8 @@ fn trained(name: &str, side: usize, isa: Isa, threads: usize) -> Vec<u32> {
         optimizer: Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() }),
         clip_norm: Some(1.0),
         label_smoothing: 0.1,
-        class_weights: None,
         seed: 3,
+        ..TrainConfig::default()
     };
     let exec = Exec::with_isa(isa, threads).expect("a sound number of threads");
     let mut trainer = Trainer::new(model, config, &exec).expect("a sound configuration");

@@ -117,7 +117,7 @@ fn check(case: &str, graph: &Graph, config: &TrainConfig, lr: f32, bound: f64) {
 }
 
 fn config(batch: usize, optimizer: Optimizer) -> TrainConfig {
-    TrainConfig { batch, optimizer, clip_norm: None, label_smoothing: 0.0, class_weights: None, seed: 0 }
+    TrainConfig { batch, optimizer, ..TrainConfig::default() }
 }
 
 /// Ten steps let a rounding of 6e-8 grow through the weights; a wrong formula shows at 1e-3 and above.

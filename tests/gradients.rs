@@ -103,10 +103,9 @@ fn check(name: &str, mut graph: Graph, images: usize) {
     let config = TrainConfig {
         batch: images,
         optimizer: Optimizer::Adam(AdamConfig::default()),
-        clip_norm: None,
         label_smoothing: SMOOTHING,
-        class_weights: None,
         seed: 0,
+        ..TrainConfig::default()
     };
     let found: Vec<(Isa, f32, Vec<f32>)> = instruction_sets()
         .into_iter()

@@ -74,7 +74,7 @@ pub use exec::{Exec, Mode};
 pub use geometry::Shape;
 pub use graph::{Activation, Graph, Op};
 pub use infer::{Inference, softmax};
-pub use optim::{AdamConfig, Optimizer};
+pub use optim::{AdamConfig, Decay, Optimizer};
 pub use parallel::{Pool, Wait, default_threads};
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};
 pub use plan::{Plan, PlanMemory};

@@ -39,6 +39,11 @@ impl ParamEntry {
         self.len() == 0
     }
 
+    /// The node that owns it, by its place in the graph.
+    pub fn node(&self) -> usize {
+        self.node
+    }
+
     /// Number of inputs that one output of these weights sums over.
     fn fan_in(&self) -> usize {
         self.shape.split_last().map_or(1, |(_, inputs)| inputs.iter().product())

@@ -121,6 +121,7 @@ fn train(isa: Isa, threads: usize) {
             label_smoothing: 0.1,
             class_weights: Some(vec![0.5; 10]),
             seed: 3,
+            ..TrainConfig::default()
         };
         let mut trainer = Trainer::new(case.model(), config, exec).expect("a sound configuration");
         let (x, len, batch) = (case.images(), case.image_len(), case.batch);

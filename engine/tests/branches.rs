@@ -108,10 +108,8 @@ fn trainer(model: &Model, exec: &Exec) -> Trainer {
     let config = TrainConfig {
         batch: IMAGES,
         optimizer: Optimizer::Adam(AdamConfig::default()),
-        clip_norm: None,
-        label_smoothing: 0.0,
-        class_weights: None,
         seed: 0,
+        ..TrainConfig::default()
     };
     Trainer::new(model.clone(), config, exec).unwrap()
 }

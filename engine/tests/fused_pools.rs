@@ -164,10 +164,9 @@ fn gradients_have_the_same_bits() {
                     let config = TrainConfig {
                         batch,
                         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
-                        clip_norm: None,
                         label_smoothing: 0.1,
-                        class_weights: None,
                         seed: 3,
+                        ..TrainConfig::default()
                     };
                     let mut trainer =
                         Trainer::new(model(case.graph(apart)), config, &exec).expect("it compiles");

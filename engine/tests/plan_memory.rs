@@ -50,7 +50,7 @@ fn refused<T>(result: Result<T, EngineError>) -> Option<(usize, usize)> {
 
 fn training(batch: usize) -> TrainConfig {
     let optimizer = Optimizer::Adam(AdamConfig::default());
-    TrainConfig { batch, optimizer, clip_norm: None, label_smoothing: 0.0, class_weights: None, seed: 1 }
+    TrainConfig { batch, optimizer, seed: 1, ..TrainConfig::default() }
 }
 
 /// A network of a few hundred bytes whose tensors, 1 GiB each, are all alive at once.

@@ -46,7 +46,14 @@ fn sgd() -> Optimizer {
 }
 
 fn config(batch: usize, optimizer: Optimizer) -> TrainConfig {
-    TrainConfig { batch, optimizer, clip_norm: Some(1.0), label_smoothing: 0.1, class_weights: None, seed: 3 }
+    TrainConfig {
+        batch,
+        optimizer,
+        clip_norm: Some(1.0),
+        label_smoothing: 0.1,
+        seed: 3,
+        ..TrainConfig::default()
+    }
 }
 
 /// What comes of a network: logits of single images and of a batch, then losses and all parameters after training.

@@ -255,6 +255,7 @@ fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
             ClassWeights::Balanced => Some(balanced_weights(&loaded.set, &loaded.train)),
         },
         seed: recipe.seed,
+        ..TrainConfig::default()
     }
 }
 

@@ -169,10 +169,8 @@ fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Resul
     let config = TrainConfig {
         batch,
         optimizer: Optimizer::Adam(AdamConfig::default()),
-        clip_norm: None,
-        label_smoothing: 0.0,
-        class_weights: None,
         seed: 1,
+        ..TrainConfig::default()
     };
     let mut trainer = Trainer::new(model, config, exec)?;
     let times = timed(seconds, || {

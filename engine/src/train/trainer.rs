@@ -1,49 +1,16 @@
-//! Training: a model, its plan and its optimiser, one step at a time.
+//! A model, its plan and its optimiser, one step at a time.
 
 use ndarray::ArrayView4;
 
+use super::batch::{check_batch, check_images};
+use super::config::TrainConfig;
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
-use crate::geometry::Shape;
 use crate::kernels::softmax::{self, LossConfig, LossSums};
-use crate::optim::{AdamConfig, Optimizer, Step, clip_factor};
+use crate::optim::{Groups, OptimizerState, Step, clip_factor};
 use crate::params::{Model, ParamLayout};
 use crate::plan::{Plan, PlanMemory, StepState};
-
-/// Multiply-adds that take as long as the update of one parameter, which waits for memory.
-const UPDATE_WORK: usize = 32;
-
-/// How a model is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainConfig {
-    /// Most images of a step.
-    pub batch: usize,
-    /// How parameters follow their gradients.
-    pub optimizer: Optimizer,
-    /// Largest global norm of the gradients.
-    pub clip_norm: Option<f32>,
-    /// Share of the target that is spread over all classes, in `0..1` (Szegedy et al., 2016).
-    pub label_smoothing: f32,
-    /// Weight of each class in the loss.
-    pub class_weights: Option<Vec<f32>>,
-    /// Seed of dropout.
-    pub seed: u64,
-}
-
-impl Default for TrainConfig {
-    /// Batches of up to 32 images, Adam, nothing else.
-    fn default() -> Self {
-        TrainConfig {
-            batch: 32,
-            optimizer: Optimizer::Adam(AdamConfig::default()),
-            clip_norm: None,
-            label_smoothing: 0.0,
-            class_weights: None,
-            seed: 0,
-        }
-    }
-}
 
 /// What a step found before it changed the parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,13 +21,16 @@ pub struct StepStats {
     pub correct: usize,
 }
 
+/// Multiply-adds that take as long as the update of one parameter, which waits for memory.
+const UPDATE_WORK: usize = 32;
+
 /// A model in training.
 pub struct Trainer {
     model: Model,
     plan: Plan,
     config: TrainConfig,
     grads: Buffer,
-    moments: Vec<Buffer>,
+    optimizer: OptimizerState,
     steps: u64,
     packed: bool,
 }
@@ -71,26 +41,16 @@ impl Trainer {
     /// # Errors
     /// [`EngineError::Config`] for settings out of range, and those of [`Plan::compile`].
     pub fn new(model: Model, config: TrainConfig, exec: &Exec) -> Result<Self, EngineError> {
-        let err = |reason: &str| Err(EngineError::Config(reason.to_owned()));
-        config.optimizer.validate()?;
-        if !(0.0..1.0).contains(&config.label_smoothing) {
-            return err("label smoothing must be in 0..1");
-        }
-        if config.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
-            return err("the clipping norm must be positive");
-        }
+        config.validate()?;
         let count = config.optimizer.moments();
         let kept = |layout: &ParamLayout| layout.trainable() * (1 + count);
         let plan = Plan::compile_with(model.graph(), config.batch, Mode::Train, exec, kept)?;
-        let sound = |weights: &Vec<f32>| {
-            weights.len() == plan.classes() && weights.iter().all(|w| w.is_finite() && *w >= 0.0)
-        };
-        if config.class_weights.as_ref().is_some_and(|weights| !sound(weights)) {
-            return err("class weights must be one number for each class, none negative");
-        }
-        let trainable = model.layout().trainable();
-        let moments = (0..count).map(|_| Buffer::zeros(trainable)).collect();
-        Ok(Trainer { model, plan, config, grads: Buffer::zeros(trainable), moments, steps: 0, packed: false })
+        config.check_class_weights(plan.classes())?;
+        let layout = model.layout();
+        let groups = Groups::new(layout, model.graph().nodes.len(), &config.rates, config.decay)?;
+        let grads = Buffer::zeros(layout.trainable());
+        let optimizer = OptimizerState::new(config.optimizer, groups, layout.trainable());
+        Ok(Trainer { model, plan, config, grads, optimizer, steps: 0, packed: false })
     }
 
     /// One step on `labels.len()` images `x [n, h, w, c]` with learning rate `lr`: forward, loss, backward, update.
@@ -102,12 +62,12 @@ impl Trainer {
         let work = self.plan.work(labels.len()) + self.grads.len() * UPDATE_WORK;
         threads.enter(work, || {
             let stats = self.gradients(x, labels)?;
-            let Trainer { model, plan, config, grads, moments, steps, packed } = self;
+            let Trainer { model, plan, config, grads, optimizer, steps, packed } = self;
             let trainable = grads.len();
             let grad_scale = clip_factor(grads, config.clip_norm);
             let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
             let params = &mut model.params_mut()[..trainable];
-            config.optimizer.update((plan.exec().isa, &threads), params, moments, grads, step);
+            optimizer.update((plan.exec().isa, &threads), params, grads, step);
             (*steps, *packed) = (*steps + 1, false);
             Ok(stats)
         })
@@ -197,7 +157,7 @@ impl Trainer {
 
     /// The optimiser's moments, each laid out as the learnable parameters are.
     pub fn moments(&self) -> Vec<&[f32]> {
-        self.moments.iter().map(|moment| &moment[..]).collect()
+        self.optimizer.moments().iter().map(|moment| &moment[..]).collect()
     }
 
     /// Takes up training where another run stopped, with the model of then.
@@ -205,48 +165,16 @@ impl Trainer {
     /// # Errors
     /// [`EngineError::Config`] when the moments are not those of this model and optimiser.
     pub fn restore(&mut self, steps: u64, moments: &[Vec<f32>]) -> Result<(), EngineError> {
-        let fits = moments.len() == self.moments.len() && moments.iter().all(|m| m.len() == self.grads.len());
-        if !fits {
+        let own = self.optimizer.moments_mut();
+        if moments.len() != own.len() || moments.iter().any(|moment| moment.len() != self.grads.len()) {
             return Err(EngineError::Config(
                 "the saved optimiser state is of another model or optimiser".to_owned(),
             ));
         }
-        for (own, saved) in self.moments.iter_mut().zip(moments) {
+        for (own, saved) in own.iter_mut().zip(moments) {
             own.copy_from_slice(saved);
         }
         self.steps = steps;
         Ok(())
     }
-}
-
-/// Checks that images `x [n, h, w, c]` have the shape of a network's input.
-pub(crate) fn check_images(input: Shape, x: &ArrayView4<f32>) -> Result<(), EngineError> {
-    let (n, h, w, c) = x.dim();
-    if Shape::new(h, w, c) != input {
-        return Err(EngineError::Shape {
-            what: "input",
-            expected: format!("images of {input}"),
-            found: format!("{n} of {}", Shape::new(h, w, c)),
-        });
-    }
-    Ok(())
-}
-
-/// Checks that `x` is a batch of `images` images that the plan takes.
-pub(crate) fn check_batch(plan: &Plan, x: &[f32], images: usize) -> Result<usize, EngineError> {
-    if images == 0 || images > plan.batch() {
-        return Err(EngineError::Shape {
-            what: "batch",
-            expected: format!("1 to {} images", plan.batch()),
-            found: images.to_string(),
-        });
-    }
-    if x.len() != images * plan.input_len() {
-        return Err(EngineError::Shape {
-            what: "input",
-            expected: format!("{} floats for {images} images", images * plan.input_len()),
-            found: x.len().to_string(),
-        });
-    }
-    Ok(images)
 }

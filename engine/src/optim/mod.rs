@@ -1,0 +1,12 @@
+//! Optimisers over flat parameters: SGD with momentum, Adam, AdamW, and clipping by the global norm.
+//!
+//! `optimizer` has the settings, `groups` says which parameters move at which rate, `state` makes the step.
+
+mod groups;
+mod optimizer;
+mod state;
+
+pub use groups::Decay;
+pub(crate) use groups::Groups;
+pub use optimizer::{AdamConfig, Optimizer};
+pub(crate) use state::{OptimizerState, Step, clip_factor};
