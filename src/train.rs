@@ -112,7 +112,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "X")]
     clip_norm: Option<f32>,
     /// How strongly training images are varied
-    #[arg(long, value_parser = words::<AugmentLevel>(&["none", "light", "medium"]))]
+    #[arg(long, value_parser = words::<AugmentLevel>(AugmentLevel::WORDS))]
     augment: Option<AugmentLevel>,
     /// Whether images may be mirrored; wrong for letters and digits
     #[arg(long, value_name = "true|false")]

@@ -47,6 +47,7 @@ pub mod names;
 mod pixel_array;
 mod pool;
 mod preprocess;
+mod resample;
 pub mod rng;
 mod set;
 mod shared_file;
@@ -58,7 +59,7 @@ mod thumbnail;
 mod zip;
 
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
-pub use augment::{Augment, AugmentLevel};
+pub use augment::{Augment, AugmentLevel, Rectangles};
 pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};

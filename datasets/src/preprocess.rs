@@ -1,17 +1,11 @@
 //! Everything between a decoded image and the network's input. It travels inside the model file.
 //!
-//! Order: RGB to gray where the network wants gray, crop, resample, gray to RGB where it wants RGB, pad. Resampling
-//! is the triangle filter widened by the scale (antialiased bilinear, what PIL calls BILINEAR), in integers, so the
-//! result is the same on every CPU. A region that already has the right size is copied.
+//! Order: RGB to gray where the network wants gray, crop, resample, gray to RGB where it wants RGB, pad.
 
 use crate::decode::{Image, Pixels};
 use crate::error::{DatasetError, DecodeError};
-use fast_image_resize::images::{Image as Buffer, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use crate::resample::{Region, Sample, View, resample};
 pub use ocelli_common::preprocessing::{Fit, MAX_INPUT_SIDE, Preprocessing};
-
-/// The filter of training and serving alike; changing it changes every model's accuracy.
-const FILTER: ResizeAlg = ResizeAlg::Convolution(FilterType::Bilinear);
 
 /// Gray of the bars that [`Fit::Pad`] adds, as a fraction of white: mid-gray is near the mean of most photos.
 const PAD_U8: u8 = 128;
@@ -100,7 +94,7 @@ fn fit_to<T: Sample>(pre: &Preprocessing, values: &[T], image: &Image, pad: T) -
         size: (image.width, image.height),
         channels: if wants_gray { 1 } else { image.channels },
     };
-    let whole = Region { x: 0, y: 0, width: image.width, height: image.height };
+    let whole = Region::whole(view.size);
     let (region, inner) = match pre.fit {
         Fit::Stretch => (whole, (width, height)),
         Fit::Crop => (centre_crop(view.size, (width, height)), (width, height)),
@@ -122,97 +116,6 @@ fn centre_on<T: Sample>(pre: &Preprocessing, values: &[T], inner: (u32, u32), pa
         out[left * n..][..row.len()].copy_from_slice(row);
     }
     out
-}
-
-/// A pixel value of 8 or 16 bits.
-pub(crate) trait Sample: Copy + Into<u32> + Into<f32> {
-    /// The value of white.
-    const WHITE: f32;
-    /// The number, which the caller knows to fit.
-    fn from_u32(value: u32) -> Self;
-    /// Scales a region to `size`.
-    fn scale(view: &View<Self>, region: Region, size: (u32, u32)) -> Vec<Self>;
-}
-
-impl Sample for u8 {
-    const WHITE: f32 = 255.0;
-
-    fn from_u32(value: u32) -> Self {
-        value as u8
-    }
-
-    fn scale(view: &View<u8>, region: Region, size: (u32, u32)) -> Vec<u8> {
-        let kind = if view.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let from = ImageRef::new(view.size.0, view.size.1, view.values, kind)
-            .expect("the view has as many values as its size says, and bytes are always aligned");
-        let mut to = Buffer::new(size.0, size.1, kind);
-        Resizer::new()
-            .resize(&from, &mut to, &region.options())
-            .expect("both images have the same pixel type and the region lies inside");
-        to.into_vec()
-    }
-}
-
-impl Sample for u16 {
-    const WHITE: f32 = 65_535.0;
-
-    fn from_u32(value: u32) -> Self {
-        value as u16
-    }
-
-    fn scale(view: &View<u16>, region: Region, size: (u32, u32)) -> Vec<u16> {
-        let kind = if view.channels == 1 { PixelType::U16 } else { PixelType::U16x3 };
-        let mut from = Buffer::new(view.size.0, view.size.1, kind);
-        for (bytes, value) in from.buffer_mut().chunks_exact_mut(2).zip(view.values) {
-            bytes.copy_from_slice(&value.to_ne_bytes());
-        }
-        let mut to = Buffer::new(size.0, size.1, kind);
-        Resizer::new()
-            .resize(&from, &mut to, &region.options())
-            .expect("both images have the same pixel type and the region lies inside");
-        to.buffer().chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect()
-    }
-}
-
-/// Borrowed interleaved pixels.
-pub(crate) struct View<'a, T> {
-    values: &'a [T],
-    size: (u32, u32),
-    channels: u8,
-}
-
-/// A rectangle of whole pixels.
-#[derive(Clone, Copy)]
-pub(crate) struct Region {
-    x: u32,
-    y: u32,
-    width: u32,
-    height: u32,
-}
-
-impl Region {
-    fn options(&self) -> ResizeOptions {
-        let [x, y, width, height] = [self.x, self.y, self.width, self.height].map(f64::from);
-        ResizeOptions::new().resize_alg(FILTER).use_alpha(false).crop(x, y, width, height)
-    }
-}
-
-fn resample<T: Sample>(view: &View<T>, region: Region, size: (u32, u32)) -> Vec<T> {
-    if (region.width, region.height) != size {
-        return T::scale(view, region, size);
-    }
-    if view.size == size {
-        return view.values.to_vec();
-    }
-    let n = usize::from(view.channels);
-    let (left, row) = (region.x as usize * n, region.width as usize * n);
-    view.values
-        .chunks_exact(view.size.0 as usize * n)
-        .skip(region.y as usize)
-        .take(region.height as usize)
-        .flat_map(|line| &line[left..left + row])
-        .copied()
-        .collect()
 }
 
 /// The largest centred rectangle with the target's aspect, in whole pixels: a fractional offset would blur an image

@@ -2,12 +2,13 @@
 
 use ocelli_common::text::chain;
 
-use crate::augment::{Augment, Draw};
+use crate::augment::{Augment, Stored};
 use crate::decode::{DecodeLimits, Pixels};
 use crate::error::{DatasetError, Skipped};
 use crate::names::nfc;
 use crate::pool;
-use crate::preprocess::{Prepare, Prepared, Preprocessing, Sample, normalize_one};
+use crate::preprocess::{Prepare, Prepared, Preprocessing, normalize_one};
+use crate::resample::Sample;
 use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
 use crate::split::{Candidate, ContentHash, Split, SplitFractions, divide};
@@ -353,21 +354,63 @@ impl ImageSet {
         }
     }
 
+    /// Writes an image normalised at another size than it is stored in, `width x height`: antialiased bilinear where that is
+    /// smaller. At the stored size these are the bits of [`Self::fill`].
+    ///
+    /// # Panics
+    /// When `out` does not have `height * width * channels` values.
+    pub fn fill_to(&self, index: usize, size: (u32, u32), out: &mut [f32]) {
+        if size == self.stored_size() {
+            return self.fill(index, out);
+        }
+        self.check_out_of(size, out);
+        let pre = &self.preprocessing;
+        match self.values(index) {
+            Values::Narrow(values) => {
+                Stored { preprocessing: pre, values }.write(size, |value, c| self.look_up(value, c), out);
+            }
+            Values::Wide(values) => {
+                let normalize = |value, c| normalize_one(pre, value, c);
+                Stored { preprocessing: pre, values }.write(size, normalize, out);
+            }
+        }
+    }
+
     /// Writes an image changed at random and normalised: a function of its pixels, `augment` and `rng_key` alone. Make
     /// the key of seed, epoch and image, not of thread or batch.
     ///
     /// # Panics
     /// When `out` does not have [`Preprocessing::len`] values.
     pub fn fill_augmented(&self, index: usize, augment: &Augment, rng_key: u64, out: &mut [f32]) {
+        self.fill_augmented_to(index, self.stored_size(), (augment, rng_key), out);
+    }
+
+    /// As [`Self::fill_augmented`] at another size than the stored one, `width x height`: a resized crop
+    /// ([`Augment::crop`]) is taken from the pixels that are stored, so it keeps their detail.
+    ///
+    /// # Panics
+    /// When `out` does not have `height * width * channels` values.
+    pub fn fill_augmented_to(
+        &self,
+        index: usize,
+        size: (u32, u32),
+        (augment, rng_key): (&Augment, u64),
+        out: &mut [f32],
+    ) {
         if augment.is_none() {
-            return self.fill(index, out);
+            return self.fill_to(index, size, out);
         }
-        self.check_out(out);
-        let pre = &self.preprocessing;
-        let draw: Draw = augment.draw(rng_key, pre.width, pre.height);
+        self.check_out_of(size, out);
+        let (pre, changes) = (&self.preprocessing, (augment, rng_key));
         match self.values(index) {
-            Values::Narrow(values) => draw.apply(pre, values, |value, c| self.look_up(value, c), out),
-            Values::Wide(values) => draw.apply(pre, values, |value, c| normalize_one(pre, value, c), out),
+            Values::Narrow(values) => {
+                let stored = Stored { preprocessing: pre, values };
+                stored.write_augmented(changes, size, |value, c| self.look_up(value, c), out);
+            }
+            Values::Wide(values) => {
+                let normalize = |value, c| normalize_one(pre, value, c);
+                Stored { preprocessing: pre, values }.write_augmented(changes, size, normalize, out);
+            }
         }
     }
 
@@ -399,8 +442,17 @@ impl ImageSet {
         }
     }
 
+    fn stored_size(&self) -> (u32, u32) {
+        (self.preprocessing.width, self.preprocessing.height)
+    }
+
     fn check_out(&self, out: &[f32]) {
-        assert_eq!(out.len(), self.preprocessing.len(), "out must hold height * width * channels values");
+        self.check_out_of(self.stored_size(), out);
+    }
+
+    fn check_out_of(&self, (width, height): (u32, u32), out: &[f32]) {
+        let len = width as usize * height as usize * usize::from(self.preprocessing.channels);
+        assert_eq!(out.len(), len, "out must hold height * width * channels values");
     }
 
     fn look_up(&self, value: u8, channel: usize) -> f32 {
