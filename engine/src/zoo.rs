@@ -95,31 +95,46 @@ fn dense(units: usize) -> Op {
     Op::Dense(Dense { units: units as u32, bias: true })
 }
 
-/// Convolution with batch normalisation and an optional activation, padded by half the kernel as PyTorch writes it.
+/// Convolution with batch normalisation and an optional activation.
 struct ConvNorm {
     filters: usize,
     kernel: usize,
     stride: usize,
     groups: usize,
     act: Option<Activation>,
+    style: Style,
 }
+
+/// What networks take over from the program that they were published with.
+#[derive(Clone, Copy)]
+struct Style {
+    /// Padding around a kernel of a size.
+    padding: fn(usize) -> Padding,
+    /// Added to the variance in a batch normalisation.
+    eps: f32,
+}
+
+/// Half of the kernel on all sides.
+const PYTORCH: Style = Style { padding: |kernel| Padding::Explicit([(kernel / 2) as u32; 4]), eps: 1e-5 };
+/// At stride 2, an even image gets the odd zero after it alone.
+const TENSORFLOW: Style = Style { padding: |_| Padding::Same, eps: 1e-3 };
 
 impl ConvNorm {
     fn relu(filters: usize, kernel: usize, stride: usize) -> Self {
-        ConvNorm { filters, kernel, stride, groups: 1, act: Some(Activation::Relu) }
+        ConvNorm { filters, kernel, stride, groups: 1, act: Some(Activation::Relu), style: PYTORCH }
     }
 
     fn push(self, g: &mut Graph, name: &str, from: u32) -> u32 {
-        let pad = (self.kernel / 2) as u32;
         let conv = Conv2d {
             stride: [self.stride as u32; 2],
-            padding: Padding::Explicit([pad; 4]),
+            padding: (self.style.padding)(self.kernel),
             groups: self.groups as u32,
             bias: false,
             ..Conv2d::new(self.filters, self.kernel)
         };
         let conv = g.push(format!("{name}.conv"), Op::Conv2d(conv), &[from]);
-        let norm = g.push(format!("{name}.norm"), Op::BatchNorm(BatchNorm::default()), &[conv]);
+        let norm = BatchNorm { eps: self.style.eps, ..BatchNorm::default() };
+        let norm = g.push(format!("{name}.norm"), Op::BatchNorm(norm), &[conv]);
         match self.act {
             Some(act) => g.push(format!("{name}.act"), Op::Activation(act), &[norm]),
             None => norm,
@@ -192,10 +207,11 @@ fn mobilenet_v2(input: Shape, classes: usize) -> Graph {
         (6, 160, 3, 2, 3),
         (6, 320, 1, 1, 3),
     ];
-    inverted_residuals(input, classes, &stages)
+    inverted_residuals(input, classes, &stages, PYTORCH)
 }
 
-/// EfficientNet-Lite0 (Liu, 2020): EfficientNet-B0 with ReLU6 and without squeeze-and-excitation.
+/// EfficientNet-Lite0 (Liu, 2020): EfficientNet-B0 with ReLU6 and without squeeze-and-excitation, padded as its published
+/// weights were trained.
 fn efficientnet_lite0(input: Shape, classes: usize) -> Graph {
     let stages = [
         (1, 16, 1, 1, 3),
@@ -206,15 +222,15 @@ fn efficientnet_lite0(input: Shape, classes: usize) -> Graph {
         (6, 192, 4, 2, 5),
         (6, 320, 1, 1, 3),
     ];
-    inverted_residuals(input, classes, &stages)
+    inverted_residuals(input, classes, &stages, TENSORFLOW)
 }
 
 /// Stem, inverted residuals and head that MobileNetV2 and EfficientNet-Lite0 share.
-fn inverted_residuals(input: Shape, classes: usize, stages: &[Inverted]) -> Graph {
+fn inverted_residuals(input: Shape, classes: usize, stages: &[Inverted], style: Style) -> Graph {
     let act = Some(Activation::Relu6);
-    let point = |filters| ConvNorm { act, ..ConvNorm::relu(filters, 1, 1) };
+    let point = |filters| ConvNorm { act, style, ..ConvNorm::relu(filters, 1, 1) };
     let mut g = Graph::new(input);
-    let mut x = ConvNorm { act, ..ConvNorm::relu(32, 3, 2) }.push(&mut g, "stem", 0);
+    let mut x = ConvNorm { act, style, ..ConvNorm::relu(32, 3, 2) }.push(&mut g, "stem", 0);
     let mut cin = 32;
     for (stage, &(expansion, cout, repeats, first_stride, kernel)) in stages.iter().enumerate() {
         for block in 0..repeats {
@@ -225,7 +241,7 @@ fn inverted_residuals(input: Shape, classes: usize, stages: &[Inverted]) -> Grap
             if expansion > 1 {
                 y = point(hidden).push(&mut g, &format!("{name}.expand"), y);
             }
-            let depthwise = ConvNorm { filters: hidden, kernel, stride, groups: hidden, act };
+            let depthwise = ConvNorm { filters: hidden, kernel, stride, groups: hidden, act, style };
             y = depthwise.push(&mut g, &format!("{name}.depthwise"), y);
             y = ConvNorm { act: None, ..point(cout) }.push(&mut g, &format!("{name}.project"), y);
             if stride == 1 && cin == cout {
