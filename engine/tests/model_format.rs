@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use model_format_reader::{File, Value, read};
 use ocelli_engine::Model;
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
-use ocelli_engine::model_file::{FORMAT_VERSION, ModelFile, ModelMeta, Origin};
+use ocelli_engine::model_file::{FORMAT_VERSION, ModelFile, ModelMeta, Origin, WeightType};
 use sha2::{Digest, Sha256};
 
 type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 4] = [
+const GOLDEN: [(&str, Make); 5] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
     ("tiny-imported.ocelli", model_sample::imported_file),
+    ("tiny-half.ocelli", model_sample::half_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -51,7 +52,7 @@ fn golden_files_are_read() {
         let expected = make();
         assert_eq!(found.model.graph(), expected.model.graph());
         assert_eq!(found.model.params(), expected.model.params());
-        assert_eq!(found.meta, expected.meta);
+        assert_eq!((found.weights, found.meta), (expected.weights, expected.meta));
         assert_eq!(found.training, expected.training);
         assert_eq!(found.probes, expected.probes);
     }
@@ -92,7 +93,12 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     };
     let imported = |file: &mut ModelFile| file.meta.origin = model_sample::imported_file().meta.origin;
     let nothing = |_: &mut ModelFile| {};
-    let changes: [(Change, u32); 3] = [(nothing, 1), (sigmoid, 2), (imported, FORMAT_VERSION)];
+    let half = |file: &mut ModelFile| file.weights = WeightType::F16;
+    let both = |file: &mut ModelFile| {
+        (file.weights, file.meta.origin) = (WeightType::F16, model_sample::imported_file().meta.origin)
+    };
+    let changes: [(Change, u32); 5] =
+        [(nothing, 1), (sigmoid, 2), (imported, 2), (half, FORMAT_VERSION), (both, FORMAT_VERSION)];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
         change(&mut file);
@@ -101,14 +107,15 @@ fn the_version_is_the_first_that_can_hold_the_model() {
         let again = ModelFile::from_bytes(&bytes).unwrap();
         assert_eq!((again.to_bytes().unwrap(), &again.meta), (bytes.clone(), &file.meta));
         compare(&read(&bytes), &file);
-        // The other version is refused, with a right hash, too.
-        let mut forged = bytes;
-        forged[8] = 3 - version as u8;
-        let end = forged.len() - 32;
-        let hash = Sha256::digest(&forged[..end]);
-        forged[end..].copy_from_slice(&hash);
-        let error = ModelFile::from_bytes(&forged).unwrap_err().to_string();
-        assert!(error.contains("again"), "{error}");
+        // The other versions are refused, with a right hash, too.
+        for other in (1..=FORMAT_VERSION).filter(|&other| other != version) {
+            let mut forged = bytes.clone();
+            forged[8] = other as u8;
+            let end = forged.len() - 32;
+            let hash = Sha256::digest(&forged[..end]);
+            forged[end..].copy_from_slice(&hash);
+            assert!(ModelFile::from_bytes(&forged).is_err(), "{version} as {other}");
+        }
     }
 }
 
@@ -131,6 +138,22 @@ fn version_2_of_a_model_that_version_1_holds_is_refused() {
     compare(&read(&bytes), &model_sample::model_file(true));
     let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
     assert!(error.contains("format version 2 for a model that version 1 is for"), "{error}");
+}
+
+/// As above for version 3, whose header says what type weights have.
+#[test]
+fn version_3_of_weights_in_f32_is_refused() {
+    let mut bytes = model_sample::half_file().to_bytes().unwrap();
+    let stem = bytes.windows(11).rposition(|w| w == b"stem.weight").unwrap();
+    // Before the first row of the table stand the number of rows and the length of the name.
+    let weights = stem - 8 - 8 - 4;
+    assert_eq!(bytes[weights..weights + 4], [1, 0, 0, 0]);
+    bytes[weights] = 0;
+    let end = bytes.len() - 32;
+    let hash = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&hash);
+    let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(error.contains("format version 3 for a model that version 1 is for"), "{error}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_small_file_that_asks_for_34_gigabytes_is_refused_before_any_is_taken() {
     meta.preprocessing = Preprocessing { mean: vec![0.5], std: vec![0.25], ..preprocessing };
     meta.classes.truncate(2);
     let model = Model::init(forged(40), 1).unwrap();
-    let bytes = ModelFile { model, meta, training: None, probes: None }.to_bytes().unwrap();
+    let bytes = ModelFile::new(model, meta).to_bytes().unwrap();
     assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
 
     let model = ModelFile::from_bytes(&bytes).unwrap().model;

@@ -325,14 +325,14 @@ impl Run<'_> {
             extra: self.progress.to_json(),
         };
         let (model, meta) = (self.trainer.model().clone(), self.meta.clone());
-        ModelFile { model, meta, training: Some(training), probes: None }.save(&self.folder.last())?;
+        let file = ModelFile { training: Some(training), ..ModelFile::new(model, meta) };
+        file.save(&self.folder.last())?;
         Ok(())
     }
 
     fn save_best(&self, metrics: Option<Metrics>) -> Result<(), PipelineError> {
         let meta = ModelMeta { metrics, ..self.meta.clone() };
-        ModelFile { model: self.trainer.model().clone(), meta, training: None, probes: None }
-            .save(&self.folder.best())?;
+        ModelFile::new(self.trainer.model().clone(), meta).save(&self.folder.best())?;
         Ok(())
     }
 

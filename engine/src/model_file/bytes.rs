@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+use super::half::{from_f16, to_f16};
 use crate::error::EngineError;
 
 /// Sections and tensors start at multiples of this: one cache line, so a mapped file can be computed on in place.
@@ -63,6 +64,17 @@ impl<'a, W: Write> HashingWriter<'a, W> {
         Ok(())
     }
 
+    pub(super) fn half_tensor(&mut self, values: &[f32]) -> io::Result<()> {
+        self.align()?;
+        let mut bytes = [0; 4096];
+        for chunk in values.chunks(bytes.len() / 2) {
+            let (slots, _) = bytes.as_chunks_mut::<2>();
+            slots.iter_mut().zip(chunk).for_each(|(slot, value)| *slot = to_f16(*value).to_le_bytes());
+            self.bytes(&bytes[..2 * chunk.len()])?;
+        }
+        Ok(())
+    }
+
     /// Writes the hash of all bytes so far, and returns it.
     pub(super) fn finish(self) -> io::Result<[u8; 32]> {
         let hash: [u8; 32] = self.hash.finalize().into();
@@ -118,6 +130,13 @@ impl<'a> Cursor<'a> {
         self.align()?;
         let (words, _) = self.take(4 * values.len() as u64)?.as_chunks::<4>();
         values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));
+        Ok(())
+    }
+
+    pub(super) fn half_tensor(&mut self, values: &mut [f32]) -> Result<(), EngineError> {
+        self.align()?;
+        let (words, _) = self.take(2 * values.len() as u64)?.as_chunks::<2>();
+        values.iter_mut().zip(words).for_each(|(value, word)| *value = from_f16(u16::from_le_bytes(*word)));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::bytes::{error, invalid_network};
 use super::contents::{MAX_CLASS_NAME_BYTES, MAX_CLASSES, Metrics, ModelMeta, Preprocessing};
+use super::half::{from_f16, to_f16};
 use crate::error::EngineError;
 use crate::geometry::Shape;
 use crate::graph::Graph;
@@ -61,4 +62,12 @@ pub(super) fn values(what: &str, entry: &ParamEntry, values: &[f32]) -> Result<(
         return Err(error(format!("{what} `{}` holds a negative variance", entry.name)));
     }
     Ok(())
+}
+
+/// What is stored in f16 must come back as it was.
+pub(super) fn exact_in_f16(entry: &ParamEntry, values: &[f32]) -> Result<(), EngineError> {
+    match values.iter().find(|value| from_f16(to_f16(**value)).to_bits() != value.to_bits()) {
+        Some(value) => Err(error(format!("tensor `{}` holds {value}, which is no f16 number", entry.name))),
+        None => Ok(()),
+    }
 }

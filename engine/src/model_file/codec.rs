@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::error;
-use super::contents::{MAX_CLASSES, ModelMeta, Origin, Preprocessing, TrainingState};
+use super::contents::{MAX_CLASSES, ModelMeta, Origin, Preprocessing, TrainingState, WeightType};
 use crate::error::EngineError;
 use crate::graph::{Activation, Graph, MAX_INPUTS, MAX_NODES, Node, Op};
 
@@ -40,17 +40,22 @@ pub(super) struct Tensor {
 pub(super) struct Header {
     pub(super) graph: Graph,
     pub(super) meta: ModelMeta,
+    pub(super) weights: WeightType,
     pub(super) tensors: Vec<Tensor>,
 }
 
 /// The first version of the format that can say what a model is. It is the one that is written, so that a model has one
 /// file and keeps its hash when the format learns something new.
-pub(super) fn version(graph: &Graph, meta: &ModelMeta) -> u32 {
+pub(super) fn version(graph: &Graph, meta: &ModelMeta, weights: WeightType) -> u32 {
+    let weights = match weights {
+        WeightType::F32 => 1,
+        WeightType::F16 => 3,
+    };
     let origin = match &meta.origin {
         Origin::Trained(_) => 1,
         Origin::Imported(_) => 2,
     };
-    graph.nodes.iter().map(|node| first_version(&node.op)).fold(origin, u32::max)
+    graph.nodes.iter().map(|node| first_version(&node.op)).fold(origin.max(weights), u32::max)
 }
 
 /// The first version that has an operation.
@@ -75,14 +80,16 @@ fn first_version(op: &Op) -> u32 {
 pub(super) fn encode_header(
     graph: &Graph,
     meta: &ModelMeta,
+    weights: WeightType,
     tensors: &[Tensor],
 ) -> Result<Vec<u8>, EngineError> {
-    match (version(graph, meta), &meta.origin) {
+    match (version(graph, meta, weights), &meta.origin) {
         (1, Origin::Trained(trained)) => {
             let ModelMeta { name, classes, preprocessing, metrics, .. } = meta;
             encode((graph, (name, classes, preprocessing, metrics, trained), tensors), "header")
         }
-        _ => encode((graph, meta, tensors), "header"),
+        (1 | 2, _) => encode((graph, meta, tensors), "header"),
+        _ => encode((graph, meta, weights, tensors), "header"),
     }
 }
 
@@ -111,6 +118,10 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
         1 => Origin::Trained(record.value()?),
         _ => record.value()?,
     };
+    let weights = match file_version {
+        1 | 2 => WeightType::F32,
+        _ => record.value()?,
+    };
     let meta = ModelMeta { name, classes, preprocessing, metrics, origin };
     // A batch normalisation has the most tensors: four.
     let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
@@ -123,13 +134,13 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
     })?;
     record.end()?;
     let graph = Graph { input, nodes };
-    let expected = version(&graph, &meta);
+    let expected = version(&graph, &meta, weights);
     if expected != file_version {
         return Err(error(format!(
             "format version {file_version} for a model that version {expected} is for: make or copy the file again"
         )));
     }
-    Ok(Header { graph, meta, tensors })
+    Ok(Header { graph, meta, weights, tensors })
 }
 
 /// The state without its moments, and their number.

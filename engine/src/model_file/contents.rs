@@ -126,12 +126,24 @@ pub struct TrainingState {
 pub struct ModelFile {
     /// The network and its weights.
     pub model: Model,
+    /// How the file stores the weights of convolutions and dense layers.
+    pub weights: WeightType,
     /// All that is not weights.
     pub meta: ModelMeta,
     /// What a resumed run needs; `None` in a file that only predicts.
     pub training: Option<TrainingState>,
     /// What the model answered when the file was written; `None` where nobody asked it.
     pub probes: Option<Probes>,
+}
+
+/// How a file stores the weights of convolutions and dense layers; all else is f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WeightType {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16: half of the bytes, for weights that are such numbers (see [`ModelFile::with_f16_weights`]).
+    F16,
 }
 
 /// Images that a model was asked about when its file was written, with its answers.

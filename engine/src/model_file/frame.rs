@@ -6,13 +6,13 @@ use sha2::{Digest, Sha256};
 
 use super::bytes::{Cursor, HashingWriter, aligned, ends_early, error, invalid_network, u32_at, u64_at};
 use super::codec::{self, MAX_MOMENTS, Tensor};
-use super::contents::{ModelFile, TrainingState};
+use super::contents::{ModelFile, TrainingState, WeightType};
 use super::{check, probes};
 use crate::error::EngineError;
-use crate::params::{Model, ParamEntry, ParamLayout};
+use crate::params::{Model, ParamEntry, ParamKind, ParamLayout};
 
 /// Newest version of the layout. All from 1 on are read; a model is written in the first that can hold it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Largest model file in bytes: the largest network that the engine takes (2^28 floats) with both moments of Adam fits.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 
@@ -28,9 +28,24 @@ const HAS_TRAINING: u32 = 1;
 /// Flag: a probe section comes last. A reader that does not know it says that the program must be updated.
 const HAS_PROBES: u32 = 2;
 
-/// Where tensors laid out from `start` end.
-fn tensors_end<'a>(start: u64, entries: impl Iterator<Item = &'a ParamEntry>) -> u64 {
-    entries.fold(start, |at, entry| aligned(at) + 4 * entry.len() as u64)
+/// Whether a tensor is stored in f16.
+fn is_half(entry: &ParamEntry, weights: WeightType) -> bool {
+    weights == WeightType::F16 && entry.kind == ParamKind::Weight
+}
+
+/// Bytes of a tensor.
+fn stored_bytes(entry: &ParamEntry, weights: WeightType) -> u64 {
+    if is_half(entry, weights) { 2 * entry.len() as u64 } else { 4 * entry.len() as u64 }
+}
+
+/// Where a network's tensors laid out from `start` end.
+fn tensors_end(start: u64, layout: &ParamLayout, weights: WeightType) -> u64 {
+    layout.entries().iter().fold(start, |at, entry| aligned(at) + stored_bytes(entry, weights))
+}
+
+/// Where a moment laid out from `start` ends.
+fn moment_end(start: u64, layout: &ParamLayout) -> u64 {
+    trainable(layout).fold(start, |at, entry| aligned(at) + 4 * entry.len() as u64)
 }
 
 fn trainable(layout: &ParamLayout) -> impl Iterator<Item = &ParamEntry> {
@@ -38,11 +53,11 @@ fn trainable(layout: &ParamLayout) -> impl Iterator<Item = &ParamEntry> {
 }
 
 /// The table that a network's tensors must have: in the order of the layout, as close as alignment allows.
-fn table(layout: &ParamLayout) -> Vec<Tensor> {
+fn table(layout: &ParamLayout, weights: WeightType) -> Vec<Tensor> {
     let mut end = 0;
     let row = |entry: &ParamEntry| {
         let offset = aligned(end);
-        let bytes = 4 * entry.len() as u64;
+        let bytes = stored_bytes(entry, weights);
         end = offset + bytes;
         let shape = entry.shape.iter().map(|&side| side as u64).collect();
         Tensor { name: entry.name.clone(), shape, offset, bytes }
@@ -64,16 +79,20 @@ impl<'a> Encoded<'a> {
         let (graph, layout) = (file.model.graph(), file.model.layout());
         check::meta(graph, &file.meta)?;
         for entry in layout.entries() {
-            check::values("tensor", entry, &file.model.params()[entry.range()])?;
+            let values = &file.model.params()[entry.range()];
+            check::values("tensor", entry, values)?;
+            if is_half(entry, file.weights) {
+                check::exact_in_f16(entry, values)?;
+            }
         }
-        let header = codec::encode_header(graph, &file.meta, &table(layout))?;
-        let mut end = tensors_end(aligned((FRAME_BYTES + header.len()) as u64), layout.entries().iter());
+        let header = codec::encode_header(graph, &file.meta, file.weights, &table(layout, file.weights))?;
+        let mut end = tensors_end(aligned((FRAME_BYTES + header.len()) as u64), layout, file.weights);
         let mut training = None;
         if let Some(state) = &file.training {
             check_moments(state, layout)?;
             let record = codec::encode_training(state)?;
             let start = aligned(aligned(end) + 8 + record.len() as u64);
-            end = state.moments.iter().fold(start, |at, _| tensors_end(at, trainable(layout)));
+            end = state.moments.iter().fold(start, |at, _| moment_end(at, layout));
             training = Some(record);
         }
         if let Some(own) = &file.probes {
@@ -84,7 +103,7 @@ impl<'a> Encoded<'a> {
         if len > MAX_FILE_BYTES {
             return Err(error(format!("{len} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
         }
-        let version = codec::version(graph, &file.meta);
+        let version = codec::version(graph, &file.meta, file.weights);
         Ok(Encoded { file, version, header, training, len })
     }
 
@@ -108,7 +127,12 @@ impl<'a> Encoded<'a> {
         out.bytes(&self.header)?;
         out.align()?;
         for entry in layout.entries() {
-            out.tensor(&params[entry.range()])?;
+            let values = &params[entry.range()];
+            if is_half(entry, self.file.weights) {
+                out.half_tensor(values)?;
+            } else {
+                out.tensor(values)?;
+            }
         }
         if let (Some(record), Some(state)) = (&self.training, &self.file.training) {
             out.align()?;
@@ -200,10 +224,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     let header = codec::decode_header(cursor.take(u64_at(body, 16))?, u32_at(body, 8))?;
     check::meta(&header.graph, &header.meta)?;
     let layout = ParamLayout::new(&header.graph).map_err(invalid_network)?;
-    check_table(&header.tensors, &table(&layout))?;
+    check_table(&header.tensors, &table(&layout, header.weights))?;
     cursor.align()?;
-    // The model's buffer has the size of its tensors in the file: they must be there before it is made.
-    let end = tensors_end(cursor.at() as u64, layout.entries().iter());
+    // The model's buffer has at most twice the size of its tensors in the file: they must be there before it is made.
+    let end = tensors_end(cursor.at() as u64, &layout, header.weights);
     if end > body.len() as u64 {
         return Err(ends_early());
     }
@@ -211,7 +235,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     let mut model = Model::zeros(header.graph).map_err(invalid_network)?;
     for entry in layout.entries() {
         let values = &mut model.params_mut()[entry.range()];
-        cursor.tensor(values)?;
+        if is_half(entry, header.weights) {
+            cursor.half_tensor(values)?;
+        } else {
+            cursor.tensor(values)?;
+        }
         check::values("tensor", entry, values)?;
     }
     let training = if flags & HAS_TRAINING == 0 { None } else { Some(read_training(&mut cursor, &layout)?) };
@@ -222,7 +250,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
     if cursor.at() != body.len() {
         return Err(error("bytes follow the last section"));
     }
-    Ok(ModelFile { model, meta: header.meta, training, probes })
+    Ok(ModelFile { model, weights: header.weights, meta: header.meta, training, probes })
 }
 
 fn check_table(found: &[Tensor], expected: &[Tensor]) -> Result<(), EngineError> {
@@ -250,7 +278,7 @@ fn read_training(cursor: &mut Cursor<'_>, layout: &ParamLayout) -> Result<Traini
         return Err(too_many_moments(moments));
     }
     cursor.align()?;
-    let end = (0..moments).fold(cursor.at() as u64, |at, _| tensors_end(at, trainable(layout)));
+    let end = (0..moments).fold(cursor.at() as u64, |at, _| moment_end(at, layout));
     if end > cursor.len() as u64 {
         return Err(ends_early());
     }

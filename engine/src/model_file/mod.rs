@@ -3,7 +3,7 @@
 //! ```text
 //! mark, format version, flags, lengths   32 bytes
 //! header                                 bincode: graph, names, preprocessing, metrics, origin, tensor table
-//! tensors                                raw little-endian f32, each at a multiple of 64 bytes
+//! tensors                                raw little-endian f32 or f16, each at a multiple of 64 bytes
 //! training state (optional)              bincode header and raw moments: what a resumed run continues from
 //! probe images (optional)                pixels and the model's answers: what a loader asks again
 //! SHA-256                                of every byte before it
@@ -20,6 +20,7 @@ mod check;
 mod codec;
 mod contents;
 mod frame;
+mod half;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -31,14 +32,41 @@ use std::path::Path;
 use ocelli_common::atomic_file;
 
 use crate::error::EngineError;
+use crate::params::{Model, ParamKind};
 
 pub use contents::{
     Fit, Imported, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_PROBES, Metrics, ModelFile, ModelMeta, Origin,
-    Preprocessing, Probe, Probes, Trained, TrainingState,
+    Preprocessing, Probe, Probes, Trained, TrainingState, WeightType,
 };
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
 
 impl ModelFile {
+    /// A model to predict with: weights in f32, no training state, no probes.
+    pub fn new(model: Model, meta: ModelMeta) -> Self {
+        ModelFile { model, weights: WeightType::F32, meta, training: None, probes: None }
+    }
+
+    /// The same model with the weights of its convolutions and dense layers rounded to f16, in which its file stores them.
+    /// It has no training state and no probes: both belong to the weights before.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelFile`] for a weight past the largest f16, 65,504.
+    pub fn with_f16_weights(mut self) -> Result<ModelFile, EngineError> {
+        let entries = self.model.layout().entries().to_vec();
+        for entry in entries.iter().filter(|entry| entry.kind == ParamKind::Weight) {
+            let values = &mut self.model.params_mut()[entry.range()];
+            for value in values {
+                let rounded = half::from_f16(half::to_f16(*value));
+                if !rounded.is_finite() {
+                    let (name, value) = (&entry.name, *value);
+                    return Err(bytes::error(format!("tensor `{name}` holds {value}, too large for f16")));
+                }
+                *value = rounded;
+            }
+        }
+        Ok(ModelFile { weights: WeightType::F16, training: None, probes: None, ..self })
+    }
+
     /// The bytes of the file.
     ///
     /// # Errors
@@ -51,7 +79,8 @@ impl ModelFile {
         Ok(bytes)
     }
 
-    /// Reads the bytes of a file. Takes at most their number and a few mebibytes of memory.
+    /// Reads the bytes of a file. Takes at most their number and a few mebibytes of memory, twice their number where
+    /// weights are stored in f16.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] for bytes that are no model file, of another version, damaged or inconsistent.

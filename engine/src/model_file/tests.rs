@@ -36,7 +36,7 @@ fn sample() -> ModelFile {
     let classes = vec!["no".into(), "yes".into()];
     let meta = ModelMeta { name: "sample".into(), classes, preprocessing, metrics: None, origin };
     let training = TrainingState { optimizer: "adam".into(), step: 3, moments, extra: String::new() };
-    ModelFile { model, meta, training: Some(training), probes: None }
+    ModelFile { training: Some(training), ..ModelFile::new(model, meta) }
 }
 
 /// Two probes that fit the sample.
@@ -175,6 +175,47 @@ fn what_is_read_is_what_was_written() {
 }
 
 #[test]
+fn weights_in_f16_are_rounded_once_and_then_kept() {
+    let file = sample();
+    let half = ModelFile { probes: Some(probes(&file)), ..file.clone() }.with_f16_weights().unwrap();
+    assert_eq!((half.weights, &half.training, &half.probes), (WeightType::F16, &None, &None));
+    for entry in file.model.layout().entries() {
+        let values = |file: &ModelFile| file.model.params()[entry.range()].to_vec();
+        let (before, after) = (values(&file), values(&half));
+        assert_eq!(before != after, entry.kind == ParamKind::Weight, "{}", entry.name);
+        // Half of the distance between two numbers with eleven bits.
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs() / 2048.0;
+        assert!(before.iter().zip(&after).all(close), "{}", entry.name);
+    }
+    let bytes = half.to_bytes().unwrap();
+    let read = ModelFile::from_bytes(&bytes).unwrap();
+    assert_eq!((read.model.params(), read.weights), (half.model.params(), WeightType::F16));
+    assert_eq!(read.answering_hash(), half.answering_hash());
+    assert_eq!(read.with_f16_weights().unwrap().to_bytes().unwrap(), bytes);
+}
+
+#[test]
+fn weights_that_f16_does_not_hold_are_refused() {
+    let with = |value: f32, weights| {
+        let mut file = ModelFile { weights, training: None, ..sample() };
+        let weight = file.model.layout().entries().iter().find(|e| e.name == "fc.weight").unwrap().range();
+        file.model.params_mut()[weight.clone()].fill(1.0);
+        file.model.params_mut()[weight.start + 3] = value;
+        file
+    };
+    assert_says(
+        &with(0.1, WeightType::F16).to_bytes().unwrap_err().to_string(),
+        "tensor `fc.weight` holds 0.1, which is no f16 number",
+    );
+    assert!(with(0.125, WeightType::F16).to_bytes().is_ok());
+    assert_says(
+        &with(-65_520.0, WeightType::F32).with_f16_weights().unwrap_err().to_string(),
+        "tensor `fc.weight` holds -65520, too large for f16",
+    );
+    assert!(with(65_519.0, WeightType::F32).with_f16_weights().is_ok());
+}
+
+#[test]
 fn floats_between_tensors_are_not_part_of_a_model() {
     let mut file = sample();
     let bytes = file.to_bytes().unwrap();
@@ -201,7 +242,7 @@ fn readers_say_what_is_wrong() {
         bytes[at..at + value.len()].copy_from_slice(value);
         bytes
     };
-    says(&with(8, &[7]), "format version 7 is newer than this program reads (2): update ocelli");
+    says(&with(8, &[7]), "format version 7 is newer than this program reads (3): update ocelli");
     says(&with(8, &[0]), "format version 0 does not exist");
     says(&with(24, &u64::MAX.to_le_bytes()), "more than a model file may have");
     says(&with(100, &[!good[100]]), "damaged: its SHA-256");

@@ -87,6 +87,20 @@ impl<'a> Bytes<'a> {
         self.align();
         (0..shape.iter().product()).map(|_| self.f32()).collect()
     }
+    fn half_tensor(&mut self, shape: &[usize]) -> Vec<f32> {
+        self.align();
+        (0..shape.iter().product()).map(|_| self.f16()).collect()
+    }
+    fn f16(&mut self) -> f32 {
+        let bits = self.int(2) as u32;
+        let (exponent, fraction) = ((bits >> 10 & 31) as i32, (bits & 1023) as f32);
+        assert!(exponent < 31, "no finite number");
+        let magnitude = match exponent {
+            0 => fraction * 2f32.powi(-24),
+            _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
+        };
+        if bits >> 15 == 1 { -magnitude } else { magnitude }
+    }
 }
 
 fn padding(b: &mut Bytes) -> Vec<Value> {
@@ -177,7 +191,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=2).contains(&version));
+    assert!((1..=3).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -191,6 +205,10 @@ pub(crate) fn read(file: &[u8]) -> File {
         nodes.push(Node { name, op, settings, inputs });
     }
     let meta = meta(&mut b, version);
+    let half = version == 3;
+    if half {
+        assert_eq!(b.u32(), 1);
+    }
     let mut table = Vec::new();
     for _ in 0..b.int(8) {
         let name = b.text();
@@ -203,8 +221,10 @@ pub(crate) fn read(file: &[u8]) -> File {
     let start = b.at;
     let mut tensors = Vec::new();
     for (name, shape, offset, bytes) in table {
-        let values = b.tensor(&shape);
-        assert_eq!((start + offset, start + offset + bytes), (b.at - 4 * values.len(), b.at));
+        let half = half && name.ends_with(".weight");
+        let values = if half { b.half_tensor(&shape) } else { b.tensor(&shape) };
+        let size = if half { 2 } else { 4 };
+        assert_eq!((start + offset, start + offset + bytes), (b.at - size * values.len(), b.at));
         tensors.push(Tensor { name, shape, values });
     }
     assert!(flags < 4);

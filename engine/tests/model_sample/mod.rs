@@ -3,7 +3,7 @@
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
     Fit, Imported, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes, Trained,
-    TrainingState,
+    TrainingState, WeightType,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -72,7 +72,17 @@ pub(crate) fn model_file(training: bool) -> ModelFile {
         moments,
         extra: "{\"epoch\":3}".into(),
     };
-    ModelFile { model, meta: meta(), training: training.then_some(state), probes: None }
+    ModelFile { training: training.then_some(state), ..ModelFile::new(model, meta()) }
+}
+
+/// The network with training state, its weights in f16: the smallest and the largest such number and a negative zero among
+/// them.
+pub(crate) fn half_file() -> ModelFile {
+    let mut file = model_file(true);
+    let stem = file.model.layout().entries()[0].range();
+    let ends = [-0.0, f32::from_bits(0x3380_0000), 65_504.0, -65_504.0, 6.097_555e-5];
+    file.model.params_mut()[stem][..ends.len()].copy_from_slice(&ends);
+    ModelFile { weights: WeightType::F16, ..file }
 }
 
 /// The network with training state and two probes, whose answers are not those that it would give.
@@ -140,5 +150,5 @@ pub(crate) fn imported_file() -> ModelFile {
         created: 1_767_225_601,
     });
     let meta = ModelMeta { name: "imported".into(), metrics: None, origin, ..meta() };
-    ModelFile { model, meta, training: None, probes: None }
+    ModelFile::new(model, meta)
 }

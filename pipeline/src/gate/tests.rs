@@ -39,7 +39,7 @@ fn model(classes: &[&str], first: usize) -> ModelFile {
     let classes = classes.iter().map(|&name| name.to_owned()).collect();
     let meta =
         ModelMeta { classes, preprocessing: pre.clone(), metrics: None, ..shipped_model().unwrap().meta };
-    ModelFile { model, meta, training: None, probes: None }
+    ModelFile::new(model, meta)
 }
 
 /// A candidate, a serving model, and the images that both are asked about.

@@ -43,7 +43,7 @@ fn network(name: &str, side: usize, channels: usize) -> ModelFile {
     let mut pre = Preprocessing::new(side as u32, side as u32, channels as u8, ocelli_datasets::Fit::Stretch);
     (pre.mean, pre.std) = (vec![0.45; channels], vec![0.25; channels]);
     let meta = ModelMeta { preprocessing: pre.clone(), ..shipped.meta };
-    ModelFile { model, meta, training: None, probes: None }
+    ModelFile::new(model, meta)
 }
 
 /// Gives a model its probes, as a run does.

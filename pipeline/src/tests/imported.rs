@@ -49,7 +49,7 @@ fn imported() -> ModelFile {
     };
     let classes = vec!["a-columns".to_owned(), "b-rows".to_owned()];
     let meta = ModelMeta { name: "stripes".to_owned(), classes, preprocessing, metrics: None, origin };
-    ModelFile { model: Model::init(graph(), 5).unwrap(), meta, training: None, probes: None }
+    ModelFile::new(Model::init(graph(), 5).unwrap(), meta)
 }
 
 #[test]
