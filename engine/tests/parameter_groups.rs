@@ -71,7 +71,8 @@ fn only_weights_decay_where_that_is_asked_for() {
             let [all, weights, none] = [&all, &weights, &none].map(|m| bits(&m.params()[entry.range()]));
             let expected = if entry.kind == ParamKind::Weight { &all } else { &none };
             assert_eq!(&weights, expected, "{} with {with:?}", entry.name);
-            if entry.kind.is_trainable() {
+            // Adam's first step has the size of the rate and the sign of the gradient, which the decay seldom changes.
+            if entry.kind.is_trainable() && !matches!(with, Optimizer::Adam(_)) {
                 assert_ne!(all, none, "{} with {with:?}", entry.name);
             }
         }
