@@ -9,7 +9,7 @@ use ocelli_engine::kernels::depthwise::{self, DepthwiseArgs};
 use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
 use ocelli_engine::kernels::pool::{self, PoolSaved};
 use ocelli_engine::kernels::reference;
-use ocelli_engine::kernels::softmax::{self, LossConfig};
+use ocelli_engine::kernels::softmax::{self, Labels, LossConfig};
 use ocelli_engine::kernels::update::{self, AdamArgs, AdamState};
 use ocelli_engine::kernels::winograd::{FilterGradient, Tile, Winograd};
 use ocelli_engine::rng::Rng;
@@ -393,7 +393,8 @@ fn softmax_cross_entropy(rows: usize, classes: usize) -> Draft {
     let call = move |out: &mut [Buffer]| {
         let (dlogits, loss) = out.split_at_mut(1);
         let config = LossConfig { classes, smoothing: 0.0, class_weights: None, denominator: rows as f32 };
-        loss[0][0] = softmax::cross_entropy(&mut dlogits[0], &logits, &labels, config).loss as f32;
+        loss[0][0] =
+            softmax::cross_entropy(&mut dlogits[0], &logits, Labels::One(&labels), config).loss as f32;
     };
     let expected = vec![Expected::All(gradient), Expected::All(vec![loss])];
     Draft { outputs: vec![unwritten(rows * classes), unwritten(1)], expected, call: Box::new(call) }

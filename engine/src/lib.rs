@@ -79,4 +79,4 @@ pub use parallel::{Pool, Wait, default_threads};
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};
 pub use plan::{Plan, PlanMemory};
 pub use simd::Isa;
-pub use train::{StepStats, TrainConfig, Trainer};
+pub use train::{Loss, Mixed, StepStats, TrainConfig, Trainer};

@@ -5,7 +5,7 @@
 
 use crate::buffer::Buffer;
 use crate::error::EngineError;
-use crate::geometry::MAX_ELEMENTS;
+use crate::geometry::{MAX_ELEMENTS, Shape};
 use crate::graph::Graph;
 pub use crate::graph::ParamKind;
 use crate::rng::Rng;
@@ -217,6 +217,15 @@ impl Model {
                 .for_each(|(row, old)| row[..from].copy_from_slice(old));
         }
         Ok(())
+    }
+
+    /// The same parameters for images of another size.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] for a size that the network does not take, or on which it would have other parameters.
+    pub fn with_input(self, input: Shape) -> Result<Model, EngineError> {
+        let graph = self.graph.with_input(input)?;
+        Ok(Model { graph, ..self })
     }
 
     /// One tensor's values by name.

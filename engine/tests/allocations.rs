@@ -118,6 +118,7 @@ fn train(isa: Isa, threads: usize) {
             batch: case.batch,
             optimizer: if case.name == "resnet9" { sgd } else { adam },
             clip_norm: Some(1.0),
+            ema: Some(0.99),
             label_smoothing: 0.1,
             class_weights: Some(vec![0.5; 10]),
             seed: 3,

@@ -321,7 +321,7 @@ impl Run<'_> {
         let training = TrainingState {
             optimizer: self.recipe.optimizer.to_string(),
             step: self.trainer.steps(),
-            moments: self.trainer.moments().into_iter().map(<[f32]>::to_vec).collect(),
+            moments: self.trainer.moments(),
             extra: self.progress.to_json(),
         };
         let (model, meta) = (self.trainer.model().clone(), self.meta.clone());

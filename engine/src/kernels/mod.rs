@@ -13,6 +13,7 @@ pub mod pool;
 pub mod reduce;
 #[doc(hidden)]
 pub mod reference;
+pub mod sigmoid_loss;
 pub mod softmax;
 pub mod update;
 pub mod winograd;

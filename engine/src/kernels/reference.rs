@@ -5,8 +5,10 @@
 //! matrix, NHWC, and returns new vectors. Backward functions are written from the derivatives' definitions
 //! and proved by finite differences in the tests of this file.
 
+mod binary;
 mod combine;
 
+pub use binary::{binary_cross_entropy, binary_cross_entropy_backward};
 pub use combine::{channel_scale, channel_scale_backward, concat, concat_backward};
 
 use crate::geometry::{Conv2dGeometry, PoolGeometry};

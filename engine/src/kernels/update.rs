@@ -230,6 +230,57 @@ pub fn adam(isa: Isa, state: AdamState, g: &[f32], args: AdamArgs) {
     dispatch(isa, step);
 }
 
+struct Average {
+    average: *mut f32,
+    w: *const f32,
+    len: usize,
+    share: f32,
+}
+
+impl Average {
+    /// Updates `n` averages from `i` on.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `i + n <= len`.
+    #[inline(always)]
+    unsafe fn step<S: Simd>(&self, s: S, i: usize, n: usize) {
+        // SAFETY: the contract of this function; `average` compared the lengths.
+        unsafe {
+            let old = load(s, self.average.add(i), n);
+            let distance = s.sub(load(s, self.w.add(i), n), old);
+            store(s, self.average.add(i), s.mul_add(distance, s.splat(self.share), old), n);
+        }
+    }
+}
+
+impl Kernel for Average {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rest = self.len % S::LANES;
+        let whole = self.len - rest;
+        // SAFETY: every step ends at `len` or before.
+        unsafe {
+            for i in (0..whole).step_by(S::LANES) {
+                self.step(s, i, S::LANES);
+            }
+            if rest > 0 {
+                self.step(s, whole, rest);
+            }
+        }
+    }
+}
+
+/// `average += share (w - average)`: what does not change is its own average, bit for bit.
+///
+/// # Panics
+/// When lengths differ.
+pub fn average(isa: Isa, average: &mut [f32], w: &[f32], share: f32) {
+    assert_eq!(average.len(), w.len(), "an average for every parameter");
+    dispatch(isa, Average { average: average.as_mut_ptr(), w: w.as_ptr(), len: w.len(), share });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +344,22 @@ mod tests {
                 assert_close("m", &m, &m_exact, |_| 2.5 * bound);
                 assert_close("v", &v, &v_exact, |_| 6.25 * bound);
                 assert_close("w", &w, &w_exact, |_| (5.0 + 25.0 * settings.lr) * bound);
+            }
+        }
+    }
+
+    for_each_isa! {
+        fn averages_follow_the_definition(isa: Isa) {
+            for (len, share) in LENGTHS.into_iter().flat_map(|len| [0.0, 0.1, 1.0].map(|share| (len, share))) {
+                let (mut averages, w) = (Guarded::of(&normal(1, len)), Guarded::of(&normal(2, len)));
+                let exact: Vec<f64> = widen(&averages).iter().zip(widen(&w))
+                    .map(|(a, w)| (1.0 - f64::from(share)) * a + f64::from(share) * w).collect();
+                average(isa, &mut averages, &w, share);
+                // Three roundings of numbers below 10.
+                assert_close("average", &averages, &exact, |_| 30.0 * UNIT_ROUNDOFF);
+                let kept = w.to_vec();
+                average(isa, &mut Guarded::of(&kept), &w, share);
+                assert_eq!(kept, &w[..], "what stays is its own average");
             }
         }
     }

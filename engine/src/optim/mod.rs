@@ -1,11 +1,14 @@
 //! Optimisers over flat parameters: SGD with momentum, Adam, AdamW, and clipping by the global norm.
 //!
-//! `optimizer` has the settings, `groups` says which parameters move at which rate, `state` makes the step.
+//! `optimizer` has the settings, `groups` says which parameters move at which rate, `state` makes the step,
+//! `average` follows the parameters.
 
+mod average;
 mod groups;
 mod optimizer;
 mod state;
 
+pub(crate) use average::Average;
 pub use groups::Decay;
 pub(crate) use groups::Groups;
 pub use optimizer::{AdamConfig, Optimizer};

@@ -3,6 +3,16 @@
 use crate::error::EngineError;
 use crate::optim::{AdamConfig, Decay, Optimizer};
 
+/// What is made small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// The cross-entropy of the softmax: an image has one class, or two of which each has a share.
+    #[default]
+    CrossEntropy,
+    /// The binary cross-entropy of each logit's sigmoid: an image may have any number of classes.
+    Sigmoid,
+}
+
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
@@ -17,7 +27,13 @@ pub struct TrainConfig {
     pub rates: Vec<f32>,
     /// What the optimiser's weight decay applies to.
     pub decay: Decay,
-    /// Share of the target that is spread over all classes, in `0..1` (Szegedy et al., 2016).
+    /// Decay of a running average of all parameters, running statistics included, in `0..1`; in step `t` it is at most
+    /// `(1 + t) / (10 + t)`, so that the average soon forgets where it started. No average is kept without it.
+    pub ema: Option<f32>,
+    /// What is made small.
+    pub loss: Loss,
+    /// Share of the target that is spread over all classes, in `0..1` (Szegedy et al., 2016); with [`Loss::Sigmoid`] the
+    /// share of each target that is replaced by a half.
     pub label_smoothing: f32,
     /// Weight of each class in the loss.
     pub class_weights: Option<Vec<f32>>,
@@ -34,6 +50,8 @@ impl Default for TrainConfig {
             clip_norm: None,
             rates: Vec::new(),
             decay: Decay::All,
+            ema: None,
+            loss: Loss::CrossEntropy,
             label_smoothing: 0.0,
             class_weights: None,
             seed: 0,
@@ -54,6 +72,9 @@ impl TrainConfig {
         }
         if self.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
             return err("the clipping norm must be positive");
+        }
+        if self.ema.is_some_and(|decay| !(0.0..1.0).contains(&decay)) {
+            return err("the decay of the average must be in 0..1");
         }
         Ok(())
     }

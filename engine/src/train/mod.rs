@@ -2,8 +2,10 @@
 
 mod batch;
 mod config;
+mod targets;
 mod trainer;
 
 pub(crate) use batch::{check_batch, check_images};
-pub use config::TrainConfig;
+pub use config::{Loss, TrainConfig};
+pub use targets::Mixed;
 pub use trainer::{StepStats, Trainer};

@@ -4,11 +4,13 @@ use ndarray::ArrayView4;
 
 use super::batch::{check_batch, check_images};
 use super::config::TrainConfig;
+use super::targets::{Mixed, Targets};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
-use crate::kernels::softmax::{self, LossConfig, LossSums};
-use crate::optim::{Groups, OptimizerState, Step, clip_factor};
+use crate::geometry::Shape;
+use crate::kernels::softmax::{Labels, LossSums};
+use crate::optim::{Average, Groups, OptimizerState, Step, clip_factor};
 use crate::params::{Model, ParamLayout};
 use crate::plan::{Plan, PlanMemory, StepState};
 
@@ -17,7 +19,8 @@ use crate::plan::{Plan, PlanMemory, StepState};
 pub struct StepStats {
     /// Mean loss of the batch.
     pub loss: f32,
-    /// Images whose largest logit is their label's.
+    /// Images whose largest logit is that of their label, or of their label with the larger share; with
+    /// [`Loss::Sigmoid`](super::Loss::Sigmoid) those whose every class is on the right side.
     pub correct: usize,
 }
 
@@ -31,6 +34,7 @@ pub struct Trainer {
     config: TrainConfig,
     grads: Buffer,
     optimizer: OptimizerState,
+    average: Option<Average>,
     steps: u64,
     packed: bool,
 }
@@ -42,35 +46,77 @@ impl Trainer {
     /// [`EngineError::Config`] for settings out of range, and those of [`Plan::compile`].
     pub fn new(model: Model, config: TrainConfig, exec: &Exec) -> Result<Self, EngineError> {
         config.validate()?;
-        let count = config.optimizer.moments();
-        let kept = |layout: &ParamLayout| layout.trainable() * (1 + count);
-        let plan = Plan::compile_with(model.graph(), config.batch, Mode::Train, exec, kept)?;
+        let plan = compile(&model, &config, exec)?;
         config.check_class_weights(plan.classes())?;
         let layout = model.layout();
         let groups = Groups::new(layout, model.graph().nodes.len(), &config.rates, config.decay)?;
         let grads = Buffer::zeros(layout.trainable());
         let optimizer = OptimizerState::new(config.optimizer, groups, layout.trainable());
-        Ok(Trainer { model, plan, config, grads, optimizer, steps: 0, packed: false })
+        let average = config.ema.map(|decay| Average::new(decay, model.params()));
+        Ok(Trainer { model, plan, config, grads, optimizer, average, steps: 0, packed: false })
+    }
+
+    /// The same training on images of another size: weights, moments, average and count of steps stay, the plan is new.
+    ///
+    /// # Errors
+    /// [`EngineError::Graph`] for a network whose parameters depend on the size of its images, and those of
+    /// [`Plan::compile`].
+    pub fn resized(self, input: Shape) -> Result<Self, EngineError> {
+        let Trainer { model, plan, config, grads, optimizer, average, steps, .. } = self;
+        let exec = plan.exec().clone();
+        // Two plans are never in memory at a time.
+        drop(plan);
+        let model = model.with_input(input)?;
+        let plan = compile(&model, &config, &exec)?;
+        Ok(Trainer { model, plan, config, grads, optimizer, average, steps, packed: false })
     }
 
     /// One step on `labels.len()` images `x [n, h, w, c]` with learning rate `lr`: forward, loss, backward, update.
     ///
     /// # Errors
-    /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats, [`EngineError::Label`].
+    /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats, [`EngineError::Label`],
+    /// [`EngineError::Config`] where the loss needs other targets.
     pub fn step(&mut self, x: &[f32], labels: &[u32], lr: f32) -> Result<StepStats, EngineError> {
+        self.learn(x, Targets::Classes(Labels::One(labels)), lr)
+    }
+
+    /// As [`Trainer::step`] on images of two classes each: the loss is that of either class times its share, so label
+    /// smoothing and class weights mean for each what they mean for one.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and for lists of different lengths and shares that are not in `0..=1`.
+    pub fn step_mixed(&mut self, x: &[f32], mixed: Mixed, lr: f32) -> Result<StepStats, EngineError> {
+        self.learn(x, mixed.into(), lr)
+    }
+
+    /// As [`Trainer::step`] with [`Loss::Sigmoid`](super::Loss::Sigmoid): `targets [n, classes]` in `0..=1` say which
+    /// classes an image has. The loss is the mean over images and classes.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and for targets that are not in `0..=1`.
+    pub fn step_targets(&mut self, x: &[f32], targets: &[f32], lr: f32) -> Result<StepStats, EngineError> {
+        self.learn(x, Targets::Each(targets), lr)
+    }
+
+    /// A step.
+    fn learn(&mut self, x: &[f32], targets: Targets, lr: f32) -> Result<StepStats, EngineError> {
+        let images = self.check(x, targets)?;
         let threads = self.plan.threads();
-        let work = self.plan.work(labels.len()) + self.grads.len() * UPDATE_WORK;
-        threads.enter(work, || {
-            let stats = self.gradients(x, labels)?;
-            let Trainer { model, plan, config, grads, optimizer, steps, packed } = self;
+        let work = self.plan.work(images) + self.grads.len() * UPDATE_WORK;
+        Ok(threads.enter(work, || {
+            let stats = self.pass(x, targets, images);
+            let Trainer { model, plan, config, grads, optimizer, average, steps, packed } = self;
             let trainable = grads.len();
             let grad_scale = clip_factor(grads, config.clip_norm);
             let step = Step { lr: lr.into(), step: *steps + 1, grad_scale };
-            let params = &mut model.params_mut()[..trainable];
-            optimizer.update((plan.exec().isa, &threads), params, grads, step);
+            let place = (plan.exec().isa, &*threads);
+            optimizer.update(place, &mut model.params_mut()[..trainable], grads, step);
             (*steps, *packed) = (*steps + 1, false);
-            Ok(stats)
-        })
+            if let Some(average) = average {
+                average.update(place, model.params(), *steps);
+            }
+            stats
+        }))
     }
 
     /// As [`Trainer::step`] on an array of images `x [n, h, w, c]`.
@@ -93,20 +139,20 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn gradients(&mut self, x: &[f32], labels: &[u32]) -> Result<StepStats, EngineError> {
-        let images = check_batch(&self.plan, x, labels.len())?;
-        let classes = self.plan.classes();
-        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
-            return Err(EngineError::Label { label, classes });
-        }
+        let targets = Targets::Classes(Labels::One(labels));
+        let images = self.check(x, targets)?;
+        Ok(self.pass(x, targets, images))
+    }
+
+    /// Checks a batch; gives the number of its images.
+    fn check(&self, x: &[f32], targets: Targets) -> Result<usize, EngineError> {
+        check_batch(&self.plan, x, targets.check(self.config.loss, self.plan.classes())?)
+    }
+
+    /// Forward and backward on a checked batch.
+    fn pass(&mut self, x: &[f32], targets: Targets, images: usize) -> StepStats {
         let Trainer { model, plan, config, grads, steps, packed, .. } = self;
-        let weights = config.class_weights.as_deref();
-        let denominator = softmax::weight_sum(labels, weights);
-        let loss_config = LossConfig {
-            classes,
-            smoothing: config.label_smoothing,
-            class_weights: weights,
-            denominator: denominator as f32,
-        };
+        let denominator = targets.denominator(config);
         let (work, seed, step) = (plan.work(images), config.seed, *steps);
         let threads = plan.threads();
         let sums = threads.enter(work, || {
@@ -115,19 +161,19 @@ impl Trainer {
             }
             let (chunk, len) = (plan.chunk(), plan.input_len());
             let mut sums = LossSums::default();
-            for (pass, (x, labels)) in x.chunks(chunk * len).zip(labels.chunks(chunk)).enumerate() {
-                let (images, first) = (labels.len(), pass * chunk);
+            for (pass, x) in x.chunks(chunk * len).enumerate() {
+                let (images, first) = (x.len() / len, pass * chunk);
                 plan.input_mut(images).copy_from_slice(x);
                 let mut state = StepState { params: model.params_mut(), grads, images, first, seed, step };
                 plan.forward(&mut state);
-                let (dlogits, logits) = plan.loss_slices(images);
-                sums.add(softmax::cross_entropy(dlogits, logits, labels, loss_config));
+                let logits = plan.loss_slices(images);
+                sums.add(targets.loss(first..first + images, logits, config, denominator as f32));
                 plan.backward(&mut state);
             }
             sums
         });
         *packed = true;
-        Ok(StepStats { loss: (sums.loss / denominator.max(f64::MIN_POSITIVE)) as f32, correct: sums.correct })
+        StepStats { loss: (sums.loss / denominator.max(f64::MIN_POSITIVE)) as f32, correct: sums.correct }
     }
 
     /// The gradients that the last step found, laid out as the parameters are.
@@ -138,6 +184,15 @@ impl Trainer {
     /// The model as it stands.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The average of all steps' models, [`TrainConfig::ema`]; the model as it stands without one.
+    pub fn averaged(&self) -> Model {
+        let mut model = self.model.clone();
+        if let Some(average) = &self.average {
+            model.params_mut().copy_from_slice(average.params());
+        }
+        model
     }
 
     /// The model, training over.
@@ -155,9 +210,12 @@ impl Trainer {
         self.steps
     }
 
-    /// The optimiser's moments, each laid out as the learnable parameters are.
-    pub fn moments(&self) -> Vec<&[f32]> {
-        self.optimizer.moments().iter().map(|moment| &moment[..]).collect()
+    /// What [`Trainer::restore`] needs besides the model: the optimiser's moments and the average, each laid out as the
+    /// learnable parameters are.
+    pub fn moments(&self) -> Vec<Vec<f32>> {
+        let moments = self.optimizer.moments().iter().map(|moment| moment.to_vec());
+        let average = self.average.iter().flat_map(|average| average.parts(self.model.layout()));
+        moments.chain(average).collect()
     }
 
     /// Takes up training where another run stopped, with the model of then.
@@ -165,16 +223,32 @@ impl Trainer {
     /// # Errors
     /// [`EngineError::Config`] when the moments are not those of this model and optimiser.
     pub fn restore(&mut self, steps: u64, moments: &[Vec<f32>]) -> Result<(), EngineError> {
+        let layout = self.model.layout();
         let own = self.optimizer.moments_mut();
-        if moments.len() != own.len() || moments.iter().any(|moment| moment.len() != self.grads.len()) {
+        let parts = if self.average.is_some() { Average::part_count(layout) } else { 0 };
+        let expected = own.len() + parts;
+        if moments.len() != expected || moments.iter().any(|moment| moment.len() != self.grads.len()) {
             return Err(EngineError::Config(
                 "the saved optimiser state is of another model or optimiser".to_owned(),
             ));
         }
+        let (moments, parts) = moments.split_at(own.len());
         for (own, saved) in own.iter_mut().zip(moments) {
             own.copy_from_slice(saved);
+        }
+        if let Some(average) = &mut self.average {
+            average.restore(layout, parts);
         }
         self.steps = steps;
         Ok(())
     }
+}
+
+/// A plan that counts all that a trainer keeps.
+fn compile(model: &Model, config: &TrainConfig, exec: &Exec) -> Result<Plan, EngineError> {
+    let kept = |layout: &ParamLayout| {
+        let average = if config.ema.is_some() { layout.total() } else { 0 };
+        layout.trainable() * (1 + config.optimizer.moments()) + average
+    };
+    Plan::compile_with(model.graph(), config.batch, Mode::Train, exec, kept)
 }

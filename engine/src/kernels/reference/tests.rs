@@ -141,6 +141,16 @@ fn cross_entropy_gradients() {
 }
 
 #[test]
+fn binary_cross_entropy_gradients() {
+    let (targets, weights) = ([0.0, 1.0, 0.3, 1.0, 0.0, 1.0], [1.0, 0.5, 2.0]);
+    let logits = random(1, 6);
+    for smoothing in [0.0, 0.1, 1.0] {
+        let gradient = binary_cross_entropy_backward(&logits, &targets, &weights, smoothing);
+        check("logits", &logits, &gradient, |x| binary_cross_entropy(x, &targets, &weights, smoothing));
+    }
+}
+
+#[test]
 fn gradients_of_operations_on_more_than_one_value() {
     let (a, b, c, r) = (random(1, 4 * 2), random(2, 4 * 3), random(3, 4), random(4, 4 * 6));
     let joined = |a: &[f64], b: &[f64], c: &[f64]| dot(&concat(&[(a, 2), (b, 3), (c, 1)]), &r);
