@@ -43,6 +43,7 @@ mod idx;
 mod images;
 mod item;
 mod layout;
+mod mosaic;
 pub mod names;
 mod pixel_array;
 mod pool;
@@ -64,6 +65,7 @@ pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, f
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
 pub use item::Item;
+pub use mosaic::mosaic;
 pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
 pub use set::{ImageSet, LoadOptions};
 pub use source::{NativeShape, Source};

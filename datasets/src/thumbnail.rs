@@ -31,10 +31,15 @@ pub fn thumbnail(image: &Image, side: u32) -> Result<Vec<u8>, DecodeError> {
             values.iter().map(|&v| ((u32::from(v) * 255 + 32_767) / 65_535) as u8).collect()
         }
     };
-    let colour = if image.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    Ok(png(&values, (width, height), image.channels == 3))
+}
+
+/// A PNG of 8-bit values, gray or RGB.
+pub(crate) fn png(values: &[u8], (width, height): (u32, u32), rgb: bool) -> Vec<u8> {
+    let colour = if rgb { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
     let mut png = Vec::new();
     image::codecs::png::PngEncoder::new(&mut png)
-        .write_image(&values, width, height, colour)
+        .write_image(values, width, height, colour)
         .expect("the values have the length that size and colour say, and memory takes all of them");
-    Ok(png)
+    png
 }

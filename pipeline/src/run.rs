@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ocelli_datasets::Augment;
 use ocelli_datasets::rng::{shuffle, split_mix64};
+use ocelli_datasets::{Augment, mosaic};
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Trainer};
 
@@ -21,7 +21,7 @@ use crate::predict::batch_for;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};
 use crate::recipe::{Recipe, with_epochs};
-use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
+use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::schedule;
 
 /// What a run has come to.
@@ -252,6 +252,12 @@ impl Run<'_> {
             if stop.load(Ordering::Relaxed) {
                 stopped = true;
                 return Ok(Flow::Stop);
+            }
+            if epoch == 1 && sums.steps == 0 {
+                let pre = set.preprocessing();
+                if let Some(png) = mosaic(pre, (pre.width, pre.height), x) {
+                    write_atomic(&folder.file("train_batch0.png"), &png)?;
+                }
             }
             labels.clear();
             labels.extend(indices.iter().map(|&i| set.class(i)));

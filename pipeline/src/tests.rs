@@ -176,6 +176,7 @@ fn a_run_leaves_every_file_and_learns() {
         "results.csv",
         "events.jsonl",
         "curves.svg",
+        "train_batch0.png",
         "confusion_matrix.csv",
         "confusion_matrix.svg",
         "evaluation.json",
@@ -186,7 +187,7 @@ fn a_run_leaves_every_file_and_learns() {
     ] {
         assert!(fs::metadata(run.join(name)).unwrap().len() > 0, "{name}");
     }
-    assert_eq!(fs::read_dir(run).unwrap().count(), 12, "temporary files are left");
+    assert_eq!(fs::read_dir(run).unwrap().count(), 13, "temporary files are left");
     let evaluation = outcome.evaluation.unwrap();
     assert_eq!(
         (evaluation.split.as_str(), evaluation.images, evaluation.predictions.len()),
