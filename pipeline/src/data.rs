@@ -10,6 +10,7 @@ use ocelli_engine::Pool;
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::input;
+use crate::machine;
 use crate::metrics::{SkippedImage, check_classes};
 use crate::pool;
 use crate::recipe::{Normalize, Origins, Recipe};
@@ -160,7 +161,8 @@ pub(crate) fn load(
     let done = AtomicUsize::new(0);
     let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
     let limits = DecodeLimits::default();
-    let options = LoadOptions { threads: pool.threads(), limits, max_bad, progress: &progress, stop };
+    let memory = machine::free_memory() / 10 * 9;
+    let options = LoadOptions { threads: pool.threads(), limits, max_bad, memory, progress: &progress, stop };
     let mut told = Ok(());
     let set = pool::watched(
         pool,
@@ -216,7 +218,7 @@ pub(crate) fn load_all(
         return Err(PipelineError::NoTrainingImages { data: source.name().to_owned() });
     }
     if recipe.normalize == Normalize::Dataset {
-        let (mean, std) = set.channel_stats(&train);
+        let (mean, std) = set.channel_stats(&train)?;
         set.set_normalization(mean, std)?;
     }
     Ok(Loaded { set, train, val, test, warnings })

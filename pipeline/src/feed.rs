@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ocelli_engine::Pool;
 
+use ocelli_datasets::DatasetError;
+
 use crate::error::PipelineError;
 use crate::pool;
 
@@ -32,12 +34,12 @@ pub(crate) enum Flow {
 /// Called on a thread of the pool, that thread fills as well while it has no batch to consume.
 ///
 /// # Errors
-/// The first error of `consume`, and [`PipelineError::Engine`] when the threads of the pool cannot start.
+/// The first error of `fill` or `consume`, and [`PipelineError::Engine`] when the threads of the pool cannot start.
 pub(crate) fn feed(
     pool: &Pool,
     (order, batch): (&[usize], usize),
     image_len: usize,
-    fill: impl Fn(usize, &mut [f32]) + Sync,
+    fill: impl Fn(usize, &mut [f32]) -> Result<(), DatasetError> + Sync,
     mut consume: impl FnMut(&[usize], &[f32]) -> Result<Flow, PipelineError>,
 ) -> Result<(), PipelineError> {
     let (fill, over) = (&fill, &AtomicBool::new(false));
@@ -53,15 +55,12 @@ pub(crate) fn feed(
             scope.spawn(move |_| {
                 let floats = &mut images[..indices.len() * image_len];
                 let fill = |&index: &usize, image: &mut [f32]| {
-                    if !over.load(Ordering::Relaxed) {
-                        fill(index, image);
-                    }
+                    if over.load(Ordering::Relaxed) { Ok(()) } else { fill(index, image) }
                 };
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    pool::fill(floats, image_len, indices, least, fill);
-                }));
+                let outcome =
+                    catch_unwind(AssertUnwindSafe(|| pool::fill(floats, image_len, indices, least, fill)));
                 // Nobody waits for it any more when this fails.
-                let _ = ready.send((number, outcome.map(|()| images)));
+                let _ = ready.send((number, outcome.map(|filled| filled.map(|()| images))));
             });
         };
         for _ in 0..BUFFERS {
@@ -74,8 +73,10 @@ pub(crate) fn feed(
                     .expect("the sender is alive in this function");
                 early.insert(number, images);
             }
-            let images =
-                early.remove(&number).expect("it has arrived").unwrap_or_else(|panic| resume_unwind(panic));
+            let images = early
+                .remove(&number)
+                .expect("it has arrived")
+                .unwrap_or_else(|panic| resume_unwind(panic))?;
             if consume(indices, &images[..indices.len() * image_len])? == Flow::Stop {
                 return Ok(());
             }
@@ -115,7 +116,10 @@ mod tests {
                     for batch in [1, 2, 16, 200] {
                         let order: Vec<usize> = (0..n).rev().collect();
                         let mut seen = Vec::new();
-                        let fill = |i, x: &mut [f32]| x.fill(i as f32);
+                        let fill = |i, x: &mut [f32]| {
+                            x.fill(i as f32);
+                            Ok(())
+                        };
                         feed(pool, (&order, batch), 3, fill, |indices, x| {
                             assert_eq!(x.len(), indices.len() * 3);
                             assert!(indices.len() <= batch);
@@ -142,7 +146,7 @@ mod tests {
                 pool,
                 (&order, 2),
                 1,
-                |_, _| {},
+                |_, _| Ok(()),
                 |_, _| {
                     batches += 1;
                     Ok(if batches == 3 { Flow::Stop } else { Flow::Go })
@@ -150,7 +154,7 @@ mod tests {
             )
             .unwrap();
             assert_eq!(batches, 3);
-            let failing = feed(pool, (&order, 2), 1, |_, _| {}, |_, _| Err(PipelineError::Stopped));
+            let failing = feed(pool, (&order, 2), 1, |_, _| Ok(()), |_, _| Err(PipelineError::Stopped));
             assert!(matches!(failing, Err(PipelineError::Stopped)));
         });
     }
@@ -162,6 +166,7 @@ mod tests {
             let (filled, mut consumed) = (AtomicUsize::new(0), 0);
             let fill = |_, _: &mut [f32]| {
                 filled.fetch_add(1, Ordering::SeqCst);
+                Ok(())
             };
             feed(pool, (&order, 5), 1, fill, |_, _| {
                 // This one and those behind it.
@@ -178,7 +183,10 @@ mod tests {
     fn a_panic_while_filling_reaches_the_caller() {
         inside_and_outside(2, |pool| {
             let order: Vec<usize> = (0..50).collect();
-            let fill = |i, _: &mut [f32]| assert_ne!(i, 31, "image 31");
+            let fill = |i, _: &mut [f32]| {
+                assert_ne!(i, 31, "image 31");
+                Ok(())
+            };
             let run = || feed(pool, (&order, 4), 1, fill, |_, _| Ok(Flow::Go));
             let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
             assert!(panic.downcast::<String>().unwrap().contains("image 31"));

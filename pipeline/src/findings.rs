@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ocelli_datasets::{ContentHash, ImageSet, Split};
+use ocelli_datasets::{ContentHash, DatasetError, ImageSet, Split};
 
 use crate::balance::imbalance;
 use crate::data::{Loaded, list};
@@ -40,7 +40,10 @@ pub(crate) struct Use {
 
 /// Looks through images in memory: contents, classes and splits, and their pixels as far as it takes to find a coloured
 /// one in each.
-pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
+///
+/// # Errors
+/// Those of reading pixels.
+pub(crate) fn look(loaded: &Loaded, how: Use) -> Result<Findings, DatasetError> {
     let Loaded { set, train, .. } = loaded;
     let mut found = Findings { warnings: loaded.warnings.clone(), notes: Vec::new() };
     let mut counts = vec![0; set.classes().len()];
@@ -62,13 +65,13 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Findings {
     if !how.built_in {
         copies(set, &mut found);
     }
-    if !how.channels_chosen && mostly_gray(set) {
+    if !how.channels_chosen && mostly_gray(set)? {
         found.warnings.push(
             "the images are gray, in files that could have colours: one channel (the setting `channels`) trains faster"
                 .to_owned(),
         );
     }
-    found
+    Ok(found)
 }
 
 /// What to say of the balance of what training images are taken from: before it is split, so that it does not depend on
@@ -141,13 +144,19 @@ fn copies(set: &ImageSet, found: &mut Findings) {
 
 /// Whether nearly all images are gray although the input has three channels. The input stays as it is: what is trained is
 /// decided before pixels are read, and a model for photos may well begin with gray ones.
-fn mostly_gray(set: &ImageSet) -> bool {
+fn mostly_gray(set: &ImageSet) -> Result<bool, DatasetError> {
     if set.preprocessing().channels == 1 || set.is_empty() {
-        return false;
+        return Ok(false);
     }
     let coloured_at_most = ((1.0 - MOSTLY) * set.len() as f64) as usize;
-    let coloured = (0..set.len()).filter(|&i| !set.is_gray(i, GRAY_LEVELS));
-    coloured.take(coloured_at_most + 1).count() <= coloured_at_most
+    let mut coloured = 0;
+    for index in 0..set.len() {
+        coloured += usize::from(!set.is_gray(index, GRAY_LEVELS)?);
+        if coloured > coloured_at_most {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

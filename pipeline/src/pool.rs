@@ -56,14 +56,17 @@ pub(crate) fn watched<R: Send>(
 
 /// Calls `f` with every item and its part of `out`, `len` elements each, on all threads of the pool that the caller is on.
 /// One job takes at least `least` items.
-pub(crate) fn fill<T: Sync, E: Send>(
+///
+/// # Errors
+/// One of those of `f`; the rest is left then.
+pub(crate) fn fill<T: Sync, E: Send, F: Send>(
     out: &mut [E],
     len: usize,
     items: &[T],
     least: usize,
-    f: impl Fn(&T, &mut [E]) + Sync + Send,
-) {
-    out.par_chunks_exact_mut(len).zip(items).with_min_len(least).for_each(|(part, item)| f(item, part));
+    f: impl Fn(&T, &mut [E]) -> Result<(), F> + Sync + Send,
+) -> Result<(), F> {
+    out.par_chunks_exact_mut(len).zip(items).with_min_len(least).try_for_each(|(part, item)| f(item, part))
 }
 
 /// Waits for a message, calling `watch` after every `period`. On a thread of a pool, waiting jobs of that pool are run

@@ -239,7 +239,7 @@ impl Run<'_> {
         let set = &loaded.set;
         let fill = |index: usize, x: &mut [f32]| {
             let key = key(&[recipe.seed, AUGMENT, u64::from(epoch), set.source_index(index) as u64]);
-            set.fill_augmented(index, &augment, key, x);
+            set.fill_augmented(index, &augment, key, x)
         };
         // Epochs that are over say how long an epoch takes with its validation.
         let epochs_left = f64::from(recipe.epochs - epoch);

@@ -79,7 +79,7 @@ pub fn train(
     }
     let built_in = options.data == Data::Bundled;
     let how = Use { class_weights: recipe.class_weights, channels_chosen, built_in };
-    let found = findings::look(&loaded, how);
+    let found = findings::look(&loaded, how).inspect_err(|_| folder.clone().discard())?;
     let dataset = record(&source, &loaded, found, path);
     let text = recipe.to_toml(&origins);
     let meta = ModelMeta {

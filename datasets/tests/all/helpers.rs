@@ -83,7 +83,14 @@ pub(crate) fn load_part(
     threads: usize,
 ) -> Result<ImageSet, DatasetError> {
     let stop = AtomicBool::new(false);
-    let options = LoadOptions { threads, limits: LIMITS, max_bad: 0.05, progress: &|_, _| (), stop: &stop };
+    let options = LoadOptions {
+        threads,
+        limits: LIMITS,
+        max_bad: 0.05,
+        memory: 1 << 30,
+        progress: &|_, _| (),
+        stop: &stop,
+    };
     ImageSet::load(source, indices, pre, &options)
 }
 

@@ -40,7 +40,7 @@ fn splits_by_name(set: &ImageSet) -> BTreeMap<String, Split> {
 
 fn filled(set: &ImageSet, index: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; set.preprocessing().len()];
-    set.fill(index, &mut out);
+    set.fill(index, &mut out).unwrap();
     out
 }
 
@@ -55,7 +55,7 @@ fn the_number_of_threads_changes_nothing() {
         assert_eq!((many.len(), many.skipped()), (one.len(), one.skipped()));
         for i in 0..one.len() {
             assert_eq!((many.name(i), many.class(i), many.hash(i)), (one.name(i), one.class(i), one.hash(i)));
-            assert_eq!(many.prepared(i), one.prepared(i));
+            assert_eq!(many.prepared(i).unwrap(), one.prepared(i).unwrap());
         }
         assert_eq!(many.digest(), one.digest());
     }
@@ -67,7 +67,7 @@ fn filling_gives_the_bits_of_the_single_image_path() {
     let source = Source::open(dir.path()).unwrap();
     let mut set = load(&source, &pre(), 2).unwrap();
     let all: Vec<usize> = (0..set.len()).collect();
-    let (mean, std) = set.channel_stats(&all);
+    let (mean, std) = set.channel_stats(&all).unwrap();
     set.set_normalization(mean, std).unwrap();
     let mut alone = vec![0.0; set.preprocessing().len()];
     for i in all {
@@ -76,12 +76,12 @@ fn filling_gives_the_bits_of_the_single_image_path() {
         set.preprocessing().normalize(&prepared, &mut alone);
         assert_eq!((filled(&set, i), set.hash(i)), (alone.clone(), &hash));
         let mut out = vec![f32::NAN; alone.len()];
-        set.fill_augmented(i, &Augment::new(AugmentLevel::None), 5, &mut out);
+        set.fill_augmented(i, &Augment::new(AugmentLevel::None), 5, &mut out).unwrap();
         assert_eq!(out, alone);
         for level in [AugmentLevel::Light, AugmentLevel::Medium] {
-            set.fill_augmented(i, &Augment::new(level), i as u64, &mut out);
+            set.fill_augmented(i, &Augment::new(level), i as u64, &mut out).unwrap();
             let mut again = vec![f32::NAN; out.len()];
-            set.fill_augmented(i, &Augment::new(level), i as u64, &mut again);
+            set.fill_augmented(i, &Augment::new(level), i as u64, &mut again).unwrap();
             assert!(out.iter().all(|v| v.is_finite()) && out == again);
         }
     }
@@ -97,7 +97,7 @@ fn statistics_are_those_of_the_definition() {
     for &i in &some {
         filled(&set, i).iter().enumerate().for_each(|(k, &v)| channels[k % 3].push(f64::from(v)));
     }
-    let (mean, std) = set.channel_stats(&some);
+    let (mean, std) = set.channel_stats(&some).unwrap();
     for c in 0..3 {
         let n = channels[c].len() as f64;
         let m = channels[c].iter().sum::<f64>() / n;
@@ -107,13 +107,17 @@ fn statistics_are_those_of_the_definition() {
     set.set_normalization(mean.clone(), std.clone()).unwrap();
     let values: Vec<f32> = some.iter().flat_map(|&i| filled(&set, i)).collect();
     assert!((values.iter().sum::<f32>() / values.len() as f32).abs() < 1e-4);
-    assert_eq!(set.channel_stats(&some), (mean, std), "statistics are of the pixels, not of what is filled");
+    assert_eq!(
+        set.channel_stats(&some).unwrap(),
+        (mean, std),
+        "statistics are of the pixels, not of what is filled"
+    );
 
     assert!(set.set_normalization(vec![0.0], vec![1.0]).is_err());
-    assert_eq!(set.channel_stats(&[]), (vec![0.0; 3], vec![1.0; 3]));
+    assert_eq!(set.channel_stats(&[]).unwrap(), (vec![0.0; 3], vec![1.0; 3]));
     let flat = folder_of(&["a/1.png", "b/1.png"]);
     let set = load(&Source::open(flat.path()).unwrap(), &pre(), 1).unwrap();
-    assert_eq!(set.channel_stats(&[0]).1, [1e-3; 3]);
+    assert_eq!(set.channel_stats(&[0]).unwrap().1, [1e-3; 3]);
 }
 
 fn write_images(root: &Path, numbers: impl Iterator<Item = u32>) {
@@ -199,6 +203,7 @@ fn progress_counts_up_and_a_raised_flag_stops() {
         threads: 3,
         limits: DecodeLimits::default(),
         max_bad: 0.05,
+        memory: 1 << 30,
         progress: &progress,
         stop: &stop,
     };
@@ -225,7 +230,7 @@ fn the_bundled_set_loads_whole_and_takes_its_validation_images_from_training() {
     assert_eq!(count(Split::Test), 10_000);
     assert!((5_600..6_400).contains(&count(Split::Val)), "{}", count(Split::Val));
     assert_eq!(count(Split::Train) + count(Split::Val), 60_000);
-    let (mean, std) = set.channel_stats(&(0..set.len()).collect::<Vec<_>>());
+    let (mean, std) = set.channel_stats(&(0..set.len()).collect::<Vec<_>>()).unwrap();
     assert!((mean[0] - 0.2862).abs() < 5e-5 && (std[0] - 0.3530).abs() < 5e-5, "{mean:?} {std:?}");
 }
 

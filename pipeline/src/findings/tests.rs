@@ -58,7 +58,7 @@ fn look_at(path: &Path, how: Use) -> Findings {
     let source = Source::open(path).unwrap();
     let loaded =
         crate::data::load_all(&source, &recipe, (0, &Pool::new(1).unwrap()), &stop, &mut |_| Ok(())).unwrap();
-    look(&loaded, how)
+    look(&loaded, how).unwrap()
 }
 
 /// The only warning, and no note.

@@ -8,7 +8,7 @@
 //! any instruction set, any number of threads, Winograd's transforms or not. All of these are sums of the same products
 //! in another order, so they differ by rounding alone; `docs/accuracy.md` has the measurements behind [`TOLERANCE`].
 
-use ocelli_datasets::{ImageSet, Pixels, Prepare, Prepared, Preprocessing};
+use ocelli_datasets::{DatasetError, ImageSet, Pixels, Prepare, Prepared, Preprocessing};
 use ocelli_engine::model_file::{MAX_PROBES, ModelFile, Probe, Probes};
 use ocelli_engine::{Exec, Inference, softmax};
 
@@ -46,7 +46,10 @@ pub(crate) fn ask(
     if chosen.is_empty() {
         return Ok(None);
     }
-    let images: Vec<Vec<u8>> = chosen.into_iter().map(|index| narrow(set.prepared(index))).collect();
+    let images: Vec<Vec<u8>> = chosen
+        .into_iter()
+        .map(|index| Ok(narrow(set.prepared(index)?)))
+        .collect::<Result<_, DatasetError>>()?;
     let mut inference = Inference::new(&file.model, images.len(), &exec.clone().exact(true))?;
     let logits = answers(&mut inference, pre, images.iter().map(Vec::as_slice))?;
     if !logits.iter().flatten().all(|logit| logit.is_finite()) {

@@ -1,23 +1,22 @@
 //! All images of a source, decoded once, small and in memory.
 
-use ocelli_common::text::chain;
-
 use crate::augment::{Augment, Stored};
-use crate::decode::{DecodeLimits, Pixels};
+use crate::decode::Pixels;
 use crate::error::{DatasetError, Skipped};
 use crate::names::nfc;
-use crate::pool;
 use crate::preprocess::{Prepare, Prepared, Preprocessing, normalize_one};
 use crate::resample::Sample;
 use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
 use crate::split::{Candidate, ContentHash, Split, SplitFractions, divide};
 use sha2::{Digest, Sha256};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Images that one thread takes at a time: enough to make taking them free, few enough to share the end evenly.
-const BLOCK: usize = 64;
+mod load;
+mod pixels;
+
+pub use load::LoadOptions;
+use load::Loader;
+use pixels::{PixelStore, Place, Values};
 
 /// Below this many images a single unreadable one is accepted whatever the fraction.
 const SMALL_SET: usize = 20;
@@ -25,29 +24,12 @@ const SMALL_SET: usize = 20;
 /// How many unreadable images an error names.
 const SHOWN: usize = 5;
 
-/// Memory that pixels may take where the system does not tell what is free.
-const DEFAULT_MEMORY: u64 = 16 << 30;
-
-/// How [`ImageSet::load`] works.
-pub struct LoadOptions<'a> {
-    /// Threads that decode; 0 counts as 1. The result does not depend on it.
-    pub threads: usize,
-    /// Limits for every single image.
-    pub limits: DecodeLimits,
-    /// Fraction of unreadable images that is accepted, usually 0.05. With fewer than 20 images one is always accepted.
-    pub max_bad: f32,
-    /// Called from the decoding threads, one at a time, with images done and images in all.
-    pub progress: &'a (dyn Fn(usize, usize) + Sync),
-    /// When raised, loading ends soon with [`DatasetError::Stopped`].
-    pub stop: &'a AtomicBool,
-}
-
 /// Decoded and resized images with their classes, splits and content hashes, in the order of their source.
 pub struct ImageSet {
     preprocessing: Preprocessing,
     classes: Vec<String>,
     entries: Vec<Entry>,
-    blocks: Vec<Block>,
+    pixels: PixelStore,
     skipped: Vec<Skipped>,
     /// For each channel the normalised values of the 256 levels.
     table: Vec<[f32; 256]>,
@@ -60,32 +42,8 @@ struct Entry {
     split: Split,
     hash: ContentHash,
     source_index: usize,
-    block: u32,
     place: Place,
 }
-
-/// Where in its block the pixels of an image begin.
-#[derive(Clone, Copy)]
-enum Place {
-    Narrow(usize),
-    Wide(usize),
-}
-
-/// Pixels of neighbouring images, 8-bit and 16-bit ones apart.
-#[derive(Default)]
-struct Block {
-    narrow: Vec<u8>,
-    wide: Vec<u16>,
-}
-
-/// The pixels of one image.
-enum Values<'a> {
-    Narrow(&'a [u8]),
-    Wide(&'a [u16]),
-}
-
-/// What became of one item: where its pixels are, or why there are none.
-type Outcome = Result<(Place, ContentHash), String>;
 
 impl ImageSet {
     /// Decodes and resizes the items `indices` of a source, all of them for `None`. Unreadable images are left out and
@@ -112,36 +70,16 @@ impl ImageSet {
                 &all
             }
         };
-        let loader = Loader {
-            source,
-            indices,
-            preprocessing,
-            options,
-            memory: available_memory(),
-            next: AtomicUsize::new(0),
-            over: AtomicBool::new(false),
-            progress: Mutex::new(Progress::default()),
-        };
-        let needed = indices.len() as u64 * preprocessing.len() as u64;
-        if needed > loader.memory {
-            return Err(DatasetError::Memory { needed, limit: loader.memory });
-        }
-        let results = loader.run()?;
-
+        let (pixels, outcomes) = Loader::new(source, indices, preprocessing, options).run()?;
         let mut set = ImageSet {
             table: Vec::new(),
             preprocessing: preprocessing.clone(),
             classes: source.classes().to_vec(),
             entries: Vec::with_capacity(indices.len()),
-            blocks: Vec::with_capacity(results.len()),
+            pixels,
             skipped: Vec::new(),
         };
-        let mut outcomes = Vec::with_capacity(indices.len());
-        for (block, of_block) in results {
-            set.blocks.push(block);
-            outcomes.extend(of_block);
-        }
-        for (i, (outcome, &source_index)) in outcomes.into_iter().zip(indices).enumerate() {
+        for (outcome, &source_index) in outcomes.into_iter().zip(indices) {
             let item = &source.items()[source_index];
             match outcome {
                 Ok((place, hash)) => set.entries.push(Entry {
@@ -151,7 +89,6 @@ impl ImageSet {
                     split: item.split.unwrap_or(Split::Train),
                     hash,
                     source_index,
-                    block: (i / BLOCK) as u32,
                     place,
                 }),
                 Err(reason) => set.skipped.push(Skipped { name: item.name.clone(), reason }),
@@ -265,38 +202,47 @@ impl ImageSet {
 
     /// Whether the resized pixels of an image are gray: channels differ by at most `levels` of 255. Always true of images
     /// with one channel.
-    pub fn is_gray(&self, index: usize, levels: u8) -> bool {
-        match self.values(index) {
-            _ if self.preprocessing.channels == 1 => true,
-            Values::Narrow(values) => all_gray(values, levels),
-            Values::Wide(values) => all_gray(values, u16::from(levels) * 257),
+    ///
+    /// # Errors
+    /// Like all methods that read pixels: [`DatasetError`] where they are in a file that cannot be read.
+    pub fn is_gray(&self, index: usize, levels: u8) -> Result<bool, DatasetError> {
+        if self.preprocessing.channels == 1 {
+            return Ok(true);
         }
+        Ok(match self.values(index)? {
+            Values::Narrow(values) => all_gray(&values, levels),
+            Values::Wide(values) => all_gray(&values, u16::from(levels) * 257),
+        })
     }
 
     /// Mean and standard deviation of each channel over some images, on the 0..1 scale. Sums are exact integers, so
     /// order does not matter. Deviations are at least 0.001: dividing by less would only blow up noise. Without
     /// images: mean 0 and deviation 1.
-    pub fn channel_stats(&self, indices: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    ///
+    /// # Errors
+    /// As [`Self::is_gray`].
+    pub fn channel_stats(&self, indices: &[usize]) -> Result<(Vec<f32>, Vec<f32>), DatasetError> {
         let n = usize::from(self.preprocessing.channels);
         if indices.is_empty() {
-            return (vec![0.0; n], vec![1.0; n]);
+            return Ok((vec![0.0; n], vec![1.0; n]));
         }
         let mut sums = vec![(0u128, 0u128); n];
         for &index in indices {
-            match self.values(index) {
+            match self.values(index)? {
                 // 8-bit white is 255, 16-bit white 65,535 = 257 * 255: on the wider scale both are whole numbers.
-                Values::Narrow(values) => add_moments(values, 257, &mut sums),
-                Values::Wide(values) => add_moments(values, 1, &mut sums),
+                Values::Narrow(values) => add_moments(&values, 257, &mut sums),
+                Values::Wide(values) => add_moments(&values, 1, &mut sums),
             }
         }
         let count = (indices.len() * self.preprocessing.len() / n) as f64;
-        sums.iter()
+        Ok(sums
+            .iter()
             .map(|&(sum, squares)| {
                 let mean = sum as f64 / count;
                 let variance = (squares as f64 / count - mean * mean).max(0.0);
                 ((mean / 65_535.0) as f32, ((variance.sqrt() / 65_535.0) as f32).max(1e-3))
             })
-            .unzip()
+            .unzip())
     }
 
     /// Replaces mean and standard deviation, usually by [`Self::channel_stats`] of the training images.
@@ -313,7 +259,7 @@ impl ImageSet {
 
     /// Bytes of all pixels.
     pub fn pixel_bytes(&self) -> u64 {
-        self.blocks.iter().map(|block| (block.narrow.len() + 2 * block.wide.len()) as u64).sum()
+        self.pixels.bytes()
     }
 
     /// What was and is done to every image.
@@ -322,29 +268,36 @@ impl ImageSet {
     }
 
     /// The resized pixels of an image.
-    pub fn prepared(&self, index: usize) -> Prepared {
-        let pixels = match self.values(index) {
-            Values::Narrow(values) => Pixels::U8(values.to_vec()),
-            Values::Wide(values) => Pixels::U16(values.to_vec()),
+    ///
+    /// # Errors
+    /// As [`Self::is_gray`].
+    pub fn prepared(&self, index: usize) -> Result<Prepared, DatasetError> {
+        let pixels = match self.values(index)? {
+            Values::Narrow(values) => Pixels::U8(values.into_owned()),
+            Values::Wide(values) => Pixels::U16(values.into_owned()),
         };
-        Prepared { pixels }
+        Ok(Prepared { pixels })
     }
 
     /// Writes an image normalised, `h w c`: the same bits as [`Preprocessing::normalize`].
     ///
+    /// # Errors
+    /// As [`Self::is_gray`].
+    ///
     /// # Panics
     /// When `out` does not have [`Preprocessing::len`] values.
-    pub fn fill(&self, index: usize, out: &mut [f32]) {
+    pub fn fill(&self, index: usize, out: &mut [f32]) -> Result<(), DatasetError> {
         self.check_out(out);
-        match (self.values(index), self.preprocessing.channels) {
-            (Values::Narrow(values), 1) => self.fill_narrow::<1>(values, out),
-            (Values::Narrow(values), _) => self.fill_narrow::<3>(values, out),
+        match (self.values(index)?, self.preprocessing.channels) {
+            (Values::Narrow(values), 1) => self.fill_narrow::<1>(&values, out),
+            (Values::Narrow(values), _) => self.fill_narrow::<3>(&values, out),
             (Values::Wide(values), channels) => {
-                for (i, (out, &value)) in out.iter_mut().zip(values).enumerate() {
+                for (i, (out, &value)) in out.iter_mut().zip(values.iter()).enumerate() {
                     *out = normalize_one(&self.preprocessing, value, i % usize::from(channels));
                 }
             }
         }
+        Ok(())
     }
 
     fn fill_narrow<const N: usize>(&self, values: &[u8], out: &mut [f32]) {
@@ -357,36 +310,53 @@ impl ImageSet {
     /// Writes an image normalised at another size than it is stored in, `width x height`: antialiased bilinear where that is
     /// smaller. At the stored size these are the bits of [`Self::fill`].
     ///
+    /// # Errors
+    /// As [`Self::is_gray`].
+    ///
     /// # Panics
     /// When `out` does not have `height * width * channels` values.
-    pub fn fill_to(&self, index: usize, size: (u32, u32), out: &mut [f32]) {
+    pub fn fill_to(&self, index: usize, size: (u32, u32), out: &mut [f32]) -> Result<(), DatasetError> {
         if size == self.stored_size() {
             return self.fill(index, out);
         }
         self.check_out_of(size, out);
         let pre = &self.preprocessing;
-        match self.values(index) {
+        match self.values(index)? {
             Values::Narrow(values) => {
-                Stored { preprocessing: pre, values }.write(size, |value, c| self.look_up(value, c), out);
+                let stored = Stored { preprocessing: pre, values: &values };
+                stored.write(size, |value, c| self.look_up(value, c), out);
             }
             Values::Wide(values) => {
                 let normalize = |value, c| normalize_one(pre, value, c);
-                Stored { preprocessing: pre, values }.write(size, normalize, out);
+                Stored { preprocessing: pre, values: &values }.write(size, normalize, out);
             }
         }
+        Ok(())
     }
 
     /// Writes an image changed at random and normalised: a function of its pixels, `augment` and `rng_key` alone. Make
     /// the key of seed, epoch and image, not of thread or batch.
     ///
+    /// # Errors
+    /// As [`Self::is_gray`].
+    ///
     /// # Panics
     /// When `out` does not have [`Preprocessing::len`] values.
-    pub fn fill_augmented(&self, index: usize, augment: &Augment, rng_key: u64, out: &mut [f32]) {
-        self.fill_augmented_to(index, self.stored_size(), (augment, rng_key), out);
+    pub fn fill_augmented(
+        &self,
+        index: usize,
+        augment: &Augment,
+        rng_key: u64,
+        out: &mut [f32],
+    ) -> Result<(), DatasetError> {
+        self.fill_augmented_to(index, self.stored_size(), (augment, rng_key), out)
     }
 
     /// As [`Self::fill_augmented`] at another size than the stored one, `width x height`: a resized crop
     /// ([`Augment::crop`]) is taken from the pixels that are stored, so it keeps their detail.
+    ///
+    /// # Errors
+    /// As [`Self::is_gray`].
     ///
     /// # Panics
     /// When `out` does not have `height * width * channels` values.
@@ -396,22 +366,23 @@ impl ImageSet {
         size: (u32, u32),
         (augment, rng_key): (&Augment, u64),
         out: &mut [f32],
-    ) {
+    ) -> Result<(), DatasetError> {
         if augment.is_none() {
             return self.fill_to(index, size, out);
         }
         self.check_out_of(size, out);
         let (pre, changes) = (&self.preprocessing, (augment, rng_key));
-        match self.values(index) {
+        match self.values(index)? {
             Values::Narrow(values) => {
-                let stored = Stored { preprocessing: pre, values };
+                let stored = Stored { preprocessing: pre, values: &values };
                 stored.write_augmented(changes, size, |value, c| self.look_up(value, c), out);
             }
             Values::Wide(values) => {
                 let normalize = |value, c| normalize_one(pre, value, c);
-                Stored { preprocessing: pre, values }.write_augmented(changes, size, normalize, out);
+                Stored { preprocessing: pre, values: &values }.write_augmented(changes, size, normalize, out);
             }
         }
+        Ok(())
     }
 
     /// SHA-256 over name, class name after NFC, split and content hash of every image, sorted by name: two sets with the same
@@ -432,14 +403,8 @@ impl ImageSet {
         hasher.finalize().into()
     }
 
-    fn values(&self, index: usize) -> Values<'_> {
-        let entry = &self.entries[index];
-        let block = &self.blocks[entry.block as usize];
-        let n = self.preprocessing.len();
-        match entry.place {
-            Place::Narrow(at) => Values::Narrow(&block.narrow[at..at + n]),
-            Place::Wide(at) => Values::Wide(&block.wide[at..at + n]),
-        }
+    fn values(&self, index: usize) -> Result<Values<'_>, DatasetError> {
+        self.pixels.values(self.entries[index].place)
     }
 
     fn stored_size(&self) -> (u32, u32) {
@@ -489,93 +454,4 @@ fn add_moments<T: Sample>(values: &[T], unit: u128, sums: &mut [(u128, u128)]) {
         total.0 += u128::from(sum) * unit;
         total.1 += u128::from(squares) * unit * unit;
     }
-}
-
-/// The work of loading, shared by its threads.
-struct Loader<'a> {
-    source: &'a Source,
-    indices: &'a [usize],
-    preprocessing: &'a Preprocessing,
-    options: &'a LoadOptions<'a>,
-    memory: u64,
-    next: AtomicUsize,
-    over: AtomicBool,
-    progress: Mutex<Progress>,
-}
-
-#[derive(Default)]
-struct Progress {
-    done: usize,
-    bytes: u64,
-    results: Vec<(usize, Block, Vec<Outcome>)>,
-}
-
-impl Loader<'_> {
-    /// Blocks with the outcomes of their items, in order.
-    fn run(self) -> Result<Vec<(Block, Vec<Outcome>)>, DatasetError> {
-        let blocks = self.indices.len().div_ceil(BLOCK);
-        let threads = self.options.threads.clamp(1, blocks.max(1));
-        pool::on_threads(threads, || self.work());
-        let progress = self.progress.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if self.options.stop.load(Ordering::Relaxed) {
-            return Err(DatasetError::Stopped);
-        }
-        if self.over.load(Ordering::Relaxed) {
-            return Err(DatasetError::Memory { needed: progress.bytes, limit: self.memory });
-        }
-        let mut results = progress.results;
-        results.sort_by_key(|(number, ..)| *number);
-        Ok(results.into_iter().map(|(_, block, outcomes)| (block, outcomes)).collect())
-    }
-
-    fn work(&self) {
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(indices) = self.indices.chunks(BLOCK).nth(number) else { return };
-            let mut block = Block::default();
-            let mut outcomes = Vec::with_capacity(indices.len());
-            for &index in indices {
-                if self.options.stop.load(Ordering::Relaxed) || self.over.load(Ordering::Relaxed) {
-                    return;
-                }
-                outcomes.push(self.load_one(index, &mut block));
-            }
-            block.narrow.shrink_to_fit();
-            block.wide.shrink_to_fit();
-            let mut progress = self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            progress.done += indices.len();
-            progress.bytes += (block.narrow.len() + 2 * block.wide.len()) as u64;
-            // 16-bit images take twice what was checked before loading.
-            if progress.bytes > self.memory {
-                self.over.store(true, Ordering::Relaxed);
-            }
-            progress.results.push((number, block, outcomes));
-            (self.options.progress)(progress.done, self.indices.len());
-        }
-    }
-
-    fn load_one(&self, index: usize, block: &mut Block) -> Outcome {
-        let (image, hash) = self.source.image(index, &self.options.limits).map_err(|e| chain(&e))?;
-        let prepared = self.preprocessing.resize(&image).map_err(|e| chain(&e))?;
-        let place = match prepared.pixels {
-            Pixels::U8(values) => {
-                block.narrow.extend_from_slice(&values);
-                Place::Narrow(block.narrow.len() - values.len())
-            }
-            Pixels::U16(values) => {
-                block.wide.extend_from_slice(&values);
-                Place::Wide(block.wide.len() - values.len())
-            }
-        };
-        Ok((place, hash))
-    }
-}
-
-/// Bytes that pixels may take: most of what Linux says is available, so that too large a set ends in a message and not
-/// in the kernel's out-of-memory killer.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kibibytes.map_or(DEFAULT_MEMORY, |k| k * 1024 / 10 * 9)
 }
