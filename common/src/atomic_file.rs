@@ -12,24 +12,72 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Between the name of a file and the numbers of its writer.
 const MARK: &str = ".tmp-";
 
+/// A file that is being written under a temporary name, and is removed when this is dropped.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl Temporary {
+    /// Makes a file in the folder of `path` under a name that no other writer uses, to be written and read.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create_beside(path: &Path) -> io::Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        loop {
+            let mut hidden = OsString::from(".");
+            hidden.push(name);
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            hidden.push(format!("{MARK}{}-{count}", std::process::id()));
+            let path = path.with_file_name(hidden);
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                // Left by a killed process that had this one's number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return Ok(Temporary { file: result?, path, renamed: false }),
+            }
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Brings the file to the disk and gives it its name, in the same folder; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// Those of the file system; the old file is as it was then.
+    pub fn rename(&mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        self.renamed = true;
+        sync_parent(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // What stays behind can be told by its name.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Writes a file at `path` with what `write` gives it. The temporary file is gone after an error, and the old file is as it
 /// was.
 ///
 /// # Errors
 /// Those of `write`, and those of the file system.
 pub fn write_with<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-    let (temporary, mut file) = create_beside(path)?;
-    let written = write(&mut file).and_then(|value| {
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_parent(path)?;
-        Ok(value)
-    });
-    if written.is_err() {
-        // Gone already where the rename took place; the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let mut temporary = Temporary::create_beside(path)?;
+    let value = write(&mut temporary.file)?;
+    temporary.rename(path)?;
+    Ok(value)
 }
 
 /// As [`write_with`], for bytes that are there already.
@@ -60,24 +108,6 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     // Only Unix opens folders as files.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
-/// A new file in the folder of `path` under a name that no other writer uses.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    loop {
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        hidden.push(format!("{MARK}{}-{count}", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            // Left by a killed process that had this one's number.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return Ok((temporary, result?)),
-        }
-    }
 }
 
 /// Removes a file that may be gone already.

@@ -115,6 +115,20 @@ pub enum DatasetError {
         /// Bytes that may be used.
         limit: u64,
     },
+    /// A cache file cannot be written.
+    CacheWrite {
+        /// The file, or its folder.
+        path: PathBuf,
+        /// Bytes of all pixels.
+        bytes: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A cache file was whole when it was opened and is not any more.
+    CacheDamaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// Preprocessing values that make no sense.
     BadPreprocessing {
         /// Which value, and what it may be.
@@ -205,6 +219,17 @@ impl fmt::Display for DatasetError {
                 gib(*needed),
                 gib(*limit)
             ),
+            Self::CacheWrite { path, bytes, .. } => write!(
+                f,
+                "{}: cannot write {:.1} GiB of resized images, which do not fit in memory",
+                path.display(),
+                gib(*bytes)
+            ),
+            Self::CacheDamaged { path } => write!(
+                f,
+                "{}: the file was changed or its disk is failing; the next run makes it again",
+                path.display()
+            ),
             Self::BadPreprocessing { what } => write!(f, "bad preprocessing: {what}"),
             Self::BadFractions { val, test } => write!(
                 f,
@@ -225,7 +250,7 @@ fn gib(bytes: u64) -> f64 {
 impl std::error::Error for DatasetError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } | Self::CacheWrite { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -23,16 +23,18 @@
 //!    training, evaluation, prediction and the server call it, so they see the same pixels.
 //! 3. [`Preprocessing`] (it travels inside the model file) resizes, converts channels and normalises.
 //! 4. [`ImageSet::load`] does 2 and the resizing of 3 for a whole source on several threads, keeps the small 8- or
-//!    16-bit pixels in memory, assigns splits by content hash and fills the network's input, augmented or not.
+//!    16-bit pixels in memory or in a cache file, assigns splits by content hash and fills the network's input, augmented
+//!    or not.
 //!
 //! Pixels are interleaved `h w c`; values stay integers until [`ImageSet::fill`] writes normalised `f32`.
 //!
-//! Nothing here writes a file, opens a connection, prints, or depends on the number of threads: the same bytes, seed
+//! Nothing here writes a file (but for cache files, in the folder that the caller names), opens a connection, prints, or depends on the number of threads: the same bytes, seed
 //! and settings give the same pixels, splits and digests.
 #![forbid(unsafe_code)]
 
 mod augment;
 mod bundled;
+mod cache;
 mod cifar;
 mod classes;
 mod decode;
@@ -61,13 +63,14 @@ mod zip;
 
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
 pub use augment::{Augment, AugmentLevel, Rectangles};
+pub use cache::{CacheEntry, CacheFolder};
 pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
 pub use item::Item;
 pub use mosaic::mosaic;
 pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
-pub use set::{ImageSet, LoadOptions};
+pub use set::{CacheMade, CacheUse, ImageSet, LoadOptions};
 pub use source::{NativeShape, Source};
 pub use split::{ContentHash, Split, SplitFractions};
 pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};

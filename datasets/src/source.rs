@@ -62,6 +62,38 @@ enum Store {
     },
 }
 
+/// An item as it was read.
+pub(crate) struct Content {
+    /// SHA-256 of the file's bytes, or of the pixels where the format has no files.
+    pub(crate) hash: ContentHash,
+    raw: Raw,
+}
+
+enum Raw {
+    File(Vec<u8>),
+    Image(Image),
+}
+
+impl Content {
+    /// What decides which image it is: the hash, and where the format has no files the shape, too, which their headers
+    /// give to the same pixels.
+    pub(crate) fn identity(&self) -> ContentHash {
+        let Raw::Image(image) = &self.raw else { return self.hash };
+        let mut hasher = Sha256::new_with_prefix(self.hash);
+        hasher.update(image.width.to_le_bytes());
+        hasher.update(image.height.to_le_bytes());
+        hasher.update([image.channels]);
+        hasher.finalize().into()
+    }
+
+    pub(crate) fn decode(self, limits: &DecodeLimits) -> Result<Image, DecodeError> {
+        match self.raw {
+            Raw::File(bytes) => decode(&bytes, limits),
+            Raw::Image(image) => Ok(image),
+        }
+    }
+}
+
 impl Store {
     /// The store that holds the bytes of an item, and the item's place in it.
     fn locate(&self, index: usize) -> (&Store, usize) {
@@ -157,10 +189,16 @@ impl Source {
     /// # Panics
     /// When `index` is not below the number of items.
     pub fn image(&self, index: usize, limits: &DecodeLimits) -> Result<(Image, ContentHash), DecodeError> {
+        let content = self.content(index, limits)?;
+        let hash = content.hash;
+        Ok((content.decode(limits)?, hash))
+    }
+
+    /// Reads one item and does not decode it.
+    pub(crate) fn content(&self, index: usize, limits: &DecodeLimits) -> Result<Content, DecodeError> {
         assert!(index < self.items.len(), "item {index} of {}", self.items.len());
         if let Some(bytes) = self.encoded(index, limits)? {
-            let image = decode(&bytes, limits)?;
-            return Ok((image, Sha256::digest(&bytes).into()));
+            return Ok(Content { hash: Sha256::digest(&bytes).into(), raw: Raw::File(bytes) });
         }
         let image = match self.store.locate(index) {
             (Store::Cifar(records), index) => records.image(index)?,
@@ -171,7 +209,7 @@ impl Source {
             Pixels::U8(values) => Sha256::digest(values).into(),
             Pixels::U16(_) => unreachable!("IDX and CIFAR have 8 bits"),
         };
-        Ok((image, hash))
+        Ok(Content { hash, raw: Raw::Image(image) })
     }
 
     /// The image file of an item as it is, or `None` for IDX and CIFAR, which have no files.

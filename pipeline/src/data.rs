@@ -162,7 +162,15 @@ pub(crate) fn load(
     let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
     let limits = DecodeLimits::default();
     let memory = machine::free_memory() / 10 * 9;
-    let options = LoadOptions { threads: pool.threads(), limits, max_bad, memory, progress: &progress, stop };
+    let options = LoadOptions {
+        threads: pool.threads(),
+        limits,
+        max_bad,
+        memory,
+        cache: None,
+        progress: &progress,
+        stop,
+    };
     let mut told = Ok(());
     let set = pool::watched(
         pool,

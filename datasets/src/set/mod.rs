@@ -1,4 +1,4 @@
-//! All images of a source, decoded once, small and in memory.
+//! All images of a source, decoded once and small: in memory, or in a cache file where that is too little.
 
 use crate::augment::{Augment, Stored};
 use crate::decode::Pixels;
@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 mod load;
 mod pixels;
 
-pub use load::LoadOptions;
-use load::Loader;
+use load::Loaded;
+pub use load::{CacheMade, CacheUse, LoadOptions};
 use pixels::{PixelStore, Place, Values};
 
 /// Below this many images a single unreadable one is accepted whatever the fraction.
@@ -30,6 +30,7 @@ pub struct ImageSet {
     classes: Vec<String>,
     entries: Vec<Entry>,
     pixels: PixelStore,
+    cache: Option<CacheUse>,
     skipped: Vec<Skipped>,
     /// For each channel the normalised values of the 256 levels.
     table: Vec<[f32; 256]>,
@@ -50,7 +51,8 @@ impl ImageSet {
     /// listed by [`Self::skipped`].
     ///
     /// # Errors
-    /// [`DatasetError::TooManyBad`] over the accepted fraction, [`DatasetError::Memory`] when the pixels would not fit,
+    /// [`DatasetError::TooManyBad`] over the accepted fraction, [`DatasetError::Memory`] when the pixels do not fit and
+    /// there is no place for a cache file, [`DatasetError::CacheWrite`] when that cannot be written,
     /// [`DatasetError::Stopped`], [`DatasetError::BadPreprocessing`].
     ///
     /// # Panics
@@ -70,13 +72,14 @@ impl ImageSet {
                 &all
             }
         };
-        let (pixels, outcomes) = Loader::new(source, indices, preprocessing, options).run()?;
+        let Loaded { pixels, outcomes, cache } = load::load(source, indices, preprocessing, options)?;
         let mut set = ImageSet {
             table: Vec::new(),
             preprocessing: preprocessing.clone(),
             classes: source.classes().to_vec(),
             entries: Vec::with_capacity(indices.len()),
             pixels,
+            cache,
             skipped: Vec::new(),
         };
         for (outcome, &source_index) in outcomes.into_iter().zip(indices) {
@@ -257,7 +260,12 @@ impl ImageSet {
         Ok(())
     }
 
-    /// Bytes of all pixels.
+    /// The cache file, where not all pixels fit in memory.
+    pub fn cache(&self) -> Option<&CacheUse> {
+        self.cache.as_ref()
+    }
+
+    /// Bytes of the pixels in memory.
     pub fn pixel_bytes(&self) -> u64 {
         self.pixels.bytes()
     }

@@ -1,22 +1,24 @@
-//! The pixels of all images of a set.
+//! The pixels of all images of a set: in memory, or in a cache file.
 
 use std::borrow::Cow;
 
+use crate::cache::{CacheFile, Record};
 use crate::decode::Pixels;
 use crate::error::DatasetError;
 
 /// The pixels of all images, `len` values each.
 pub(super) struct PixelStore {
     len: usize,
+    /// Those in memory; empty where a block is in the file alone.
     blocks: Vec<Block>,
+    file: Option<CacheFile>,
 }
 
 /// Where the pixels of an image are.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// Number of the block.
-    pub(super) block: u32,
-    pub(super) slot: Slot,
+pub(super) enum Place {
+    Memory { block: u32, slot: Slot },
+    File(Record),
 }
 
 /// Where in its block an image begins.
@@ -33,15 +35,28 @@ pub(super) enum Values<'a> {
 }
 
 impl PixelStore {
-    pub(super) fn new(len: usize, blocks: Vec<Block>) -> Self {
-        PixelStore { len, blocks }
+    pub(super) fn new(len: usize, blocks: Vec<Block>, file: Option<CacheFile>) -> Self {
+        PixelStore { len, blocks, file }
     }
 
     /// The pixels of the image at a place.
+    ///
+    /// # Errors
+    /// Those of reading a cache file.
     pub(super) fn values(&self, place: Place) -> Result<Values<'_>, DatasetError> {
-        Ok(self.blocks[place.block as usize].values(place.slot, self.len))
+        match place {
+            Place::Memory { block, slot } => Ok(self.blocks[block as usize].values(slot, self.len)),
+            Place::File(record) => {
+                let file = self.file.as_ref().expect("places in a file come with it");
+                Ok(match file.read(record, self.len)? {
+                    Pixels::U8(values) => Values::Narrow(Cow::Owned(values)),
+                    Pixels::U16(values) => Values::Wide(Cow::Owned(values)),
+                })
+            }
+        }
     }
 
+    /// Bytes of the pixels in memory.
     pub(super) fn bytes(&self) -> u64 {
         self.blocks.iter().map(Block::bytes).sum()
     }
@@ -50,8 +65,8 @@ impl PixelStore {
 /// Pixels of neighbouring images, 8-bit and 16-bit ones apart.
 #[derive(Default)]
 pub(super) struct Block {
-    narrow: Vec<u8>,
-    wide: Vec<u16>,
+    pub(super) narrow: Vec<u8>,
+    pub(super) wide: Vec<u16>,
 }
 
 impl Block {

@@ -88,6 +88,7 @@ pub(crate) fn load_part(
         limits: LIMITS,
         max_bad: 0.05,
         memory: 1 << 30,
+        cache: None,
         progress: &|_, _| (),
         stop: &stop,
     };

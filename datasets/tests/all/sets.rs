@@ -204,6 +204,7 @@ fn progress_counts_up_and_a_raised_flag_stops() {
         limits: DecodeLimits::default(),
         max_bad: 0.05,
         memory: 1 << 30,
+        cache: None,
         progress: &progress,
         stop: &stop,
     };
