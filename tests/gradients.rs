@@ -5,7 +5,8 @@ use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding};
 use ocelli_engine::kernels::reference;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{
-    Activation, AdamConfig, Exec, Graph, Isa, Model, Op, Optimizer, Shape, TrainConfig, Trainer,
+    Activation, AdamConfig, Exec, Graph, Isa, Model, Norms, Op, Optimizer, ParamKind, Shape, TrainConfig,
+    Trainer,
 };
 
 use crate::instruction_sets::instruction_sets;
@@ -18,6 +19,7 @@ struct Oracle<'a> {
     shapes: Vec<Shape>,
     x: Vec<f64>,
     labels: Vec<u32>,
+    norms: Norms,
 }
 
 impl Oracle<'_> {
@@ -43,7 +45,13 @@ impl Oracle<'_> {
                 }
                 Op::Dense(_) => reference::dense(x, own("weight").unwrap(), own("bias").unwrap(), channels),
                 Op::BatchNorm(norm) => {
-                    let (mean, variance) = reference::batch_statistics(x, channels);
+                    let (mean, variance) = match self.norms {
+                        Norms::Batch => reference::batch_statistics(x, channels),
+                        Norms::Running => (
+                            own("running_mean").expect("a norm has statistics").to_vec(),
+                            own("running_var").expect("a norm has statistics").to_vec(),
+                        ),
+                    };
                     let affine = (own("scale").unwrap(), own("shift").unwrap());
                     reference::batch_norm(x, affine, (&mean, &variance), norm.eps.into())
                 }
@@ -81,7 +89,13 @@ impl Oracle<'_> {
 }
 
 /// Compares some elements of every gradient tensor, among them its largest, on every instruction set.
-fn check(name: &str, mut graph: Graph, images: usize) {
+fn check(name: &str, graph: Graph, images: usize) {
+    for norms in [Norms::Batch, Norms::Running] {
+        check_with(&format!("{name} {norms:?}"), graph.clone(), images, norms);
+    }
+}
+
+fn check_with(name: &str, mut graph: Graph, images: usize, norms: Norms) {
     for node in &mut graph.nodes {
         if let Op::Dropout { rate } = &mut node.op {
             *rate = 0.0;
@@ -91,6 +105,10 @@ fn check(name: &str, mut graph: Graph, images: usize) {
     let mut rng = Rng::new(6, 0);
     // Biases and norms away from their initial zeros and ones, where mistakes hide.
     model.params_mut().iter_mut().for_each(|p| *p += 0.05 * rng.normal());
+    let entries = model.layout().entries().to_vec();
+    for entry in entries.iter().filter(|entry| entry.kind == ParamKind::RunningMean) {
+        model.params_mut()[entry.range()].iter_mut().for_each(|mean| *mean += 0.5 * rng.normal());
+    }
     let x: Vec<f32> = (0..images * graph.input.len()).map(|_| rng.normal()).collect();
     let labels: Vec<u32> = (0..images).map(|i| (i % graph.classes().unwrap()) as u32).collect();
     let oracle = Oracle {
@@ -98,6 +116,7 @@ fn check(name: &str, mut graph: Graph, images: usize) {
         shapes: graph.shapes().unwrap(),
         x: x.iter().map(|&x| x.into()).collect(),
         labels: labels.clone(),
+        norms,
     };
     let mut params: Vec<f64> = model.params().iter().map(|&p| p.into()).collect();
     let config = TrainConfig {
@@ -105,6 +124,7 @@ fn check(name: &str, mut graph: Graph, images: usize) {
         optimizer: Optimizer::Adam(AdamConfig::default()),
         label_smoothing: SMOOTHING,
         seed: 0,
+        norms,
         ..TrainConfig::default()
     };
     let found: Vec<(Isa, f32, Vec<f32>)> = instruction_sets()

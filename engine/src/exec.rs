@@ -81,6 +81,48 @@ impl Exec {
 pub enum Mode {
     /// Logits only: batch normalisation folds into the layer before it, memory is used again at once.
     Infer,
-    /// Logits, loss and gradients.
-    Train,
+    /// Logits, loss and the gradients of what learns.
+    Train(Learning),
+}
+
+/// What learns in training, and by which statistics batch normalisations normalise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learning {
+    /// The statistics of the normalisations that learn.
+    pub norms: Norms,
+    /// The first so many nodes of the graph do not learn. They compute what they compute at inference: their
+    /// normalisations have running statistics, which stay, and their dropouts drop nothing.
+    pub frozen: usize,
+}
+
+/// The statistics by which a batch normalisation normalises in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Norms {
+    /// Those of the batch, which the running ones follow.
+    #[default]
+    Batch,
+    /// The running ones, which stay: for the fine-tuning of a network on few images. Scale and shift still learn.
+    Running,
+}
+
+impl Mode {
+    pub(crate) fn is_training(self) -> bool {
+        matches!(self, Mode::Train(_))
+    }
+
+    /// What is done with a node: a frozen one is computed as at inference.
+    pub(crate) fn of(self, node: usize) -> Mode {
+        match self {
+            Mode::Train(learning) if learning.frozen <= node => self,
+            Mode::Train(_) | Mode::Infer => Mode::Infer,
+        }
+    }
+
+    /// Whether the batch normalisation `node` has running statistics.
+    pub(crate) fn has_running_statistics(self, node: usize) -> bool {
+        match self.of(node) {
+            Mode::Train(learning) => learning.norms == Norms::Running,
+            Mode::Infer => true,
+        }
+    }
 }

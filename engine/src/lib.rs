@@ -70,7 +70,7 @@ pub mod zoo;
 
 pub use buffer::Buffer;
 pub use error::EngineError;
-pub use exec::{Exec, Mode};
+pub use exec::{Exec, Learning, Mode, Norms};
 pub use geometry::Shape;
 pub use graph::{Activation, Graph, Op};
 pub use infer::{Inference, softmax};

@@ -7,7 +7,8 @@ mod random_model;
 use instruction_sets::instruction_sets;
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
 use ocelli_engine::{
-    Activation, Exec, Graph, Inference, Mode, Op, Optimizer, Plan, PlanMemory, Shape, TrainConfig, Trainer,
+    Activation, Exec, Graph, Inference, Learning, Mode, Op, Optimizer, Plan, PlanMemory, Shape, TrainConfig,
+    Trainer,
 };
 use random_model::{bits, images, model};
 
@@ -210,7 +211,7 @@ fn outputs_that_are_pooled_take_no_memory() {
         let exec = Exec::with_isa(isa, 1).expect("a sound number");
         // Apart, an image of the convolution's output and a quarter of it are there at once; training keeps what the
         // convolution reads, and makes the gradient of its output.
-        for (mode, share) in [(Mode::Infer, 0.3), (Mode::Train, 0.7)] {
+        for (mode, share) in [(Mode::Infer, 0.3), (Mode::Train(Learning::default()), 0.7)] {
             let [fused, apart] = memory(&case, mode, &exec);
             assert!((fused.tensors as f64) < share * apart.tensors as f64, "{mode:?}: {fused:?}, {apart:?}");
             assert!(fused.scratch <= bands, "{mode:?}: {fused:?}");

@@ -6,7 +6,7 @@
 //! on 128x128, and 1.00 times for resnet18 on 224x224; `tests/service/child.rs` prints the figures.
 
 use ocelli_datasets::Source;
-use ocelli_engine::{Exec, Graph, Mode, Model, ParamLayout, Plan};
+use ocelli_engine::{Exec, Graph, Learning, Mode, Model, ParamLayout, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Loaded};
@@ -160,10 +160,10 @@ impl<'a> Needs<'a> {
         if estimate.total() <= limit {
             return Ok(Fitted { chunk: None, note: None, estimate });
         }
-        let (_, mut chunk) = Plan::measure(self.graph, batch, Mode::Train, exec)?;
+        let (_, mut chunk) = Plan::measure(self.graph, batch, Mode::Train(Learning::default()), exec)?;
         while chunk > 1 {
             let smaller = exec.clone().chunk(chunk.div_ceil(2));
-            let (_, real) = Plan::measure(self.graph, batch, Mode::Train, &smaller)?;
+            let (_, real) = Plan::measure(self.graph, batch, Mode::Train(Learning::default()), &smaller)?;
             // A layer that joins the images of a batch needs all of them at once.
             if real >= chunk {
                 break;
@@ -199,7 +199,7 @@ impl<'a> Needs<'a> {
             OptimizerKind::Sgd => trainable,
             OptimizerKind::Adam | OptimizerKind::AdamW => 2 * trainable,
         };
-        let (plan, _) = Plan::measure(self.graph, batch, Mode::Train, exec)?;
+        let (plan, _) = Plan::measure(self.graph, batch, Mode::Train(Learning::default()), exec)?;
         let len = pixels(self.recipe) as usize;
         let at_a_time = batch_for(len);
         let (answers, _) = Plan::measure(self.graph, at_a_time, Mode::Infer, exec)?;

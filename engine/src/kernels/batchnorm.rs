@@ -150,19 +150,19 @@ impl Moments {
 }
 
 /// A function of the element in each of `N` matrices and of `P` parameters of its column.
-trait PerChannel<const N: usize, const P: usize>: Copy {
+pub(super) trait PerChannel<const N: usize, const P: usize>: Copy {
     /// One vector of results. Implementations are `#[inline(always)]`.
     fn lanes<S: Simd>(self, s: S, x: [S::V; N], p: [S::V; P]) -> S::V;
 }
 
 /// `y = f(x[..], p[..][col])` over a matrix of `rows x cols`; an `x` may be `y`.
-struct RowSweep<const N: usize, const P: usize, F> {
-    y: *mut f32,
-    x: [*const f32; N],
-    p: [*const f32; P],
-    rows: usize,
-    cols: usize,
-    f: F,
+pub(super) struct RowSweep<const N: usize, const P: usize, F> {
+    pub(super) y: *mut f32,
+    pub(super) x: [*const f32; N],
+    pub(super) p: [*const f32; P],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) f: F,
 }
 
 impl<const N: usize, const P: usize, F: PerChannel<N, P>> RowSweep<N, P, F> {
@@ -213,7 +213,10 @@ impl<const N: usize, const P: usize, F: PerChannel<N, P>> Kernel for RowSweep<N,
 /// # Safety
 /// `y` is writable and every `x` readable for `rows * cols` floats, every `p` for `cols`; an `x` may be `y`
 /// but nothing else overlaps it.
-unsafe fn sweep_rows<const N: usize, const P: usize, F: PerChannel<N, P>>(isa: Isa, rows: RowSweep<N, P, F>) {
+pub(super) unsafe fn sweep_rows<const N: usize, const P: usize, F: PerChannel<N, P>>(
+    isa: Isa,
+    rows: RowSweep<N, P, F>,
+) {
     dispatch(isa, rows);
 }
 

@@ -5,6 +5,7 @@ pub mod batchnorm;
 pub mod conv2d;
 pub mod depthwise;
 pub mod elementwise;
+pub mod fold;
 pub mod gemm;
 mod lanes;
 mod micro;

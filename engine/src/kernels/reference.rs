@@ -7,9 +7,11 @@
 
 mod binary;
 mod combine;
+mod fold;
 
 pub use binary::{binary_cross_entropy, binary_cross_entropy_backward};
 pub use combine::{channel_scale, channel_scale_backward, concat, concat_backward};
+pub use fold::{fold, fold_backward};
 
 use crate::geometry::{Conv2dGeometry, PoolGeometry};
 use crate::graph::Activation;

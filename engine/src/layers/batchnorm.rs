@@ -8,7 +8,7 @@ use crate::graph::Activation;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
 
 /// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
-/// batch in training, running ones at inference.
+/// batch or running ones in training, running ones at inference.
 pub(crate) struct BatchNormLayer {
     pub(crate) pixels: usize,
     pub(crate) channels: usize,
@@ -16,7 +16,7 @@ pub(crate) struct BatchNormLayer {
     pub(crate) y: Slot,
     pub(crate) act: Option<Activation>,
     pub(crate) params: NormParams,
-    /// `[factor, offset]` of each channel at inference; `[mean, 1 / std]` and work space in training.
+    /// [`SAVED`] numbers of each channel.
     pub(crate) saved: Slot,
     pub(crate) training: Option<BatchNormTraining>,
 }
@@ -25,10 +25,21 @@ pub(crate) struct BatchNormLayer {
 pub(crate) struct BatchNormTraining {
     pub(crate) dy: Slot,
     pub(crate) dx: Option<GradOut>,
-    /// Moments `[mean, m2]` of each image, where the layer before took them.
-    pub(crate) moments: Option<Slot>,
+    pub(crate) statistics: Statistics,
     /// Two sums per channel for each chunk of images.
     pub(crate) partials: Slot,
+}
+
+/// The statistics that training normalises by.
+#[derive(Clone, Copy)]
+pub(crate) enum Statistics {
+    /// Those of the batch.
+    Batch {
+        /// Moments `[mean, m2]` of each image, where the layer before took them.
+        moments: Option<Slot>,
+    },
+    /// The running ones: constants, so that images stay apart.
+    Running,
 }
 
 /// Floats of `saved`, per channel: mean, 1/std, factor and addend of the forward pass, two coefficients of the backward
@@ -48,26 +59,28 @@ impl BatchNormLayer {
             batchnorm::affine(*isa, y, piece(x, i, len), factor, offset, self.act);
         });
     }
-}
 
-impl Layer for BatchNormLayer {
-    fn forward(&self, run: &mut Run) {
+    /// The running statistics, and the affine map that they give.
+    fn take_running(&self, run: &mut Run) {
+        let c = self.channels;
+        let saved = run.arena.write(self.saved, run.images);
+        for i in 0..c {
+            (saved[i], saved[c + i]) = self.params.mean_inv_std(run.params, i);
+            (saved[2 * c + i], saved[3 * c + i]) = self.params.factor_offset(run.params, i);
+        }
+    }
+
+    /// The statistics of the batch, the affine map that they give, and the running ones that follow them.
+    fn take_batch(&self, run: &mut Run, partials: Slot, moments: Option<Slot>) {
         let c = self.channels;
         let (isa, images) = (run.isa, run.images);
-        let Some(training) = &self.training else {
-            let saved = run.arena.write(self.saved, images);
-            for i in 0..c {
-                (saved[2 * c + i], saved[3 * c + i]) = self.params.factor_offset(run.params, i);
-            }
-            return self.apply(run);
-        };
         let image = self.pixels * c;
         // Those of each image, or else those of a chunk of images.
-        let chunk = if training.moments.is_some() { 1 } else { chunk_images(images) };
+        let chunk = if moments.is_some() { 1 } else { chunk_images(images) };
         let count = images.div_ceil(chunk);
-        let source = training.moments.unwrap_or(training.partials);
+        let source = moments.unwrap_or(partials);
         let ([partials, saved], [x]) = run.arena.split(images, [source, self.saved], [self.x]);
-        if training.moments.is_none() {
+        if moments.is_none() {
             run.threads.pieces(x.len() * 8, &mut partials[..count * 2 * c], 2 * c, |i, partial| {
                 let (mean, m2) = partial.split_at_mut(c);
                 batchnorm::moments(isa, mean, m2, piece(x, i, chunk * image));
@@ -97,6 +110,17 @@ impl Layer for BatchNormLayer {
             update(p.mean.start + i, moments.mean);
             update(p.var.start + i, unbiased);
         }
+    }
+}
+
+impl Layer for BatchNormLayer {
+    fn forward(&self, run: &mut Run) {
+        match &self.training {
+            Some(BatchNormTraining { statistics: Statistics::Batch { moments }, partials, .. }) => {
+                self.take_batch(run, *partials, *moments);
+            }
+            Some(_) | None => self.take_running(run),
+        }
         self.apply(run);
     }
 
@@ -118,8 +142,13 @@ impl Layer for BatchNormLayer {
             let (x, dy) = (piece(x, i, chunk * image), piece(dy, i, chunk * image));
             batchnorm::backward_sums(isa, BnSums { dbeta, dgamma }, x, dy, statistics);
         });
-        let total = (images * self.pixels) as f64;
-        // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset
+        // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset; statistics that are
+        // constants leave the first term alone, as an infinite N does.
+        let total = match training.statistics {
+            Statistics::Batch { .. } => (images * self.pixels) as f64,
+            Statistics::Running => f64::INFINITY,
+        };
+        let added = run.first > 0;
         let (slope, offset) = coefficients.split_at_mut(c);
         for i in 0..c {
             let sum =
@@ -129,8 +158,10 @@ impl Layer for BatchNormLayer {
             let b = -k * f64::from(inverse[i]) * dgamma / total;
             slope[i] = b as f32;
             offset[i] = (-k * dbeta / total - b * f64::from(mean[i])) as f32;
-            run.grads[self.params.shift.start + i] = dbeta as f32;
-            run.grads[self.params.scale.start + i] = dgamma as f32;
+            for (at, sum) in [(self.params.shift.start + i, dbeta), (self.params.scale.start + i, dgamma)] {
+                let before = if added { f64::from(run.grads[at]) } else { 0.0 };
+                run.grads[at] = (before + sum) as f32;
+            }
         }
         if let Some(dx) = training.dx {
             let ([out], [x, dy, saved]) =

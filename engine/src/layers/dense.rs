@@ -3,14 +3,12 @@
 use std::ops::Range;
 
 use super::panels::Panels;
-use super::run::{GradOut, Layer, Run};
+use super::run::{GradOut, Layer, Run, Weights};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
 use crate::kernels::{activation, reduce};
-use crate::parallel::Threads;
-use crate::simd::Isa;
 
 /// Rows of a piece of work: a multiple of every register tile's height.
 const ROWS: usize = 24;
@@ -59,10 +57,11 @@ fn product(run: &mut Run, (y, x): (Slot, Slot), shape: GemmShape, w: &[f32], epi
 }
 
 impl Layer for DenseLayer {
-    fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
-        self.weights.pack(params, packed, isa, threads);
+    fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
+        let (isa, threads) = (weights.isa, weights.threads);
+        let w = self.weights.pack(weights, packed);
         if let Some((_, range)) = self.backward.as_ref().and_then(|b| b.dx.as_ref()) {
-            let (w, shape) = (&params[self.weights.filters.w.clone()], self.transposed());
+            let shape = self.transposed();
             let panels = &mut packed[range.clone()];
             let len = shape.depth * isa.nr();
             threads.pieces(panels.len() * 4, panels, len, |i, panel| {
@@ -100,8 +99,8 @@ impl Layer for DenseLayer {
             }
             gemm::weight_gradient(isa, dw, &mut threads.scratch(), (x, dy), shape, i * rows);
         });
-        if let Some(b) = &self.weights.filters.b {
-            let db = &mut run.grads[b.clone()];
+        if let Some(sums) = self.weights.filters.sums() {
+            let db = &mut run.grads[sums.clone()];
             if first == 0 {
                 db.fill(0.0);
             }
@@ -111,6 +110,12 @@ impl Layer for DenseLayer {
             let panels = &run.packed[range.clone()];
             product(run, (dx.target(), backward.dy), self.transposed(), panels, GemmEpilogue::default());
             dx.finish(run);
+        }
+    }
+
+    fn finish_gradients(&self, weights: &mut Weights, grads: &mut [f32]) {
+        if self.backward.is_some() {
+            self.weights.filters.finish_gradients(weights, grads);
         }
     }
 }

@@ -3,15 +3,13 @@
 use std::ops::Range;
 
 use super::filters::Filters;
-use super::run::{GradOut, Layer, Run};
+use super::run::{GradOut, Layer, Run, Weights};
 use super::split::{by_rows, piece, weight_chunks};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
 use crate::kernels::{activation, reduce};
-use crate::parallel::Threads;
-use crate::simd::Isa;
 
 /// `act(depthwise(x [h, w, c], w [kh, kw, c]) + b)` of an image.
 pub(crate) struct DepthwiseFilters {
@@ -29,9 +27,9 @@ impl DepthwiseFilters {
     }
 
     /// Fills its part of the packed buffer.
-    pub(super) fn pack(&self, params: &[f32], packed: &mut [f32]) {
-        let (weights, bias) = packed[self.packed.clone()].split_at_mut(self.filters.w.len());
-        self.filters.resolve(params, bias, |w| weights.copy_from_slice(w));
+    pub(super) fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
+        let (w, bias) = packed[self.packed.clone()].split_at_mut(self.filters.w.len());
+        w.copy_from_slice(self.filters.resolve(weights, bias));
     }
 
     /// What the kernel reads.
@@ -60,8 +58,8 @@ pub(crate) struct DepthwiseBackward {
 }
 
 impl Layer for DepthwiseLayer {
-    fn pack(&self, params: &[f32], packed: &mut [f32], _isa: Isa, _threads: &Threads) {
-        self.depthwise.pack(params, packed);
+    fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
+        self.depthwise.pack(weights, packed);
     }
 
     fn forward(&self, run: &mut Run) {
@@ -78,7 +76,7 @@ impl Layer for DepthwiseLayer {
         let Some(backward) = &self.backward else { return };
         let (isa, images, g) = (run.isa, run.images, &self.depthwise.geometry);
         let w_len = self.depthwise.filters.w.len();
-        let partial_len = w_len + self.depthwise.filters.b.as_ref().map_or(0, ExactSizeIterator::len);
+        let partial_len = w_len + self.depthwise.filters.sums().map_or(0, ExactSizeIterator::len);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let work = g.macs() * images;
@@ -101,8 +99,8 @@ impl Layer for DepthwiseLayer {
         });
         let partials = (images.div_ceil(chunk), partial_len);
         run.sum_partials(backward.partials, partials, (0, &self.depthwise.filters.w));
-        if let Some(b) = &self.depthwise.filters.b {
-            run.sum_partials(backward.partials, partials, (w_len, b));
+        if let Some(sums) = self.depthwise.filters.sums() {
+            run.sum_partials(backward.partials, partials, (w_len, sums));
         }
         if let Some(dx) = backward.dx {
             let w = self.depthwise.args(run.packed).w;
@@ -111,6 +109,12 @@ impl Layer for DepthwiseLayer {
                 depthwise::backward_data(isa, out, piece(dy, image, y_len), w, g, rows);
             });
             dx.finish(run);
+        }
+    }
+
+    fn finish_gradients(&self, weights: &mut Weights, grads: &mut [f32]) {
+        if self.backward.is_some() {
+            self.depthwise.filters.finish_gradients(weights, grads);
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::filters::Filters;
+use super::run::Weights;
 use crate::kernels::gemm::{self, GemmShape};
-use crate::parallel::Threads;
 use crate::simd::Isa;
 
 /// `[depth][cols]` weights of a dense layer or a 1x1 convolution as panels, then the bias, in the plan's packed buffer.
@@ -20,13 +20,14 @@ impl Panels {
         gemm::packed_len(isa, shape) + if filters.has_bias() { shape.cols } else { 0 }
     }
 
-    /// Fills its part of the packed buffer.
-    pub(super) fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
+    /// Fills its part of the packed buffer, and gives the weights that are in it.
+    pub(super) fn pack<'a>(&self, weights: &'a mut Weights, packed: &mut [f32]) -> &'a [f32] {
+        let (isa, threads) = (weights.isa, weights.threads);
         let (panels, bias) = packed[self.packed.clone()].split_at_mut(gemm::packed_len(isa, self.shape));
-        self.filters.resolve(params, bias, |w| {
-            let len = self.shape.depth * isa.nr();
-            threads.pieces(panels.len(), panels, len, |i, panel| gemm::pack(isa, panel, w, self.shape, i));
-        });
+        let w = self.filters.resolve(weights, bias);
+        let len = self.shape.depth * isa.nr();
+        threads.pieces(panels.len(), panels, len, |i, panel| gemm::pack(isa, panel, w, self.shape, i));
+        w
     }
 
     /// Panels and bias.

@@ -53,14 +53,26 @@ impl Run<'_> {
     }
 }
 
+/// What weights are packed from and to, and what gradients are finished with.
+pub(crate) struct Weights<'a> {
+    /// All parameters.
+    pub(crate) params: &'a [f32],
+    /// Work space for one layer's filters while a batch normalisation folds into them.
+    pub(crate) folding: &'a mut [f32],
+    pub(crate) threads: &'a Threads,
+    pub(crate) isa: Isa,
+}
+
 /// One stage of a plan.
 pub(crate) trait Layer: Send + Sync {
     /// Copies weights into the layout that the kernels read; `packed` is the whole packed buffer.
-    fn pack(&self, _params: &[f32], _packed: &mut [f32], _isa: Isa, _threads: &Threads) {}
+    fn pack(&self, _weights: &mut Weights, _packed: &mut [f32]) {}
     /// Computes the output.
     fn forward(&self, run: &mut Run);
     /// Computes the gradients of the input and the parameters from that of the output, which may be changed.
     fn backward(&self, run: &mut Run);
+    /// Turns the gradients of folded filters, which the passes over a batch have added up, into those of the parameters.
+    fn finish_gradients(&self, _weights: &mut Weights, _grads: &mut [f32]) {}
 }
 
 /// Where a layer writes the gradient of its input.

@@ -1,5 +1,5 @@
 //! A depthwise convolution with the pointwise ones around it, some rows at a time: what it reads and makes stays in a
-//! cache and is never written to memory. Inference only.
+//! cache and is never written to memory. For inference, and for layers that do not learn.
 //!
 //! Layers one after the other would send their widest tensors through memory (4.8 MB for one of MobileNetV2's
 //! images), and wait for them. The order of evaluation is that of Alwani et al., "Fused-layer CNN accelerators" (2016).
@@ -8,14 +8,13 @@ use std::ops::Range;
 
 use super::depthwise::DepthwiseFilters;
 use super::panels::Panels;
-use super::run::{Layer, Run};
+use super::run::{Layer, Run, Weights};
 use super::split::{by_rows, piece, split_residual};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise;
 use crate::kernels::gemm::{self, GemmEpilogue};
-use crate::parallel::Threads;
 use crate::simd::Isa;
 
 /// Floats of both tensors between the convolutions: 384 KiB, most of a 512 KiB second-level cache. Fewer rows at once
@@ -140,12 +139,12 @@ impl SeparableLayer {
 }
 
 impl Layer for SeparableLayer {
-    fn pack(&self, params: &[f32], packed: &mut [f32], isa: Isa, threads: &Threads) {
+    fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
         if let Some(expand) = &self.expand {
-            expand.weights.pack(params, packed, isa, threads);
+            expand.weights.pack(weights, packed);
         }
-        self.depthwise.pack(params, packed);
-        self.project.weights.pack(params, packed, isa, threads);
+        self.depthwise.pack(weights, packed);
+        self.project.weights.pack(weights, packed);
     }
 
     fn forward(&self, run: &mut Run) {
@@ -160,7 +159,6 @@ impl Layer for SeparableLayer {
         });
     }
 
-    fn backward(&self, _: &mut Run) {
-        unreachable!("training keeps what is between the layers")
-    }
+    /// Nothing in it learns: what is between its layers is not kept.
+    fn backward(&self, _: &mut Run) {}
 }

@@ -38,14 +38,15 @@ struct Segment {
 pub(crate) struct Groups(Vec<Segment>);
 
 impl Groups {
-    /// Groups of a layout: `rates` has a factor for each node, or none for 1 everywhere. A node with factor 0 never moves.
+    /// Groups of a layout: `rates` has a factor for each node, or none for 1 everywhere. A node with factor 0 never moves,
+    /// nor do the first `frozen` nodes.
     ///
     /// # Errors
     /// [`EngineError::Config`] when there are not as many factors as nodes, or one is negative or not finite.
     pub(crate) fn new(
         layout: &ParamLayout,
         nodes: usize,
-        rates: &[f32],
+        (rates, frozen): (&[f32], usize),
         decay: Decay,
     ) -> Result<Groups, EngineError> {
         if !rates.is_empty() && rates.len() != nodes {
@@ -64,7 +65,8 @@ impl Groups {
         for (i, entry) in learnt.iter().enumerate() {
             let rate = rates.get(entry.node()).map_or(1.0, |&rate| f64::from(rate));
             let decays = decay == Decay::All || entry.kind == ParamKind::Weight;
-            let rule = (rate > 0.0).then_some(Rule { rate, decays });
+            let moves = rate > 0.0 && entry.node() >= frozen;
+            let rule = moves.then_some(Rule { rate, decays });
             let end = learnt.get(i + 1).map_or(layout.trainable(), |next| next.offset);
             match segments.last_mut() {
                 Some(last) if last.rule == rule => last.end = end,
@@ -80,14 +82,14 @@ impl Groups {
         let first = self.0.partition_point(|segment| segment.end <= piece.start);
         let mut start = piece.start;
         for segment in &self.0[first..] {
+            if start == piece.end {
+                break;
+            }
             let end = segment.end.min(piece.end);
             if let Some(rule) = segment.rule {
                 f(start - piece.start..end - piece.start, rule);
             }
             start = end;
-            if start == piece.end {
-                break;
-            }
         }
     }
 }
@@ -108,7 +110,8 @@ mod tests {
         let (layout, nodes) = network();
         let rates: Vec<f32> = (0..nodes).map(|node| (node % 3) as f32 * 0.5).collect();
         for decay in [Decay::All, Decay::Weights] {
-            let groups = Groups::new(&layout, nodes, &rates, decay).unwrap();
+            let frozen = nodes / 5;
+            let groups = Groups::new(&layout, nodes, (&rates, frozen), decay).unwrap();
             for len in [977, 8192, layout.trainable()] {
                 let mut found = vec![None; layout.trainable()];
                 for start in (0..layout.trainable()).step_by(len) {
@@ -122,7 +125,8 @@ mod tests {
                 for entry in layout.entries().iter().filter(|entry| entry.kind.is_trainable()) {
                     let rate = f64::from(rates[entry.node()]);
                     let decays = decay == Decay::All || entry.kind == ParamKind::Weight;
-                    let expected = (rate > 0.0).then_some(Rule { rate, decays });
+                    let moves = rate > 0.0 && entry.node() >= frozen;
+                    let expected = moves.then_some(Rule { rate, decays });
                     assert!(found[entry.range()].iter().all(|rule| *rule == expected), "{}", entry.name);
                 }
             }
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn without_rates_all_is_one_group() {
         let (layout, nodes) = network();
-        let groups = Groups::new(&layout, nodes, &[], Decay::All).unwrap();
+        let groups = Groups::new(&layout, nodes, (&[], 0), Decay::All).unwrap();
         let rule = Some(Rule { rate: 1.0, decays: true });
         assert_eq!(groups, Groups(vec![Segment { end: layout.trainable(), rule }]));
         groups.each(0..0, |_, _| panic!("an empty piece has no part"));
@@ -144,7 +148,8 @@ mod tests {
         for rates in
             [vec![1.0; nodes + 1], vec![-1.0; nodes], vec![f32::NAN; nodes], vec![f32::INFINITY; nodes]]
         {
-            assert!(matches!(Groups::new(&layout, nodes, &rates, Decay::All), Err(EngineError::Config(_))));
+            let groups = Groups::new(&layout, nodes, (&rates, 0), Decay::All);
+            assert!(matches!(groups, Err(EngineError::Config(_))));
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     pub(super) fn is_training(&self) -> bool {
-        self.mode == Mode::Train
+        self.mode.is_training()
     }
 
     /// When the backward pass of a stage runs.
@@ -46,12 +46,13 @@ impl Context<'_> {
         self.shapes[stage.inputs[0]]
     }
 
-    /// Whether each value depends on a parameter.
+    /// Whether each value depends on a parameter that learns.
     pub(super) fn learns(&self) -> Vec<bool> {
         let mut learns = vec![false; self.shapes.len()];
         for stage in &self.stages {
             let find = |kind| self.layout.find(stage.node, kind);
-            let own = find(ParamKind::Weight).or(find(ParamKind::Scale)).is_some();
+            let own = self.mode.of(stage.node).is_training()
+                && find(ParamKind::Weight).or(find(ParamKind::Scale)).is_some();
             learns[stage.output] = own || stage.inputs.iter().any(|&value| learns[self.alias[value]]);
         }
         learns

@@ -16,10 +16,11 @@ pub(super) struct Fused {
 
 /// Cuts a graph into stages.
 ///
-/// A convolution or dense layer takes in the batch normalisation behind it (inference), then the residual sum
-/// (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then (convolutions) a max
-/// pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise convolutions take in
-/// pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish.
+/// A convolution or dense layer takes in the batch normalisation behind it (if that has running statistics), then the
+/// residual sum (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then
+/// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise
+/// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish.
+/// Frozen nodes are fused as at inference.
 pub(super) fn fuse(
     graph: &Graph,
     shapes: &[Shape],
@@ -27,7 +28,6 @@ pub(super) fn fuse(
     mode: Mode,
     exec: &Exec,
 ) -> Fused {
-    let infer = mode == Mode::Infer;
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|&value| readers[value as usize].push(index));
@@ -44,7 +44,8 @@ pub(super) fn fuse(
             continue;
         }
         let inputs: Vec<usize> = node.inputs.iter().map(|&v| v as usize).collect();
-        if node.op.is_identity(!infer) {
+        let own = mode.of(index);
+        if node.op.is_identity(own.is_training()) {
             alias[index + 1] = alias[inputs[0]];
             continue;
         }
@@ -60,22 +61,24 @@ pub(super) fn fuse(
             project: None,
         };
         let takes = Takes::of(&node.op);
-        if takes.norm && infer {
-            if let Some(next) = only_reader(stage.output)
-                && matches!(graph.nodes[next].op, Op::BatchNorm(_))
-            {
+        if takes.norm
+            && let Some(next) = only_reader(stage.output)
+            && matches!(graph.nodes[next].op, Op::BatchNorm(_))
+            && mode.has_running_statistics(next)
+            && mode.of(next) == own
+        {
+            taken[next] = true;
+            (stage.norm, stage.output) = (Some(next), next + 1);
+        }
+        if takes.sum
+            && own == Mode::Infer
+            && let Some(next) = only_reader(stage.output)
+            && matches!(graph.nodes[next].op, Op::Add)
+        {
+            let other = graph.nodes[next].inputs.iter().map(|&v| v as usize).find(|&v| v != stage.output);
+            if let Some(other) = other.filter(|&other| other <= index) {
                 taken[next] = true;
-                (stage.norm, stage.output) = (Some(next), next + 1);
-            }
-            if let Some(next) = only_reader(stage.output)
-                && takes.sum
-                && matches!(graph.nodes[next].op, Op::Add)
-            {
-                let other = graph.nodes[next].inputs.iter().map(|&v| v as usize).find(|&v| v != stage.output);
-                if let Some(other) = other.filter(|&other| other <= index) {
-                    taken[next] = true;
-                    (stage.residual, stage.output) = (Some(other), next + 1);
-                }
+                (stage.residual, stage.output) = (Some(other), next + 1);
             }
         }
         if takes.clamp
@@ -89,7 +92,7 @@ pub(super) fn fuse(
         if let (Some(choice), Some(next)) = (&choices[index], only_reader(stage.output)) {
             let pool = pool_behind(choice, graph, shapes, next).filter(|pool| {
                 let method = choice.forward(exec.isa);
-                Pooled::fits(&method, pool, mode, exec.threads())
+                Pooled::fits(&method, pool, own, exec.threads())
             });
             if pool.is_some() {
                 taken[next] = true;
@@ -98,15 +101,13 @@ pub(super) fn fuse(
         }
         stages.push(stage);
     }
-    if mode == Mode::Infer {
-        stages = separable::join(stages, graph, (shapes, &alias), exec.threads());
-    }
+    stages = separable::join(stages, graph, (shapes, &alias), mode, exec.threads());
     Fused { stages, alias }
 }
 
 /// What a node may take in from those behind it.
 struct Takes {
-    /// A batch normalisation, at inference.
+    /// A batch normalisation with running statistics.
     norm: bool,
     /// A sum with another value, at inference.
     sum: bool,
@@ -146,6 +147,7 @@ fn pool_behind(choice: &Choice, graph: &Graph, shapes: &[Shape], next: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Learning;
     use crate::graph::{Activation, Conv2d, Dense, Padding, Pool2d};
     use crate::kernels::testing::for_each_isa;
     use crate::plan::choice::choose;
@@ -172,7 +174,7 @@ mod tests {
             let takes = |input, conv, pool, mode| takes_pool(exec, input, (conv, Activation::Relu, pool), mode);
             let direct = |input, pool, mode| takes(input, Conv2d::new(8, 3), pool, mode);
             let tiles = |pool, mode| takes(many, Conv2d::new(64, 3), pool, mode);
-            for mode in [Mode::Infer, Mode::Train] {
+            for mode in [Mode::Infer, Mode::Train(Learning::default())] {
                 assert!(direct(few, Pool2d::new(2), mode) && tiles(Pool2d::new(2), mode));
                 // Windows of three rows cross lines of tiles.
                 assert!(direct(few, Pool2d::new(3), mode) && !tiles(Pool2d::new(3), mode));

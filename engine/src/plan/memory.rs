@@ -15,7 +15,8 @@ pub struct PlanMemory {
     pub threads: usize,
     /// Activations, in training with gradients and what they are summed from.
     pub tensors: usize,
-    /// Packed weights and biases; the model's own copy is not among them.
+    /// Packed weights and biases, in training with the work space in which filters are folded; the model's own copy is not
+    /// among them.
     pub weights: usize,
     /// Work space of all threads, and of a caller that is none of them.
     pub scratch: usize,
@@ -24,11 +25,13 @@ pub struct PlanMemory {
     pub parameters: usize,
 }
 
-/// What a plan takes for itself: bytes of tensors, floats of packed weights and of one thread's scratch.
+/// What a plan takes for itself: bytes of tensors, floats of packed weights, of the filters that are folded at a time, and
+/// of one thread's scratch.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) tensors: usize,
     pub(super) packed: usize,
+    pub(super) folding: usize,
     pub(super) scratch: usize,
 }
 
@@ -41,7 +44,7 @@ impl PlanMemory {
                 isa: exec.isa,
                 threads: exec.threads(),
                 tensors: sizes.tensors,
-                weights: bytes(sizes.packed)?,
+                weights: bytes(sizes.packed.checked_add(sizes.folding)?)?,
                 scratch: bytes(sizes.scratch)?.checked_mul(scratch_buffers(exec.threads()))?,
                 parameters: bytes(parameters)?,
             };

@@ -19,7 +19,7 @@ use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
-use crate::layers::run::{Layer, Run};
+use crate::layers::run::{Layer, Run, Weights};
 use crate::parallel::Threads;
 use crate::params::ParamLayout;
 pub use memory::PlanMemory;
@@ -42,6 +42,10 @@ pub struct Plan {
     layers: Vec<Box<dyn Layer>>,
     arena: Arena,
     packed: Buffer,
+    /// Work space in which filters are folded; empty at inference, which packs once and makes it for that time.
+    folding: Buffer,
+    /// Floats of that work space.
+    folding_len: usize,
     threads: Arc<Threads>,
     exec: Exec,
     memory: PlanMemory,
@@ -95,6 +99,8 @@ impl Plan {
         Ok(Plan {
             arena: draft.arena.build(),
             packed: Buffer::zeros(draft.sizes.packed),
+            folding: Buffer::zeros(draft.sizes.folding),
+            folding_len: draft.folding,
             threads: Arc::new(Threads::new(&exec.pool, exec.wait, draft.sizes.scratch)?),
             exec: exec.clone(),
             memory,
@@ -180,8 +186,11 @@ impl Plan {
 
     /// Copies weights into the layout that the kernels read; needed whenever parameters change.
     pub(crate) fn pack(&mut self, params: &[f32]) {
-        let Plan { layers, packed, threads, exec, .. } = self;
-        layers.iter().for_each(|layer| layer.pack(params, packed, exec.isa, threads));
+        let Plan { layers, packed, folding, folding_len, threads, exec, .. } = self;
+        let mut once = if folding.len() < *folding_len { Some(Buffer::zeros(*folding_len)) } else { None };
+        let folding = once.as_mut().unwrap_or(folding);
+        let mut weights = Weights { params, folding, threads, isa: exec.isa };
+        layers.iter().for_each(|layer| layer.pack(&mut weights, packed));
     }
 
     /// The input batch, to fill.
@@ -213,12 +222,19 @@ impl Plan {
         layers.iter().for_each(|layer| layer.forward(run));
     }
 
-    /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters, or adds to
-    /// those of the images before.
+    /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters that learn, or
+    /// adds to those of the images before. After the last pass over a batch [`Plan::finish_gradients`] must follow.
     pub(crate) fn backward(&mut self, state: &mut StepState) {
         let mut run = self.run(state);
         let (layers, run) = (run.0, &mut run.1);
         layers.iter().rev().for_each(|layer| layer.backward(run));
+    }
+
+    /// Makes the sums of all backward passes over a batch the gradients of the parameters.
+    pub(crate) fn finish_gradients(&mut self, params: &[f32], grads: &mut [f32]) {
+        let Plan { layers, folding, threads, exec, .. } = self;
+        let mut weights = Weights { params, folding, threads, isa: exec.isa };
+        layers.iter().for_each(|layer| layer.finish_gradients(&mut weights, grads));
     }
 
     fn run<'a>(&'a mut self, state: &'a mut StepState) -> (&'a [Box<dyn Layer>], Run<'a>) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::context::Context;
 use super::stage::Stage;
 use crate::arena::{ArenaBuilder, Slot};
+use crate::layers::filters::Filters;
 use crate::layers::run::GradOut;
 
 /// Starts of packed weights are multiples of this many floats: one 64-byte line.
@@ -24,8 +25,9 @@ pub(super) struct Places<'a> {
     written: Vec<bool>,
     /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
     moments: Vec<Option<Slot>>,
-    /// Floats of packed weights, and of one thread's scratch.
+    /// Floats of packed weights, of the work space in which filters are folded, and of one thread's scratch.
     pub(super) packed: usize,
+    pub(super) folding: usize,
     pub(super) scratch: usize,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Places<'a> {
             written: vec![false; count],
             moments: vec![None; count],
             packed: 0,
+            folding: 0,
             scratch: 0,
         };
         places.values[0] = Some(places.arena.add(context.shapes[0].len(), 0, 0));
@@ -115,7 +118,12 @@ impl<'a> Places<'a> {
         Some(GradOut { slot, temp })
     }
 
-    /// Whether a layer without parameters has a backward pass.
+    /// Filters are packed, and folded before that if a batch normalisation is behind them.
+    pub(super) fn need_folding(&mut self, filters: &Filters) {
+        self.folding = self.folding.max(filters.folding_len());
+    }
+
+    /// Whether a layer has a backward pass: something in it or before it learns.
     pub(super) fn has_backward(&self, stage: &Stage) -> bool {
         self.context.is_training() && self.learns[stage.output]
     }

@@ -9,7 +9,7 @@ use super::place::Places;
 use super::stage::Stage;
 use crate::arena::{ArenaBuilder, ArenaLayout, Slot};
 use crate::error::EngineError;
-use crate::exec::{Exec, Mode};
+use crate::exec::{Exec, Learning, Mode};
 use crate::graph::Graph;
 use crate::layers::run::Layer;
 use crate::params::ParamLayout;
@@ -25,6 +25,8 @@ pub(super) struct Draft {
     /// Most images of a pass.
     pub(super) chunk: usize,
     pub(super) sizes: Sizes,
+    /// Floats of the work space in which filters are folded.
+    pub(super) folding: usize,
     pub(super) layout: ParamLayout,
     pub(super) input: Slot,
     pub(super) logits: Slot,
@@ -49,6 +51,7 @@ impl Draft {
             EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
         })?;
         let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias };
+        check_learning(&context)?;
         let mut places = Places::new(&context);
         // Backward order, as the places of gradients ask for it.
         let stages = context.stages.iter().enumerate().rev();
@@ -58,10 +61,12 @@ impl Draft {
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let features = places.features().zip(graph.features());
         let features = features.map(|(slot, value)| (slot, context.shapes[value].len()));
-        let Places { arena, packed, scratch, .. } = places;
+        let Places { arena, packed, folding, scratch, .. } = places;
         let chunk = chunk(&context, &arena, batch).ok_or_else(past_address_space)?;
         let arena = arena.layout(chunk).ok_or_else(past_address_space)?;
-        let sizes = Sizes { tensors: arena.bytes(), packed, scratch };
+        // Inference packs once, and does not keep the work space.
+        let kept = if context.is_training() { folding } else { 0 };
+        let sizes = Sizes { tensors: arena.bytes(), packed, folding: kept, scratch };
         let [input_len, classes] = [0, output].map(|value| context.shapes[value].len());
         let layout = context.layout;
         Ok(Draft {
@@ -69,6 +74,7 @@ impl Draft {
             arena,
             chunk,
             sizes,
+            folding,
             layout,
             input,
             logits,
@@ -81,12 +87,27 @@ impl Draft {
     }
 }
 
+/// Refuses to train a network that is frozen altogether.
+fn check_learning(context: &Context) -> Result<(), EngineError> {
+    match context.mode {
+        Mode::Train(Learning { frozen, .. }) if frozen > 0 && !context.learns().contains(&true) => {
+            let nodes = context.graph.nodes.len();
+            Err(EngineError::Config(format!(
+                "nothing learns: of {nodes} layers the first {frozen} are frozen, and no later one has parameters"
+            )))
+        }
+        Mode::Train(_) | Mode::Infer => Ok(()),
+    }
+}
+
 /// Images of a pass: as few as it takes for their tensors to stay in a third-level cache, if all layers treat images
 /// one by one and the parameters, which every pass reads and whose gradients it adds to, are few beside them. `None`
 /// where a batch exceeds the address space.
 fn chunk(context: &Context, arena: &ArenaBuilder, batch: usize) -> Option<usize> {
     let training = context.is_training();
-    let joins = |stage: &Stage| context.node(stage).op.joins_images();
+    let joins = |stage: &Stage| {
+        context.node(stage).op.joins_images() && !context.mode.has_running_statistics(stage.node)
+    };
     if training && context.stages.iter().any(joins) {
         return Some(batch);
     }

@@ -1,6 +1,7 @@
 //! Which depthwise convolutions run as one stage with the pointwise ones around them.
 
 use super::stage::Stage;
+use crate::exec::Mode;
 use crate::geometry::Shape;
 use crate::graph::{Conv2d, Graph, Op, Padding};
 
@@ -11,12 +12,13 @@ const WIDE: usize = 64 * 1024;
 /// One in so many rows may be expanded twice when an image is cut for all threads: those that windows of both read.
 const REPEATED: usize = 12;
 
-/// Joins stages, at inference: a depthwise convolution with a wide input takes in the pointwise convolution behind it, and
+/// Joins stages that are computed as at inference: a depthwise convolution with a wide input takes in the pointwise convolution behind it, and
 /// the one before it, where nobody else reads what is between them.
 pub(super) fn join(
     mut stages: Vec<Stage>,
     graph: &Graph,
     (shapes, alias): (&[Shape], &[usize]),
+    mode: Mode,
     threads: usize,
 ) -> Vec<Stage> {
     let mut readers = vec![0; shapes.len()];
@@ -25,12 +27,14 @@ pub(super) fn join(
         Op::Conv2d(conv) => Some(conv),
         _ => None,
     };
-    let is_pointwise = |stage: &Stage| conv(stage).is_some_and(is_pointwise) && stage.pool.is_none();
+    let infers = |stage: &Stage| mode.of(stage.node) == Mode::Infer;
+    let is_pointwise =
+        |stage: &Stage| infers(stage) && conv(stage).is_some_and(is_pointwise) && stage.pool.is_none();
     for index in 0..stages.len() {
         let depthwise = &stages[index];
         let input = alias[depthwise.inputs[0]];
         let is_depthwise = graph.nodes[depthwise.node].op.is_depthwise(shapes[input]);
-        if !is_depthwise || depthwise.project.is_some() || shapes[input].len() < WIDE {
+        if !is_depthwise || !infers(depthwise) || depthwise.project.is_some() || shapes[input].len() < WIDE {
             continue;
         }
         let reads = |stage: &Stage, value: usize| stage.inputs.iter().any(|&v| alias[v] == value);

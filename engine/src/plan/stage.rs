@@ -10,7 +10,7 @@ pub(super) struct Stage {
     pub(super) node: usize,
     /// The values that it reads.
     pub(super) inputs: Vec<usize>,
-    /// The batch normalisation whose statistics fold into the filters, at inference.
+    /// The batch normalisation that folds into the filters, as it has running statistics.
     pub(super) norm: Option<usize>,
     /// The value that is added to the output, at inference.
     pub(super) residual: Option<usize>,

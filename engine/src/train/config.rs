@@ -1,6 +1,7 @@
 //! How a model is trained.
 
 use crate::error::EngineError;
+use crate::exec::Norms;
 use crate::optim::{AdamConfig, Decay, Optimizer};
 
 /// What is made small.
@@ -39,6 +40,10 @@ pub struct TrainConfig {
     pub class_weights: Option<Vec<f32>>,
     /// Seed of dropout.
     pub seed: u64,
+    /// The statistics of the batch normalisations that learn.
+    pub norms: Norms,
+    /// The first so many nodes of the graph do not learn: see [`Learning::frozen`](crate::Learning::frozen).
+    pub frozen: usize,
 }
 
 impl Default for TrainConfig {
@@ -55,6 +60,8 @@ impl Default for TrainConfig {
             label_smoothing: 0.0,
             class_weights: None,
             seed: 0,
+            norms: Norms::Batch,
+            frozen: 0,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::config::TrainConfig;
 use super::targets::{Mixed, Targets};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
-use crate::exec::{Exec, Mode};
+use crate::exec::{Exec, Learning, Mode};
 use crate::geometry::Shape;
 use crate::kernels::softmax::{Labels, LossSums};
 use crate::optim::{Average, Groups, OptimizerState, Step, clip_factor};
@@ -49,7 +49,8 @@ impl Trainer {
         let plan = compile(&model, &config, exec)?;
         config.check_class_weights(plan.classes())?;
         let layout = model.layout();
-        let groups = Groups::new(layout, model.graph().nodes.len(), &config.rates, config.decay)?;
+        let nodes = model.graph().nodes.len();
+        let groups = Groups::new(layout, nodes, (&config.rates, config.frozen), config.decay)?;
         let grads = Buffer::zeros(layout.trainable());
         let optimizer = OptimizerState::new(config.optimizer, groups, layout.trainable());
         let average = config.ema.map(|decay| Average::new(decay, model.params()));
@@ -170,13 +171,14 @@ impl Trainer {
                 sums.add(targets.loss(first..first + images, logits, config, denominator as f32));
                 plan.backward(&mut state);
             }
+            plan.finish_gradients(model.params(), grads);
             sums
         });
         *packed = true;
         StepStats { loss: (sums.loss / denominator.max(f64::MIN_POSITIVE)) as f32, correct: sums.correct }
     }
 
-    /// The gradients that the last step found, laid out as the parameters are.
+    /// The gradients that the last step found, laid out as the parameters are; zeros where nothing learns.
     pub fn grads(&self) -> &[f32] {
         &self.grads
     }
@@ -250,5 +252,6 @@ fn compile(model: &Model, config: &TrainConfig, exec: &Exec) -> Result<Plan, Eng
         let average = if config.ema.is_some() { layout.total() } else { 0 };
         layout.trainable() * (1 + config.optimizer.moments()) + average
     };
-    Plan::compile_with(model.graph(), config.batch, Mode::Train, exec, kept)
+    let mode = Mode::Train(Learning { norms: config.norms, frozen: config.frozen });
+    Plan::compile_with(model.graph(), config.batch, mode, exec, kept)
 }

@@ -1,7 +1,7 @@
 //! Model files, from which a stranger's network comes.
 
 use ocelli_engine::model_file::ModelFile;
-use ocelli_engine::{Exec, Inference, Isa, Mode, Plan};
+use ocelli_engine::{Exec, Inference, Isa, Learning, Mode, Plan};
 use sha2::{Digest, Sha256};
 
 use crate::says_something;
@@ -40,7 +40,7 @@ fn read(bytes: &[u8]) {
     );
     let graph = file.model.graph();
     let exec = Exec::with_isa(Isa::available()[0], 1).expect("one thread");
-    for mode in [Mode::Infer, Mode::Train] {
+    for mode in [Mode::Infer, Mode::Train(Learning::default())] {
         if let Err(error) = Plan::measure(graph, 2, mode, &exec) {
             says_something(&error);
         }

@@ -164,3 +164,39 @@ fn gradients_of_operations_on_more_than_one_value() {
     check("dx", &x, &dx, |x| dot(&channel_scale(x, &s), &r));
     check("ds", &s, &ds, |s| dot(&channel_scale(&x, s), &r));
 }
+
+/// The formulas at the top of `kernels/fold.rs`: a convolution with folded filters is one with a normalisation behind it, in
+/// its outputs and in all of its gradients.
+#[test]
+fn folded_normalisation() {
+    const EPS: f64 = 1e-3;
+    let conv = Conv2d { padding: Padding::Same, stride: [2, 1], ..Conv2d::new(3, 3) };
+    let g = Conv2dGeometry::new("conv", Shape::new(5, 6, 4), &conv).unwrap();
+    let c = g.cout;
+    let (x, w, b, r) = (random(1, g.x_len()), random(2, g.w_len()), random(3, c), random(4, g.y_len()));
+    let (scale, shift, mean, var) = (random(5, c), random(6, c), random(7, c), vec![0.5, 1.0, 2.0]);
+    let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + EPS).sqrt()).collect();
+    let factors: Vec<f64> = (0..c).map(|i| scale[i] * inv_std[i]).collect();
+
+    let sums = conv2d(&x, &w, Some(&b), &g);
+    let y = batch_norm(&sums, (&scale, &shift), (&mean, &var), EPS);
+    let folded = fold(&w, &factors);
+    let bias: Vec<f64> = (0..c).map(|i| shift[i] + (b[i] - mean[i]) * factors[i]).collect();
+    let same = |what: &str, a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() < 1e-11, "{what}: {a} and {b}"));
+    };
+    same("y", &conv2d(&x, &folded, Some(&bias), &g), &y);
+
+    let (dsums, dscale, dshift) = batch_norm_infer_backward(&sums, &scale, (&mean, &var), &r, EPS);
+    let (dw, df) = fold_backward(&conv2d_backward_weights(&x, &r, &g), &w, &factors);
+    same("dx", &conv2d_backward_data(&r, &folded, &g), &conv2d_backward_data(&dsums, &w, &g));
+    same("dw", &dw, &conv2d_backward_weights(&x, &dsums, &g));
+    let column = |d: &[f64], i: usize| d.iter().skip(i).step_by(c).sum::<f64>();
+    let db: Vec<f64> = (0..c).map(|i| column(&r, i)).collect();
+    same("dshift", &db, &dshift);
+    let from_folded: Vec<f64> = (0..c).map(|i| (df[i] + db[i] * (b[i] - mean[i])) * inv_std[i]).collect();
+    same("dscale", &from_folded, &dscale);
+    let bias: Vec<f64> = (0..c).map(|i| db[i] * factors[i]).collect();
+    same("db", &bias, &(0..c).map(|i| column(&dsums, i)).collect::<Vec<_>>());
+}

@@ -52,7 +52,7 @@ impl Gradient {
             FilterMethod::Direct(_) => filters.w.len(),
             FilterMethod::Winograd(..) => 0,
         };
-        let partial_len = w_len + filters.b.as_ref().map_or(0, ExactSizeIterator::len);
+        let partial_len = w_len + filters.sums().map_or(0, ExactSizeIterator::len);
         let (isa, images, threads) = (run.isa, run.images, run.threads);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
@@ -97,8 +97,8 @@ impl Gradient {
                 sum_tiles(run, gradient, (chunks, sums), &saved, &filters.w);
             }
         }
-        if let Some(b) = &filters.b {
-            run.sum_partials(self.partials, (count, partial_len), (w_len, b));
+        if let Some(sums) = filters.sums() {
+            run.sum_partials(self.partials, (count, partial_len), (w_len, sums));
         }
     }
 }

@@ -7,12 +7,10 @@ mod pooled;
 use std::ops::Range;
 
 use super::filters::Filters;
-use super::run::{GradOut, Layer, Run};
+use super::run::{GradOut, Layer, Run, Weights};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
-use crate::parallel::Threads;
-use crate::simd::Isa;
 use gradient::{Behind, Saved};
 pub(crate) use gradient::{FilterMethod, Gradient};
 use method::Call;
@@ -55,11 +53,13 @@ pub(crate) struct DataGradient {
 }
 
 impl Layer for Conv2dLayer {
-    fn pack(&self, params: &[f32], packed: &mut [f32], _isa: Isa, threads: &Threads) {
+    fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
+        let threads = weights.threads;
         let (panels, bias) = packed[self.packed.clone()].split_at_mut(self.method.packed_len());
-        self.filters.resolve(params, bias, |w| self.method.pack(panels, w, threads));
+        let w = self.filters.resolve(weights, bias);
+        self.method.pack(panels, w, threads);
         if let Some(dx) = self.backward.as_ref().and_then(|b| b.dx.as_ref()) {
-            dx.method.pack(&mut packed[dx.packed.clone()], &params[self.filters.w.clone()], threads);
+            dx.method.pack(&mut packed[dx.packed.clone()], w, threads);
         }
     }
 
@@ -95,6 +95,12 @@ impl Layer for Conv2dLayer {
             let (y, x) = (dx.out.target(), backward.dy);
             dx.method.run(run, Call { y, x, packed, bias: None, residual: None, clamp: None, moments: None });
             dx.out.finish(run);
+        }
+    }
+
+    fn finish_gradients(&self, weights: &mut Weights, grads: &mut [f32]) {
+        if self.backward.is_some() {
+            self.filters.finish_gradients(weights, grads);
         }
     }
 }

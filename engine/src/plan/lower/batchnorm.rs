@@ -2,7 +2,7 @@
 
 use crate::arena::Slot;
 use crate::graph::Op;
-use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED};
+use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED, Statistics};
 use crate::layers::run::Layer;
 use crate::plan::place::Places;
 use crate::plan::stage::Stage;
@@ -13,16 +13,20 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let channels = shape.c as usize;
     let saved = places.arena.add(0, SAVED * channels, time);
     let mut training = None;
-    if context.is_training() {
+    if places.has_backward(stage) {
         let now = context.backward_time(time);
         places.keep(stage.inputs[0], time);
         places.arena.touch(saved, now);
         let partials = places.arena.add(0, PARTIALS * channels, time);
         places.arena.touch(partials, now);
         let dy = places.grad_in(time, stage);
-        let moments = input_moments(places, time, stage);
+        let statistics = if context.mode.has_running_statistics(stage.node) {
+            Statistics::Running
+        } else {
+            Statistics::Batch { moments: input_moments(places, time, stage) }
+        };
         let dx = places.grad_out(time, stage.inputs[0]);
-        training = Some(BatchNormTraining { dy, dx, moments, partials });
+        training = Some(BatchNormTraining { dy, dx, statistics, partials });
     }
     let (x, y) = places.x_and_y(stage);
     Box::new(BatchNormLayer {

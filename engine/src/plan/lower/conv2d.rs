@@ -28,12 +28,13 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     }
     let bias = if filters.has_bias() { geometry.cout } else { 0 };
     let packed = places.take_packed(method.packed_len() + bias);
+    places.need_folding(&filters);
     let mut pool = stage.pool.map(|pool| Pooled::new(&method, pool));
     places.need_scratch(pool.as_ref().map_or(method.scratch_len(), |pool| pool.scratch_len(&method)));
     let residual = stage.residual.map(|value| places.value(value));
     let moments = places.moments(stage.output);
     let mut backward = None;
-    if context.is_training() {
+    if places.has_backward(stage) {
         let now = context.backward_time(time);
         let gradient = filter_gradient(places, now, choice, &filters);
         places.keep(stage.inputs[0], time);
@@ -62,7 +63,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
 /// The gradient of a convolution's filters and bias, which is computed at time `now`.
 fn filter_gradient(places: &mut Places, now: usize, choice: &Choice, filters: &Filters) -> Gradient {
     let isa = places.context.exec.isa;
-    let bias = if filters.b.is_some() { filters.cout } else { 0 };
+    let bias = filters.sums().map_or(0, ExactSizeIterator::len);
     let method = match choice.filter_gradient(isa) {
         Some(gradient) => {
             let chunks = places.arena.add(0, gradient.block_chunks() * gradient.chunk_len(), now);

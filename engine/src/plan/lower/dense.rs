@@ -14,8 +14,9 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage, dense: &Den
     let shape = GemmShape { depth: context.input_shape(stage).len(), cols: dense.units as usize };
     let filters = context.filters(stage, shape.cols);
     let packed = places.take_packed(Panels::len(isa, shape, &filters));
+    places.need_folding(&filters);
     let mut backward = None;
-    if context.is_training() {
+    if places.has_backward(stage) {
         places.keep(stage.inputs[0], time);
         places.keep(stage.output, time);
         let dy = places.grad_in(time, stage);

@@ -10,9 +10,9 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let context = places.context;
     let depthwise = filters(places, stage);
     let mut backward = None;
-    if context.is_training() {
+    if places.has_backward(stage) {
         let own = &depthwise.filters;
-        let partial_len = own.w.len() + if own.b.is_some() { own.cout } else { 0 };
+        let partial_len = own.w.len() + own.sums().map_or(0, ExactSizeIterator::len);
         let now = context.backward_time(time);
         let partials = places.arena.add(0, weight_chunks(partial_len) * partial_len, now);
         places.keep(stage.inputs[0], time);
@@ -30,5 +30,6 @@ pub(super) fn filters(places: &mut Places, stage: &Stage) -> DepthwiseFilters {
     let geometry = places.context.choice(stage).geometry;
     let filters = places.context.filters(stage, geometry.cout);
     let packed = places.take_packed(DepthwiseFilters::len(&filters));
+    places.need_folding(&filters);
     DepthwiseFilters { geometry, act: stage.act, filters, packed }
 }

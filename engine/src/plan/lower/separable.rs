@@ -26,5 +26,6 @@ fn pointwise(places: &mut Places, stage: &Stage) -> Pointwise {
     let shape = GemmShape { depth, cols };
     let filters = context.filters(stage, cols);
     let packed = places.take_packed(Panels::len(context.exec.isa, shape, &filters));
+    places.need_folding(&filters);
     Pointwise { weights: Panels { shape, filters, packed }, act: stage.act }
 }
