@@ -41,6 +41,7 @@ mod decode;
 mod error;
 mod files;
 mod folder;
+mod folds;
 mod idx;
 mod images;
 mod item;

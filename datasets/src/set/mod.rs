@@ -3,6 +3,7 @@
 use crate::augment::{Augment, Stored};
 use crate::decode::Pixels;
 use crate::error::{DatasetError, Skipped};
+use crate::folds::deal;
 use crate::names::nfc;
 use crate::preprocess::{Prepare, Prepared, Preprocessing, normalize_one};
 use crate::resample::Sample;
@@ -189,6 +190,27 @@ impl ImageSet {
         let splits = divide(&candidates, fractions, seed);
         for (entry, split) in self.entries.iter_mut().zip(splits) {
             entry.split = split;
+        }
+    }
+
+    /// The fold of every image among `folds`, for cross-validation: classes are spread evenly, copies of one content stay
+    /// together, and nothing but contents, classes and seed decides.
+    pub fn folds(&self, folds: usize, seed: u64) -> Vec<usize> {
+        let images: Vec<(u32, &ContentHash)> = self.entries.iter().map(|e| (e.class, &e.hash)).collect();
+        deal(&images, folds.max(1), seed)
+    }
+
+    /// Makes one fold the test and divides the others into training and validation by content hash, whatever the layout
+    /// declares.
+    pub fn assign_fold(&mut self, (fold, folds): (usize, usize), val: f32, seed: u64) {
+        let of_fold = self.folds(folds, seed);
+        let rest: Vec<usize> = (0..self.len()).filter(|&i| of_fold[i] != fold).collect();
+        let candidate = |&i: &usize| Candidate { class: self.class(i), declared: None, hash: self.hash(i) };
+        let candidates: Vec<Candidate> = rest.iter().map(candidate).collect();
+        let splits = divide(&candidates, SplitFractions { val, test: 0.0 }, seed);
+        self.entries.iter_mut().for_each(|entry| entry.split = Split::Test);
+        for (i, split) in rest.into_iter().zip(splits) {
+            self.entries[i].split = split;
         }
     }
 
