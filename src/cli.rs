@@ -7,11 +7,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
-use crate::{bench, completions, demo, doctor, evaluate, flood, job, predict, serve, store, train};
+use crate::{bench, completions, demo, doctor, evaluate, flood, job, predict, serve, store, train, verify};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
-flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
+verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
 standard error.
 
 Start here:
@@ -37,6 +37,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(Box<train::Args>),
+    Verify(verify::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Serve(serve::Args),

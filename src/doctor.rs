@@ -245,8 +245,13 @@ fn built_in_model() -> Check {
 fn measure() -> Result<(f32, Option<f32>), PipelineError> {
     let model = shipped_model()?;
     let stated = model.meta.metrics.as_ref().filter(|metrics| metrics.split == "test").map(|m| m.accuracy);
-    let options =
-        EvaluateOptions { data: Data::Bundled, split: None, compute: Compute::default(), max_bad: 0.0 };
+    let options = EvaluateOptions {
+        data: Data::Bundled,
+        split: None,
+        compute: Compute::default(),
+        max_bad: 0.0,
+        mirror: false,
+    };
     let evaluation = evaluate(&model, &options, &AtomicBool::new(false), &mut |_| {})?;
     Ok((evaluation.accuracy, stated))
 }

@@ -1,21 +1,26 @@
 //! `ocelli evaluate`: how well a model does on labelled images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::Split;
-use ocelli_pipeline::{EvaluateOptions, Evaluation, PipelineError, evaluate, open_model, write_atomic};
+use ocelli_pipeline::{
+    Comparison, EvaluateOptions, Evaluation, Observe, PipelineError, compare, evaluate, open_model,
+    write_atomic,
+};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{compute, paths, report};
+use crate::{comparison, compute, paths, report};
 
 /// Measure a model on labelled images
 ///
 /// On the data that the model was trained on, its test split is taken: images that it has never seen. Classes are
-/// matched by name.
+/// matched by name. With --compare, two models answer the same images, without those that either was trained on, and
+/// McNemar's exact test says whether chance explains the difference.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A .ocelli file or a run folder
@@ -25,12 +30,24 @@ pub(crate) struct Args {
     /// Only the images of this split
     #[arg(long, value_name = "train|val|test")]
     split: Option<Split>,
+    /// Compare with this model (.ocelli file or run folder) on the same images
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["csv", "out", "sort"])]
+    compare: Option<PathBuf>,
+    /// Test-time flip: the mean over each image and its mirror image, where the recipe allows mirroring
+    #[arg(long)]
+    tta: bool,
     /// Fail with exit code 3 where the accuracy is lower, e.g. 0.9
     #[arg(long, value_parser = parse_part, value_name = "PART")]
     min_accuracy: Option<f32>,
     /// Write what the model says about each image
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write report, tables and drawings into this folder
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Order of the table of classes
+    #[arg(long, value_enum, default_value_t, value_name = "COLUMN")]
+    sort: report::Sort,
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -56,37 +73,69 @@ struct Record<'a> {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let evaluation = measure(&args, out)?;
+    if let Some(other) = &args.compare {
+        let comparison = compared(&args, other, out)?;
+        return comparison::tell(&args.model, other, &comparison, args.json, out)
+            .and_then(|()| gate(comparison.model.accuracy, args.min_accuracy));
+    }
+    let evaluation = measured(&args, out)?;
     if let Some(csv) = &args.csv {
         write_atomic(csv, evaluation.predictions_csv().as_bytes())?;
+    }
+    if let Some(folder) = &args.out {
+        evaluation.write_into(folder, &model_name(&args.model))?;
     }
     if args.json {
         let model = args.model.display().to_string();
         out.json(&Record { schema: 1, r#type: "evaluation", model, evaluation: &evaluation })?;
     } else {
         if !out.quiet() {
-            report::print(&evaluation, out)?;
+            report::print(&evaluation, args.sort, out)?;
         }
         out.line(report::accuracy_line(&evaluation.split, evaluation.accuracy))?;
     }
-    match args.min_accuracy {
-        Some(least) if evaluation.accuracy < least => Err(Failure::Gate(Message {
-            text: format!("accuracy {:.4} is below {least:.4}", evaluation.accuracy),
-            hint: None,
-        })),
+    gate(evaluation.accuracy, args.min_accuracy)
+}
+
+fn gate(accuracy: f32, least: Option<f32>) -> Result<(), Failure> {
+    match least {
+        Some(least) if accuracy < least => {
+            let text = format!("accuracy {accuracy:.4} is below {least:.4}");
+            Err(Failure::Gate(Message { text, hint: None }))
+        }
         _ => Ok(()),
     }
 }
 
-fn measure(args: &Args, out: &mut Output) -> Result<Evaluation, Failure> {
+/// What drawings call a model: the name of its run or file.
+fn model_name(path: &Path) -> String {
+    let name = path.file_stem().filter(|_| !path.is_dir()).or_else(|| path.file_name());
+    name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn measured(args: &Args, out: &mut Output) -> Result<Evaluation, Failure> {
     let model = open_model(&args.model)?;
+    watched(args, out, |options, stop, observe| evaluate(&model, options, stop, observe))
+}
+
+fn compared(args: &Args, other: &Path, out: &mut Output) -> Result<Comparison, Failure> {
+    let (model, other) = (open_model(&args.model)?, open_model(other)?);
+    watched(args, out, |options, stop, observe| compare((&model, &other), options, stop, observe))
+}
+
+/// Does the work with progress on the terminal, until it is done or a signal comes.
+fn watched<T>(
+    args: &Args,
+    out: &mut Output,
+    work: impl FnOnce(&EvaluateOptions, &AtomicBool, Observe<'_>) -> Result<T, PipelineError>,
+) -> Result<T, Failure> {
     let data = paths::data(args.data.clone());
     let (compute, max_bad) = (args.compute.into(), args.max_bad);
-    let options = EvaluateOptions { data, split: args.split, compute, max_bad };
+    let options = EvaluateOptions { data, split: args.split, compute, max_bad, mirror: args.tta };
     let interrupt = Interrupt::listen()?;
     // Its events are those of training; the one object that `--json` prints says the same.
     let mut progress = Progress::new(out, false);
-    let result = evaluate(&model, &options, &interrupt.stop, &mut |event| {
+    let result = work(&options, &interrupt.stop, &mut |event| {
         if !args.json {
             progress.show(event, out);
         }

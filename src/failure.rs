@@ -105,6 +105,9 @@ impl From<PipelineError> for Failure {
             PipelineError::NoShippedModel => {
                 "train one with `ocelli train`, or name one, e.g. --model runs/NAME-001"
             }
+            PipelineError::NoMirror { .. } => {
+                "leave `--tta` out; a model trained with `--hflip true` takes it"
+            }
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {
                 "a model names its classes when it is loaded: `ocelli predict --json`"

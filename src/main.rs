@@ -3,8 +3,10 @@
 
 mod bench;
 mod cli;
+mod comparison;
 mod completions;
 mod compute;
+mod cross_validation;
 mod demo;
 mod doctor;
 mod dry_run;
@@ -21,6 +23,7 @@ mod report;
 mod serve;
 mod store;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
     match cli.command {
         Command::Train(args) => train::run(*args, out),
+        Command::Verify(args) => verify::run(args, out),
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
         Command::Serve(args) => serve::run(args, out),

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Search folders within folders too
     #[arg(short, long)]
     recursive: bool,
+    /// Test-time flip: the mean over each image and its mirror image, where the recipe allows mirroring
+    #[arg(long)]
+    tta: bool,
     /// One JSON object a line
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -110,6 +113,9 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
         _ => Format::Text,
     };
     let mut predictor = serve::open(model.as_deref(), args.compute.into())?;
+    if args.tta {
+        predictor.average_mirrored()?;
+    }
     let top_k = args.top_k.min(predictor.meta().classes.len());
     let mut job = Job { format, built_in: model.is_none(), top_k, failed: 0, out };
     if format == Format::Csv {

@@ -11,14 +11,14 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::zoo;
 use ocelli_pipeline::{
     ClassWeights, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
-    Schedule, StartModel, TrainOptions, Within, open_model, version_id,
+    Schedule, StartModel, TrainOptions, Within, is_cross_validation, open_model, version_id,
 };
 
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
 use crate::progress::Progress;
-use crate::{dry_run, paths, report};
+use crate::{cross_validation, dry_run, paths, report};
 
 /// A recipe file is a page of text; more than this is some other file.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -55,7 +55,13 @@ pub(crate) struct Args {
     /// Start from the weights of this model file or run; its network and input stay, new classes are added
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
     start: Option<PathBuf>,
-    /// Continue the run in this folder; with a larger --epochs, extend it
+    /// Cross-validation for small sets: train this many times, each time with another part of the images as the test
+    #[arg(long, value_name = "N", conflicts_with_all = ["resume", "dry_run"])]
+    folds: Option<u32>,
+    /// After the folds, train a model on all images
+    #[arg(long, requires = "folds")]
+    r#final: bool,
+    /// Continue the run or the cross-validation in this folder; with a larger --epochs, extend a run
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
     /// Events as JSON, one object a line, on standard output
@@ -186,13 +192,20 @@ enum Plan {
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let (json, dry_run) = (args.json, args.dry_run);
-    match args.plan()? {
-        Plan::Train(options) if dry_run => dry_run::describe(&options, json, out),
-        Plan::Train(options) => {
+    let (folds, with_final) = (args.folds, args.r#final);
+    match (args.plan()?, folds) {
+        (Plan::Train(options), Some(folds)) => {
+            cross_validation::run(&options, (folds, with_final), json, out)
+        }
+        (Plan::Train(options), None) if dry_run => dry_run::describe(&options, json, out),
+        (Plan::Train(options), None) => {
             let outcome = train(&options, &*Interrupt::listen()?, json, out)?;
             finish(&outcome, json, out)
         }
-        Plan::Resume { run_dir, epochs } => {
+        (Plan::Resume { run_dir, .. }, _) if is_cross_validation(&run_dir) => {
+            cross_validation::resume(&run_dir, json, out)
+        }
+        (Plan::Resume { run_dir, epochs }, _) => {
             let interrupt = Interrupt::listen()?;
             let outcome = watched(&interrupt, json, out, |observe| {
                 ocelli_pipeline::resume(&run_dir, epochs, &interrupt.stop, observe)
@@ -277,7 +290,8 @@ impl Settings {
     }
 }
 
-fn start_model(path: &Path) -> Result<StartModel, Failure> {
+/// A model to start from.
+pub(crate) fn start_model(path: &Path) -> Result<StartModel, Failure> {
     let file = ModelFile { training: None, ..open_model(path)? };
     if !StartModel::usable(&file) {
         let text =
@@ -352,7 +366,7 @@ pub(crate) fn finish(outcome: &Outcome, json: bool, out: &mut Output) -> Result<
     if let Some(evaluation) = &outcome.evaluation {
         if !out.quiet() {
             out.line("")?;
-            report::print(evaluation, out)?;
+            report::print(evaluation, report::Sort::default(), out)?;
         }
         out.line(report::accuracy_line(&evaluation.split, evaluation.accuracy))?;
     }

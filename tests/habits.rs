@@ -12,12 +12,12 @@ fn help_and_version_go_to_standard_output() {
     let sandbox = Sandbox::new();
     let help = sandbox.ok("--help");
     for command in
-        ["train", "evaluate", "predict", "serve", "bench", "flood", "demo", "doctor", "completions"]
+        ["train", "verify", "evaluate", "predict", "serve", "bench", "flood", "demo", "doctor", "completions"]
     {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let own = sandbox.ok(&format!("{command} --help"));
         assert!(own.contains("Usage: ocelli"), "{command}: {own}");
-        let computes = !["flood", "doctor", "completions"].contains(&command);
+        let computes = !["verify", "flood", "doctor", "completions"].contains(&command);
         assert_eq!(own.contains("--exact"), computes, "{command}: {own}");
     }
     assert_eq!(sandbox.ok("--version").trim(), format!("ocelli {}", env!("CARGO_PKG_VERSION")));

@@ -12,6 +12,8 @@ mod support;
 
 // Photos to a trained model to predictions.
 mod photos;
+// How good a model is, beside another one, and whether a run can be repeated.
+mod evaluation;
 // What folders of photos hold, and files that are no images.
 mod predict;
 // Kill, interrupt, resume: the same bits.

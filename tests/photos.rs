@@ -54,7 +54,7 @@ fn evaluated(extra: &str) -> (f32, Vec<(String, String, f32)>) {
     let stdout = sandbox.ok(&format!("evaluate {model} {data} --csv preds.csv {extra}"));
     let csv = fs::read_to_string(sandbox.path().join("preds.csv")).unwrap();
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("name,label,predicted,probability,correct"));
+    assert_eq!(lines.next(), Some("name,label,predicted,probability,correct,loss"));
     let rows = lines.map(|line| {
         let fields: Vec<&str> = line.split(',').collect();
         (fields[0].to_owned(), fields[2].to_owned(), fields[3].parse().unwrap())

@@ -77,6 +77,16 @@ impl Svg {
         ));
     }
 
+    /// A picture, given by its address, fitted into a box; small ones keep their hard pixels.
+    pub fn image(&mut self, address: &str, corner: (f64, f64), size: (f64, f64), hover: &str) {
+        let [x, y, w, h] = [corner.0, corner.1, size.0, size.1].map(round);
+        self.push(format_args!(
+            "<image href=\"{}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" style=\"image-rendering:pixelated\"><title>{}</title></image>\n",
+            escape(address),
+            escape(hover)
+        ));
+    }
+
     /// A text on one line.
     pub fn label(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
         self.styled_label(&format!("class=\"{class}\""), at, anchor, text);

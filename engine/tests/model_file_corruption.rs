@@ -86,13 +86,14 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 5] {
+fn samples() -> [Vec<u8>; 6] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),
         model_sample::probed_file(),
         model_sample::imported_file(),
         model_sample::half_file(),
+        model_sample::calibrated_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())
 }

@@ -18,12 +18,13 @@ type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 5] = [
+const GOLDEN: [(&str, Make); 6] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
     ("tiny-imported.ocelli", model_sample::imported_file),
     ("tiny-half.ocelli", model_sample::half_file),
+    ("tiny-calibrated.ocelli", model_sample::calibrated_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -97,8 +98,21 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     let both = |file: &mut ModelFile| {
         (file.weights, file.meta.origin) = (WeightType::F16, model_sample::imported_file().meta.origin)
     };
-    let changes: [(Change, u32); 5] =
-        [(nothing, 1), (sigmoid, 2), (imported, 2), (half, FORMAT_VERSION), (both, FORMAT_VERSION)];
+    let calibrated = |file: &mut ModelFile| file.meta.temperature = Some(0.75);
+    let all = |file: &mut ModelFile| {
+        file.meta = ModelMeta { temperature: Some(2.0), ..model_sample::imported_file().meta };
+        file.meta.preprocessing = model_sample::meta().preprocessing;
+        file.weights = WeightType::F16;
+    };
+    let changes: [(Change, u32); 7] = [
+        (nothing, 1),
+        (sigmoid, 2),
+        (imported, 2),
+        (half, 3),
+        (both, 3),
+        (calibrated, FORMAT_VERSION),
+        (all, FORMAT_VERSION),
+    ];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
         change(&mut file);
@@ -154,6 +168,37 @@ fn version_3_of_weights_in_f32_is_refused() {
     bytes[end..].copy_from_slice(&hash);
     let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
     assert!(error.contains("format version 3 for a model that version 1 is for"), "{error}");
+}
+
+/// As above for version 4, whose header says that there is a temperature.
+#[test]
+fn version_4_without_a_temperature_is_refused() {
+    let mut bytes = model_sample::calibrated_file().to_bytes().unwrap();
+    let stem = bytes.windows(11).rposition(|w| w == b"stem.weight").unwrap();
+    // Before the first row of the table stand the number of rows and the length of the name.
+    let there = stem - 8 - 8 - 5;
+    assert_eq!(bytes[there], 1);
+    bytes[there] = 0;
+    bytes.drain(there + 1..there + 5);
+    let header = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) - 4;
+    bytes[16..24].copy_from_slice(&header.to_le_bytes());
+    // Filler behind the header makes up for it.
+    let end = 32 + header as usize;
+    bytes.splice(end..end, [0; 4]);
+    let end = bytes.len() - 32;
+    let hash = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&hash);
+    let error = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(error.contains("format version 4 for a model that version 1 is for"), "{error}");
+}
+
+#[test]
+fn a_temperature_that_divides_by_nothing_is_refused() {
+    for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let mut file = model_sample::calibrated_file();
+        file.meta.temperature = Some(temperature);
+        assert!(file.to_bytes().is_err(), "{temperature}");
+    }
 }
 
 #[test]
@@ -282,5 +327,6 @@ fn describe_meta(meta: &ModelMeta, version: u32) -> Vec<Value> {
             all.extend([text(&v.version), int(v.created)]);
         }
     }
+    all.extend(meta.temperature.map(Value::Float));
     all
 }

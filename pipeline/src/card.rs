@@ -63,8 +63,12 @@ impl Card<'_> {
         let (low, high) = evaluation.interval;
         writeln!(
             out,
-            "**{split} accuracy {:.4}** on {} images (95 % interval {low:.4} to {high:.4}), top-5 {:.4}, macro F1 {:.4}.\n",
-            evaluation.accuracy, evaluation.images, evaluation.top5, evaluation.macro_f1
+            "**{split} accuracy {:.4}** on {} images (95 % interval {low:.4} to {high:.4}), top-5 {:.4}, macro F1 {:.4}, balanced accuracy {:.4}.\n",
+            evaluation.accuracy,
+            evaluation.images,
+            evaluation.top5,
+            evaluation.macro_f1,
+            evaluation.balanced_accuracy
         )?;
         if !held_out {
             writeln!(out, "These images were trained on: expect less on new ones.\n")?;
@@ -92,6 +96,8 @@ impl Card<'_> {
         }
         writeln!(out, "\n![loss and accuracy over the epochs](curves.svg)\n")?;
         writeln!(out, "![confusion matrix](confusion_matrix.svg)\n")?;
+        writeln!(out, "![worst mistakes](worst_mistakes.svg)\n")?;
+        self.write_calibration(out)?;
 
         let [train, val, test] = dataset.totals();
         writeln!(
@@ -127,7 +133,34 @@ impl Card<'_> {
             out,
             "- The numbers hold for images like those of the data set; light, camera and crop matter."
         )?;
-        writeln!(out, "- Probabilities are not calibrated: 0.9 does not mean right nine times in ten.")
+        match evaluation.calibration.uncalibrated {
+            Some(_) => {
+                writeln!(out, "- Probabilities are calibrated for images like those of the data set alone.")
+            }
+            None => {
+                writeln!(
+                    out,
+                    "- Probabilities are not calibrated: 0.9 does not mean right nine times in ten."
+                )
+            }
+        }
+    }
+
+    /// What the probabilities are worth.
+    fn write_calibration(&self, out: &mut String) -> std::fmt::Result {
+        let (split, calibration) = (&self.evaluation.split, &self.evaluation.calibration);
+        let ece = calibration.ece;
+        writeln!(out, "![accuracy against probability](reliability.svg)\n")?;
+        write!(out, "Expected calibration error on the {split} images: {ece:.4}")?;
+        if let Some(before) = calibration.uncalibrated {
+            let (temperature, before) = (calibration.temperature, before.ece);
+            write!(
+                out,
+                "; {before:.4} before logits are divided by the temperature {temperature:.3}, which was"
+            )?;
+            write!(out, " fitted to the validation images")?;
+        }
+        writeln!(out, ".\n")
     }
 }
 

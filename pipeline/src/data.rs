@@ -140,6 +140,10 @@ pub(crate) fn training_images(recipe: &Recipe, source: &Source) -> usize {
     let count = |split| source.items().iter().filter(|item| item.split == Some(split)).count();
     let (val, test) = (count(Split::Val), count(Split::Test));
     let rest = source.items().len() - val - test;
+    if let Some((_, folds)) = recipe.fold {
+        let in_folds = (rest + val) as f64;
+        return (in_folds * (1.0 - 1.0 / f64::from(folds)) * f64::from(1.0 - recipe.val_split)) as usize;
+    }
     let taken = match (val, test) {
         (0, 0) => recipe.val_split + recipe.test_split,
         (0, _) => recipe.val_split,
@@ -209,9 +213,12 @@ pub(crate) fn load_all(
     let (width, height) = recipe.size.expect("the recipe is resolved");
     let channels = recipe.channels.expect("the recipe is resolved");
     let preprocessing = Preprocessing::new(width, height, channels, recipe.fit);
-    let mut set = load(source, None, &preprocessing, (pool, recipe.max_bad), stop, observe)?;
-    recipe.fractions().validate()?;
-    set.assign_splits(recipe.fractions(), recipe.seed);
+    let items = recipe.fold.map(|_| not_test(source));
+    let mut set = load(source, items.as_deref(), &preprocessing, (pool, recipe.max_bad), stop, observe)?;
+    if let Some((_, folds)) = recipe.fold {
+        check_folds(&set, folds as usize, recipe.seed)?;
+    }
+    assign_splits(&mut set, recipe, recipe.seed)?;
     let unread = untrained(&set, known);
     let mut warnings = Vec::new();
     if !unread.is_empty() {
@@ -219,7 +226,7 @@ pub(crate) fn load_all(
         warnings.push(format!("left out: {}: no training image of it can be read", list(names)));
         set.leave_out(&unread);
         // What was left out may have been all that was declared.
-        set.assign_splits(recipe.fractions(), recipe.seed);
+        assign_splits(&mut set, recipe, recipe.seed)?;
     }
     let [train, val, test] = [Split::Train, Split::Val, Split::Test].map(|split| set.indices(split));
     if train.is_empty() {
@@ -230,6 +237,42 @@ pub(crate) fn load_all(
         set.set_normalization(mean, std)?;
     }
     Ok(Loaded { set, train, val, test, warnings })
+}
+
+/// Draws what the layout leaves undivided, by the fractions of a recipe; of a fold, everything.
+pub(crate) fn assign_splits(set: &mut ImageSet, recipe: &Recipe, seed: u64) -> Result<(), PipelineError> {
+    recipe.fractions().validate()?;
+    match recipe.fold {
+        Some((fold, folds)) => set.assign_fold((fold as usize - 1, folds as usize), recipe.val_split, seed),
+        None => set.assign_splits(recipe.fractions(), seed),
+    }
+    Ok(())
+}
+
+/// The images that cross-validation deals with: those that the data set declares for the test stay out of it.
+pub(crate) fn not_test(source: &Source) -> Vec<usize> {
+    (0..source.items().len()).filter(|&i| source.items()[i].split != Some(Split::Test)).collect()
+}
+
+/// Each class must have images in two folds, so that something is left to train on when one of them is the test.
+fn check_folds(set: &ImageSet, folds: usize, seed: u64) -> Result<(), PipelineError> {
+    let mut seen: Vec<Vec<usize>> = vec![Vec::new(); set.classes().len()];
+    for (i, fold) in set.folds(folds, seed).into_iter().enumerate() {
+        let of_class = &mut seen[set.class(i) as usize];
+        if !of_class.contains(&fold) {
+            of_class.push(fold);
+        }
+    }
+    match seen.iter().position(|of_class| of_class.len() == 1) {
+        Some(class) => {
+            let class = &set.classes()[class];
+            let reason = format!(
+                "class {class:?} has too few different images for cross-validation: two at least are needed; add some, or remove the class"
+            );
+            Err(PipelineError::recipe("fold", reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Classes from the `known`th on without a training image; none where no class has one.

@@ -113,6 +113,11 @@ pub enum PipelineError {
         /// What was expected and what was found.
         what: String,
     },
+    /// Answers cannot be averaged over mirror images.
+    NoMirror {
+        /// Why.
+        reason: String,
+    },
     /// This build was made without a model.
     NoShippedModel,
     /// The caller raised the stop flag before there was anything to keep.
@@ -196,6 +201,9 @@ impl fmt::Display for PipelineError {
                 "the model fails its own test on probe image {} of {of}: {what}; the file, the program or the machine is broken: copy the file again or use another version, and if that one fails too, try `OCELLI_ISA=portable` and another machine",
                 probe + 1
             ),
+            PipelineError::NoMirror { reason } => {
+                write!(f, "the model's answers cannot be averaged over mirror images: {reason}")
+            }
             PipelineError::NoShippedModel => f.write_str("this build carries no model"),
             PipelineError::Stopped => f.write_str("stopped before there was anything to keep"),
         }

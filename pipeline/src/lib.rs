@@ -38,22 +38,28 @@ mod charts;
 mod compute;
 mod csv;
 mod data;
+mod environment;
 mod error;
 mod evaluate;
 mod event;
 mod feed;
 mod findings;
+mod folds;
 mod gate;
 mod input;
 pub mod job;
 mod machine;
+mod mcnemar;
 mod memory;
 mod metrics;
+mod mirror;
 pub mod pool;
 mod predict;
+mod probability;
 mod probes;
 mod progress;
 mod recipe;
+mod report_files;
 mod run;
 mod run_folder;
 mod schedule;
@@ -62,15 +68,23 @@ pub mod store;
 mod tests;
 mod train;
 mod train_options;
+mod verify;
 
 pub use compute::Compute;
 pub use data::Data;
 pub use error::PipelineError;
-pub use evaluate::{EvaluateOptions, evaluate};
+pub use evaluate::{ClassChange, Comparison, EvaluateOptions, Flip, Side, compare, evaluate};
 pub use event::{Event, Observe};
+pub use folds::{
+    CrossOutcome, CrossValidation, FoldReport, Spread, Suspect, cross_validate, is_cross_validation,
+    resume_cross_validation,
+};
 pub use gate::{Candidate, ClassVerdict, Compared, Gate, GateMode, Question, QuestionSet, Rules, Verdict};
 pub use machine::memory_share;
-pub use metrics::{ClassReport, Confusion, Evaluation, PredictionRow, SkippedImage};
+pub use metrics::{
+    Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, SkippedImage,
+    Uncalibrated,
+};
 pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
@@ -78,6 +92,7 @@ pub use run::Outcome;
 pub use run_folder::write_atomic;
 pub use train::{resume, train};
 pub use train_options::{StartModel, TrainOptions, Within};
+pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 
 pub use ocelli_datasets::names::same_class;
 pub use ocelli_datasets::{

@@ -6,12 +6,14 @@ use ocelli_datasets::{
     DecodeError, DecodeLimits, ImageHeader, Prepare, Prepared, Preprocessing, decode, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{Exec, Inference, softmax};
+use ocelli_engine::{Exec, Inference};
 use serde::{Deserialize, Serialize};
 
 use crate::compute::Compute;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
+use crate::mirror::Mirror;
+use crate::probability::{probabilities, temperature};
 use crate::probes;
 
 /// Largest batch of a predictor; see [`batch_for`].
@@ -93,6 +95,8 @@ pub struct Predictor {
     version: String,
     exec: Exec,
     parameters: usize,
+    /// Where answers are means over images and mirror images.
+    mirror: Option<Mirror>,
     /// Input of a batch, `[batch][h][w][c]`.
     images: Vec<f32>,
     /// Logits of a batch, `[batch][classes]`.
@@ -145,7 +149,26 @@ impl Predictor {
         let images = vec![0.0; batch * inference.input_len()];
         let logits = vec![0.0; batch * inference.classes()];
         let parameters = file.model.layout().count();
-        Ok(Predictor { inference, decoder, meta: file.meta, version, exec, parameters, images, logits })
+        Ok(Predictor {
+            inference,
+            decoder,
+            meta: file.meta,
+            version,
+            exec,
+            parameters,
+            mirror: None,
+            images,
+            logits,
+        })
+    }
+
+    /// From here on answers are means over each image and its mirror image.
+    ///
+    /// # Errors
+    /// [`PipelineError::NoMirror`] where the model's recipe does not allow mirroring.
+    pub fn average_mirrored(&mut self) -> Result<(), PipelineError> {
+        self.mirror = Some(Mirror::new(&self.meta)?);
+        Ok(())
     }
 
     /// Decodes one image file and says what it shows; `top_k` is held to 1 and the number of classes.
@@ -176,17 +199,23 @@ impl Predictor {
             return Err(DecodeError::BadShape { width, height, channels, values }.into());
         }
         let mut answers = Vec::with_capacity(images.len());
-        let mut probabilities = vec![0.0; classes];
+        let mut of_image = vec![0.0; classes];
+        // Means have their temperature already.
+        let temperature = if self.mirror.is_some() { 1.0 } else { temperature(&self.meta) };
         for batch in images.chunks(self.inference.batch()) {
             for (image, x) in batch.iter().zip(self.images.chunks_exact_mut(len)) {
                 pre.normalize(image, x);
             }
             let n = batch.len();
             let logits = &mut self.logits[..n * classes];
-            self.inference.run(&self.images[..n * len], n, logits)?;
+            let images = &self.images[..n * len];
+            self.inference.run(images, n, logits)?;
+            if let Some(mirror) = &mut self.mirror {
+                mirror.average(&mut self.inference, images, n, logits)?;
+            }
             for row in logits.chunks_exact(classes) {
-                softmax(row, &mut probabilities);
-                answers.push(prediction(row, &probabilities, &self.meta.classes, top_k));
+                probabilities(row, temperature, &mut of_image);
+                answers.push(prediction(row, &of_image, &self.meta.classes, top_k));
             }
         }
         Ok(answers)

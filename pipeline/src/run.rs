@@ -16,8 +16,9 @@ use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::feed::{Flow, feed};
-use crate::metrics::Evaluation;
+use crate::metrics::{Evaluation, fit_temperature};
 use crate::predict::batch_for;
+use crate::probability::temperature;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};
 use crate::recipe::{Recipe, with_epochs};
@@ -303,7 +304,8 @@ impl Run<'_> {
         let map = self.identity();
         let Run { loaded, meta, reporter, stop, .. } = self;
         let Loaded { set, val, .. } = loaded;
-        let images = LabelledImages { set, indices: val, map: &map, classes: &meta.classes, split: "val" };
+        let (classes, split, temperature) = (&meta.classes, "val", 1.0);
+        let images = LabelledImages { set, indices: val, map: &map, classes, split, temperature };
         let tally = images.tally_told(&mut inference, stop, &mut |event| reporter.report(event))?;
         Ok(Some(tally.metrics("val")))
     }
@@ -359,6 +361,20 @@ impl Run<'_> {
         }
     }
 
+    /// The temperature that makes the validation images likeliest; `None` where there are too few of them.
+    fn fitted_temperature(&self, inference: &mut Inference) -> Result<Option<f32>, PipelineError> {
+        let map = self.identity();
+        let Loaded { set, val, .. } = &self.loaded;
+        let (classes, temperature) = (&self.meta.classes, 1.0);
+        let images = LabelledImages { set, indices: val, map: &map, classes, split: "val", temperature };
+        let (mut logits, mut labels) = (Vec::new(), Vec::new());
+        images.logits((inference, None), (self.stop, &mut |_| Ok(())), |_, row, class| {
+            logits.extend_from_slice(row);
+            labels.push(class);
+        })?;
+        Ok(fit_temperature(&logits, &labels))
+    }
+
     /// Evaluates `weights/best.ocelli` as it is on the disk and writes the reports.
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
         let mut file = ModelFile::load(&self.folder.best())?;
@@ -370,11 +386,12 @@ impl Run<'_> {
         };
         let map = self.identity();
         let mut inference = self.inference(&file.model)?;
-        let images =
-            LabelledImages { set: &self.loaded.set, indices, map: &map, classes: &self.meta.classes, split };
+        file.meta.temperature = self.fitted_temperature(&mut inference)?;
+        let (set, classes, temperature) = (&self.loaded.set, &self.meta.classes, temperature(&file.meta));
+        let images = LabelledImages { set, indices, map: &map, classes, split, temperature };
         let reporter = &mut self.reporter;
         let mut evaluation =
-            images.run_told(&mut inference, self.stop, &mut |event| reporter.report(event))?;
+            images.run_told((&mut inference, None), self.stop, &mut |event| reporter.report(event))?;
         match split {
             "test" => {}
             "val" => evaluation.notes.push("no test images: the same images chose the best epoch".to_owned()),
@@ -411,10 +428,6 @@ impl Run<'_> {
         hash: [u8; 32],
         evaluation: &Evaluation,
     ) -> Result<(), PipelineError> {
-        let name = &self.meta.name;
-        self.folder.write("confusion_matrix.csv", &evaluation.confusion_csv())?;
-        self.folder.write("confusion_matrix.svg", &charts::confusion_matrix(name, evaluation))?;
-        self.folder.write("predictions.csv", &evaluation.predictions_csv())?;
         let card = Card {
             meta: &file.meta,
             hash,
@@ -424,8 +437,8 @@ impl Run<'_> {
             evaluation,
         };
         self.folder.write("README.md", &card.to_markdown())?;
-        // Last: its presence says that the run is finished.
-        self.folder.write("evaluation.json", &pretty(evaluation))
+        // Last: its report says that the run is finished.
+        evaluation.write_into(self.folder.path(), &self.meta.name)
     }
 }
 

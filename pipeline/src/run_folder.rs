@@ -27,27 +27,10 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// Makes the next free `NAME-NNN` in `runs`, and `runs` where it is missing.
     pub(crate) fn create(runs: &Path, name: &str) -> Result<Self, PipelineError> {
-        fs::create_dir_all(runs).map_err(PipelineError::io(runs))?;
-        let name = clean(name);
-        let taken = fs::read_dir(runs)
-            .map_err(PipelineError::io(runs))?
-            .filter_map(|entry| number_of(&entry.ok()?.file_name().into_string().ok()?, &name))
-            .max();
-        let first = taken.unwrap_or(0) + 1;
-        for number in first..first.saturating_add(MAX_RUNS) {
-            let path = runs.join(format!("{name}-{number:03}"));
-            // Making the folder is the claim: of two programs only one succeeds.
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    let weights = path.join("weights");
-                    fs::create_dir(&weights).map_err(PipelineError::io(&weights))?;
-                    return Ok(RunFolder { path });
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(PipelineError::io(&path)(error)),
-            }
-        }
-        Err(PipelineError::run(runs, "too many runs of this name; choose another name"))
+        let path = next_folder(runs, name)?;
+        let weights = path.join("weights");
+        fs::create_dir(&weights).map_err(PipelineError::io(&weights))?;
+        Ok(RunFolder { path })
     }
 
     /// An existing run, given by its folder.
@@ -98,6 +81,33 @@ impl RunFolder {
         }
         fs::read_to_string(&path).map_err(PipelineError::io(&path))
     }
+}
+
+/// Makes the next free folder `NAME-NNN` in `runs`, and `runs` where it is missing.
+pub(crate) fn next_folder(runs: &Path, name: &str) -> Result<PathBuf, PipelineError> {
+    fs::create_dir_all(runs).map_err(PipelineError::io(runs))?;
+    let name = clean(name);
+    let first = last_number(runs, &name)?.unwrap_or(0) + 1;
+    for number in first..first.saturating_add(MAX_RUNS) {
+        let path = runs.join(format!("{name}-{number:03}"));
+        // Making the folder is the claim: of two programs only one succeeds.
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(PipelineError::io(&path)(error)),
+        }
+    }
+    Err(PipelineError::run(runs, "too many runs of this name; choose another name"))
+}
+
+/// The folder `NAME-NNN` with the highest number.
+pub(crate) fn last_folder(runs: &Path, name: &str) -> Result<Option<PathBuf>, PipelineError> {
+    Ok(last_number(runs, name)?.map(|number| runs.join(format!("{name}-{number:03}"))))
+}
+
+fn last_number(runs: &Path, name: &str) -> Result<Option<u32>, PipelineError> {
+    let entries = fs::read_dir(runs).map_err(PipelineError::io(runs))?;
+    Ok(entries.filter_map(|entry| number_of(&entry.ok()?.file_name().into_string().ok()?, name)).max())
 }
 
 /// Writes a file so that a crash leaves the old one or the new one.

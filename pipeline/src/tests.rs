@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod evaluation;
+mod folds;
 mod imported;
 mod memory;
 mod probes;
@@ -172,6 +174,7 @@ fn a_run_leaves_every_file_and_learns() {
     for name in [
         "recipe.toml",
         "dataset.json",
+        "environment.json",
         "labels.txt",
         "results.csv",
         "events.jsonl",
@@ -180,14 +183,17 @@ fn a_run_leaves_every_file_and_learns() {
         "confusion_matrix.csv",
         "confusion_matrix.svg",
         "evaluation.json",
+        "per_class.csv",
         "predictions.csv",
+        "reliability.svg",
+        "worst_mistakes.svg",
         "README.md",
         "weights/best.ocelli",
         "weights/last.ocelli",
     ] {
         assert!(fs::metadata(run.join(name)).unwrap().len() > 0, "{name}");
     }
-    assert_eq!(fs::read_dir(run).unwrap().count(), 13, "temporary files are left");
+    assert_eq!(fs::read_dir(run).unwrap().count(), 17, "temporary files are left");
     let evaluation = outcome.evaluation.unwrap();
     assert_eq!(
         (evaluation.split.as_str(), evaluation.images, evaluation.predictions.len()),
@@ -337,7 +343,13 @@ fn evaluation_and_prediction_agree_image_by_image() {
     let file = open_model(&outcome.run_dir).unwrap();
 
     // The model's own data set: the very test split of training, whatever the number of threads.
-    let own = EvaluateOptions { data: data.clone(), split: None, compute: Compute::on(2), max_bad: 0.05 };
+    let own = EvaluateOptions {
+        data: data.clone(),
+        split: None,
+        compute: Compute::on(2),
+        max_bad: 0.05,
+        mirror: false,
+    };
     let again = evaluate(&file, &own, &NEVER, &mut |_| {}).unwrap();
     assert_eq!(again.split, "test");
     assert_eq!((&again.predictions, &again.confusion), (&trained.predictions, &trained.confusion));
@@ -407,7 +419,8 @@ fn exact_evaluation_says_the_same() {
     let file = open_model(&train_quietly(&options(&dir, data.clone(), large)).run_dir).unwrap();
     let run = |exact| {
         let compute = Compute { exact, ..Compute::on(1) };
-        let options = EvaluateOptions { data: data.clone(), split: None, compute, max_bad: 0.0 };
+        let options =
+            EvaluateOptions { data: data.clone(), split: None, compute, max_bad: 0.0, mirror: false };
         evaluate(&file, &options, &NEVER, &mut |_| {}).unwrap().predictions
     };
     let (default, exact) = (run(false), run(true));
@@ -437,6 +450,7 @@ fn classes_are_matched_by_name_and_leftovers_are_noted() {
             split: None,
             compute: Compute::on(1),
             max_bad: 0.05,
+            mirror: false,
         };
         evaluate(&file, &options, &NEVER, &mut |_| {})
     };
@@ -508,8 +522,13 @@ fn changed_data_is_not_resumed() {
     assert!(error.contains("photos has changed"), "{error}");
     // Evaluation goes on, with the split that old files had.
     let file = open_model(&outcome.run_dir).unwrap();
-    let options =
-        EvaluateOptions { data: Data::Path(root), split: None, compute: Compute::on(1), max_bad: 0.05 };
+    let options = EvaluateOptions {
+        data: Data::Path(root),
+        split: None,
+        compute: Compute::on(1),
+        max_bad: 0.05,
+        mirror: false,
+    };
     let e = evaluate(&file, &options, &NEVER, &mut |_| {}).unwrap();
     assert_eq!(e.split, "test");
     assert!(e.notes.iter().any(|note| note.contains("changed since training")), "{:?}", e.notes);

@@ -9,6 +9,7 @@ use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
 use ocelli_engine::{AdamConfig, Model, Optimizer, TrainConfig, Trainer};
 
 use crate::data::{self, Data, Loaded};
+use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::Observe;
 use crate::findings::{self, Findings, Use};
@@ -87,6 +88,7 @@ pub fn train(
         classes: loaded.set.classes().to_vec(),
         preprocessing: loaded.set.preprocessing().clone(),
         metrics: None,
+        temperature: None,
         origin: Origin::Trained(Trained {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: recipe.seed,
@@ -101,6 +103,7 @@ pub fn train(
     let trainer = Trainer::new(model, train_config(&recipe, &loaded), &exec);
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
     folder.write("recipe.toml", &text)?;
+    folder.write("environment.json", &Environment::of(exec.isa).to_json())?;
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
     reporter.open(&folder)?;
     let progress = Progress::default();
@@ -289,7 +292,7 @@ fn path_within(full: Option<String>, root: &Path, from: &Path) -> Result<Option<
 }
 
 /// The data set's path as it must be written down to find it again from another folder.
-fn recorded_path(data: &Data) -> Result<Option<String>, PipelineError> {
+pub(crate) fn recorded_path(data: &Data) -> Result<Option<String>, PipelineError> {
     let Data::Path(path) = data else { return Ok(None) };
     let full = std::fs::canonicalize(path).map_err(PipelineError::io(path))?;
     match full.into_os_string().into_string() {

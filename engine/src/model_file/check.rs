@@ -31,6 +31,9 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
         }
     }
     preprocessing(graph.input, &meta.preprocessing)?;
+    if let Some(temperature) = meta.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+        return Err(error(format!("temperature {temperature} is not a positive number")));
+    }
     meta.metrics.as_ref().map_or(Ok(()), metrics)
 }
 

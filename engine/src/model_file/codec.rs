@@ -55,7 +55,9 @@ pub(super) fn version(graph: &Graph, meta: &ModelMeta, weights: WeightType) -> u
         Origin::Trained(_) => 1,
         Origin::Imported(_) => 2,
     };
-    graph.nodes.iter().map(|node| first_version(&node.op)).fold(origin.max(weights), u32::max)
+    let temperature = if meta.temperature.is_some() { 4 } else { 1 };
+    let all = graph.nodes.iter().map(|node| first_version(&node.op)).chain([weights, origin, temperature]);
+    all.fold(1, u32::max)
 }
 
 /// The first version that has an operation.
@@ -83,13 +85,19 @@ pub(super) fn encode_header(
     weights: WeightType,
     tensors: &[Tensor],
 ) -> Result<Vec<u8>, EngineError> {
-    match (version(graph, meta, weights), &meta.origin) {
+    let ModelMeta { name, classes, preprocessing, metrics, temperature, origin } = meta;
+    match (version(graph, meta, weights), origin) {
         (1, Origin::Trained(trained)) => {
-            let ModelMeta { name, classes, preprocessing, metrics, .. } = meta;
             encode((graph, (name, classes, preprocessing, metrics, trained), tensors), "header")
         }
-        (1 | 2, _) => encode((graph, meta, tensors), "header"),
-        _ => encode((graph, meta, weights, tensors), "header"),
+        (version, _) => {
+            let meta = (name, classes, preprocessing, metrics, origin);
+            match version {
+                1 | 2 => encode((graph, meta, tensors), "header"),
+                3 => encode((graph, meta, weights, tensors), "header"),
+                _ => encode((graph, meta, weights, temperature, tensors), "header"),
+            }
+        }
     }
 }
 
@@ -122,7 +130,11 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
         1 | 2 => WeightType::F32,
         _ => record.value()?,
     };
-    let meta = ModelMeta { name, classes, preprocessing, metrics, origin };
+    let temperature = match file_version {
+        1..=3 => None,
+        _ => record.value()?,
+    };
+    let meta = ModelMeta { name, classes, preprocessing, metrics, temperature, origin };
     // A batch normalisation has the most tensors: four.
     let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
         Ok(Tensor {

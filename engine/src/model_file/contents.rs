@@ -85,6 +85,8 @@ pub struct ModelMeta {
     pub preprocessing: Preprocessing,
     /// Quality on held-out images, where it was measured.
     pub metrics: Option<Metrics>,
+    /// What logits are divided by before they become probabilities, finite and positive; `None` leaves them as they are.
+    pub temperature: Option<f32>,
     /// Where the model comes from.
     pub origin: Origin,
 }

@@ -191,7 +191,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=3).contains(&version));
+    assert!((1..=4).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -204,10 +204,12 @@ pub(crate) fn read(file: &[u8]) -> File {
         let inputs = (0..b.int(8)).map(|_| b.u32()).collect();
         nodes.push(Node { name, op, settings, inputs });
     }
-    let meta = meta(&mut b, version);
-    let half = version == 3;
-    if half {
-        assert_eq!(b.u32(), 1);
+    let mut meta = meta(&mut b, version);
+    let half = version > 2 && b.u32() == 1;
+    assert!(half || version != 3);
+    if version == 4 {
+        assert!(b.flag());
+        meta.push(Value::Float(b.f32()));
     }
     let mut table = Vec::new();
     for _ in 0..b.int(8) {

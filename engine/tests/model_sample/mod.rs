@@ -85,6 +85,13 @@ pub(crate) fn half_file() -> ModelFile {
     ModelFile { weights: WeightType::F16, ..file }
 }
 
+/// The network with a temperature: what version 4 has and version 3 has not.
+pub(crate) fn calibrated_file() -> ModelFile {
+    let mut file = model_file(false);
+    file.meta.temperature = Some(1.3125);
+    file
+}
+
 /// The network with training state and two probes, whose answers are not those that it would give.
 pub(crate) fn probed_file() -> ModelFile {
     let file = model_file(true);
@@ -110,6 +117,7 @@ pub(crate) fn meta() -> ModelMeta {
             std: vec![0.125, 2.0],
         },
         metrics: Some(Metrics { accuracy: 0.75, top5: 1.0, loss: 0.625, split: "test".into(), images: 128 }),
+        temperature: None,
         origin: Origin::Trained(Trained {
             version: "0.1.0".into(),
             seed: 42,

@@ -4,10 +4,10 @@ use ocelli_datasets::names::same_class;
 use ocelli_engine::model_file::ModelFile;
 
 use super::ask::{Answer, Answers};
-use super::mcnemar::{holm, p_value};
 use super::rules::{Candidate, ClassVerdict, Compared, Gate, GateMode, Rules, Verdict};
 use crate::data::list;
 use crate::evaluate::class_map;
+use crate::mcnemar::{holm, p_value};
 
 /// The chance to keep a candidate that lost nothing, for each set of images.
 const SIGNIFICANT: f64 = 0.05;

@@ -12,7 +12,7 @@
 //! Accuracy says nothing about a class of 20 images among 2,000. So each class that serves is looked at alone, twice:
 //!
 //! * A fall of its recall that chance does not explain keeps the candidate: McNemar's exact test on the paired answers
-//!   ([`mcnemar`]), one-sided, 5 %, Holm over the classes.
+//!   (`mcnemar.rs`), one-sided, 5 %, Holm over the classes.
 //! * With few images that test cannot see a loss: five of five images lost have p = 1/32, and Holm multiplies that by the
 //!   number of classes. So a class that keeps less than half of what the serving model had right, of two images or more,
 //!   keeps the candidate whatever the test says. That is too strict where two images of a class are all there are; such
@@ -22,7 +22,6 @@
 
 mod ask;
 mod decide;
-mod mcnemar;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -90,7 +90,7 @@ impl Trial {
     }
 
     fn judge_by(&self, gate: &Gate, rules: &Rules) -> Verdict {
-        let evaluation = Tally::new(2).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
+        let evaluation = Tally::new(2, 1.0).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
         let candidate = Candidate { file: &self.candidate, evaluation: &evaluation };
         let how = (Compute::on(2), &NEVER);
         let verdict =
@@ -361,7 +361,7 @@ fn images_that_cannot_be_read_are_left_out_and_counted() {
 fn where_nothing_serves_only_the_accuracy_counts() {
     let mut trial = Trial::new(&["a", "b"], &["a", "b"]);
     trial.add(HeldOut, "a", (0, 0), 1).add(HeldOut, "b", (0, 0), 1);
-    let evaluation = Tally::new(2).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
+    let evaluation = Tally::new(2, 1.0).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
     let candidate = Candidate { file: &trial.candidate, evaluation: &evaluation };
     let judge = |gate: &Gate, questions: &[Question], rules: &Rules| {
         gate.judge(&candidate, None, questions, rules, (Compute::on(1), &NEVER)).unwrap()
@@ -381,7 +381,7 @@ fn where_nothing_serves_only_the_accuracy_counts() {
 fn a_raised_flag_stops_the_asking() {
     let mut trial = Trial::new(&["a", "b"], &["a", "b"]);
     trial.easy(HeldOut, 10);
-    let evaluation = Tally::new(2).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
+    let evaluation = Tally::new(2, 1.0).unwrap().report("test", &["a".to_owned(), "b".to_owned()]);
     let candidate = Candidate { file: &trial.candidate, evaluation: &evaluation };
     let how = (Compute::on(1), &AtomicBool::new(true));
     let result = Gate::default().judge(&candidate, None, &trial.questions, &Rules::default(), how);
@@ -442,8 +442,13 @@ fn the_gate_and_evaluation_agree() {
     assert_eq!((verdict.images, verdict.unreadable), (evaluation.images, 0));
     assert_eq!(verdict.candidate_accuracy, evaluation.accuracy);
     // The seed is the same, so the other model held out the same images.
-    let options =
-        EvaluateOptions { data: Data::Path(root), split: None, compute: Compute::on(1), max_bad: 0.0 };
+    let options = EvaluateOptions {
+        data: Data::Path(root),
+        split: None,
+        compute: Compute::on(1),
+        max_bad: 0.0,
+        mirror: false,
+    };
     let other = evaluate(&serving, &options, &NEVER, &mut |_| {}).unwrap();
     assert_eq!(verdict.serving_accuracy, Some(other.accuracy));
 }

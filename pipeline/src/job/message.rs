@@ -113,6 +113,7 @@ impl FailureKind {
             | PipelineError::Probe { .. }
             | PipelineError::Run { .. }
             | PipelineError::Finished { .. }
+            | PipelineError::NoMirror { .. }
             | PipelineError::NoShippedModel
             | PipelineError::Stopped => FailureKind::Other,
         }

@@ -9,12 +9,13 @@
 //! in another order, so they differ by rounding alone; `docs/accuracy.md` has the measurements behind [`TOLERANCE`].
 
 use ocelli_datasets::{DatasetError, ImageSet, Pixels, Prepare, Prepared, Preprocessing};
-use ocelli_engine::model_file::{MAX_PROBES, ModelFile, Probe, Probes};
-use ocelli_engine::{Exec, Inference, softmax};
+use ocelli_engine::model_file::{MAX_PROBES, ModelFile, ModelMeta, Probe, Probes};
+use ocelli_engine::{Exec, Inference};
 
 use crate::compute::Compute;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
+use crate::probability::{probabilities, temperature};
 
 mod layers;
 
@@ -93,8 +94,8 @@ pub(crate) fn check(inference: &mut Inference, file: &ModelFile) -> Result<(), P
         if !found.iter().zip(&probe.logits).all(near) {
             let what = format!(
                 "the file says {}, this computes {}",
-                told(&probe.logits, classes),
-                told(found, classes)
+                told(&probe.logits, &file.meta),
+                told(found, &file.meta)
             );
             return Err(wrong(index, what));
         }
@@ -103,13 +104,13 @@ pub(crate) fn check(inference: &mut Inference, file: &ModelFile) -> Result<(), P
 }
 
 /// The most likely class with its probability and logit.
-fn told(logits: &[f32], classes: &[String]) -> String {
-    let mut probabilities = vec![0.0; logits.len()];
-    softmax(logits, &mut probabilities);
+fn told(logits: &[f32], meta: &ModelMeta) -> String {
+    let mut found = vec![0.0; logits.len()];
+    probabilities(logits, temperature(meta), &mut found);
     match ranking(logits, 1).first() {
         Some(&best) if logits.iter().all(|logit| logit.is_finite()) => {
-            let (percent, logit) = (100.0 * probabilities[best], logits[best]);
-            format!("{:?} with {percent:.2} % (logit {logit})", classes[best])
+            let (percent, logit) = (100.0 * found[best], logits[best]);
+            format!("{:?} with {percent:.2} % (logit {logit})", meta.classes[best])
         }
         _ => "no numbers".to_owned(),
     }

@@ -14,6 +14,9 @@ const MAX_EPOCHS: u32 = 100_000;
 const MAX_BATCH: u32 = 65_536;
 /// Most threads that can be asked for.
 const MAX_THREADS: u32 = 256;
+/// Fewest and most folds of a cross-validation.
+pub(crate) const MIN_FOLDS: u32 = 2;
+pub(crate) const MAX_FOLDS: u32 = 20;
 /// TOML integers are signed.
 pub(super) const MAX_SEED: u64 = i64::MAX as u64;
 
@@ -63,6 +66,12 @@ impl Recipe {
                     format!("{value} is not in {low}..={high}; leave it out for the default"),
                 );
             }
+        }
+        if let Some((fold, folds)) = self.fold.filter(|&(fold, folds)| {
+            !(MIN_FOLDS..=MAX_FOLDS).contains(&folds) || !(1..=folds).contains(&fold)
+        }) {
+            let range = format!("folds go from {MIN_FOLDS} to {MAX_FOLDS} and are counted from 1");
+            return fail("fold", format!("{fold} of {folds}: {range}"));
         }
         if self.seed > MAX_SEED {
             return fail("seed", format!("{} is above {MAX_SEED}", self.seed));

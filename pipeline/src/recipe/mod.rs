@@ -5,6 +5,7 @@ mod settings;
 mod text;
 mod words;
 
+pub(crate) use check::{MAX_FOLDS, MIN_FOLDS};
 pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
@@ -24,6 +25,7 @@ mod tests {
             channels: Some(3),
             hflip: Some(false),
             chunk: Some(16),
+            fold: Some((2, 5)),
             lr: 0.1 + 0.2,
             weight_decay: 5e-7,
             seed: MAX_SEED,
@@ -61,7 +63,7 @@ mod tests {
     #[test]
     fn each_setting_is_checked() {
         type Change = fn(&mut Recipe);
-        let bad: [(&str, Change); 18] = [
+        let bad: [(&str, Change); 21] = [
             ("model", |r| r.model = "resnet".to_owned()),
             ("size", |r| r.size = Some((0, 8))),
             ("channels", |r| r.channels = Some(2)),
@@ -69,6 +71,9 @@ mod tests {
             ("batch", |r| r.batch = 0),
             ("threads", |r| r.threads = 5000),
             ("chunk", |r| r.chunk = Some(0)),
+            ("fold", |r| r.fold = Some((0, 5))),
+            ("fold", |r| r.fold = Some((6, 5))),
+            ("fold", |r| r.fold = Some((1, 1))),
             ("seed", |r| r.seed = u64::MAX),
             ("lr", |r| r.lr = 0.0),
             ("lr", |r| r.lr = f32::NAN),

@@ -59,6 +59,10 @@ pub struct Recipe {
     pub val_split: f32,
     /// Part of the images for the test, where the data set declares none.
     pub test_split: f32,
+    /// Cross-validation: which fold (from 1) of how many is the test; the others are divided by `val_split`, and images that
+    /// the data set declares for the test are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<(u32, u32)>,
     /// Seconds that the epochs may take; 0 for no limit. After the first epoch their number is lowered to what fits.
     pub time_budget: u32,
     /// Seed of initial weights, order, augmentation, dropout and split.
@@ -101,6 +105,7 @@ impl Default for Recipe {
             patience: 0,
             val_split: val,
             test_split: test,
+            fold: None,
             time_budget: 0,
             seed: 42,
             threads: 0,

@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 27] = [
+pub(super) const FIELDS: [(&str, &str); 28] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -34,6 +34,7 @@ pub(super) const FIELDS: [(&str, &str); 27] = [
     ("patience", "epochs without progress before stopping, 0 for never"),
     ("val_split", "part for validation"),
     ("test_split", "part for the test"),
+    ("fold", "cross-validation: which fold of how many is the test"),
     ("time_budget", "seconds that the epochs may take, 0 for no limit"),
     ("seed", ""),
     ("threads", "0 for all cores"),

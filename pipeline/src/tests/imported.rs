@@ -48,7 +48,14 @@ fn imported() -> ModelFile {
         std: vec![0.25],
     };
     let classes = vec!["a-columns".to_owned(), "b-rows".to_owned()];
-    let meta = ModelMeta { name: "stripes".to_owned(), classes, preprocessing, metrics: None, origin };
+    let meta = ModelMeta {
+        name: "stripes".to_owned(),
+        classes,
+        preprocessing,
+        metrics: None,
+        temperature: None,
+        origin,
+    };
     ModelFile::new(Model::init(graph(), 5).unwrap(), meta)
 }
 
@@ -61,7 +68,13 @@ fn an_imported_model_is_evaluated_and_trained_further_with_another_class() {
     let file = open_model(&path).unwrap();
     assert_eq!(file.meta.trained(), None);
     let data = folder_data(dir.path(), &[("b-rows", 0), ("a-columns", 1)], 16, 5);
-    let images = EvaluateOptions { data: data.clone(), split: None, compute: Compute::on(1), max_bad: 0.0 };
+    let images = EvaluateOptions {
+        data: data.clone(),
+        split: None,
+        compute: Compute::on(1),
+        max_bad: 0.0,
+        mirror: false,
+    };
     assert_eq!(evaluate(&file, &images, &NEVER, &mut |_| {}).unwrap().images, 32);
 
     let grown = folder_data(dir.path(), &[("c-checks", 2)], 16, 6);

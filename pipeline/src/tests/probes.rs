@@ -144,7 +144,12 @@ fn other_weights_other_classes_other_layers_and_other_pixels_are_refused() {
     }));
     // Evaluation trusts it no more than prediction does.
     let Data::Path(path) = idx_data(dir.path()) else { unreachable!() };
-    let options =
-        EvaluateOptions { data: Data::Path(path), split: None, compute: Compute::on(1), max_bad: 0.0 };
+    let options = EvaluateOptions {
+        data: Data::Path(path),
+        split: None,
+        compute: Compute::on(1),
+        max_bad: 0.0,
+        mirror: false,
+    };
     assert!(matches!(evaluate(&swapped, &options, &NEVER, &mut |_| {}), Err(PipelineError::Probe { .. })));
 }

@@ -107,6 +107,7 @@ fn a_class_without_training_images_is_no_class_of_the_model() {
         split: None,
         compute: Compute::on(1),
         max_bad: 0.0,
+        mirror: false,
     };
     let e = evaluate(&file, &on, &NEVER, &mut |_| {}).unwrap();
     assert_eq!((e.images, e.split.as_str()), (4, "val"));
@@ -141,7 +142,13 @@ fn a_class_whose_training_images_are_all_unreadable_is_left_out_too() {
     assert!((4..=8).contains(&evaluation.images), "{}", evaluation.images);
     let longer = resume(&outcome.run_dir, Some(2), &NEVER, &mut |_| {}).unwrap();
     let file = open_model(&longer.best).unwrap();
-    let on = EvaluateOptions { data: Data::Path(data), split: None, compute: Compute::on(1), max_bad: 0.05 };
+    let on = EvaluateOptions {
+        data: Data::Path(data),
+        split: None,
+        compute: Compute::on(1),
+        max_bad: 0.05,
+        mirror: false,
+    };
     assert_eq!(evaluate(&file, &on, &NEVER, &mut |_| {}).unwrap().predictions, evaluation.predictions);
 }
 
@@ -179,7 +186,13 @@ fn class_names_are_compared_after_nfc() {
         put(&fresh, "Bonn", 300, 8, (12, 12));
         put(&fresh, "Ulm", 400, 8, (12, 12));
         let data = Data::Path(fresh);
-        let on = EvaluateOptions { data: data.clone(), split: None, compute: Compute::on(1), max_bad: 0.0 };
+        let on = EvaluateOptions {
+            data: data.clone(),
+            split: None,
+            compute: Compute::on(1),
+            max_bad: 0.0,
+            mirror: false,
+        };
         let e = evaluate(&file, &on, &NEVER, &mut |_| {}).unwrap();
         let support: Vec<_> = e.per_class.iter().map(|c| (c.name.as_str(), c.support)).collect();
         assert_eq!(support, [("Bonn", 8), (trained, 8)]);

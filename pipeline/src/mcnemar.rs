@@ -1,4 +1,4 @@
-//! McNemar's exact test, one-sided, and Holm's correction for several tests.
+//! McNemar's exact test, one-sided and two-sided, and Holm's correction for several tests.
 //!
 //! Two models answered the same images. Images that both got right, or both wrong, say nothing about which is better; of
 //! the others `lost` were right before and are wrong now, `won` the other way round. If neither model were better, each
@@ -13,7 +13,7 @@
 //! any of them does below 5 %: the smallest of m p-values is multiplied by m, the next one by m - 1, and so on.
 
 /// The chance to lose at least `lost` of `lost + won` when neither side is better.
-pub(super) fn p_value(lost: usize, won: usize) -> f64 {
+pub(crate) fn p_value(lost: usize, won: usize) -> f64 {
     let n = lost + won;
     // Both ways the terms fall from the first one on, so the sum is as exact as its first term.
     if 2 * lost > n {
@@ -24,6 +24,11 @@ pub(super) fn p_value(lost: usize, won: usize) -> f64 {
         // The terms are symmetric: the lower tail up to lost - 1 is the upper one from won + 1.
         1.0 - tail(n, won + 1)
     }
+}
+
+/// The chance of a difference at least as large, to either side, when neither side is better.
+pub(crate) fn two_sided(lost: usize, won: usize) -> f64 {
+    (2.0 * p_value(lost.max(won), lost.min(won))).min(1.0)
 }
 
 /// The sum of the terms from `k > n / 2` on.
@@ -56,7 +61,7 @@ fn ln_factorial(n: usize) -> f64 {
 }
 
 /// Each p-value after Holm's correction, in the same order.
-pub(super) fn holm(p: &[f64]) -> Vec<f64> {
+pub(crate) fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
     let mut adjusted = vec![1.0; p.len()];
@@ -97,6 +102,14 @@ mod tests {
                 assert!((found - expected).abs() <= 1e-12 * expected, "{lost} of {n}: {found} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn two_sided_is_twice_the_smaller_tail_and_at_most_one() {
+        // 2 / 2^5; R: binom.test(3, 10) gives 0.34375, binom.test(5, 10) gives 1.
+        assert!((two_sided(5, 0) - 0.0625).abs() < 1e-15 && two_sided(0, 5) == two_sided(5, 0));
+        assert!((two_sided(3, 7) - 0.34375).abs() < 1e-12);
+        assert_eq!((two_sided(5, 5), two_sided(0, 0)), (1.0, 1.0));
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! Labelled images go through a model, and a report comes of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ocelli_datasets::{DatasetError, Image, ImageSet, Prepared, thumbnail};
+use ocelli_engine::Inference;
+
+use crate::data;
+use crate::error::PipelineError;
+use crate::event::Event;
+use crate::feed::{Flow, feed};
+use crate::metrics::{Evaluation, Mistake, PredictionRow, Tally};
+use crate::mirror::Mirror;
+
+/// Time between two words of how far an evaluation is.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Mistakes that a report shows.
+const WORST: usize = 25;
+
+/// Longest side of their pictures in pixels.
+const PICTURE_SIDE: u32 = 96;
+
+/// Hears how far something is.
+pub(crate) type Tell<'a> = &'a mut (dyn FnMut(&Event) -> Result<(), PipelineError> + Send);
+
+/// The event that tells of an evaluation.
+pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
+    Event::Evaluated {
+        split: evaluation.split.clone(),
+        images: evaluation.images,
+        accuracy: evaluation.accuracy,
+        top5: evaluation.top5,
+        loss: evaluation.loss,
+    }
+}
+
+/// Labelled images of one split, to be run through a model.
+pub(crate) struct LabelledImages<'a> {
+    pub(crate) set: &'a ImageSet,
+    pub(crate) indices: &'a [usize],
+    /// The model's index of each class of the set; images of other classes are not among `indices`.
+    pub(crate) map: &'a [Option<usize>],
+    pub(crate) classes: &'a [String],
+    pub(crate) split: &'a str,
+    /// What logits are divided by before they become probabilities.
+    pub(crate) temperature: f32,
+}
+
+impl LabelledImages<'_> {
+    /// The counts alone, with word of how far it is.
+    pub(crate) fn tally_told(
+        &self,
+        inference: &mut Inference,
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Tally, PipelineError> {
+        let mut tally = Tally::new(self.classes.len(), self.temperature)?;
+        self.logits((inference, None), (stop, tell), |_, logits, class| {
+            tally.add(logits, class);
+        })?;
+        Ok(tally)
+    }
+
+    /// The whole report, with word of how far it is. With a mirror, of the means over images and mirror images.
+    pub(crate) fn run_told(
+        &self,
+        (inference, mirror): (&mut Inference, Option<&mut Mirror>),
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Evaluation, PipelineError> {
+        let start = Instant::now();
+        // The means have their temperature already.
+        let temperature = if mirror.is_some() { 1.0 } else { self.temperature };
+        let mut tally = Tally::new(self.classes.len(), temperature)?;
+        let mut predictions = Vec::with_capacity(self.indices.len());
+        self.logits((inference, mirror), (stop, tell), |index, logits, class| {
+            let answer = tally.add(logits, class);
+            predictions.push(PredictionRow {
+                name: self.set.name(index).to_owned(),
+                label: self.classes[class].clone(),
+                predicted: self.classes[answer.predicted].clone(),
+                probability: answer.probability,
+                loss: answer.loss,
+            });
+        })?;
+        let seconds = start.elapsed().as_secs_f32();
+        let mut report = tally.report(self.split, self.classes);
+        report.calibration.temperature = self.temperature;
+        let worst = self.worst(&predictions)?;
+        Ok(Evaluation {
+            worst,
+            predictions,
+            skipped: data::skipped(self.set),
+            seconds,
+            images_per_second: self.indices.len() as f32 / seconds.max(f32::MIN_POSITIVE),
+            ..report
+        })
+    }
+
+    /// The worst mistakes with their pictures; `predictions` are in the order of the indices.
+    fn worst(&self, predictions: &[PredictionRow]) -> Result<Vec<Mistake>, DatasetError> {
+        let places = Evaluation::worst_mistakes(predictions, WORST).into_iter();
+        let mistake = |place: usize| {
+            Ok(Mistake { row: predictions[place].clone(), png: self.picture(self.indices[place])? })
+        };
+        places.map(mistake).collect()
+    }
+
+    /// An image of the set as a small PNG.
+    fn picture(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
+        let pre = self.set.preprocessing();
+        let Prepared { pixels } = self.set.prepared(index)?;
+        let image = Image { width: pre.width, height: pre.height, channels: pre.channels, pixels };
+        Ok(thumbnail(&image, PICTURE_SIDE).expect("an image of the set has the shape of its preprocessing"))
+    }
+
+    /// Calls `take` with every image's index, logits and class, in the order of the indices. With a mirror, the logits are
+    /// the logarithms of mean probabilities.
+    pub(crate) fn logits(
+        &self,
+        (inference, mut mirror): (&mut Inference, Option<&mut Mirror>),
+        (stop, tell): (&AtomicBool, Tell<'_>),
+        mut take: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), PipelineError> {
+        let classes = self.classes.len();
+        let mut logits = vec![0.0; inference.batch() * classes];
+        let (batch, len) = (inference.batch(), inference.input_len());
+        let (mut done, mut told) = (0, Instant::now());
+        let pool = inference.exec().pool.clone();
+        feed(
+            &pool,
+            (self.indices, batch),
+            len,
+            |index, x| self.set.fill(index, x),
+            |indices, x| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(PipelineError::Stopped);
+                }
+                let rows = &mut logits[..indices.len() * classes];
+                inference.run(x, indices.len(), rows)?;
+                if let Some(mirror) = &mut mirror {
+                    mirror.average(inference, x, indices.len(), rows)?;
+                }
+                for (&index, row) in indices.iter().zip(rows.chunks_exact(classes)) {
+                    let class = self.map[self.set.class(index) as usize]
+                        .expect("images of unknown classes are left out");
+                    take(index, row, class);
+                }
+                done += indices.len();
+                if told.elapsed() >= REPORT_EVERY {
+                    told = Instant::now();
+                    let total = self.indices.len();
+                    tell(&Event::Evaluating { split: self.split.to_owned(), done, total })?;
+                }
+                Ok(Flow::Go)
+            },
+        )
+    }
+}

@@ -1,0 +1,44 @@
+//! From logits to probabilities: the only place that does it, for training reports, evaluation, prediction and service.
+
+use ocelli_engine::model_file::ModelMeta;
+use ocelli_engine::softmax;
+
+/// What a model's logits are divided by: 1 where its file holds no temperature, as in all files of earlier versions.
+pub(crate) fn temperature(meta: &ModelMeta) -> f32 {
+    meta.temperature.unwrap_or(1.0)
+}
+
+/// Softmax of `logits / temperature`, in the order of the logits. A temperature above 1 moves probabilities towards each
+/// other, one below 1 apart; at 1 they are those of the network, to the last bit. The ranking is that of the logits.
+///
+/// # Panics
+/// When the two do not have the same length.
+pub(crate) fn probabilities(logits: &[f32], temperature: f32, out: &mut [f32]) {
+    if temperature == 1.0 {
+        return softmax(logits, out);
+    }
+    let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
+    softmax(&scaled, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temperature_of_one_changes_no_bit_and_others_move_towards_or_away_from_equal() {
+        let logits = [0.5, 3.0, -1.25, 1e-3];
+        let (mut plain, mut out) = ([0.0; 4], [0.0; 4]);
+        softmax(&logits, &mut plain);
+        probabilities(&logits, 1.0, &mut out);
+        assert_eq!(out.map(f32::to_bits), plain.map(f32::to_bits));
+        let mut last = f32::INFINITY;
+        for temperature in [0.1, 0.5, 1.0, 2.0, 10.0, 1000.0] {
+            probabilities(&logits, temperature, &mut out);
+            assert!(out[1] < last, "{temperature}: {}", out[1]);
+            assert!((out.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            last = out[1];
+        }
+        assert!((last - 0.25).abs() < 1e-3, "{last}");
+    }
+}
