@@ -23,7 +23,7 @@ use crate::{comparison, compute, paths, report};
 /// McNemar's exact test says whether chance explains the difference.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A .ocelli file or a run folder
+    /// A .ocelli file, a run folder, or a model in this program: imagenet, fashion-mnist
     model: PathBuf,
     /// Labelled images, as for `ocelli train`; the built-in Fashion-MNIST if left out
     data: Option<PathBuf>,

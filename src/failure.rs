@@ -145,11 +145,16 @@ fn dataset_hint(error: &DatasetError) -> &'static str {
     }
 }
 
+/// What may stand for a model.
+const NAMED_MODELS: &str =
+    "a model is a .ocelli file, a run folder, or a name: `imagenet` and `fashion-mnist` are in the program";
+
 fn engine_hint(error: &EngineError) -> &'static str {
     match error {
         EngineError::ModelFile { .. } => {
-            "a model is a .ocelli file or a run folder; `ocelli train DATA` makes one"
+            "a model is a .ocelli file, a run folder or a built-in name; `ocelli train DATA` makes one"
         }
+        EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NAMED_MODELS,
         EngineError::Io { .. } => "check the path and its permissions",
         EngineError::Isa(_) => "unset OCELLI_ISA to take the best one",
         EngineError::Config(_) => "`ocelli doctor` shows what this machine has",

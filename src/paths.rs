@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_pipeline::Data;
+use ocelli_pipeline::{BuiltIn, Data};
 
 /// The bundled data set, or what is at a path.
 pub(crate) fn data(path: Option<PathBuf>) -> Data {
     path.map_or(Data::Bundled, Data::Path)
 }
 
-/// Whether a path names a model: a `.ocelli` file or a run folder.
+/// Whether a path names a model: a `.ocelli` file, a run folder, or one in this program.
 pub(crate) fn is_model(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ocelli"))
         || path.join("weights").join("best.ocelli").is_file()
+        || BuiltIn::named(path).is_some()
 }
 
 /// What a file is that was given as an image and is none, and what to do with it; by its name and its first bytes.

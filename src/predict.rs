@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Image files, folders with images, or - for one image from standard input; a model may come first
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// A .ocelli file or a run folder; the built-in model if left out
+    /// A .ocelli file, a run folder, or a model in this program: imagenet, fashion-mnist (if left out)
     #[arg(short, long)]
     model: Option<PathBuf>,
     /// How many classes to name for each image

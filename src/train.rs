@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Name of the run folder, before its number; the name of the data if left out
     #[arg(long)]
     name: Option<String>,
-    /// Start from the weights of this model file or run; its network and input stay, new classes are added
+    /// Start from the weights of this model file, run or built-in model; its network and input stay, new classes are added
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
     start: Option<PathBuf>,
     /// Cross-validation for small sets: train this many times, each time with another part of the images as the test

@@ -116,7 +116,7 @@ fn random_damage_is_always_found() {
     for case in 0..10_000 {
         let whole = &samples[case % samples.len()];
         let mut bytes = whole.clone();
-        if case / samples.len() % 2 == 0 {
+        if (case / samples.len()).is_multiple_of(2) {
             bytes.truncate(below(&mut rng, whole.len()));
         } else {
             let region = bytes.len();

@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod built_in;
 mod card;
 mod charts;
 mod compute;
@@ -70,6 +71,7 @@ mod train;
 mod train_options;
 mod verify;
 
+pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
 pub use compute::Compute;
 pub use data::Data;
 pub use error::PipelineError;
@@ -85,7 +87,7 @@ pub use metrics::{
     Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, SkippedImage,
     Uncalibrated,
 };
-pub use predict::{Decoder, Prediction, Predictor, Ranked, open_model, shipped_model};
+pub use predict::{Decoder, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run::Outcome;

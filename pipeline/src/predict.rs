@@ -9,6 +9,7 @@ use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{Exec, Inference};
 use serde::{Deserialize, Serialize};
 
+use crate::built_in::{open_model, shipped_model};
 use crate::compute::Compute;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
@@ -22,9 +23,6 @@ const MAX_BATCH: usize = 256;
 const BATCH_FLOATS: usize = 1 << 20;
 /// Smallest largest batch, for the sake of large images on many cores.
 const MIN_BATCH: usize = 8;
-
-/// The model that ships with the program; empty in a build that was made before it.
-const SHIPPED: &[u8] = include_bytes!("../../weights/fashion-mnist-keras-cnn.ocelli");
 
 /// One class with its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -104,7 +102,7 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Opens a model file, or the best weights of a run folder.
+    /// Opens a model file, the best weights of a run folder, or a built-in model by its name.
     ///
     /// # Errors
     /// Those of [`open_model`] and [`Predictor::from_model_file`].
@@ -264,33 +262,4 @@ fn prediction(logits: &[f32], probabilities: &[f32], classes: &[String], top_k: 
 /// A batch for images of `input_len` floats that keeps all cores busy without taking gigabytes.
 pub(crate) fn batch_for(input_len: usize) -> usize {
     (BATCH_FLOATS / input_len.max(1)).clamp(MIN_BATCH, MAX_BATCH)
-}
-
-/// Reads a model file, or `weights/best.ocelli` of a run folder.
-///
-/// # Errors
-/// [`PipelineError::Engine`] for anything that is no model file of this version; [`PipelineError::Run`] for a folder
-/// without a model.
-pub fn open_model(path: &Path) -> Result<ModelFile, PipelineError> {
-    if !path.is_dir() {
-        return Ok(ModelFile::load(path)?);
-    }
-    let best = path.join("weights").join("best.ocelli");
-    if !best.is_file() {
-        let reason =
-            "no weights/best.ocelli in this folder; give a model file, or a run that finished an epoch";
-        return Err(PipelineError::run(path, reason));
-    }
-    Ok(ModelFile::load(&best)?)
-}
-
-/// The model that ships with the program.
-///
-/// # Errors
-/// [`PipelineError::NoShippedModel`] in a build without one.
-pub fn shipped_model() -> Result<ModelFile, PipelineError> {
-    if SHIPPED.is_empty() {
-        return Err(PipelineError::NoShippedModel);
-    }
-    Ok(ModelFile::from_bytes(SHIPPED)?)
 }

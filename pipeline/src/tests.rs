@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod built_in;
 mod evaluation;
 mod folds;
 mod imported;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ocelli_engine::model_file::ModelFile;
 use serde::Serialize;
 
+use crate::built_in::open_model;
 use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::{Event, Observe};
-use crate::predict::open_model;
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::{DatasetRecord, RunFolder};
 use crate::train::train;

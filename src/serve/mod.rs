@@ -45,7 +45,8 @@ Signals: SIGTERM finishes what is asked and exits, SIGHUP reads keys, certificat
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// A .ocelli file or a run folder; the data folder's model if left out, or the built-in one
+    /// A .ocelli file, a run folder, or a model in this program (imagenet, fashion-mnist); the data folder's model if
+    /// left out, or fashion-mnist
     model: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]

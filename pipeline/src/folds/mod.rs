@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_engine::Inference;
 
+use crate::built_in::open_model;
 use crate::data;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, class_map};
 use crate::event::{Event, Observe};
 use crate::metrics::Tally;
-use crate::predict::{batch_for, open_model};
+use crate::predict::batch_for;
 use crate::probability::temperature;
 use crate::recipe::{MAX_FOLDS, MIN_FOLDS};
 use crate::run::Outcome;

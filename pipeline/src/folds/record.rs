@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::built_in::open_model;
 use crate::data::Data;
 use crate::error::PipelineError;
-use crate::predict::open_model;
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::write_atomic;
 use crate::train::recorded_path;

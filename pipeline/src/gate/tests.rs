@@ -14,9 +14,9 @@ use ocelli_engine::{Model, Shape};
 use tempfile::TempDir;
 
 use super::*;
+use crate::built_in::shipped_model;
 use crate::data::Data;
 use crate::metrics::Tally;
-use crate::predict::shipped_model;
 use crate::train_options::Within;
 
 static NEVER: AtomicBool = AtomicBool::new(false);

@@ -15,12 +15,12 @@ use std::sync::atomic::AtomicBool;
 use ocelli_common::text::chain;
 use ocelli_engine::EngineError;
 
+use crate::built_in::open_model;
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::gate::{Candidate, Verdict};
 use crate::memory;
 use crate::metrics::Evaluation;
-use crate::predict::open_model;
 use crate::train::{resume_within, train};
 
 pub use crate::memory::{Fitted, MemoryEstimate};

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::{Deserialize, Serialize};
 
+use crate::built_in::open_model;
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::gate::{Gate, Question, Rules, Verdict};
 use crate::metrics::Evaluation;
-use crate::predict::open_model;
 use crate::recipe::{Origins, Recipe};
 use crate::train_options::{StartModel, TrainOptions, Within};
 

@@ -5,7 +5,7 @@ use ocelli_engine::model_file::ModelMeta;
 use ocelli_engine::{Isa, Model, ParamKind, Shape, zoo};
 
 use super::*;
-use crate::predict::shipped_model;
+use crate::built_in::shipped_model;
 
 /// Images of blobs, gradients and noise, so that neighbouring pixels have to do with each other as in a photo.
 fn pictures(pre: &Preprocessing, count: usize) -> Vec<Vec<u8>> {

@@ -25,7 +25,7 @@ use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{Model, Pool, Shape, zoo};
 use tempfile::TempDir;
 
-use crate::predict::shipped_model;
+use crate::built_in::shipped_model;
 use crate::store::image::Id;
 use crate::store::{Actor, CheckReport, ImportReport, JobChange, Name, Store, StoreError, check};
 use ocelli_testing::hostile::images::png;
