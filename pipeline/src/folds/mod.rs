@@ -12,6 +12,7 @@ mod suspects;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ocelli_datasets::Split;
 use ocelli_engine::Inference;
 
 use crate::built_in::open_model;
@@ -22,7 +23,7 @@ use crate::event::{Event, Observe};
 use crate::metrics::Tally;
 use crate::predict::batch_for;
 use crate::probability::temperature;
-use crate::recipe::{MAX_FOLDS, MIN_FOLDS};
+use crate::recipe::{MAX_FOLDS, MIN_FOLDS, Recipe};
 use crate::run::Outcome;
 use crate::run_folder::{last_folder, next_folder};
 use crate::train::{resume, train};
@@ -169,7 +170,6 @@ fn out_of_fold(
     let items = data::not_test(&source);
     let settings = (&exec.pool, options.recipe.max_bad);
     let mut set = data::load(&source, Some(&items), &first.preprocessing, settings, stop, &mut |_| Ok(()))?;
-    let of_fold = set.folds(runs.len(), options.recipe.seed);
     let classes = first.classes.clone();
     let mut found = OutOfFold::new(classes.clone(), set.len());
     for (fold, (file, run)) in files.iter().zip(runs).enumerate() {
@@ -177,10 +177,22 @@ fn out_of_fold(
         if file.meta.classes != classes || pre.clone().len() != first.preprocessing.clone().len() {
             return Err(PipelineError::run(run, "its classes or its input are not those of the other folds"));
         }
+        let changed = match file.meta.trained() {
+            Some(trained) => {
+                let recipe = Recipe::from_toml(&trained.recipe)?;
+                data::assign_splits(&mut set, &recipe, recipe.seed)?;
+                trained.data_hash != set.digest()
+            }
+            None => true,
+        };
+        if changed {
+            let reason =
+                format!("the data set {} has changed since it was trained; begin anew", source.name());
+            return Err(PipelineError::run(run, reason));
+        }
         set.set_normalization(pre.mean.clone(), pre.std.clone())?;
         let map = class_map(set.classes(), &classes);
-        let known = |&i: &usize| of_fold[i] == fold && map[set.class(i) as usize].is_some();
-        let indices: Vec<usize> = (0..set.len()).filter(known).collect();
+        let indices = set.indices(Split::Test);
         let mut inference = Inference::new(&file.model, batch_for(pre.clone().len()), &exec)?;
         let temperature = temperature(&file.meta);
         let images = LabelledImages {

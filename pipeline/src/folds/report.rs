@@ -8,9 +8,12 @@ use serde::Serialize;
 use super::suspects::{Suspicion, suspects};
 use crate::csv;
 use crate::error::PipelineError;
-use crate::metrics::{Evaluation, PredictionRow, Tally};
+use crate::metrics::{Evaluation, Mistake, PredictionRow, Tally};
 use crate::probability::probabilities;
 use crate::run_folder::write_atomic;
+
+/// Mistakes that the report lists.
+const WORST: usize = 25;
 
 /// Mean, standard deviation and range over the folds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -171,11 +174,13 @@ impl OutOfFold {
             })
             .collect();
         let report = tally.report("out of fold", &self.classes);
+        let worst = Evaluation::worst_mistakes(&self.rows, WORST).into_iter();
+        let worst = worst.map(|place| Mistake { row: self.rows[place].clone(), png: Vec::new() }).collect();
         Ok(CrossValidation {
             accuracy: Spread::of(folds.iter().map(|fold| fold.accuracy)),
             macro_f1: Spread::of(folds.iter().map(|fold| fold.macro_f1)),
             folds,
-            out_of_fold: Evaluation { predictions: self.rows, ..report },
+            out_of_fold: Evaluation { worst, predictions: self.rows, ..report },
             suspects,
             final_run: None,
             fold_of: self.fold_of,

@@ -95,11 +95,17 @@ fn an_interrupted_cross_validation_goes_on_with_what_is_missing_to_the_same_numb
     assert_eq!(trained, 2, "a finished fold was trained again");
     let report = resumed.report.unwrap();
     assert_eq!((&report.folds, &report.suspects), (&whole.folds, &whole.suspects));
+    assert!(report.out_of_fold.worst.len() <= 25 && report.out_of_fold.images == 60);
     // Done: nothing is trained, the report is made again.
     let again = resume_cross_validation(&stopped.folder, &NEVER, &mut |event| {
         assert!(!matches!(event, Event::Epoch { .. }));
     });
     assert_eq!(again.unwrap().report.unwrap(), report);
+    // On other data it says nothing.
+    let Data::Path(root) = &options.data else { unreachable!() };
+    fs::copy(root.join("a/0.bmp"), root.join("a/2.bmp")).unwrap();
+    let error = resume_cross_validation(&stopped.folder, &NEVER, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("has changed"), "{error}");
 }
 
 #[test]
