@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Only the images of this split
     #[arg(long, value_name = "train|val|test")]
     split: Option<Split>,
-    /// Compare with this model (.ocelli file or run folder) on the same images
+    /// Compare with this model on the same images
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["csv", "out", "sort"])]
     compare: Option<PathBuf>,
     /// Test-time flip: the mean over each image and its mirror image, where the recipe allows mirroring

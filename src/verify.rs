@@ -21,7 +21,7 @@ use crate::train;
 pub(crate) struct Args {
     /// The run's folder
     run: PathBuf,
-    /// The model that the run started from, where it started from one
+    /// The model that the run started from, where it started from one that is not in this program
     #[arg(long, value_name = "MODEL")]
     start: Option<PathBuf>,
     /// One JSON object on standard output

@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocelli_engine::model_file::ModelFile;
+use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
-use crate::built_in::open_model;
+use crate::built_in::{BUILT_IN, open_model};
 use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::{Event, Observe};
@@ -79,7 +79,8 @@ pub struct Verification {
 }
 
 /// Trains a finished run again, from its recipe and its data, in a temporary folder, and compares the weights of
-/// `best.ocelli` bit by bit. `start` is the model that the run started from, where it started from one.
+/// `best.ocelli` bit by bit. `start` is the model that the run started from, where it started from one that is not in this
+/// program.
 ///
 /// # Errors
 /// [`PipelineError::Run`] for a folder that is no finished run, or one that cannot be repeated;
@@ -98,6 +99,10 @@ pub fn verify(
         ));
     }
     let file = open_model(run_dir)?;
+    let start = match start {
+        None => built_in_start(&file)?,
+        start => start,
+    };
     check_start(run_dir, &file, start.as_ref())?;
     let dataset: DatasetRecord = parse(&folder, "dataset.json")?;
     let text = folder.read("recipe.toml")?;
@@ -147,6 +152,21 @@ pub fn verify(
         found.notes.push("the networks differ in their layers or shapes".to_owned());
     }
     Ok(found)
+}
+
+/// The model in this program that a model was trained from, where it was trained from one of them.
+fn built_in_start(file: &ModelFile) -> Result<Option<StartModel>, PipelineError> {
+    let Some(parent) = file.meta.trained().and_then(|trained| trained.parent.as_deref()) else {
+        return Ok(None);
+    };
+    for built_in in &BUILT_IN {
+        let file = built_in.load()?;
+        let version = version_id(&file.content_hash()?);
+        if version == parent {
+            return Ok(Some(StartModel { version, file }));
+        }
+    }
+    Ok(None)
 }
 
 /// A run that started from a model needs that very model.

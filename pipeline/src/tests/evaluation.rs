@@ -190,3 +190,25 @@ fn a_run_is_repeated_to_the_same_bits_and_a_changed_image_is_found() {
     let error = verify(&unfinished, None, &NEVER, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("has not finished"), "{error}");
 }
+
+#[test]
+fn a_run_that_started_from_a_model_needs_that_model_unless_it_is_in_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = idx_data(dir.path());
+    let started = |file: ModelFile| {
+        let version = ocelli_engine::model_file::version_id(&file.content_hash().unwrap());
+        let start = StartModel { version, file };
+        let recipe = Recipe { epochs: 1, ..recipe() };
+        let options = TrainOptions { start: Some(start.clone()), ..options(&dir, data.clone(), recipe) };
+        (train_quietly(&options).run_dir, start)
+    };
+    let (run, built_in) = started(shipped_model().unwrap());
+    assert!(verify(&run, None, &NEVER, &mut |_| {}).unwrap().same);
+
+    let (other, own) = started(open_model(&run).unwrap());
+    let error = verify(&other, None, &NEVER, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains(&own.version), "{error}");
+    let error = verify(&other, Some(built_in), &NEVER, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("it started from version"), "{error}");
+    assert!(verify(&other, Some(own), &NEVER, &mut |_| {}).unwrap().same);
+}
