@@ -1,6 +1,8 @@
 //! Evaluation, comparison, repetition and cross-validation from the command line.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -93,4 +95,54 @@ fn folds_are_trained_reported_and_gone_on_with() {
     let run = sandbox.run("train set --folds 1");
     assert_eq!(run.code, Some(2), "{run:#?}");
     assert_eq!(sandbox.run("train set --final").code, Some(2));
+}
+
+#[test]
+fn a_killed_cross_validation_goes_on_to_the_same_numbers() {
+    let sandbox = Sandbox::new();
+    let mut rng = Rng(13);
+    for class in CLASSES {
+        for i in 0..12 {
+            sandbox.write(&format!("set/{class}/{i}.png"), shapes::png(&photo(class, &mut rng)));
+        }
+    }
+    let line = "train set --epochs 6 --size 16 --folds 3";
+    sandbox.ok(&format!("{line} --name whole"));
+    let folder = sandbox.path().join("runs/cut-001");
+    let mut next = format!("{line} --name cut");
+    for _ in 0..6 {
+        let mut child = sandbox.command(&next).spawn().unwrap();
+        // Somewhere in the first folds: after the next file of a run that appears.
+        let before = files(&folder);
+        while files(&folder) <= before + 3 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if folder.join("folds.json").is_file() {
+            next = "train --resume runs/cut-001".to_owned();
+        }
+    }
+    sandbox.ok(&next);
+    let report = |name: &str| -> Value {
+        let path = sandbox.path().join(format!("runs/{name}-001/cross_validation.json"));
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (whole, cut) = (report("whole"), report("cut"));
+    for name in ["folds", "accuracy", "macro_f1", "suspects"] {
+        assert_eq!(whole[name], cut[name], "{name}");
+    }
+    let names = |name: &str| -> Vec<_> {
+        let entries = fs::read_dir(sandbox.path().join(format!("runs/{name}-001"))).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("whole"), names("cut"));
+}
+
+/// Files in a folder and in those in it.
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
 }

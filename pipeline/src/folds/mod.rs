@@ -148,8 +148,12 @@ fn finished(
             return Ok(Some(run));
         }
         Some(run) if run.join("weights").join("last.ocelli").is_file() => resume(&run, None, stop, observe),
-        // Killed before there was anything to go on with.
-        _ => train(options, stop, observe),
+        Some(run) => {
+            // Killed before there was anything to go on with.
+            std::fs::remove_dir_all(&run).map_err(PipelineError::io(&run))?;
+            train(options, stop, observe)
+        }
+        None => train(options, stop, observe),
     };
     match trained {
         Err(PipelineError::Stopped) => Ok(None),
