@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
-use crate::{bench, completions, demo, doctor, evaluate, flood, job, predict, serve, store, train, verify};
+use crate::{
+    bench, completions, demo, doctor, evaluate, flood, job, lr_find, predict, serve, store, train, verify,
+};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
@@ -38,6 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Train(Box<train::Args>),
     Verify(verify::Args),
+    LrFind(Box<lr_find::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Serve(serve::Args),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ocelli_pipeline::{Compute, Data, Origins, Recipe, TrainOptions, Within};
+use ocelli_pipeline::{Compute, Data, Origins, Recipe, TrainOptions};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -36,16 +36,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     train::Settings::with_compute(args.threads, args.exact).apply(args.epochs, &mut recipe, &mut origins);
     recipe.validate()?;
     let name = Some("demo".to_owned());
-    let options = TrainOptions {
-        data: Data::Bundled,
-        recipe,
-        origins,
-        runs_dir: args.out,
-        name,
-        data_name: None,
-        start: None,
-        within: Within::default(),
-    };
+    let options = TrainOptions { recipe, origins, name, ..TrainOptions::new(Data::Bundled, args.out) };
     let interrupt = Interrupt::listen()?;
     let outcome = train::train(&options, &interrupt, false, out)?;
     train::finish(&outcome, false, out)?;

@@ -97,6 +97,9 @@ impl From<PipelineError> for Failure {
             PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } => {
                 "`ocelli train --help` lists every setting with its default"
             }
+            PipelineError::Network { .. } => {
+                "`ocelli train --print-network resnet9` shows what the file of a network looks like"
+            }
             PipelineError::Dataset(error) => dataset_hint(error),
             PipelineError::Engine(error) => engine_hint(error),
             PipelineError::Decode(_) => "JPEG, PNG, WebP, BMP, GIF and TIFF files are understood",

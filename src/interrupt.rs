@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ocelli_pipeline::PipelineError;
 use tokio::sync::Notify;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Message};
 use crate::output;
 
 /// Number of SIGINT.
@@ -74,6 +75,17 @@ impl Interrupt {
         match self.signal.load(Ordering::Relaxed) {
             0 => SIGINT,
             signal => signal,
+        }
+    }
+
+    /// What a command that was stopped, or went wrong otherwise, ends with.
+    pub(crate) fn failure(&self, error: PipelineError) -> Failure {
+        match error {
+            PipelineError::Stopped => {
+                let message = Message { text: error.to_string(), hint: None };
+                Failure::Interrupted { signal: self.signal(), message }
+            }
+            error => error.into(),
         }
     }
 

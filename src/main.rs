@@ -15,6 +15,7 @@ mod failure;
 mod flood;
 mod interrupt;
 mod job;
+mod lr_find;
 mod output;
 mod paths;
 mod predict;
@@ -53,6 +54,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
     match cli.command {
         Command::Train(args) => train::run(*args, out),
         Command::Verify(args) => verify::run(args, out),
+        Command::LrFind(args) => lr_find::run(*args, out),
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
         Command::Serve(args) => serve::run(args, out),

@@ -70,6 +70,9 @@ impl Progress {
                 let rest = format!("loss {loss:.4}, {speed} images/s, {} left", duration(*eta_s));
                 self.advance(&format!("epoch {epoch}"), (*step, *steps), &rest);
             }
+            Event::RangeTest { step, steps, lr, loss } => {
+                self.advance("learning rate", (*step, *steps), &format!("{lr:.1e}, loss {loss:.4}"));
+            }
             Event::Dataset { .. } => self.dataset(event),
             Event::Model { name, parameters, run_dir } => {
                 self.line("model", &format!("{name}, {} parameters", thousands(*parameters as u64)));

@@ -1,18 +1,20 @@
 //! `ocelli train`: arguments over recipe file over defaults, then a run.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
-use ocelli_engine::zoo;
+use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
-    ClassWeights, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe,
-    Schedule, StartModel, TrainOptions, Within, is_cross_validation, open_model, version_id,
+    Balance, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
+    StartModel, TrainOptions, is_cross_validation, is_network_file, network_text, open_model, version_id,
 };
+use serde::Serialize;
 
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
@@ -38,23 +40,15 @@ Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = DATA_HELP, allow_negative_numbers = true)]
 pub(crate) struct Args {
-    /// Images in class folders, a ZIP, a CSV, IDX or CIFAR files; the built-in Fashion-MNIST if left out
-    data: Option<PathBuf>,
     /// Passes over the training images; with --resume, how many in all
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Recipe file in TOML; options on the command line override it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Folder that receives the run folder
     #[arg(short, long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
     /// Name of the run folder, before its number; the name of the data if left out
     #[arg(long)]
     name: Option<String>,
-    /// Start from the weights of this model file, run or built-in model; its network and input stay, new classes are added
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
-    start: Option<PathBuf>,
     /// Cross-validation for small sets: train this many times, each time with another part of the images as the test
     #[arg(long, value_name = "N", conflicts_with_all = ["resume", "dry_run"])]
     folds: Option<u32>,
@@ -67,9 +61,28 @@ pub(crate) struct Args {
     /// Events as JSON, one object a line, on standard output
     #[arg(long)]
     json: bool,
-    /// Show what would be trained on which data, then stop
+    /// Show data, recipe, layers, memory and the time that it will take by a few steps, then stop
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
+    /// Print a network as a TOML file, to change it and train it with --model FILE.toml, then stop
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(zoo::NAMES),
+          conflicts_with_all = ["data", "config", "resume", "start", "dry_run"])]
+    print_network: Option<String>,
+    #[command(flatten)]
+    input: Input,
+}
+
+/// What is trained, on what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Input {
+    /// Images in class folders, a ZIP, a CSV, IDX or CIFAR files; the built-in Fashion-MNIST if left out
+    data: Option<PathBuf>,
+    /// Recipe file in TOML; options on the command line override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Start from the weights of this model file, run or built-in model; its network and input stay, new classes are added
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
+    start: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -78,8 +91,8 @@ pub(crate) struct Args {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(crate) struct Settings {
-    /// Network
-    #[arg(short, long, value_parser = PossibleValuesParser::new(zoo::NAMES))]
+    /// Network: one of these, or a TOML file with its layers (--print-network shows what one looks like)
+    #[arg(short, long, value_name = "NAME|FILE.toml", value_parser = NetworkParser)]
     model: Option<String>,
     /// Size of the network's input, e.g. 64 or 96x64 (width x height)
     #[arg(long, value_parser = parse_size, value_name = "N|WxH")]
@@ -93,9 +106,9 @@ pub(crate) struct Settings {
     /// Images in a step
     #[arg(short, long, value_name = "N")]
     batch: Option<u32>,
-    /// Highest learning rate
-    #[arg(long, value_name = "RATE")]
-    lr: Option<f32>,
+    /// Highest learning rate; `auto` finds one by a range test before training (see `ocelli lr-find`)
+    #[arg(long, value_name = "RATE|auto", value_parser = parse_rate)]
+    lr: Option<Rate>,
     /// Rule that turns gradients into steps
     #[arg(long, value_parser = words::<OptimizerKind>(OptimizerKind::WORDS))]
     optimizer: Option<OptimizerKind>,
@@ -123,9 +136,10 @@ pub(crate) struct Settings {
     /// Whether images may be mirrored; wrong for letters and digits
     #[arg(long, value_name = "true|false")]
     hflip: Option<bool>,
-    /// How much the images of each class count
-    #[arg(long, value_parser = words::<ClassWeights>(ClassWeights::WORDS))]
-    class_weights: Option<ClassWeights>,
+    /// What is done about classes with few images: their images count more in the loss (weights) or come more often
+    /// (sampling); auto samples where the largest class has more than five times the images of the smallest
+    #[arg(long, alias = "class-weights", value_parser = balance())]
+    balance: Option<Balance>,
     /// Early stopping: epochs without a better validation result, 0 for never
     #[arg(long, value_name = "N")]
     patience: Option<u32>,
@@ -164,6 +178,60 @@ where
     PossibleValuesParser::new(known).try_map(|word| word.parse::<T>())
 }
 
+/// The name of a network, or of a file with one.
+#[derive(Clone)]
+struct NetworkParser;
+
+impl TypedValueParser for NetworkParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str().filter(|name| is_network_file(name)) {
+            Some(file) => Ok(file.to_owned()),
+            None => PossibleValuesParser::new(zoo::NAMES).parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(zoo::NAMES.into_iter().map(PossibleValue::new)))
+    }
+}
+
+/// The words of [`Balance`], with `balanced` as older versions called one of them.
+fn balance() -> impl TypedValueParser<Value = Balance> {
+    let named = |word: &&'static str| match *word {
+        "weights" => PossibleValue::new("weights").alias("balanced"),
+        word => PossibleValue::new(word),
+    };
+    let values: Vec<PossibleValue> = Balance::WORDS.iter().map(named).collect();
+    PossibleValuesParser::new(values).try_map(|word| word.parse::<Balance>())
+}
+
+/// A learning rate; `None` for one that is to be found.
+#[derive(Clone, Copy, Debug)]
+struct Rate(Option<f32>);
+
+impl From<Rate> for Option<f32> {
+    fn from(rate: Rate) -> Self {
+        rate.0
+    }
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "auto" => Ok(Rate(None)),
+        _ => text
+            .parse()
+            .map(|rate| Rate(Some(rate)))
+            .map_err(|_| "write a number such as 0.001, or auto".to_owned()),
+    }
+}
+
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let side =
         |text: &str| text.trim().parse::<u32>().map_err(|_| "write 64 or 96x64 (width x height)".to_owned());
@@ -191,6 +259,9 @@ enum Plan {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
+    if let Some(name) = &args.print_network {
+        return print_network(name, &args.input.settings, args.json, out);
+    }
     let (json, dry_run) = (args.json, args.dry_run);
     let (folds, with_final) = (args.folds, args.r#final);
     match (args.plan()?, folds) {
@@ -215,30 +286,71 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
 }
 
+/// What `--print-network --json` prints.
+#[derive(Serialize)]
+struct NetworkRecord<'a> {
+    schema: u32,
+    r#type: &'static str,
+    name: &'a str,
+    /// The file's text.
+    toml: String,
+}
+
+/// The network of a name as a file, for the size and channels that were given: a dense layer may depend on them.
+fn print_network(name: &str, settings: &Settings, json: bool, out: &mut Output) -> Result<(), Failure> {
+    let (width, height) = settings.size.unwrap_or((64, 64));
+    let input = Shape::new(height as usize, width as usize, settings.channels.unwrap_or(3).into());
+    // Any number of classes: the text says "classes".
+    let toml = network_text(&zoo::build(name, input, 2)?);
+    match json {
+        true => out.json(&NetworkRecord { schema: 1, r#type: "network", name, toml }),
+        false => {
+            out.line(format_args!(
+                "# {name}, for images of {width}x{height}; `ocelli train DATA --model FILE.toml` trains it"
+            ))?;
+            out.line(toml.trim_end())
+        }
+    }
+}
+
 impl Args {
     /// Reads the recipe file and checks every setting.
     fn plan(self) -> Result<Plan, Failure> {
         if let Some(run_dir) = self.resume {
             return Ok(Plan::Resume { run_dir, epochs: self.epochs });
         }
+        let options = self.input.options(self.epochs, self.out, self.name)?;
+        Ok(Plan::Train(Box::new(options)))
+    }
+}
+
+impl Input {
+    /// Reads the recipe file and the network's, and checks every setting.
+    pub(crate) fn options(
+        self,
+        epochs: Option<u32>,
+        runs_dir: PathBuf,
+        name: Option<String>,
+    ) -> Result<TrainOptions, Failure> {
         let (mut recipe, mut origins) = match &self.config {
             Some(path) => read_recipe(path)?,
             None => (Recipe::default(), Origins::new()),
         };
-        self.settings.apply(self.epochs, &mut recipe, &mut origins);
+        let given = self.settings.model.is_some();
+        self.settings.apply(epochs, &mut recipe, &mut origins);
         recipe.validate()?;
         let data = paths::data(self.data);
         let start = self.start.as_deref().map(start_model).transpose()?;
-        Ok(Plan::Train(Box::new(TrainOptions {
-            data,
-            recipe,
-            origins,
-            runs_dir: self.out,
-            name: self.name,
-            data_name: None,
-            start,
-            within: Within::default(),
-        })))
+        let named = is_network_file(&recipe.model).then(|| PathBuf::from(&recipe.model));
+        // A recipe names a file from its own folder on.
+        let from = self.config.filter(|_| !given);
+        let named =
+            named.map(|path| from.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(path));
+        let mut options = TrainOptions { recipe, origins, name, start, ..TrainOptions::new(data, runs_dir) };
+        if let Some(path) = named {
+            options = options.with_network(&path)?;
+        }
+        Ok(options)
     }
 }
 
@@ -276,7 +388,7 @@ impl Settings {
             clip_norm,
             augment,
             hflip,
-            class_weights,
+            balance,
             patience,
             time_budget,
             val_split,
@@ -350,11 +462,7 @@ fn watched(
                 message: Message { text, hint: Some(hint) },
             })
         }
-        Err(PipelineError::Stopped) => {
-            let message = Message { text: PipelineError::Stopped.to_string(), hint: None };
-            Err(Failure::Interrupted { signal: interrupt.signal(), message })
-        }
-        result => result.map_err(Failure::from),
+        result => result.map_err(|error| interrupt.failure(error)),
     }
 }
 

@@ -18,6 +18,8 @@ mod evaluation;
 mod predict;
 // Kill, interrupt, resume: the same bits.
 mod resume;
+// Networks of people's own, from a file.
+mod own_network;
 // Bad input: one line that says what is wrong and what to do.
 mod bad_input;
 // What commands print, to whom, and with which exit code.

@@ -7,13 +7,15 @@ use std::time::Duration;
 use ocelli_datasets::{AugmentLevel, DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source, Split};
 use ocelli_engine::Pool;
 
+use crate::balance::imbalance;
 use crate::error::PipelineError;
 use crate::event::Event;
-use crate::input;
+use crate::input::{self, Wanted};
 use crate::machine;
 use crate::metrics::{SkippedImage, check_classes};
+use crate::network_file::NetworkFile;
 use crate::pool;
-use crate::recipe::{Normalize, Origins, Recipe};
+use crate::recipe::{Balance, Normalize, Origins, Recipe};
 
 /// Names that a message lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -36,6 +38,9 @@ const PLENTY: usize = 1000;
 
 /// Most epochs that are chosen.
 const MAX_CHOSEN_EPOCHS: usize = 50;
+
+/// What is done by itself about classes beyond 1:5.
+const FOR_IMBALANCE: Balance = Balance::Sampling;
 
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +80,12 @@ pub(crate) fn resolve(
     recipe: &mut Recipe,
     origins: &mut Origins,
     source: &Source,
+    network: Option<&NetworkFile>,
 ) -> Result<Vec<String>, PipelineError> {
     check_classes(source.classes().len())?;
     let shape = source.native_shape();
     if recipe.size.is_none() {
-        let (size, reason) = input::choose(&recipe.model, &shape, recipe.fit);
+        let (size, reason) = input::choose(Wanted::by(&recipe.model, network), &shape, recipe.fit);
         recipe.size = Some(size);
         origins.insert("size".to_owned(), reason);
     }
@@ -93,6 +99,12 @@ pub(crate) fn resolve(
         recipe.hflip = Some(coloured);
         let reason = if coloured { "photos may be mirrored" } else { "gray images may be digits or letters" };
         origins.insert("hflip".to_owned(), reason.to_owned());
+    }
+    if recipe.balance == Balance::Auto {
+        let found = imbalance(training_counts(source), "images");
+        recipe.balance = if found.is_some() { FOR_IMBALANCE } else { Balance::None };
+        let reason = if found.is_some() { "classes are out of balance" } else { "classes are in balance" };
+        origins.insert("balance".to_owned(), reason.to_owned());
     }
     Ok(fit_to_image_count(recipe, origins, training_images(recipe, source), source.classes().len()))
 }
@@ -135,21 +147,41 @@ fn fit_to_image_count(
     notes
 }
 
+/// The classes with their images that training images are taken from.
+fn training_counts(source: &Source) -> impl Iterator<Item = (&str, usize)> + Clone {
+    let mut counts = vec![0; source.classes().len()];
+    let pool = source.items().iter().filter(|item| matches!(item.split, None | Some(Split::Train)));
+    pool.for_each(|item| counts[item.class as usize] += 1);
+    source.classes().iter().map(String::as_str).zip(counts)
+}
+
 /// About how many images there will be to train on.
 pub(crate) fn training_images(recipe: &Recipe, source: &Source) -> usize {
+    split_sizes(recipe, source)[0]
+}
+
+/// About how many images there will be to train on, to validate on and for the test.
+pub(crate) fn split_sizes(recipe: &Recipe, source: &Source) -> [usize; 3] {
     let count = |split| source.items().iter().filter(|item| item.split == Some(split)).count();
     let (val, test) = (count(Split::Val), count(Split::Test));
     let rest = source.items().len() - val - test;
     if let Some((_, folds)) = recipe.fold {
         let in_folds = (rest + val) as f64;
-        return (in_folds * (1.0 - 1.0 / f64::from(folds)) * f64::from(1.0 - recipe.val_split)) as usize;
+        let others = in_folds * (1.0 - 1.0 / f64::from(folds));
+        let train = (others * f64::from(1.0 - recipe.val_split)) as usize;
+        let new_test = (in_folds - others) as usize;
+        return [train, rest + val - train - new_test, test + new_test];
     }
-    let taken = match (val, test) {
-        (0, 0) => recipe.val_split + recipe.test_split,
-        (0, _) => recipe.val_split,
-        _ => 0.0,
+    let (taken_val, taken_test) = match (val, test) {
+        (0, 0) => (recipe.val_split, recipe.test_split),
+        (0, _) => (recipe.val_split, 0.0),
+        _ => (0.0, 0.0),
     };
-    (rest as f64 * f64::from(1.0 - taken)) as usize
+    let train = (rest as f64 * f64::from(1.0 - (taken_val + taken_test))) as usize;
+    let taken =
+        (rest - train) as f64 * f64::from(taken_test / (taken_val + taken_test).max(f32::MIN_POSITIVE));
+    let new_test = taken.round() as usize;
+    [train, val + (rest - train - new_test), test + new_test]
 }
 
 /// Reads images, telling the observer how far it is.

@@ -24,6 +24,17 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
+    /// The file of a network cannot be understood, or its layers do not fit.
+    Network {
+        /// The file, as it was named.
+        file: String,
+        /// Line number from 1, where one line is to blame.
+        line: Option<usize>,
+        /// Number, name and operation of the layer, where one is to blame.
+        layer: Option<String>,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// The data set cannot be read.
     Dataset(DatasetError),
     /// The engine refuses a network, a batch or a model file.
@@ -140,7 +151,10 @@ impl PipelineError {
 
     /// Whether the caller asked for something that cannot be, as opposed to something that failed.
     pub fn is_usage(&self) -> bool {
-        matches!(self, PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. })
+        matches!(
+            self,
+            PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } | PipelineError::Network { .. }
+        )
     }
 }
 
@@ -152,6 +166,16 @@ impl fmt::Display for PipelineError {
                 write!(f, "recipe line {line}: {reason}")
             }
             PipelineError::RecipeFile { line: None, reason } => write!(f, "recipe: {reason}"),
+            PipelineError::Network { file, line, layer, reason } => {
+                f.write_str(file)?;
+                if let Some(line) = line {
+                    write!(f, " line {line}")?;
+                }
+                if let Some(layer) = layer {
+                    write!(f, ", layer {layer}")?;
+                }
+                write!(f, ": {reason}")
+            }
             PipelineError::Dataset(error) => error.fmt(f),
             PipelineError::Engine(error) => error.fmt(f),
             PipelineError::Decode(error) => error.fmt(f),

@@ -53,6 +53,17 @@ pub enum Event {
         /// Where the run's files are.
         run_dir: String,
     },
+    /// A step of a test of learning rates was done; at most ten a second are reported.
+    RangeTest {
+        /// The step.
+        step: usize,
+        /// Steps of the test, which may end earlier.
+        steps: usize,
+        /// Its learning rate.
+        lr: f32,
+        /// Loss of its batch.
+        loss: f32,
+    },
     /// A step was done; at most ten a second are reported.
     Step {
         /// The epoch.

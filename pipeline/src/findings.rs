@@ -6,7 +6,8 @@ use ocelli_datasets::{ContentHash, DatasetError, ImageSet, Split};
 
 use crate::balance::imbalance;
 use crate::data::{Loaded, list};
-use crate::recipe::ClassWeights;
+use crate::order::MAX_REPEATS;
+use crate::recipe::Balance;
 
 /// Fewer training images than this in a class are told: with so few, chance decides what is learnt of it.
 const FEW: usize = 5;
@@ -31,7 +32,7 @@ pub(crate) struct Findings {
 /// How the images are to be trained on.
 #[derive(Clone, Copy)]
 pub(crate) struct Use {
-    pub(crate) class_weights: ClassWeights,
+    pub(crate) balance: Balance,
     /// Whether somebody said how many channels the input has.
     pub(crate) channels_chosen: bool,
     /// Whether these are the images inside of the program, in which nobody can mend anything.
@@ -49,12 +50,16 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Result<Findings, DatasetError> 
     let mut counts = vec![0; set.classes().len()];
     train.iter().for_each(|&i| counts[set.class(i) as usize] += 1);
     let counts = || set.classes().iter().map(String::as_str).zip(counts.iter().copied());
-    match (out_of_balance(set), how.class_weights) {
-        (Some(text), ClassWeights::None) => found.warnings.push(text),
-        (Some(_), ClassWeights::Balanced) => {
-            found.notes.push("classes are out of balance; class weights make up for it".to_owned());
+    if let Some(text) = out_of_balance(set) {
+        match how.balance {
+            Balance::Auto | Balance::None => found.warnings.push(format!(
+                "{text}; add images of the small classes, or train with the setting balance = \"sampling\""
+            )),
+            Balance::Weights => found.notes.push(format!("{text}; class weights make up for it")),
+            Balance::Sampling => found.notes.push(format!(
+                "{text}; an epoch takes as many images of each class, no image more than {MAX_REPEATS} times"
+            )),
         }
-        (None, _) => {}
     }
     let few: Vec<String> =
         counts().filter(|(_, n)| (1..FEW).contains(n)).map(|(name, n)| format!("{name} ({n})")).collect();

@@ -3,6 +3,8 @@
 use ocelli_datasets::{Fit, NativeShape};
 use ocelli_engine::zoo;
 
+use crate::network_file::NetworkFile;
+
 /// Sides up to this are kept as they are: small images are usually meant for a small input.
 const LARGEST_NATIVE_SIDE: u32 = 96;
 
@@ -11,12 +13,34 @@ const LARGEST_NATIVE_SIDE: u32 = 96;
 /// 16x16, 91.4 % at 24x24 and 91.0 % at 32x32, which takes more than twice the time.
 const ENLARGED: u32 = 24;
 
+/// What a network wants of its input.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The least side.
+    least: u32,
+    /// The side for images of mixed or large sizes: what the network can learn from in minutes on a few cores.
+    usual: u32,
+}
+
+impl Wanted {
+    /// By the network's name, or by its file.
+    pub(crate) fn by(model: &str, network: Option<&NetworkFile>) -> Self {
+        let least = network.map_or_else(|| least(model), NetworkFile::smallest_input);
+        let usual = match model {
+            "keras-cnn" | "resnet9" => 64,
+            _ if network.is_some() => 64,
+            _ => 96,
+        };
+        Wanted { least, usual: usual.max(least) }
+    }
+}
+
 /// Width and height of a network's input for images of a shape, and why.
-pub(crate) fn choose(model: &str, shape: &NativeShape, fit: Fit) -> ((u32, u32), String) {
+pub(crate) fn choose(network: Wanted, shape: &NativeShape, fit: Fit) -> ((u32, u32), String) {
     match shape.size {
-        Some((w, h)) if w.max(h) <= LARGEST_NATIVE_SIDE => own_size(model, (w, h), fit),
+        Some((w, h)) if w.max(h) <= LARGEST_NATIVE_SIDE => own_size(network.least, (w, h), fit),
         _ => {
-            let side = side_for(model, shape.median);
+            let side = side_for(network, shape.median);
             ((side, side), format!("chosen for images of about {}x{}", shape.median.0, shape.median.1))
         }
     }
@@ -29,9 +53,8 @@ pub(crate) fn least(model: &str) -> u32 {
 }
 
 /// The images' own size, or a whole multiple of it where that is too small.
-fn own_size(model: &str, (w, h): (u32, u32), fit: Fit) -> ((u32, u32), String) {
+fn own_size(least: u32, (w, h): (u32, u32), fit: Fit) -> ((u32, u32), String) {
     let own = format!("the images' own size {w}x{h}");
-    let least = least(model);
     if w.min(h) >= least {
         return ((w, h), "the images' own size".to_owned());
     }
@@ -47,12 +70,11 @@ fn own_size(model: &str, (w, h): (u32, u32), fit: Fit) -> ((u32, u32), String) {
     ((w * times, h * times), format!("{own}, {times} times as large: {need}"))
 }
 
-/// Input side for images of mixed or large sizes: what each network can learn from in minutes on a few cores.
-fn side_for(model: &str, median: (u32, u32)) -> u32 {
-    let usual = if matches!(model, "keras-cnn" | "resnet9") { 64 } else { 96 };
+/// Input side for images of mixed or large sizes.
+fn side_for(network: Wanted, median: (u32, u32)) -> u32 {
     // Scaling small images up only costs time.
     let own = median.0.max(median.1).next_multiple_of(8);
-    if own == 0 { usual } else { own.clamp(32, usual) }
+    if own == 0 { network.usual } else { own.clamp(network.least.max(32), network.usual) }
 }
 
 #[cfg(test)]
@@ -66,11 +88,11 @@ mod tests {
     #[test]
     fn every_size_fits_every_network_and_keeps_all_of_the_picture() {
         for model in zoo::NAMES {
-            let least = least(model);
+            let (least, network) = (least(model), Wanted::by(model, None));
             for fit in [Fit::Stretch, Fit::Crop, Fit::Pad] {
                 for w in 1..=LARGEST_NATIVE_SIDE {
                     for h in 1..=LARGEST_NATIVE_SIDE {
-                        let ((x, y), reason) = choose(model, &shape(Some((w, h)), (w, h)), fit);
+                        let ((x, y), reason) = choose(network, &shape(Some((w, h)), (w, h)), fit);
                         assert!(x.min(y) >= least, "{model} {w}x{h}: {x}x{y}");
                         assert!(x % w == 0 && y % h == 0, "{model} {w}x{h}: {x}x{y}");
                         let same_shape = x / w == y / h;
@@ -79,7 +101,7 @@ mod tests {
                         assert_eq!((x, y) == (w, h), reason == "the images' own size", "{reason}");
                     }
                 }
-                let ((x, y), _) = choose(model, &shape(None, (3, 2)), fit);
+                let ((x, y), _) = choose(network, &shape(None, (3, 2)), fit);
                 assert!(x.min(y) >= least, "{model}: images of several small sizes");
             }
         }
@@ -87,7 +109,7 @@ mod tests {
 
     #[test]
     fn small_images_are_enlarged_by_whole_factors() {
-        let size = |w, h, fit| choose("keras-cnn", &shape(Some((w, h)), (w, h)), fit);
+        let size = |w, h, fit| choose(Wanted::by("keras-cnn", None), &shape(Some((w, h)), (w, h)), fit);
         let eight = size(8, 8, Fit::Stretch);
         assert_eq!(eight.0, (24, 24));
         assert_eq!(eight.1, "the images' own size 8x8, 3 times as large: the network needs 10x10");
@@ -102,10 +124,11 @@ mod tests {
 
     #[test]
     fn side_follows_small_images_only() {
-        assert_eq!(side_for("keras-cnn", (4000, 3000)), 64);
-        assert_eq!(side_for("resnet18", (4000, 3000)), 96);
-        assert_eq!(side_for("keras-cnn", (41, 30)), 48);
-        assert_eq!(side_for("keras-cnn", (8, 8)), 32);
-        assert_eq!(side_for("keras-cnn", (0, 0)), 64);
+        let side = |model, median| side_for(Wanted::by(model, None), median);
+        assert_eq!(side("keras-cnn", (4000, 3000)), 64);
+        assert_eq!(side("resnet18", (4000, 3000)), 96);
+        assert_eq!(side("keras-cnn", (41, 30)), 48);
+        assert_eq!(side("keras-cnn", (8, 8)), 32);
+        assert_eq!(side("keras-cnn", (0, 0)), 64);
     }
 }

@@ -39,6 +39,7 @@ mod charts;
 mod compute;
 mod csv;
 mod data;
+mod dry_run;
 mod environment;
 mod error;
 mod evaluate;
@@ -49,13 +50,17 @@ mod folds;
 mod gate;
 mod input;
 pub mod job;
+mod lr_find;
 mod machine;
 mod mcnemar;
 mod memory;
 mod metrics;
 mod mirror;
+mod network_file;
+mod order;
 pub mod pool;
 mod predict;
+mod preparation;
 mod probability;
 mod probes;
 mod progress;
@@ -74,6 +79,7 @@ mod verify;
 pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
 pub use compute::Compute;
 pub use data::Data;
+pub use dry_run::{DryRun, LayerSummary, Timing, dry_run};
 pub use error::PipelineError;
 pub use evaluate::{ClassChange, Comparison, EvaluateOptions, Flip, Side, compare, evaluate};
 pub use event::{Event, Observe};
@@ -82,17 +88,20 @@ pub use folds::{
     resume_cross_validation,
 };
 pub use gate::{Candidate, ClassVerdict, Compared, Gate, GateMode, Question, QuestionSet, Rules, Verdict};
+pub use lr_find::{LrFind, LrPoint};
 pub use machine::memory_share;
+pub use memory::MemoryEstimate;
 pub use metrics::{
     Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, SkippedImage,
     Uncalibrated,
 };
+pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
 pub use predict::{Decoder, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
-pub use recipe::{ClassWeights, Normalize, OptimizerKind, Origins, Recipe, Schedule};
+pub use recipe::{Balance, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run::Outcome;
 pub use run_folder::write_atomic;
-pub use train::{resume, train};
+pub use train::{lr_find, resume, train};
 pub use train_options::{StartModel, TrainOptions, Within};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 

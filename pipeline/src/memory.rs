@@ -88,7 +88,7 @@ fn expected<T>(
     options.recipe.validate()?;
     let source = options.open()?;
     let (recipe, ..) = options.resolve(&source)?;
-    let graph = network(&recipe, source.classes().len(), options.start.as_ref())?;
+    let graph = network(&recipe, source.classes().len(), options)?;
     let start = options.start.as_ref().map(|start| &start.file.model);
     f(&Needs::expected(&graph, &recipe, &source, start), &recipe.exec()?)
 }
@@ -108,7 +108,13 @@ pub(crate) struct Needs<'a> {
 }
 
 impl<'a> Needs<'a> {
-    fn expected(graph: &'a Graph, recipe: &'a Recipe, source: &Source, start: Option<&Model>) -> Self {
+    /// What a run is expected to need by what its data looks like.
+    pub(crate) fn expected(
+        graph: &'a Graph,
+        recipe: &'a Recipe,
+        source: &Source,
+        start: Option<&Model>,
+    ) -> Self {
         let items = source.items();
         let names = items.iter().map(|item| item.name.len() as u64).sum();
         let (width, height) = source.native_shape().median;
@@ -142,7 +148,8 @@ impl<'a> Needs<'a> {
         }
     }
 
-    fn batch(&self) -> usize {
+    /// Images in a step.
+    pub(crate) fn batch(&self) -> usize {
         (self.recipe.batch as usize).min(self.train).max(1)
     }
 
@@ -191,7 +198,11 @@ impl<'a> Needs<'a> {
         PipelineError::Memory { needed, limit, batch }
     }
 
-    fn estimate(&self, exec: &Exec, batch: usize) -> Result<MemoryEstimate, PipelineError> {
+    /// What it takes with steps of `batch` images.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) fn estimate(&self, exec: &Exec, batch: usize) -> Result<MemoryEstimate, PipelineError> {
         let floats = |count: usize| count as u64 * FLOAT;
         let layout = ParamLayout::new(self.graph)?;
         let (all, trainable) = (floats(layout.total()), floats(layout.trainable()));

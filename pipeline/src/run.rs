@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ocelli_datasets::rng::{shuffle, split_mix64};
-use ocelli_datasets::{Augment, mosaic};
+use ocelli_datasets::mosaic;
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Trainer};
 
@@ -17,6 +16,7 @@ use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, fit_temperature};
+use crate::order::{self, Epoch};
 use crate::predict::batch_for;
 use crate::probability::temperature;
 use crate::probes;
@@ -45,10 +45,6 @@ pub struct Outcome {
 
 /// Time between two reports of steps.
 const STEP_EVERY: Duration = Duration::from_millis(100);
-
-/// What random numbers are drawn for: one seed serves several purposes that must not share numbers.
-const ORDER: u64 = 1;
-const AUGMENT: u64 = 2;
 
 /// A run in work. Order and augmentation are functions of seed, epoch and image, dropout of seed and step: between two
 /// epochs weights, moments, step and [`Progress`] are all there is to know.
@@ -226,22 +222,15 @@ impl Run<'_> {
 
     /// The steps of an epoch; `None` when the stop flag broke it off.
     fn steps(&mut self, epoch: u32) -> Result<Option<EpochStats>, PipelineError> {
-        let batch = (self.recipe.batch as usize).min(self.loaded.train.len());
-        let order = epoch_order(&self.loaded.train, self.recipe.seed, epoch, batch);
+        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
+        let batch = order::batch(recipe, loaded);
+        let images = Epoch::new(loaded, recipe, epoch);
+        let order = images.places();
         let steps = order.len().div_ceil(batch);
         let first_step = u64::from(epoch - 1) * steps as u64;
-        let all_steps = u64::from(self.recipe.epochs) * steps as u64;
-        let augment = Augment {
-            hflip: self.recipe.hflip.expect("the recipe is resolved")
-                && Augment::new(self.recipe.augment).hflip,
-            ..Augment::new(self.recipe.augment)
-        };
-        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
-        let set = &loaded.set;
-        let fill = |index: usize, x: &mut [f32]| {
-            let key = key(&[recipe.seed, AUGMENT, u64::from(epoch), set.source_index(index) as u64]);
-            set.fill_augmented(index, &augment, key, x)
-        };
+        let all_steps = u64::from(recipe.epochs) * steps as u64;
+        let image_len = loaded.set.preprocessing().len();
+        let fill = |place: usize, x: &mut [f32]| images.fill(place, x);
         // Epochs that are over say how long an epoch takes with its validation.
         let epochs_left = f64::from(recipe.epochs - epoch);
         let past_epoch = progress.seconds() / f64::from(progress.epochs_done().max(1));
@@ -249,25 +238,25 @@ impl Run<'_> {
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
         let mut labels: Vec<u32> = Vec::with_capacity(batch);
         let mut stopped = false;
-        feed(&exec.pool, (&order, batch), set.preprocessing().len(), fill, |indices, x| {
+        feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
             if stop.load(Ordering::Relaxed) {
                 stopped = true;
                 return Ok(Flow::Stop);
             }
             if epoch == 1 && sums.steps == 0 {
-                let pre = set.preprocessing();
+                let pre = loaded.set.preprocessing();
                 if let Some(png) = mosaic(pre, (pre.width, pre.height), x) {
                     write_atomic(&folder.file("train_batch0.png"), &png)?;
                 }
             }
             labels.clear();
-            labels.extend(indices.iter().map(|&i| set.class(i)));
+            labels.extend(places.iter().map(|&place| images.class(place)));
             let lr = schedule::lr(recipe, first_step + sums.steps as u64, all_steps);
             let stats = trainer.step(x, &labels, lr)?;
             if !stats.loss.is_finite() {
                 return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
             }
-            sums.add(stats.loss, stats.correct, indices.len(), lr);
+            sums.add(stats.loss, stats.correct, places.len(), lr);
             let now = Instant::now();
             if sums.steps == steps || reported.is_none_or(|last| now - last >= STEP_EVERY) {
                 reported = Some(now);
@@ -456,56 +445,6 @@ impl Sums {
     }
 }
 
-/// The training images in the order of an epoch. A single image left over for the last batch is dropped, another one in
-/// every epoch: batch statistics of one image are those of no population.
-fn epoch_order(train: &[usize], seed: u64, epoch: u32, batch: usize) -> Vec<usize> {
-    let mut order = train.to_vec();
-    shuffle(&mut order, key(&[seed, ORDER, u64::from(epoch)]));
-    if batch > 1 && order.len() > batch && order.len() % batch == 1 {
-        order.pop();
-    }
-    order
-}
-
-/// A number that depends on every part and on their order.
-fn key(parts: &[u64]) -> u64 {
-    parts.iter().fold(0, |state, part| split_mix64(&mut (state ^ part)))
-}
-
 fn pretty(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain values with text keys") + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_use_every_image_once_but_for_a_lone_last_one() {
-        for n in [1usize, 2, 3, 15, 16, 17, 33, 100] {
-            for batch in [1usize, 2, 16, 40] {
-                let train: Vec<usize> = (100..100 + n).collect();
-                let order = epoch_order(&train, 1, 1, batch);
-                let mut sorted = order.clone();
-                sorted.sort_unstable();
-                sorted.dedup();
-                assert_eq!(sorted.len(), order.len());
-                let lone = batch > 1 && n > batch && n % batch == 1;
-                assert_eq!(order.len(), n - usize::from(lone));
-                let last = order.len() - (order.len() - 1) / batch * batch;
-                assert!(last > 1 || batch == 1 || n == 1);
-            }
-        }
-        let train: Vec<usize> = (0..50).collect();
-        assert_eq!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 1, 1, 8));
-        assert_ne!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 1, 2, 8));
-        assert_ne!(epoch_order(&train, 1, 1, 8), epoch_order(&train, 2, 1, 8));
-    }
-
-    #[test]
-    fn keys_differ_in_every_part() {
-        let keys: std::collections::BTreeSet<u64> =
-            (0..20).flat_map(|a| (0..20).flat_map(move |b| (0..20).map(move |c| key(&[a, b, c])))).collect();
-        assert_eq!(keys.len(), 8000);
-    }
 }

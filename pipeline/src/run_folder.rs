@@ -172,7 +172,7 @@ impl<'a> Reporter<'a> {
         (self.observe)(event);
         let now = std::time::Instant::now();
         match event {
-            Event::Loading { .. } | Event::Evaluating { .. } => return Ok(()),
+            Event::Loading { .. } | Event::Evaluating { .. } | Event::RangeTest { .. } => return Ok(()),
             Event::Step { .. } => {
                 if self.last_step.is_some_and(|last| now - last < LOG_STEP_EVERY) {
                     return Ok(());

@@ -37,7 +37,8 @@ impl Schedule {
 
 /// The learning rate of step `step` (from 0) of a run of `steps` by this recipe.
 pub(crate) fn lr(recipe: &Recipe, step: u64, steps: u64) -> f32 {
-    recipe.schedule.lr(recipe.lr, recipe.warmup, step, steps)
+    let lr = recipe.lr.expect("training begins with a learning rate");
+    recipe.schedule.lr(lr, recipe.warmup, step, steps)
 }
 
 #[cfg(test)]

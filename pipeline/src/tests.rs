@@ -14,6 +14,7 @@ mod evaluation;
 mod folds;
 mod imported;
 mod memory;
+mod preparing;
 mod probes;
 mod uneven;
 
@@ -105,16 +106,7 @@ fn recipe() -> Recipe {
 }
 
 fn options(dir: &TempDir, data: Data, recipe: Recipe) -> TrainOptions {
-    TrainOptions {
-        data,
-        recipe,
-        origins: Origins::new(),
-        runs_dir: dir.path().join("runs"),
-        name: None,
-        data_name: None,
-        start: None,
-        within: crate::Within::default(),
-    }
+    TrainOptions { recipe, ..TrainOptions::new(data, dir.path().join("runs")) }
 }
 
 fn train_quietly(options: &TrainOptions) -> Outcome {
@@ -305,7 +297,7 @@ fn stopping_keeps_the_last_epoch_and_finished_runs_can_be_extended() {
 fn patience_ends_a_run_without_progress() {
     let dir = tempfile::tempdir().unwrap();
     // Steps this small change no weight.
-    let stuck = Recipe { lr: 1e-30, patience: 2, epochs: 20, ..recipe() };
+    let stuck = Recipe { lr: Some(1e-30), patience: 2, epochs: 20, ..recipe() };
     let outcome = train_quietly(&options(&dir, idx_data(dir.path()), stuck));
     assert_eq!((outcome.epochs_done, outcome.best_epoch), (3, Some(1)));
     assert!(matches!(
@@ -320,7 +312,7 @@ fn patience_ends_a_run_without_progress() {
 fn divergence_is_an_error_that_keeps_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let wild = Recipe {
-        lr: 100.0,
+        lr: Some(100.0),
         optimizer: OptimizerKind::Sgd,
         momentum: 0.99,
         schedule: Schedule::Constant,
@@ -539,7 +531,7 @@ fn changed_data_is_not_resumed() {
 fn without_held_out_images_the_training_loss_decides_and_it_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let data = folder_data(dir.path(), &[("a", 0), ("b", 1)], 9, 3);
-    let all = Recipe { val_split: 0.0, test_split: 0.0, class_weights: ClassWeights::Balanced, ..recipe() };
+    let all = Recipe { val_split: 0.0, test_split: 0.0, balance: Balance::Weights, ..recipe() };
     let mut notes = Vec::new();
     let outcome = train(&options(&dir, data, all), &NEVER, &mut |event| {
         if let Event::Note { text } = event {

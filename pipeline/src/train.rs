@@ -6,19 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
-use ocelli_engine::{AdamConfig, Model, Optimizer, TrainConfig, Trainer};
+use ocelli_engine::{AdamConfig, Optimizer, TrainConfig, Trainer};
 
 use crate::data::{self, Data, Loaded};
 use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::Observe;
 use crate::findings::{self, Findings, Use};
+use crate::lr_find::{LrFind, range_test};
 use crate::memory;
+use crate::network_file::NETWORK_FILE;
+use crate::preparation::Planned;
 use crate::progress::Progress;
-use crate::recipe::{ClassWeights, OptimizerKind, Recipe, with_epochs};
+use crate::recipe::{Balance, OptimizerKind, Recipe, with_epochs};
 use crate::run::{Outcome, Run};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
-use crate::train_options::{TrainOptions, Within, check_trained, network};
+use crate::train_options::{TrainOptions, Within};
 
 /// Trains a model in a new run folder.
 ///
@@ -33,53 +36,28 @@ pub fn train(
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
-    options.recipe.validate()?;
-    let exec = options.recipe.exec()?;
     let mut reporter = Reporter::new(observe);
-    let source = options.open()?;
-    let channels_chosen = options.recipe.channels.is_some() || options.start.is_some();
-    let (recipe, origins, notes) = options.resolve(&source)?;
-    for text in notes {
+    let mut planned = Planned::new(options)?;
+    for text in std::mem::take(&mut planned.notes) {
         reporter.note(text)?;
     }
-    // Before images are read, which may take minutes: a network that cannot be, a folder that cannot be written.
-    let build = |classes: usize| -> Result<Model, PipelineError> {
-        let mut model = Model::init(network(&recipe, classes, options.start.as_ref())?, recipe.seed)?;
-        if let Some(start) = &options.start {
-            model.adopt(&start.file.model)?;
-        }
-        Ok(model)
-    };
-    let mut model = build(source.classes().len())?;
     let full = recorded_path(&options.data)?;
-    let name = options.name.as_deref().unwrap_or(source.name());
+    let name = options.name.as_deref().unwrap_or(planned.source.name());
+    // Before images are read: a folder that cannot be written.
     let folder = RunFolder::create(&options.runs_dir, name)?;
     let path = match &options.within.folder {
         Some(root) => path_within(full, root, folder.path()).inspect_err(|_| folder.clone().discard())?,
         None => full,
     };
-
-    let settings = (options.known().len(), &exec.pool);
-    let loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))
-        .and_then(|loaded| {
-            let reason = loaded.warnings.first().cloned();
-            check_trained(source.name(), loaded.set.classes(), reason).map(|()| loaded)
-        });
-    let mut loaded = loaded.inspect_err(|_| folder.clone().discard())?;
-    if loaded.set.classes().len() < source.classes().len() {
-        model = build(loaded.set.classes().len()).inspect_err(|_| folder.clone().discard())?;
+    let loaded = planned.load(stop, &mut reporter).inspect_err(|_| folder.clone().discard())?;
+    if planned.recipe.lr.is_none() {
+        let found = find_rate(&mut planned, &loaded, stop, &mut reporter);
+        found.inspect_err(|_| folder.clone().discard())?;
     }
-    if let Some(start) = &options.start {
-        let pre = start.file.meta.preprocessing.clone();
-        loaded.set.set_normalization(pre.mean, pre.std)?;
-    }
-    if let Some(limit) = options.within.memory {
-        let start = options.start.as_ref().map(|start| &start.file.model);
-        let needs = memory::Needs::loaded(model.graph(), &recipe, &loaded, start);
-        needs.check(limit).inspect_err(|_| folder.clone().discard())?;
-    }
+    let channels_chosen = planned.channels_chosen();
+    let Planned { source, recipe, origins, exec, model, .. } = planned;
     let built_in = options.data == Data::Bundled;
-    let how = Use { class_weights: recipe.class_weights, channels_chosen, built_in };
+    let how = Use { balance: recipe.balance, channels_chosen, built_in };
     let found = findings::look(&loaded, how).inspect_err(|_| folder.clone().discard())?;
     let dataset = record(&source, &loaded, found, path);
     let text = recipe.to_toml(&origins);
@@ -104,6 +82,9 @@ pub fn train(
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
     folder.write("recipe.toml", &text)?;
     folder.write("environment.json", &Environment::of(exec.isa).to_json())?;
+    if let Some(network) = &options.network {
+        folder.write(NETWORK_FILE, network.text())?;
+    }
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
     reporter.open(&folder)?;
     let progress = Progress::default();
@@ -191,8 +172,8 @@ pub(crate) fn resume_within(
     } else if finished && folder.file("evaluation.json").is_file() {
         return Err(PipelineError::Finished { path: run_dir.to_owned(), epochs: done });
     }
-    if recipe.size.is_none() || recipe.channels.is_none() || recipe.hflip.is_none() {
-        let reason = "size, channels or hflip is missing; it was changed after the run began";
+    if recipe.size.is_none() || recipe.channels.is_none() || recipe.hflip.is_none() || recipe.lr.is_none() {
+        let reason = "size, channels, hflip or lr is missing; it was changed after the run began";
         return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
     }
 
@@ -238,7 +219,57 @@ pub(crate) fn resume_within(
     pool.install(|| run.fit())?
 }
 
-fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
+/// Runs a learning rate range test on the images of a training that is prepared, on a copy of its weights.
+///
+/// # Errors
+/// Those of the recipe, the data set and the engine; [`PipelineError::Stopped`].
+pub fn lr_find(
+    options: &TrainOptions,
+    stop: &AtomicBool,
+    observe: Observe<'_>,
+) -> Result<LrFind, PipelineError> {
+    let mut reporter = Reporter::new(observe);
+    let mut planned = Planned::new(options)?;
+    for text in std::mem::take(&mut planned.notes) {
+        reporter.note(text)?;
+    }
+    let loaded = planned.load(stop, &mut reporter)?;
+    test_rates(&planned, &loaded, stop, &mut reporter)
+}
+
+/// Sets the learning rate to the one that a range test suggests, or to the default where it suggests none.
+fn find_rate(
+    planned: &mut Planned<'_>,
+    loaded: &Loaded,
+    stop: &AtomicBool,
+    reporter: &mut Reporter<'_>,
+) -> Result<(), PipelineError> {
+    let found = test_rates(planned, loaded, stop, reporter)?;
+    let default = Recipe::default().lr;
+    let (lr, origin) = match found.valley {
+        Some(lr) => (Some(lr), "lr-find (valley)"),
+        None => (default, "default: lr-find saw no rate at which the loss falls"),
+    };
+    planned.recipe.lr = lr;
+    planned.origins.insert("lr".to_owned(), origin.to_owned());
+    reporter.note(format!("learning rate {:.2e}, {origin}", lr.unwrap_or(0.0)))
+}
+
+fn test_rates(
+    planned: &Planned<'_>,
+    loaded: &Loaded,
+    stop: &AtomicBool,
+    reporter: &mut Reporter<'_>,
+) -> Result<LrFind, PipelineError> {
+    let Planned { recipe, exec, model, .. } = planned;
+    let mut trainer = Trainer::new(model.clone(), train_config(recipe, loaded), exec)?;
+    // From a thread of the pool, as training.
+    exec.pool.install(|| {
+        range_test(&mut trainer, (loaded, recipe), &exec.pool, stop, &mut |event| reporter.report(event))
+    })?
+}
+
+pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
     let [momentum, weight_decay] = [recipe.momentum, recipe.weight_decay].map(f64::from);
     let adam = AdamConfig { weight_decay, ..AdamConfig::default() };
     TrainConfig {
@@ -253,9 +284,9 @@ fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
         },
         clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm),
         label_smoothing: recipe.label_smoothing,
-        class_weights: match recipe.class_weights {
-            ClassWeights::None => None,
-            ClassWeights::Balanced => Some(balanced_weights(&loaded.set, &loaded.train)),
+        class_weights: match recipe.balance {
+            Balance::Auto | Balance::None | Balance::Sampling => None,
+            Balance::Weights => Some(balanced_weights(&loaded.set, &loaded.train)),
         },
         seed: recipe.seed,
         ..TrainConfig::default()

@@ -1,6 +1,6 @@
 //! What to train, on what, from which weights, and within which limits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ocelli_datasets::Source;
 use ocelli_engine::model_file::ModelFile;
@@ -8,6 +8,7 @@ use ocelli_engine::{EngineError, Graph, Shape, zoo};
 
 use crate::data::{self, Data};
 use crate::error::PipelineError;
+use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
 use crate::recipe::{Origins, Recipe, START_NETWORK};
 
 /// What to train, on what, and where the run goes.
@@ -27,6 +28,8 @@ pub struct TrainOptions {
     pub data_name: Option<String>,
     /// A model whose weights training starts from; fresh ones where there is none.
     pub start: Option<StartModel>,
+    /// The network, where the recipe's `model` names a file.
+    pub network: Option<NetworkFile>,
     /// What the run must stay within.
     pub within: Within,
 }
@@ -42,8 +45,20 @@ impl TrainOptions {
             name: None,
             data_name: None,
             start: None,
+            network: None,
             within: Within::default(),
         }
+    }
+
+    /// With the network in a file, which the run keeps beside its recipe.
+    ///
+    /// # Errors
+    /// Those of [`NetworkFile::read`].
+    pub fn with_network(mut self, path: &Path) -> Result<Self, PipelineError> {
+        self.network = Some(NetworkFile::read(path)?);
+        self.recipe.model = NETWORK_FILE.to_owned();
+        self.origins.insert("model".to_owned(), path.display().to_string());
+        Ok(self)
     }
 }
 
@@ -96,7 +111,7 @@ impl TrainOptions {
         if let Some(start) = &self.start {
             start.apply(&mut recipe, &mut origins);
         }
-        let notes = data::resolve(&mut recipe, &mut origins, source)?;
+        let notes = data::resolve(&mut recipe, &mut origins, source, self.network.as_ref())?;
         recipe.validate()?;
         Ok((recipe, origins, notes))
     }
@@ -149,8 +164,8 @@ impl StartModel {
             origins.insert(name.to_owned(), format!("of version {}, which it starts from", self.version));
         }
         let free = origins.get("lr").is_none_or(|origin| origin == "default");
-        if free && recipe.lr > START_LR {
-            recipe.lr = START_LR;
+        if free && recipe.lr > Some(START_LR) {
+            recipe.lr = Some(START_LR);
             origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
         }
     }
@@ -160,12 +175,12 @@ impl StartModel {
 pub(crate) fn network(
     recipe: &Recipe,
     classes: usize,
-    start: Option<&StartModel>,
+    options: &TrainOptions,
 ) -> Result<Graph, PipelineError> {
     let (width, height) = recipe.size.expect("the recipe is resolved");
     let channels = recipe.channels.expect("the recipe is resolved");
     let input = Shape::new(height as usize, width as usize, usize::from(channels));
-    if let Some(start) = start {
+    if let Some(start) = &options.start {
         let graph = start.file.model.graph();
         if graph.input != input {
             let (expected, found) = (graph.input.to_string(), input.to_string());
@@ -177,6 +192,12 @@ pub(crate) fn network(
         let reason =
             format!("`{START_NETWORK}` is the network of the model that training starts from: there is none");
         return Err(PipelineError::recipe("model", reason));
+    }
+    if is_network_file(&recipe.model) {
+        return match &options.network {
+            Some(file) => file.build(input, classes),
+            None => Err(PipelineError::recipe("model", format!("the file {} was not read", recipe.model))),
+        };
     }
     Ok(zoo::build(&recipe.model, input, classes)?)
 }

@@ -12,6 +12,7 @@ mod arrays;
 mod disk;
 mod images;
 mod model_file;
+mod networks;
 mod requests;
 mod tables;
 
@@ -28,8 +29,9 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
+    Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
     Target { name: "zip_upload", check: archives::upload, seeds: archives::seeds },
     Target { name: "image_jpeg", check: |data| images::check(data, "jpg"), seeds: images::jpeg },

@@ -45,10 +45,7 @@ impl Set {
     }
 
     fn look(&self) -> Findings {
-        look_at(
-            self.dir.path(),
-            Use { class_weights: ClassWeights::None, channels_chosen: false, built_in: false },
-        )
+        look_at(self.dir.path(), Use { balance: Balance::None, channels_chosen: false, built_in: false })
     }
 }
 
@@ -84,13 +81,15 @@ fn a_clean_set_is_not_talked_about() {
 fn imbalance_names_the_classes_and_what_to_do_unless_it_was_done() {
     let set = Set::new().add("train/few", 10).add("train/some", 20).add("train/many", 51).add("val/few", 9);
     let text = warning(set.look());
-    assert!(text.contains("many has 51 training images, few has 10;") && text.contains("--class-weights"));
+    assert!(
+        text.contains("many has 51 training images, few has 10;") && text.contains("balance = \"sampling\"")
+    );
     for seed in 0..3 {
         let set = Set { next: 1000 * seed, ..Set::new() }.add("few", 10).add("many", 50);
         assert_eq!(set.look(), Findings::default());
         assert!(warning(set.add("many", 1).look()).contains("many has 51 images, few has 10;"));
     }
-    let balanced = Use { class_weights: ClassWeights::Balanced, channels_chosen: false, built_in: false };
+    let balanced = Use { balance: Balance::Weights, channels_chosen: false, built_in: false };
     assert!(note(look_at(set.dir.path(), balanced)).contains("class weights make up for it"));
 }
 
@@ -156,7 +155,7 @@ fn gray_images_in_colour_files_are_told_unless_channels_were_chosen() {
         let found = set.look();
         assert_eq!(found.warnings.len(), usize::from(told), "{off} {coloured}: {found:?}");
         assert!(found.warnings.iter().all(|text| text.contains("the setting `channels`")), "{found:?}");
-        let chosen = Use { class_weights: ClassWeights::None, channels_chosen: true, built_in: false };
+        let chosen = Use { balance: Balance::None, channels_chosen: true, built_in: false };
         assert_eq!(look_at(set.dir.path(), chosen), Findings::default());
     }
 }

@@ -17,7 +17,6 @@ use super::*;
 use crate::built_in::shipped_model;
 use crate::data::Data;
 use crate::metrics::Tally;
-use crate::train_options::Within;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -412,16 +411,8 @@ fn the_gate_and_evaluation_agree() {
     }
     let fit = |side: u32| {
         let recipe = Recipe { epochs: 2, threads: 1, size: Some((side, side)), ..Recipe::default() };
-        let options = TrainOptions {
-            data: Data::Path(root.clone()),
-            recipe,
-            origins: crate::Origins::new(),
-            runs_dir: dir.path().join("runs"),
-            name: None,
-            data_name: None,
-            start: None,
-            within: Within::default(),
-        };
+        let options =
+            TrainOptions { recipe, ..TrainOptions::new(Data::Path(root.clone()), dir.path().join("runs")) };
         let outcome = train(&options, &NEVER, &mut |_| {}).unwrap();
         (open_model(&outcome.best).unwrap(), outcome.evaluation.unwrap())
     };

@@ -94,7 +94,9 @@ impl FailureKind {
             return FailureKind::Memory;
         }
         match error {
-            PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } => FailureKind::Settings,
+            PipelineError::Recipe { .. }
+            | PipelineError::RecipeFile { .. }
+            | PipelineError::Network { .. } => FailureKind::Settings,
             PipelineError::Memory { .. } | PipelineError::Dataset(DatasetError::Memory { .. }) => {
                 FailureKind::Memory
             }

@@ -108,6 +108,7 @@ impl JobSpec {
             name: self.name.clone(),
             data_name: self.data_name.clone(),
             start,
+            network: None,
             within: self.within(),
         })
     }

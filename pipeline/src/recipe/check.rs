@@ -7,6 +7,7 @@ use super::settings::{Recipe, START_NETWORK};
 use super::words::unknown;
 use crate::error::PipelineError;
 use crate::input;
+use crate::network_file::is_network_file;
 
 /// Longest run, in epochs: the history of every epoch stays in memory and in each checkpoint.
 const MAX_EPOCHS: u32 = 100_000;
@@ -27,7 +28,8 @@ impl Recipe {
     /// [`PipelineError::Recipe`] for the first setting outside of its range, with the range.
     pub fn validate(&self) -> Result<(), PipelineError> {
         let fail = |field, reason: String| Err(PipelineError::recipe(field, reason));
-        if self.model != START_NETWORK && !zoo::NAMES.contains(&self.model.as_str()) {
+        let known = self.model == START_NETWORK || is_network_file(&self.model);
+        if !known && !zoo::NAMES.contains(&self.model.as_str()) {
             return fail("model", unknown(&self.model, &zoo::NAMES));
         }
         if let Some((width, height)) = self.size {
@@ -76,8 +78,8 @@ impl Recipe {
         if self.seed > MAX_SEED {
             return fail("seed", format!("{} is above {MAX_SEED}", self.seed));
         }
-        if !(self.lr > 0.0 && self.lr <= 100.0) {
-            return fail("lr", format!("{} must be above 0 and at most 100; try 0.001", self.lr));
+        if let Some(lr) = self.lr.filter(|&lr| !(lr > 0.0 && lr <= 100.0)) {
+            return fail("lr", format!("{lr} must be above 0 and at most 100, or auto; try 0.001"));
         }
         let fractions = [
             ("momentum", self.momentum, false),

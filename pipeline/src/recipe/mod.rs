@@ -1,6 +1,7 @@
 //! A recipe: everything that decides what a training run does, apart from the data.
 
 mod check;
+mod rate;
 mod settings;
 mod text;
 mod words;
@@ -10,7 +11,7 @@ pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
 pub(crate) use text::with_epochs;
-pub use words::{ClassWeights, Normalize, OptimizerKind, Schedule};
+pub use words::{Balance, Normalize, OptimizerKind, Schedule};
 
 #[cfg(test)]
 mod tests {
@@ -26,7 +27,7 @@ mod tests {
             hflip: Some(false),
             chunk: Some(16),
             fold: Some((2, 5)),
-            lr: 0.1 + 0.2,
+            lr: Some(0.1 + 0.2),
             weight_decay: 5e-7,
             seed: MAX_SEED,
             ..Recipe::default()
@@ -38,6 +39,10 @@ mod tests {
         let table = toml::Table::try_from(&recipe).unwrap();
         assert_eq!(table.len(), FIELDS.len(), "FIELDS and Recipe differ");
         assert!(text.contains("# a file.toml; highest learning rate"), "{text}");
+        let auto = Recipe { lr: None, ..recipe };
+        let text = auto.to_toml(&origins);
+        assert!(text.contains("lr = \"auto\""), "{text}");
+        assert_eq!(Recipe::from_toml(&text).unwrap(), auto);
         assert_eq!(Recipe::named_in("epochs = 3\nlr = 0.5").unwrap(), ["epochs", "lr"]);
     }
 
@@ -49,10 +54,25 @@ mod tests {
     }
 
     #[test]
+    fn older_recipes_are_read() {
+        let recipe = |text| Recipe::from_toml(text).unwrap();
+        assert_eq!(recipe("class_weights = \"balanced\"").balance, Balance::Weights);
+        assert_eq!(recipe("class_weights = \"none\"").balance, Balance::None);
+        assert_eq!(recipe("lr = 1").lr, Some(1.0));
+    }
+
+    #[test]
     fn bad_recipes_are_one_line_errors() {
-        for text in
-            ["epoch = 3", "epochs = \"x\"", "epochs = -1", "[a]", "lr", "schedule = \"steps\"", "size = [1]"]
-        {
+        for text in [
+            "lr = \"fast\"",
+            "epoch = 3",
+            "epochs = \"x\"",
+            "epochs = -1",
+            "[a]",
+            "lr",
+            "schedule = \"steps\"",
+            "size = [1]",
+        ] {
             let message = Recipe::from_toml(text).unwrap_err().to_string();
             assert!(message.starts_with("recipe") && !message.contains('\n'), "{text}: {message}");
         }
@@ -75,9 +95,9 @@ mod tests {
             ("fold", |r| r.fold = Some((6, 5))),
             ("fold", |r| r.fold = Some((1, 1))),
             ("seed", |r| r.seed = u64::MAX),
-            ("lr", |r| r.lr = 0.0),
-            ("lr", |r| r.lr = f32::NAN),
-            ("lr", |r| r.lr = f32::INFINITY),
+            ("lr", |r| r.lr = Some(0.0)),
+            ("lr", |r| r.lr = Some(f32::NAN)),
+            ("lr", |r| r.lr = Some(f32::INFINITY)),
             ("momentum", |r| r.momentum = 1.0),
             ("label_smoothing", |r| r.label_smoothing = -0.1),
             ("warmup", |r| r.warmup = f32::NAN),

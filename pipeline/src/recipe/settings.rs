@@ -4,7 +4,8 @@ use ocelli_datasets::{AugmentLevel, Fit, SplitFractions};
 use ocelli_engine::Exec;
 use serde::{Deserialize, Serialize};
 
-use super::words::{ClassWeights, Normalize, OptimizerKind, Schedule};
+use super::rate;
+use super::words::{Balance, Normalize, OptimizerKind, Schedule};
 use crate::compute::Compute;
 use crate::error::PipelineError;
 
@@ -31,8 +32,9 @@ pub struct Recipe {
     pub epochs: u32,
     /// Images in a step.
     pub batch: u32,
-    /// Highest learning rate.
-    pub lr: f32,
+    /// Highest learning rate; `None`, written `auto`, for the one that a range test before training finds.
+    #[serde(with = "rate")]
+    pub lr: Option<f32>,
     /// The rule that turns gradients into steps.
     pub optimizer: OptimizerKind,
     /// Momentum of `sgd`.
@@ -51,8 +53,9 @@ pub struct Recipe {
     pub augment: AugmentLevel,
     /// Whether images are mirrored too; by default where they have colours, as digits and letters have none.
     pub hflip: Option<bool>,
-    /// How much the images of each class count.
-    pub class_weights: ClassWeights,
+    /// What is done about classes with few images.
+    #[serde(alias = "class_weights")]
+    pub balance: Balance,
     /// Epochs without a better validation result after which training stops; 0 for never.
     pub patience: u32,
     /// Part of the images for validation, where the data set declares none.
@@ -91,7 +94,7 @@ impl Default for Recipe {
             fit: Fit::default(),
             epochs: 8,
             batch: 128,
-            lr: 3e-3,
+            lr: Some(3e-3),
             optimizer: OptimizerKind::AdamW,
             momentum: 0.9,
             weight_decay: 0.01,
@@ -101,7 +104,7 @@ impl Default for Recipe {
             clip_norm: 0.0,
             augment: AugmentLevel::Light,
             hflip: None,
-            class_weights: ClassWeights::None,
+            balance: Balance::Auto,
             patience: 0,
             val_split: val,
             test_split: test,

@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 
-/// Defines an enum of words: serde, [`FromStr`] and [`fmt::Display`] agree on the spelling.
+/// Defines an enum of words: serde, [`FromStr`] and [`fmt::Display`] agree on the spelling. What stands after a `|` is
+/// read, for older recipes, and not written.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $field:literal: $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal: $(
+        $(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $older:literal)?
+    ),+) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+            $($(#[$variant_doc])* #[serde(rename = $word $(, alias = $older)?)] $variant,)+
         }
 
         impl $name {
@@ -32,7 +35,7 @@ macro_rules! words {
 
             fn from_str(text: &str) -> Result<Self, PipelineError> {
                 match text.to_ascii_lowercase().as_str() {
-                    $($word => Ok($name::$variant),)+
+                    $($word $(| $older)? => Ok($name::$variant),)+
                     _ => Err(PipelineError::recipe($field, unknown(text, Self::WORDS))),
                 }
             }
@@ -63,12 +66,17 @@ words! {
 }
 
 words! {
-    /// How much the images of each class count in the loss.
-    ClassWeights, "class_weights":
-    /// Every image counts the same.
+    /// What is done about classes with few images.
+    Balance, "balance":
+    /// One of the others: nothing up to five times as many images in the largest class as in the smallest, then sampling.
+    Auto = "auto",
+    /// Nothing: every image counts the same.
     None = "none",
-    /// Every class counts the same: weight `images / (classes * images of the class)`.
-    Balanced = "balanced"
+    /// Every class counts the same in the loss: weight `images / (classes * images of the class)`.
+    Weights = "weights" | "balanced",
+    /// Every class gives the same number of images to an epoch: those of small classes are taken more often, at most ten
+    /// times, those of large ones in turns.
+    Sampling = "sampling"
 }
 
 words! {

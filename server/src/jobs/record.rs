@@ -199,6 +199,10 @@ impl JobRecord {
                 (progress.step, progress.steps) = (*done, *total);
                 progress.phase = "loading".to_owned();
             }
+            Event::RangeTest { step, steps, .. } => {
+                (progress.step, progress.steps) = (*step, *steps);
+                progress.phase = "finding a learning rate".to_owned();
+            }
             Event::Model { run_dir, .. } => {
                 self.run = Path::new(run_dir).file_name().map(|name| name.to_string_lossy().into_owned());
             }

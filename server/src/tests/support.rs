@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(super) use ocelli_common::random::SplitMix64 as Rng;
 use ocelli_pipeline::{
-    Compute, Data, ModelFile, Origins, Prediction, Predictor, Recipe, TrainOptions, Within, open_model, train,
+    Compute, Data, ModelFile, Prediction, Predictor, Recipe, TrainOptions, open_model, train,
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -59,17 +59,7 @@ pub(super) fn model_file() -> ModelFile {
             }
         }
         let recipe = Recipe { size: Some((12, 12)), epochs: 1, batch: 8, threads: 1, ..Recipe::default() };
-        let (data, origins) = (Data::Path(images), Origins::new());
-        let options = TrainOptions {
-            data,
-            recipe,
-            origins,
-            runs_dir: folder.path().to_owned(),
-            name: None,
-            data_name: None,
-            start: None,
-            within: Within::default(),
-        };
+        let options = TrainOptions { recipe, ..TrainOptions::new(Data::Path(images), folder.path()) };
         let outcome = train(&options, &AtomicBool::new(false), &mut |_| {}).expect("a training run");
         open_model(&outcome.best).expect("its best weights")
     });

@@ -1,0 +1,82 @@
+//! What comes before the first step: the recipe as the data has it, the network, the images in memory.
+
+use std::sync::atomic::AtomicBool;
+
+use ocelli_datasets::Source;
+use ocelli_engine::{Exec, Model};
+
+use crate::data::{self, Loaded};
+use crate::error::PipelineError;
+use crate::memory;
+use crate::recipe::{Origins, Recipe};
+use crate::run_folder::Reporter;
+use crate::train_options::{TrainOptions, check_trained, network};
+
+/// A training of which everything is decided and nothing read but names: a network that cannot be is refused before
+/// images are read, which may take minutes.
+pub(crate) struct Planned<'a> {
+    pub(crate) options: &'a TrainOptions,
+    pub(crate) source: Source,
+    /// Resolved, but for a learning rate that is to be found.
+    pub(crate) recipe: Recipe,
+    pub(crate) origins: Origins,
+    /// What was chosen, and why.
+    pub(crate) notes: Vec<String>,
+    pub(crate) exec: Exec,
+    /// The first weights, for all classes of the source.
+    pub(crate) model: Model,
+}
+
+impl<'a> Planned<'a> {
+    /// # Errors
+    /// Those of the recipe, the data set and the network.
+    pub(crate) fn new(options: &'a TrainOptions) -> Result<Self, PipelineError> {
+        options.recipe.validate()?;
+        let exec = options.recipe.exec()?;
+        let source = options.open()?;
+        let (recipe, origins, notes) = options.resolve(&source)?;
+        let model = first_weights(options, &recipe, source.classes().len())?;
+        Ok(Planned { options, source, recipe, origins, notes, exec, model })
+    }
+
+    /// Whether somebody said how many channels the input has.
+    pub(crate) fn channels_chosen(&self) -> bool {
+        self.options.recipe.channels.is_some() || self.options.start.is_some()
+    }
+
+    /// Reads the images; the model is built again where classes turn out to have none.
+    ///
+    /// # Errors
+    /// Those of the data set; [`PipelineError::Memory`]; [`PipelineError::Stopped`].
+    pub(crate) fn load(
+        &mut self,
+        stop: &AtomicBool,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Loaded, PipelineError> {
+        let Planned { options, source, recipe, exec, model, .. } = self;
+        let settings = (options.known().len(), &exec.pool);
+        let mut loaded = data::load_all(source, recipe, settings, stop, &mut |event| reporter.report(event))?;
+        check_trained(source.name(), loaded.set.classes(), loaded.warnings.first().cloned())?;
+        if loaded.set.classes().len() < source.classes().len() {
+            *model = first_weights(options, recipe, loaded.set.classes().len())?;
+        }
+        if let Some(start) = &options.start {
+            let pre = start.file.meta.preprocessing.clone();
+            loaded.set.set_normalization(pre.mean, pre.std)?;
+        }
+        if let Some(limit) = options.within.memory {
+            let start = options.start.as_ref().map(|start| &start.file.model);
+            memory::Needs::loaded(model.graph(), recipe, &loaded, start).check(limit)?;
+        }
+        Ok(loaded)
+    }
+}
+
+/// The network of a resolved recipe with the weights that training starts from.
+fn first_weights(options: &TrainOptions, recipe: &Recipe, classes: usize) -> Result<Model, PipelineError> {
+    let mut model = Model::init(network(recipe, classes, options)?, recipe.seed)?;
+    if let Some(start) = &options.start {
+        model.adopt(&start.file.model)?;
+    }
+    Ok(model)
+}
