@@ -150,14 +150,47 @@ fn training_tells_its_events_as_json() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
+fn a_dry_run_tells_what_a_run_will_take_and_writes_nothing() {
     let sandbox = Sandbox::new();
     shapes::write_data_set(&sandbox.path().join("shapes"), 3);
-    let stdout = sandbox.ok("train shapes --dry-run --lr 0.01");
-    assert!(stdout.contains("10 images in 3 classes") && stdout.contains("lr = 0.01"), "{stdout}");
-    let run = sandbox.run("train shapes --dry-run --json");
-    assert_eq!(run.json_lines()[0]["classes"]["circle"], 4);
+    let stdout = sandbox.ok("train shapes --dry-run --lr 0.01 --size 24");
+    for expected in
+        ["10 images in 3 classes", "lr = 0.01", "conv2d", "22x22x32", "model file about", "images/s"]
+    {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+    let run = &sandbox.run("train shapes --dry-run --json --size 24").json_lines()[0];
+    assert_eq!((&run["type"], &run["classes"]["circle"]), (&"dry_run".into(), &4.into()));
+    let layers = run["layers"].as_array().unwrap();
+    let parameters: u64 = layers.iter().map(|layer| layer["parameters"].as_u64().unwrap()).sum();
+    assert_eq!(run["parameters"], parameters);
+    assert_eq!(run["timing"]["steps_s"].as_array().unwrap().len(), 3);
+    assert!(run["timing"]["run_s"].as_f64().unwrap() > 0.0 && run["memory"]["plan"].as_u64().unwrap() > 0);
     assert!(!sandbox.path().join("runs").exists());
+}
+
+#[test]
+fn a_learning_rate_is_found_and_its_curve_written() {
+    let sandbox = Sandbox::new();
+    shapes::write_data_set(&sandbox.path().join("shapes"), 12);
+    let stdout = sandbox.ok("lr-find shapes --size 24 -o found");
+    assert!(
+        stdout.contains("\nvalley ") && stdout.contains("\nsteepest ") && stdout.contains('*'),
+        "{stdout}"
+    );
+    let csv = std::fs::read_to_string(sandbox.path().join("found/lr_find.csv")).unwrap();
+    let svg = std::fs::read_to_string(sandbox.path().join("found/lr_find.svg")).unwrap();
+    assert!(csv.starts_with("step,lr,loss,smoothed_loss\n1,1e-7,") && svg.contains("valley: "), "{csv}");
+    let found = &sandbox.run("lr-find shapes --size 24 --json").json_lines()[0];
+    assert_eq!(found["type"], "lr_find");
+    assert_eq!(found["points"].as_array().unwrap().len(), csv.lines().count() - 1);
+    let valley = found["valley"].as_f64().unwrap() as f32;
+    assert!(stdout.contains(&format!("valley {valley:.2e}")), "{stdout} {valley}");
+    assert!(!sandbox.path().join("runs").exists());
+    // Training finds the same.
+    sandbox.ok("train shapes --size 24 --epochs 1 --lr auto");
+    let recipe = std::fs::read_to_string(sandbox.path().join("runs/shapes-001/recipe.toml")).unwrap();
+    assert!(recipe.contains(&format!("lr = {valley:?}")) && recipe.contains("lr-find (valley)"), "{recipe}");
 }
 
 #[test]

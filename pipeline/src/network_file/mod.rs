@@ -24,23 +24,16 @@
 
 mod build;
 mod layer;
+mod name;
 mod read;
 mod write;
 
 pub use layer::NetworkFile;
 pub(crate) use layer::word;
+pub(crate) use name::NETWORK_FILE;
+pub use name::is_network_file;
+pub use read::MAX_NETWORK_TEXT;
 pub use write::network_text;
-
-/// What a run folder calls the file of its network, and its recipe the network.
-pub(crate) const NETWORK_FILE: &str = "network.toml";
-
-/// Largest text of a network in bytes: 4096 layers with long names fit.
-pub const MAX_NETWORK_TEXT: u64 = 1 << 20;
-
-/// Whether a recipe's `model` names a file instead of a built-in network.
-pub fn is_network_file(model: &str) -> bool {
-    std::path::Path::new(model).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
-}
 
 #[cfg(test)]
 mod tests;

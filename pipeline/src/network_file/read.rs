@@ -10,9 +10,11 @@ use ocelli_engine::{Activation, Op};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::MAX_NETWORK_TEXT;
 use super::layer::{CLASSES, IMAGE, Layer, NetworkFile, OPERATIONS, called};
 use crate::error::PipelineError;
+
+/// Largest text of a network in bytes: 4096 layers with long names fit.
+pub const MAX_NETWORK_TEXT: u64 = 1 << 20;
 
 /// The file as TOML has it. Settings stay values, so that an error can say what a layer takes instead of them.
 #[derive(Deserialize)]
