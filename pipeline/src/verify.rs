@@ -12,6 +12,7 @@ use crate::built_in::{BUILT_IN, open_model};
 use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::{Event, Observe};
+use crate::network_file::{NETWORK_FILE, is_network_file};
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::{DatasetRecord, RunFolder};
 use crate::train::train;
@@ -119,13 +120,16 @@ pub fn verify(
         recipe.time_budget = 0;
     }
     let scratch = Scratch::new()?;
-    let options = TrainOptions {
+    let mut options = TrainOptions {
         recipe,
         origins,
         start,
         data_name: Some(dataset.name.clone()),
         ..TrainOptions::new(dataset.data(folder.path()), &scratch.path)
     };
+    if is_network_file(&options.recipe.model) {
+        options = options.with_network(&folder.file(NETWORK_FILE))?;
+    }
     let exec = options.recipe.exec()?;
     let here = Environment::of(exec.isa);
     let there =
