@@ -381,9 +381,13 @@ impl Run<'_> {
         let reporter = &mut self.reporter;
         let mut evaluation =
             images.run_told((&mut inference, None), self.stop, &mut |event| reporter.report(event))?;
+        let chosen = match file.meta.temperature {
+            Some(_) => "the best epoch and the temperature",
+            None => "the best epoch",
+        };
         match split {
             "test" => {}
-            "val" => evaluation.notes.push("no test images: the same images chose the best epoch".to_owned()),
+            "val" => evaluation.notes.push(format!("no test images: the same images chose {chosen}")),
             _ => evaluation.notes.push("no held-out images: expect less on new ones".to_owned()),
         }
         for text in evaluation.notes.clone() {
