@@ -8,7 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, completions, demo, doctor, evaluate, flood, job, lr_find, predict, serve, store, train, verify,
+    bench, completions, demo, doctor, embed, evaluate, flood, job, lr_find, predict, serve, similar, store,
+    train, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     LrFind(Box<lr_find::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Embed(embed::Args),
+    Similar(similar::Args),
     Serve(serve::Args),
     Store(store::Args),
     #[command(hide = true)]

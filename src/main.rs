@@ -10,6 +10,7 @@ mod cross_validation;
 mod demo;
 mod doctor;
 mod dry_run;
+mod embed;
 mod evaluate;
 mod failure;
 mod flood;
@@ -22,6 +23,7 @@ mod predict;
 mod progress;
 mod report;
 mod serve;
+mod similar;
 mod store;
 mod train;
 mod verify;
@@ -57,6 +59,8 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::LrFind(args) => lr_find::run(*args, out),
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
+        Command::Embed(args) => embed::run(args, out),
+        Command::Similar(args) => similar::run(args, out),
         Command::Serve(args) => serve::run(args, out),
         Command::Store(args) => store::run(args, out),
         Command::Job(args) => job::run(args),

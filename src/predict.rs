@@ -307,7 +307,7 @@ fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
 }
 
 /// The bytes of a file, or of standard input for `-`; one more than the decoder takes is enough to be refused.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let limit = DecodeLimits::default().max_bytes + 1;
     let mut bytes = Vec::new();
     if path == Path::new("-") {

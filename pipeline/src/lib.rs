@@ -40,6 +40,7 @@ mod compute;
 mod csv;
 mod data;
 mod dry_run;
+mod embed;
 mod environment;
 mod error;
 mod evaluate;
@@ -80,6 +81,7 @@ pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
 pub use compute::Compute;
 pub use data::Data;
 pub use dry_run::{DryRun, LayerSummary, Timing, dry_run};
+pub use embed::{Duplicates, Embeddings, LabelSuspect, MAX_PAIRS, Neighbour, Pair};
 pub use error::PipelineError;
 pub use evaluate::{ClassChange, Comparison, EvaluateOptions, Flip, Side, compare, evaluate};
 pub use event::{Event, Observe};
@@ -96,7 +98,7 @@ pub use metrics::{
     Uncalibrated,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
-pub use predict::{Decoder, Prediction, Predictor, Ranked};
+pub use predict::{Answered, Ask, Decoder, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{Balance, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run::Outcome;

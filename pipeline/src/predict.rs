@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use ocelli_datasets::{
-    DecodeError, DecodeLimits, ImageHeader, Prepare, Prepared, Preprocessing, decode, probe,
+    DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{Exec, Inference};
+use ocelli_engine::{EngineError, Exec, Inference};
 use serde::{Deserialize, Serialize};
 
 use crate::built_in::{open_model, shipped_model};
@@ -48,6 +48,24 @@ pub struct Prediction {
     pub top: Vec<Ranked>,
 }
 
+/// What to say of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How many of the likeliest classes to name; held to 1 and the number of classes.
+    pub top_k: usize,
+    /// Whether its features are wanted.
+    pub features: bool,
+}
+
+/// What a model says of one image, as far as it was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// What the image shows.
+    pub prediction: Prediction,
+    /// What the last dense layer reads of it.
+    pub features: Option<Vec<f32>>,
+}
+
 /// The half of prediction that needs no model: from the bytes of an image file to the network's pixels. Cheap to
 /// clone, so that every thread of a server can have one.
 #[derive(Clone, Debug)]
@@ -80,7 +98,15 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`] says what is wrong with the image.
     pub fn prepare(&self, bytes: &[u8]) -> Result<Prepared, DecodeError> {
-        self.preprocessing.resize(&decode(bytes, &self.limits)?)
+        self.resize(&decode(bytes, &self.limits)?)
+    }
+
+    /// Resizes an image that is decoded already.
+    ///
+    /// # Errors
+    /// [`DecodeError::BadShape`] for pixels that are not as many as the image says.
+    pub fn resize(&self, image: &Image) -> Result<Prepared, DecodeError> {
+        self.preprocessing.resize(image)
     }
 }
 
@@ -99,6 +125,8 @@ pub struct Predictor {
     images: Vec<f32>,
     /// Logits of a batch, `[batch][classes]`.
     logits: Vec<f32>,
+    /// Features of a batch, `[batch][feature_len]`; empty for a model without.
+    features: Vec<f32>,
 }
 
 impl Predictor {
@@ -146,6 +174,7 @@ impl Predictor {
         let version = version_id(&file.content_hash()?);
         let images = vec![0.0; batch * inference.input_len()];
         let logits = vec![0.0; batch * inference.classes()];
+        let features = vec![0.0; batch * inference.feature_len().unwrap_or(0)];
         let parameters = file.model.layout().count();
         Ok(Predictor {
             inference,
@@ -157,6 +186,7 @@ impl Predictor {
             mirror: None,
             images,
             logits,
+            features,
         })
     }
 
@@ -188,35 +218,85 @@ impl Predictor {
         images: &[Prepared],
         top_k: usize,
     ) -> Result<Vec<Prediction>, PipelineError> {
+        let answers = self.answer(images, Ask { top_k, features: false })?;
+        Ok(answers.into_iter().map(|answered| answered.prediction).collect())
+    }
+
+    /// As [`Predictor::predict_prepared`], with features where they are wanted.
+    ///
+    /// # Errors
+    /// [`PipelineError::Decode`] for an image that another model's decoder prepared, [`PipelineError::Engine`] where features
+    /// are wanted of a network without a dense layer.
+    pub fn answer(&mut self, images: &[Prepared], ask: Ask) -> Result<Vec<Answered>, PipelineError> {
+        let mut of_image = vec![0.0; self.inference.classes()];
+        let top_k = ask.top_k.clamp(1, of_image.len());
+        // Means have their temperature already.
+        let temperature = if self.mirror.is_some() { 1.0 } else { temperature(&self.meta) };
+        let mut answers = Vec::with_capacity(images.len());
+        self.pass(images, ask.features, |meta, logits, features| {
+            probabilities(logits, temperature, &mut of_image);
+            let prediction = prediction(logits, &of_image, &meta.classes, top_k);
+            answers.push(Answered { prediction, features: ask.features.then(|| features.to_vec()) });
+        })?;
+        Ok(answers)
+    }
+
+    /// Appends the features of any number of images, in their order.
+    ///
+    /// # Errors
+    /// As [`Predictor::answer`].
+    pub fn features(&mut self, images: &[Prepared], to: &mut Vec<f32>) -> Result<(), PipelineError> {
+        self.pass(images, true, |_, _, features| to.extend_from_slice(features))
+    }
+
+    /// Length of an image's features.
+    ///
+    /// # Errors
+    /// [`PipelineError::Engine`] for a network without a dense layer.
+    pub fn feature_len(&self) -> Result<usize, PipelineError> {
+        let no_features = || {
+            EngineError::Config(
+                "the network has no dense layer, whose input would be the features".to_owned(),
+            )
+        };
+        Ok(self.inference.feature_len().ok_or_else(no_features)?)
+    }
+
+    /// Runs images in batches and gives the logits of each, and its features (not its mirror image's) where they are wanted.
+    fn pass(
+        &mut self,
+        images: &[Prepared],
+        wanted: bool,
+        mut tell: impl FnMut(&ModelMeta, &[f32], &[f32]),
+    ) -> Result<(), PipelineError> {
         let (len, classes) = (self.inference.input_len(), self.inference.classes());
-        let top_k = top_k.clamp(1, classes);
+        let feature_len = if wanted { self.feature_len()? } else { 0 };
         let pre = &self.decoder.preprocessing;
         if let Some(other) = images.iter().find(|image| image.pixels.len() != len) {
             let Preprocessing { width, height, channels, .. } = *pre;
             let values = other.pixels.len();
             return Err(DecodeError::BadShape { width, height, channels, values }.into());
         }
-        let mut answers = Vec::with_capacity(images.len());
-        let mut of_image = vec![0.0; classes];
-        // Means have their temperature already.
-        let temperature = if self.mirror.is_some() { 1.0 } else { temperature(&self.meta) };
         for batch in images.chunks(self.inference.batch()) {
             for (image, x) in batch.iter().zip(self.images.chunks_exact_mut(len)) {
                 pre.normalize(image, x);
             }
             let n = batch.len();
-            let logits = &mut self.logits[..n * classes];
-            let images = &self.images[..n * len];
-            self.inference.run(images, n, logits)?;
-            if let Some(mirror) = &mut self.mirror {
-                mirror.average(&mut self.inference, images, n, logits)?;
+            let (x, logits) = (&self.images[..n * len], &mut self.logits[..n * classes]);
+            let features = &mut self.features[..n * feature_len];
+            if wanted {
+                self.inference.run_features(x, n, logits, features)?;
+            } else {
+                self.inference.run(x, n, logits)?;
             }
-            for row in logits.chunks_exact(classes) {
-                probabilities(row, temperature, &mut of_image);
-                answers.push(prediction(row, &of_image, &self.meta.classes, top_k));
+            if let Some(mirror) = &mut self.mirror {
+                mirror.average(&mut self.inference, x, n, logits)?;
+            }
+            for (image, logits) in logits.chunks_exact(classes).enumerate() {
+                tell(&self.meta, logits, &features[image * feature_len..][..feature_len]);
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// The decoder of this model, to prepare images on other threads.

@@ -8,6 +8,8 @@ use ocelli_pipeline::Prediction;
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) prediction: Prediction,
+    /// What the last dense layer reads, where it was asked for.
+    pub(crate) features: Option<Vec<f32>>,
     pub(crate) decode: Duration,
     /// Waiting for a decoding thread and for the model.
     pub(crate) queue: Duration,

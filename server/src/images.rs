@@ -3,13 +3,36 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::context::Context;
+use crate::description::{Description, IMAGES, Schemas, base64, binary};
 use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
 use crate::model::serving::Serving;
+
+/// Adds the bodies that bring images: a file, a form of files, or JSON.
+pub(crate) fn describe(description: Description, schemas: &Schemas<'_>) -> Description {
+    let most = schemas.config.images_per_request;
+    let files = json!({ "type": "array", "items": binary(), "minItems": 1, "maxItems": most });
+    let form = json!({ "type": "object", "required": ["file"], "properties": { "file": files },
+        "additionalProperties": false });
+    let images = json!({ "type": "array", "items": base64(), "minItems": 1, "maxItems": most });
+    let base64 = json!({ "oneOf": [
+        { "type": "object", "required": ["image"], "additionalProperties": false,
+          "properties": { "image": base64() } },
+        { "type": "object", "required": ["images"], "additionalProperties": false,
+          "properties": { "images": images } } ] });
+    let limits = schemas.image_limits(most);
+    description
+        .body("multipart/form-data", form)
+        .body("application/json", base64)
+        .body("image/*", binary())
+        .body("application/octet-stream", binary())
+        .about_body(format!("{IMAGES} {limits}"))
+}
 
 /// The encoded images of a body, at least one, with their share of the memory for bodies.
 pub(crate) async fn read(

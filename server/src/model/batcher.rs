@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_pipeline::{Prediction, Prepared};
+use ocelli_pipeline::{Answered, Ask, Prepared};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::answer::Answer;
@@ -21,8 +21,8 @@ use crate::http::problem::Problem;
 use crate::metrics::Metrics;
 use crate::model::stats::Stats;
 
-/// Predictions of some images with their best `top_k` classes, in order; or why not, in our own words.
-pub(crate) type Predict = Box<dyn FnMut(&[Prepared], usize) -> Result<Vec<Prediction>, String> + Send>;
+/// What the model says of some images, in order; or why not, in our own words.
+pub(crate) type Predict = Box<dyn FnMut(&[Prepared], Ask) -> Result<Vec<Answered>, String> + Send>;
 
 /// Sends the outcome for one image to the request that waits for it.
 pub(crate) type Reply = oneshot::Sender<Result<Answer, Problem>>;
@@ -59,7 +59,7 @@ impl Queue {
 
 /// An image's place in its request: who waits for it, since when, and the slot that it takes.
 pub(crate) struct Pending {
-    pub(crate) top_k: usize,
+    pub(crate) ask: Ask,
     pub(crate) admitted: Instant,
     pub(crate) decode: Duration,
     pub(crate) slot: OwnedSemaphorePermit,
@@ -119,14 +119,18 @@ fn prepare(entry: Entry) -> Option<(Prepared, Pending)> {
 
 fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Pending)>, stats: &Stats) {
     let (images, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let most = waiting.iter().map(|pending| pending.top_k).max().unwrap_or(1);
+    // One pass answers all: it says as much as the one who asked for the most wants to know.
+    let most = Ask {
+        top_k: waiting.iter().map(|pending| pending.ask.top_k).max().unwrap_or(1),
+        features: waiting.iter().any(|pending| pending.ask.features),
+    };
     let started = Instant::now();
     match attempt(predict, &images, most) {
-        Ok(predictions) => {
+        Ok(answered) => {
             let compute = started.elapsed();
             stats.executed(images.len(), compute);
-            for (prediction, pending) in predictions.into_iter().zip(waiting) {
-                let outcome = Ok(answer(prediction, &pending, started, compute));
+            for (answered, pending) in answered.into_iter().zip(waiting) {
+                let outcome = Ok(answer(answered, &pending, started, compute));
                 pending.answer(outcome);
             }
         }
@@ -134,7 +138,7 @@ fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Pending)>, stats: &
             // Only the image that is at fault may fail, not those of other clients beside it.
             for (image, pending) in images.iter().zip(waiting) {
                 let started = Instant::now();
-                let outcome = attempt(predict, std::slice::from_ref(image), pending.top_k).map(|mut one| {
+                let outcome = attempt(predict, std::slice::from_ref(image), pending.ask).map(|mut one| {
                     let compute = started.elapsed();
                     stats.executed(1, compute);
                     answer(one.remove(0), &pending, started, compute)
@@ -146,17 +150,19 @@ fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Pending)>, stats: &
     }
 }
 
-fn answer(mut prediction: Prediction, pending: &Pending, started: Instant, compute: Duration) -> Answer {
-    prediction.top.truncate(pending.top_k);
+fn answer(answered: Answered, pending: &Pending, started: Instant, compute: Duration) -> Answer {
+    let Answered { mut prediction, features } = answered;
+    prediction.top.truncate(pending.ask.top_k);
+    let features = features.filter(|_| pending.ask.features);
     let queue = started.saturating_duration_since(pending.admitted).saturating_sub(pending.decode);
-    Answer { prediction, decode: pending.decode, queue, compute }
+    Answer { prediction, features, decode: pending.decode, queue, compute }
 }
 
 /// Runs the model. A panic is contained: the next run overwrites every buffer, so none of its state is looked
 /// at again.
-fn attempt(predict: &mut Predict, images: &[Prepared], top_k: usize) -> Result<Vec<Prediction>, Problem> {
-    match catch_unwind(AssertUnwindSafe(|| predict(images, top_k))) {
-        Ok(Ok(predictions)) if predictions.len() == images.len() => Ok(predictions),
+fn attempt(predict: &mut Predict, images: &[Prepared], ask: Ask) -> Result<Vec<Answered>, Problem> {
+    match catch_unwind(AssertUnwindSafe(|| predict(images, ask))) {
+        Ok(Ok(answered)) if answered.len() == images.len() => Ok(answered),
         Ok(Ok(_)) => Err(Problem::Internal {
             reason: "the model gave another number of predictions than images".into(),
         }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::{Pool, Prepared};
+use ocelli_pipeline::{Ask, Pool, Prepared};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -50,7 +50,7 @@ impl Classifier {
         model: &Serving,
         images: Vec<Bytes>,
         memory: OwnedSemaphorePermit,
-        top_k: usize,
+        ask: Ask,
     ) -> Result<Vec<Answer>, Problem> {
         let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
@@ -70,7 +70,7 @@ impl Classifier {
                 decoding: self.decoding.clone(),
                 runtime: Handle::current(),
             };
-            let pending = Pending { top_k, admitted, decode: Default::default(), slot, reply };
+            let pending = Pending { ask, admitted, decode: Default::default(), slot, reply };
             if image.is_small() {
                 let decode = Box::new(move |pending| image.decode_small(pending));
                 model.queue.push(Entry { image: Image::Encoded(decode), pending });
@@ -87,7 +87,7 @@ impl Classifier {
         &self,
         model: &Serving,
         images: Vec<Prepared>,
-        top_k: usize,
+        ask: Ask,
     ) -> Result<Vec<Answer>, Problem> {
         let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
@@ -95,7 +95,7 @@ impl Classifier {
         for image in images {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
-            let pending = Pending { top_k, admitted, decode: Default::default(), slot, reply };
+            let pending = Pending { ask, admitted, decode: Default::default(), slot, reply };
             model.queue.push(Entry { image: Image::Prepared(image), pending });
             waiting.push(answer);
         }

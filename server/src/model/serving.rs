@@ -59,6 +59,8 @@ impl ModelInfo {
 /// that no longer serves, its thread ends and its memory is free.
 pub(crate) struct Serving {
     pub(crate) info: ModelInfo,
+    /// Length of an image's features; `None` for a network that has none.
+    pub(crate) features: Option<usize>,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) queue: Queue,
     pub(crate) stats: Arc<Stats>,
@@ -80,10 +82,11 @@ impl Serving {
             predictor.predict_prepared(&[pixel], 1).map_err(ServerError::WarmUp)?;
         }
         let info = ModelInfo::of(&predictor, name);
-        let predict: Predict = Box::new(move |images, top_k| {
-            predictor.predict_prepared(images, top_k).map_err(|error| chain(&error))
-        });
-        Serving::with_predict(decoder, info, predict, config, metrics)
+        let features = predictor.feature_len().ok();
+        let predict: Predict =
+            Box::new(move |images, ask| predictor.answer(images, ask).map_err(|error| chain(&error)));
+        let serving = Serving::with_predict(decoder, info, predict, config, metrics)?;
+        Ok(Serving { features, ..serving })
     }
 
     /// As [`Serving::start`], for a model in memory.
@@ -110,6 +113,6 @@ impl Serving {
         let stats = Arc::new(Stats::default());
         let queue = batcher::spawn(predict, config.max_batch, metrics.clone(), stats.clone())
             .map_err(ServerError::Thread)?;
-        Ok(Serving { info, decoder: Arc::new(decoder), queue, stats })
+        Ok(Serving { info, features: None, decoder: Arc::new(decoder), queue, stats })
     }
 }

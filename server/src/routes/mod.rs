@@ -3,6 +3,7 @@
 mod audit;
 mod datasets;
 mod docs;
+mod embed;
 mod feedback;
 mod health;
 mod jobs;
@@ -19,6 +20,7 @@ use crate::route::Route;
 /// By group; those that are asked for most often first.
 const GROUPS: &[&[Route]] = &[
     predict::ROUTES,
+    embed::ROUTES,
     v2::infer::ROUTES,
     v2::metadata::ROUTES,
     v2::repository::ROUTES,

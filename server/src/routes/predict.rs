@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
-use ocelli_pipeline::Prediction;
+use ocelli_pipeline::{Ask, Prediction};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::answer::Answer;
 use crate::context::Context;
-use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, number_or, text};
+use crate::description::{Description, QUEUE, Schemas, number_or, text};
 use crate::http::body::RequestBody;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
@@ -75,27 +74,11 @@ struct Timing {
 
 fn describe(schemas: &mut Schemas<'_>) -> Description {
     let config = schemas.config;
-    let most = config.images_per_request;
-    let files = json!({ "type": "array", "items": binary(), "minItems": 1, "maxItems": most });
-    let form = json!({ "type": "object", "required": ["file"], "properties": { "file": files },
-        "additionalProperties": false });
-    let images = json!({ "type": "array", "items": base64(), "minItems": 1, "maxItems": most });
-    let base64 = json!({ "oneOf": [
-        { "type": "object", "required": ["image"], "additionalProperties": false,
-          "properties": { "image": base64() } },
-        { "type": "object", "required": ["images"], "additionalProperties": false,
-          "properties": { "images": images } } ] });
-    let limits = schemas.image_limits(most);
     let top_k = number_or(config.default_top_k, 1, config.max_top_k as u64);
-    schemas
-        .answer::<Predictions<'static>>()
+    let answer = schemas.answer::<Predictions<'static>>();
+    images::describe(answer, schemas)
         .query("top_k", top_k, "How many of the most likely classes to name")
         .query("version", text(), "Version of the model; the serving one if left out")
-        .body("multipart/form-data", form)
-        .body("application/json", base64)
-        .body("image/*", binary())
-        .body("application/octet-stream", binary())
-        .about_body(format!("{IMAGES} {limits}"))
         .header("Server-Timing", text(), "decode, queue, compute, total in ms")
         .busy(QUEUE)
 }
@@ -113,7 +96,7 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
     }
     let model = images::version(context, version).await?;
     let (images, share) = images::read(context, body).await?;
-    let answers = classifier.classify(&model, images, share, top_k).await?;
+    let answers = classifier.classify(&model, images, share, Ask { top_k, features: false }).await?;
     context.metrics().classified(&answers);
     Ok(respond(context, &model, &answers))
 }

@@ -11,10 +11,10 @@ fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {
     let (gate, arrived) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
     let (held, count) = (gate.clone(), arrived.clone());
     let service = Service::wrapped(config, |mut model: Predict| {
-        Box::new(move |images, top_k| {
+        Box::new(move |images, ask| {
             count.fetch_add(images.len(), Ordering::Relaxed);
             held.pass();
-            model(images, top_k)
+            model(images, ask)
         })
     });
     (service, gate, arrived)
@@ -120,11 +120,11 @@ fn a_fault_of_the_model_hits_only_the_image_that_causes_it() {
             offline(&mut model, &bmp(666), 1).probability
         };
         let service = Service::wrapped(patient(), |mut model: Predict| {
-            Box::new(move |images, top_k| {
+            Box::new(move |images, ask| {
                 held.pass();
-                let predictions = model(images, top_k)?;
-                if !predictions.iter().any(|p| p.probability == poison) {
-                    return Ok(predictions);
+                let answered = model(images, ask)?;
+                if !answered.iter().any(|a| a.prediction.probability == poison) {
+                    return Ok(answered);
                 }
                 if panics {
                     std::panic::resume_unwind(Box::new("poisoned"));

@@ -99,9 +99,8 @@ impl Service {
     pub(super) fn wrapped(config: Config, wrap: impl FnOnce(Predict) -> Predict) -> Service {
         let mut predictor = predictor();
         let (decoder, info) = (predictor.decoder(), ModelInfo::of(&predictor, "wrapped"));
-        let predict: Predict = Box::new(move |images, top_k| {
-            predictor.predict_prepared(images, top_k).map_err(|e| e.to_string())
-        });
+        let predict: Predict =
+            Box::new(move |images, ask| predictor.answer(images, ask).map_err(|e| e.to_string()));
         let metrics = Metrics::default();
         let serving =
             Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");

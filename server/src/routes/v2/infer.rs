@@ -1,6 +1,7 @@
 //! `POST /v2/models/{model}[/versions/{version}]/infer`.
 
 use hyper::Response;
+use ocelli_pipeline::Ask;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -98,12 +99,12 @@ async fn infer(context: &Context<'_>, body: &mut RequestBody) -> Result<Response
     // The share goes along: the bytes are in memory for as long as they are read, even if the client leaves.
     let read = move || codec::read(&bytes, header_length, &expected).map(|asked| (asked, share));
     let (Asked { id, images, output }, share) = classifier.on_pool(read).await?;
-    let top_k = output.top_k(&serving.info);
+    let ask = Ask { top_k: output.top_k(&serving.info), features: false };
     let answers = match images {
-        Images::Encoded(files) => classifier.classify(&serving, files, share, top_k).await?,
+        Images::Encoded(files) => classifier.classify(&serving, files, share, ask).await?,
         Images::Prepared(pixels) => {
             drop(share);
-            classifier.classify_prepared(&serving, pixels, top_k).await?
+            classifier.classify_prepared(&serving, pixels, ask).await?
         }
     };
     context.metrics().classified(&answers);
