@@ -211,6 +211,11 @@ impl Conv2dGeometry {
         self.groups == self.cin && self.groups == self.cout && self.groups > 1
     }
 
+    /// Whether every pixel is computed from the one at the same place alone, by one filter for all channels.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0; 4] && self.groups == 1
+    }
+
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
         self.oh * self.ow * self.cout * self.kernel[0] * self.kernel[1] * (self.cin / self.groups)

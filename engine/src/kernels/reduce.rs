@@ -5,7 +5,7 @@ use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Rows that are added up in registers before the sum is added to memory: a sum of many rows then errs like
 /// `256 + rows / 256` additions instead of `rows`, and the rows are still in the cache for the next columns.
-const ROW_BLOCK: usize = 256;
+pub(crate) const ROW_BLOCK: usize = 256;
 /// Vectors of columns that are summed side by side: with two sums each, enough independent additions to keep
 /// both ports busy.
 const BLOCK: usize = 4;

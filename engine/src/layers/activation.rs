@@ -17,6 +17,15 @@ pub(crate) struct ActivationLayer {
     pub(crate) backward: Option<(Slot, GradOut)>,
 }
 
+/// `d *= act'`, where `y` is what the activation gave.
+pub(super) fn apply_derivative(run: &mut Run, d: Slot, y: Slot, act: Activation) {
+    let Run { arena, threads, isa, images, .. } = run;
+    let ([d], [y]) = arena.split(*images, [d], [y]);
+    threads.pieces(d.len() * 8, d, PIECE, |i, d| {
+        activation::backward_in_place(*isa, d, piece(y, i, PIECE), act);
+    });
+}
+
 impl Layer for ActivationLayer {
     fn forward(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;

@@ -1,10 +1,11 @@
 //! Residual sums with a fused clamp.
 
+use super::activation::apply_derivative;
 use super::run::{GradOut, Layer, Run};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
-use crate::kernels::{activation, elementwise};
+use crate::kernels::elementwise;
 
 /// `y = act(a + b)`
 pub(crate) struct AddLayer {
@@ -28,11 +29,7 @@ impl Layer for AddLayer {
     fn backward(&self, run: &mut Run) {
         let Some((dy, outs)) = &self.backward else { return };
         if let Some(act) = self.act {
-            let Run { arena, threads, isa, images, .. } = run;
-            let ([dy], [y]) = arena.split(*images, [*dy], [self.y]);
-            threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
-                activation::backward_in_place(*isa, dy, piece(y, i, PIECE), act);
-            });
+            apply_derivative(run, *dy, self.y, act);
         }
         for out in outs.iter().flatten() {
             let Run { arena, threads, images, .. } = run;

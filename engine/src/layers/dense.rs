@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use super::activation::apply_derivative;
 use super::panels::Panels;
 use super::run::{GradOut, Layer, Run, Weights};
-use super::split::{PIECE, piece};
+use super::split::piece;
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
-use crate::kernels::{activation, reduce};
+use crate::kernels::reduce;
 
 /// Rows of a piece of work: a multiple of every register tile's height.
 const ROWS: usize = 24;
@@ -84,10 +85,7 @@ impl Layer for DenseLayer {
         let Some(backward) = &self.backward else { return };
         let (shape, isa, threads, first) = (self.weights.shape, run.isa, run.threads, run.first);
         if let Some(act) = self.act {
-            let ([dy], [y]) = run.arena.split(run.images, [backward.dy], [self.y]);
-            threads.pieces(dy.len() * 8, dy, PIECE, |i, dy| {
-                activation::backward_in_place(isa, dy, piece(y, i, PIECE), act);
-            });
+            apply_derivative(run, backward.dy, self.y, act);
         }
         let (x, dy) = (run.arena.read(self.x, run.images), run.arena.read(backward.dy, run.images));
         let work = shape.depth * shape.cols * run.images;

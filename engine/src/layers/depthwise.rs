@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::activation::apply_derivative;
 use super::filters::Filters;
 use super::run::{GradOut, Layer, Run, Weights};
 use super::split::{by_rows, piece, weight_chunks};
@@ -10,6 +11,7 @@ use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
 use crate::kernels::{activation, reduce};
+use crate::simd::Isa;
 
 /// `act(depthwise(x [h, w, c], w [kh, kw, c]) + b)` of an image.
 pub(crate) struct DepthwiseFilters {
@@ -52,9 +54,35 @@ pub(crate) struct DepthwiseBackward {
     pub(crate) dy: Slot,
     /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
     pub(crate) mask: bool,
-    pub(crate) dx: Option<GradOut>,
+    /// Gradient of the input, and the activation that made the input, if its derivative is applied here.
+    pub(crate) dx: Option<(GradOut, Option<Activation>)>,
     /// Partial gradients: chunks of `[weights, bias]`.
     pub(crate) partials: Slot,
+}
+
+/// Floats of the input's gradient that are computed before the derivative of the activation before them is applied.
+const GATED: usize = 64 * 1024;
+
+impl DepthwiseLayer {
+    /// The input's gradient of an image from its `dy`, in the activation `gate` that made the input `x`.
+    fn image_data(
+        &self,
+        isa: Isa,
+        dx: &mut [f32],
+        (dy, w): (&[f32], &[f32]),
+        (x, gate): (&[f32], Option<Activation>),
+    ) {
+        let g = &self.depthwise.geometry;
+        let row = g.w * g.cin;
+        let rows = if gate.is_some() { (GATED / row).max(1) } else { g.h };
+        for (i, (dx, x)) in dx.chunks_mut(rows * row).zip(x.chunks(rows * row)).enumerate() {
+            let own = i * rows..i * rows + dx.len() / row;
+            depthwise::backward_data(isa, dx, dy, w, g, own);
+            if let Some(act) = gate {
+                activation::backward_in_place(isa, dx, x, act);
+            }
+        }
+    }
 }
 
 impl Layer for DepthwiseLayer {
@@ -80,36 +108,63 @@ impl Layer for DepthwiseLayer {
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let work = g.macs() * images;
-        let ([partials, dy], [x, y]) =
-            run.arena.split(images, [backward.partials, backward.dy], [self.x, self.y]);
-        let partials = &mut partials[..images.div_ceil(chunk) * partial_len];
-        run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
-            partial.fill(0.0);
-            if let (Some(act), true) = (self.depthwise.act, backward.mask) {
-                activation::backward_in_place(isa, dy, piece(y, i, chunk * y_len), act);
-            }
-            let (dw, db) = partial.split_at_mut(w_len);
-            let x = piece(x, i, chunk * x_len);
-            for (x, dy) in x.chunks_exact(x_len).zip(dy.chunks_exact(y_len)) {
-                depthwise::backward_weights(isa, dw, x, dy, g);
-            }
-            if !db.is_empty() {
-                reduce::column_sums(isa, db, dy);
-            }
-        });
-        let partials = (images.div_ceil(chunk), partial_len);
+        // Image by image both gradients read `dy` while it is in a cache, where there are enough images for all threads.
+        let count = images.div_ceil(chunk);
+        let common = backward.dx.filter(|_| count >= run.threads.count());
+        let w = self.depthwise.args(run.packed).w;
+        let chunk_gradients =
+            |i: usize, partial: &mut [f32], dy: &mut [f32], [x, y]: [&[f32]; 2], mut dx: &mut [f32]| {
+                partial.fill(0.0);
+                let (dw, db) = partial.split_at_mut(w_len);
+                let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
+                let saved = x.chunks_exact(x_len).zip(y.chunks_exact(y_len));
+                for ((x, y), dy) in saved.zip(dy.chunks_exact_mut(y_len)) {
+                    if let (Some(act), true) = (self.depthwise.act, backward.mask) {
+                        activation::backward_in_place(isa, dy, y, act);
+                    }
+                    depthwise::backward_weights(isa, dw, x, dy, g);
+                    if let Some((_, gate)) = common {
+                        let (own, rest) = std::mem::take(&mut dx).split_at_mut(x_len);
+                        dx = rest;
+                        self.image_data(isa, own, (dy, w), (x, gate));
+                    }
+                }
+                if !db.is_empty() {
+                    reduce::column_sums(isa, db, dy);
+                }
+            };
+        let saved = [self.x, self.y];
+        if let Some((dx, _)) = common {
+            let ([partials, dy, dx], saved) =
+                run.arena.split(images, [backward.partials, backward.dy, dx.target()], saved);
+            let partials = &mut partials[..count * partial_len];
+            let outs = [(partials, partial_len), (dy, chunk * y_len), (dx, chunk * x_len)];
+            run.threads.pieces3(2 * work, outs, |i, [partial, dy, dx]| {
+                chunk_gradients(i, partial, dy, saved, dx);
+            });
+        } else {
+            let ([partials, dy], saved) = run.arena.split(images, [backward.partials, backward.dy], saved);
+            let partials = &mut partials[..count * partial_len];
+            run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
+                chunk_gradients(i, partial, dy, saved, &mut []);
+            });
+        }
+        let partials = (count, partial_len);
         run.sum_partials(backward.partials, partials, (0, &self.depthwise.filters.w));
         if let Some(sums) = self.depthwise.filters.sums() {
             run.sum_partials(backward.partials, partials, (w_len, sums));
         }
-        if let Some(dx) = backward.dx {
-            let w = self.depthwise.args(run.packed).w;
+        let Some((dx, gate)) = backward.dx else { return };
+        if common.is_none() {
             let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);
             by_rows(run.threads, work, (out, images), (g.h, 2), |image, out, rows| {
                 depthwise::backward_data(isa, out, piece(dy, image, y_len), w, g, rows);
             });
-            dx.finish(run);
+            if let Some(act) = gate {
+                apply_derivative(run, dx.target(), self.x, act);
+            }
         }
+        dx.finish(run);
     }
 
     fn finish_gradients(&self, weights: &mut Weights, grads: &mut [f32]) {

@@ -134,6 +134,16 @@ impl Threads {
         self.share(work, Pieces::new([a, b], usize::MAX), |i, [a, b]| f(i, a, b));
     }
 
+    /// As [`Threads::pieces2`] over three outputs.
+    pub fn pieces3<T: Send>(
+        &self,
+        work: usize,
+        outs: [(&mut [T], usize); 3],
+        f: impl Fn(usize, [&mut [T]; 3]) + Sync,
+    ) {
+        self.share(work, Pieces::new(outs, usize::MAX), f);
+    }
+
     /// As [`Threads::pieces`] over some outputs of one length.
     pub fn pieces_each<T: Send, const N: usize>(
         &self,

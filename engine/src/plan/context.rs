@@ -61,19 +61,43 @@ impl Context<'_> {
     /// Whether the pool that alone reads a value can apply the ReLU that made it.
     pub(super) fn pool_applies_relu(&self, value: usize) -> bool {
         let root = self.alias[value];
-        let reads = |stage: &Stage| {
-            stage.inputs.iter().chain(&stage.residual).filter(|&&v| self.alias[v] == root).count()
-        };
         let maker = self.stages.iter().find(|stage| stage.output == root);
         maker.is_some_and(|stage| {
             stage.act == Some(Activation::Relu)
                 && stage.pool.is_none()
                 && matches!(self.node(stage).op, Op::Conv2d(_))
-        }) && self.stages.iter().map(reads).sum::<usize>() == 1
+        }) && self.readers(root) == 1
+    }
+
+    /// The clamp that made the input of a pointwise or depthwise convolution, if that is its only reader: it applies the
+    /// clamp's derivative to the gradient of its input, which is in a cache then.
+    pub(super) fn gate(&self, stage: &Stage) -> Option<Activation> {
+        let root = self.alias[stage.inputs[0]];
+        let fits = self.choices[stage.node]
+            .as_ref()
+            .is_some_and(|choice| choice.geometry.is_pointwise() || choice.geometry.is_depthwise());
+        let maker = self.stages.iter().find(|maker| maker.output == root).filter(|_| fits)?;
+        let made = matches!(self.node(maker).op, Op::Conv2d(_)) && maker.pool.is_none();
+        maker.act.filter(|_| made && self.readers(root) == 1)
+    }
+
+    /// How often stages read a value.
+    fn readers(&self, root: usize) -> usize {
+        let reads = |stage: &Stage| {
+            stage.inputs.iter().chain(&stage.residual).filter(|&&v| self.alias[v] == root).count()
+        };
+        self.stages.iter().map(reads).sum()
+    }
+
+    /// Whether the only reader of a stage's output applies the derivative of its activation.
+    pub(super) fn is_gated(&self, stage: &Stage) -> bool {
+        let reads = |s: &&Stage| s.inputs.iter().any(|&v| self.alias[v] == stage.output);
+        self.has_pool_for_relu(stage)
+            || self.stages.iter().find(reads).is_some_and(|s| self.gate(s).is_some())
     }
 
     /// Whether the only reader of a stage's output is a max pool that applies its ReLU.
-    pub(super) fn has_pool_for_relu(&self, stage: &Stage) -> bool {
+    fn has_pool_for_relu(&self, stage: &Stage) -> bool {
         let reads = |s: &&Stage| s.inputs.iter().any(|&v| self.alias[v] == stage.output);
         let is_pool = |s: &Stage| matches!(self.node(s).op, Op::MaxPool2d(_));
         self.pool_applies_relu(stage.output) && self.stages.iter().find(reads).is_some_and(is_pool)

@@ -1,5 +1,7 @@
 //! Weight gradients of a convolution: sums over pixels of outer products.
 
+use std::ops::Range;
+
 use super::Halo;
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::micro::{self, Outer};
@@ -69,19 +71,51 @@ impl WeightGradient {
             let dy = &dy[first * y_len..(first + count) * y_len];
             let source = &x[first * x_len..(first + count) * x_len];
             if self.halo.is_identity() {
-                self.chained(dw, panels, source, dy, count);
+                self.chained(dw, panels, source, dy, (count, 0..self.g.oh));
             } else {
                 for (image, out) in source.chunks_exact(x_len).zip(scratch.chunks_exact_mut(padded)) {
                     self.halo.copy_rows(out, image, 0, self.halo.ph);
                 }
-                self.chained(dw, panels, &scratch[..count * padded], dy, count);
+                self.chained(dw, panels, &scratch[..count * padded], dy, (count, 0..self.g.oh));
             }
         }
     }
 
-    /// All tiles of `dw` over a chain of padded images, some rows of pixels at a time: their `dy` is copied into panels
-    /// of `NR` columns, which lie side by side in the first-level cache however many channels there are.
-    fn chained(&self, dw: &mut [f32], panels: &mut [f32], source: &[f32], dy: &[f32], images: usize) {
+    /// How a batch may be cut without a change of any sum: images that go together, and rows of one image that go together
+    /// where that is a single one.
+    pub fn units(&self) -> (usize, usize) {
+        (self.chain, self.block_rows())
+    }
+
+    /// As [`WeightGradient::accumulate`] on rows `rows` of `dy` of one image, which begin with a multiple of the rows of
+    /// [`WeightGradient::units`].
+    ///
+    /// # Panics
+    /// For a convolution with padding, and when a slice does not have the length that the geometry gives.
+    pub fn accumulate_rows(
+        &self,
+        dw: &mut [f32],
+        scratch: &mut [f32],
+        (x, dy): (&[f32], &[f32]),
+        rows: Range<usize>,
+    ) {
+        assert!(self.halo.is_identity() && self.chain == 1, "images without padding, one at a time");
+        assert!(x.len() == self.g.x_len() && dy.len() == self.g.y_len(), "one image and its gradient");
+        assert_eq!(dw.len(), self.g.w_len(), "dw holds the weights");
+        assert!(rows.start.is_multiple_of(self.block_rows()) && rows.end <= self.g.oh, "the rows exist");
+        self.chained(dw, &mut scratch[..self.panel_len()], x, dy, (1, rows));
+    }
+
+    /// All tiles of `dw` over the same rows of a chain of padded images, some rows of pixels at a time: their `dy` is copied
+    /// into panels of `NR` columns, which lie side by side in the first-level cache however many channels there are.
+    fn chained(
+        &self,
+        dw: &mut [f32],
+        panels: &mut [f32],
+        source: &[f32],
+        dy: &[f32],
+        (images, all): (usize, Range<usize>),
+    ) {
         let g = &self.g;
         let nr = self.isa.nr();
         let line = self.halo.pw * self.halo.c;
@@ -91,8 +125,8 @@ impl WeightGradient {
         let last = self.runs.iter().map(|&(place, _)| place + self.run).max().unwrap_or(0);
         assert!(reach + last + (g.groups - 1) * depth <= source.len(), "every tap lies in the source");
         let block = self.block_rows();
-        for first in (0..g.oh).step_by(block) {
-            let rows = block.min(g.oh - first);
+        for first in all.clone().step_by(block) {
+            let rows = block.min(all.end - first);
             for group in 0..g.groups {
                 for panel in (0..cols).step_by(nr) {
                     let column = group * cols + panel;

@@ -2,10 +2,12 @@
 
 mod gradient;
 mod method;
+mod pointwise;
 mod pooled;
 
 use std::ops::Range;
 
+use super::activation::apply_derivative;
 use super::filters::Filters;
 use super::run::{GradOut, Layer, Run, Weights};
 use crate::arena::Slot;
@@ -15,6 +17,7 @@ use gradient::{Behind, Saved};
 pub(crate) use gradient::{FilterMethod, Gradient};
 use method::Call;
 pub(crate) use method::{Method, Shared};
+use pointwise::Pointwise;
 pub(crate) use pooled::{Pooled, PooledBackward};
 
 /// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`, or the maxima of its windows.
@@ -50,6 +53,28 @@ pub(crate) struct DataGradient {
     pub(crate) out: GradOut,
     pub(crate) method: Method,
     pub(crate) packed: Range<usize>,
+    /// The activation that made the input, whose derivative is applied here, and not by the layer before.
+    pub(crate) gate: Option<Activation>,
+}
+
+impl DataGradient {
+    /// Computes it from the gradient `dy` before the activation.
+    fn run(&self, run: &mut Run, x: Slot, dy: Slot) {
+        let packed = &run.packed[self.packed.clone()];
+        let call = Call {
+            y: self.out.target(),
+            x: dy,
+            packed,
+            bias: None,
+            residual: None,
+            clamp: None,
+            moments: None,
+        };
+        self.method.run(run, call);
+        if let Some(act) = self.gate {
+            apply_derivative(run, self.out.target(), x, act);
+        }
+    }
 }
 
 impl Layer for Conv2dLayer {
@@ -89,11 +114,15 @@ impl Layer for Conv2dLayer {
         let act = self.act.filter(|_| backward.mask).map(|act| Behind::Activation(act, self.y));
         let behind = pool.or(act).unwrap_or(Behind::Nothing);
         let saved = Saved { x: self.x, dy: backward.dy, behind };
-        backward.gradient.run(run, saved, &self.geometry, &self.filters);
-        if let Some(dx) = &backward.dx {
-            let packed = &run.packed[dx.packed.clone()];
-            let (y, x) = (dx.out.target(), backward.dy);
-            dx.method.run(run, Call { y, x, packed, bias: None, residual: None, clamp: None, moments: None });
+        let dx = backward.dx.as_ref();
+        let common = dx.and_then(|dx| Pointwise::new(&self.geometry, &backward.gradient, dx));
+        if !common.is_some_and(|common| common.run(run, &saved, &self.filters)) {
+            backward.gradient.run(run, saved, &self.geometry, &self.filters);
+            if let Some(dx) = dx {
+                dx.run(run, self.x, backward.dy);
+            }
+        }
+        if let Some(dx) = dx {
             dx.out.finish(run);
         }
     }

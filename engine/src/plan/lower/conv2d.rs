@@ -51,9 +51,9 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
             let method = choice.backward_data(isa);
             places.need_scratch(method.scratch_len());
             let packed = places.take_packed(method.packed_len());
-            DataGradient { out, method, packed }
+            DataGradient { out, method, packed, gate: context.gate(stage) }
         });
-        let mask = pool.is_none() && !context.has_pool_for_relu(stage);
+        let mask = pool.is_none() && !context.is_gated(stage);
         backward = Some(Conv2dBackward { dy, mask, dx, gradient });
     }
     let ((x, y), act) = (places.x_and_y(stage), stage.act);

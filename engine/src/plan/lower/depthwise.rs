@@ -18,8 +18,8 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         places.keep(stage.inputs[0], time);
         places.keep(stage.output, time);
         let dy = places.grad_in(time, stage);
-        let dx = places.grad_out(time, stage.inputs[0]);
-        backward = Some(DepthwiseBackward { dy, mask: !context.has_pool_for_relu(stage), dx, partials });
+        let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, context.gate(stage)));
+        backward = Some(DepthwiseBackward { dy, mask: !context.is_gated(stage), dx, partials });
     }
     let (x, y) = places.x_and_y(stage);
     Box::new(DepthwiseLayer { depthwise, x, y, backward })
