@@ -243,7 +243,9 @@ fn readers_say_what_is_wrong() {
         bytes[at..at + value.len()].copy_from_slice(value);
         bytes
     };
-    says(&with(8, &[7]), "format version 7 is newer than this program reads (3): update ocelli");
+    let newer =
+        format!("format version 255 is newer than this program reads ({FORMAT_VERSION}): update ocelli");
+    says(&with(8, &[255]), &newer);
     says(&with(8, &[0]), "format version 0 does not exist");
     says(&with(24, &u64::MAX.to_le_bytes()), "more than a model file may have");
     says(&with(100, &[!good[100]]), "damaged: its SHA-256");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::built_in::open_model;
 use crate::data::Data;
 use crate::error::PipelineError;
+use crate::network_file::{NETWORK_FILE, is_network_file};
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::write_atomic;
 use crate::train::recorded_path;
@@ -54,6 +55,9 @@ impl Record {
         if let Some(start) = &options.start {
             start.file.save(&folder.join(START))?;
         }
+        if let Some(network) = &options.network {
+            write_atomic(&folder.join(NETWORK_FILE), network.text().as_bytes())?;
+        }
         let text = serde_json::to_string_pretty(&record).expect("plain values with text keys") + "\n";
         write_atomic(&folder.join(FILE), text.as_bytes())?;
         Ok(record)
@@ -75,12 +79,16 @@ impl Record {
                 Some(StartModel { version: version.clone(), file: open_model(&folder.join(START))? })
             }
         };
-        Ok(TrainOptions {
+        let mut options = TrainOptions {
             recipe: Recipe::from_toml(&self.recipe)?,
-            origins: self.origins.clone(),
             data_name: self.data_name.clone(),
             start,
             ..TrainOptions::new(data, folder)
-        })
+        };
+        if is_network_file(&options.recipe.model) {
+            options = options.with_network(&folder.join(NETWORK_FILE))?;
+        }
+        options.origins.clone_from(&self.origins);
+        Ok(options)
     }
 }

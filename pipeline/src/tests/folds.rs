@@ -138,3 +138,19 @@ fn what_cannot_be_folded_is_refused_and_leaves_nothing() {
     let error = cross_validate(&options, (3, false), &NEVER, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("\"d\" has too few different images"), "{error}");
 }
+
+#[test]
+fn all_folds_have_the_network_of_a_file_and_a_learning_rate_that_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&dir, idx_data(dir.path()), Recipe { epochs: 1, lr: None, ..recipe() });
+    let options = options.with_network(&preparing::small_network(dir.path())).unwrap();
+    let outcome = cross_validate(&options, (2, true), &NEVER, &mut |_| {}).unwrap();
+    fs::remove_file(dir.path().join("small.toml")).unwrap();
+    fs::remove_dir_all(outcome.folder.join("fold-2-001")).unwrap();
+    let again = resume_cross_validation(&outcome.folder, &NEVER, &mut |_| {}).unwrap();
+    assert_eq!(again.report.unwrap().folds, outcome.report.unwrap().folds);
+    for name in ["fold-1-001", "fold-2-001", "final-001"] {
+        let model = open_model(&outcome.folder.join(name)).unwrap().model;
+        assert_eq!(model.graph().nodes.len(), 6, "{name}");
+    }
+}

@@ -6,7 +6,7 @@ use super::*;
 use crate::network_file::network_text;
 
 /// A network that is small enough for the images here, in a file.
-fn small_network(dir: &Path) -> PathBuf {
+pub(super) fn small_network(dir: &Path) -> PathBuf {
     let path = dir.join("small.toml");
     let text = r#"
         [[layer]]
