@@ -132,7 +132,7 @@ mod tests {
         assert!(hints[0].contains("'evaluate'"), "{hints:?}");
 
         let (message, hints) = error_of(&["ocelli", "train", "--optimizer", "adamq"]);
-        assert!(message.contains("[possible values: sgd, adam, adamw]"), "{message}");
+        assert!(message.contains("[possible values: sgd, adam, adamw, muon]"), "{message}");
         assert!(hints[0].contains("'adamw'") || hints[0].contains("'adam'"), "{hints:?}");
 
         let (message, _) = error_of(&["ocelli", "evaluate"]);

@@ -112,7 +112,7 @@ pub(crate) struct Settings {
     /// Rule that turns gradients into steps
     #[arg(long, value_parser = words::<OptimizerKind>(OptimizerKind::WORDS))]
     optimizer: Option<OptimizerKind>,
-    /// Momentum of sgd
+    /// Momentum of sgd and muon
     #[arg(long, value_name = "X")]
     momentum: Option<f32>,
     /// Weight decay

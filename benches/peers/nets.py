@@ -26,6 +26,8 @@ def build(name: str) -> Net:
         image = (1 if side == 28 else 3, side, side)
         # Large images make the first dense layer the network: the tutorial halves it there.
         return Net(keras_cnn(image, hidden=64 if side >= 128 else 128, classes=10), image, 10)
+    if name == "cifar-fast":
+        return Net(cifar_fast(channels=3, classes=10), (3, 32, 32), 10)
     if name == "resnet9":
         return Net(resnet9(classes=10), (3, 32, 32), 10)
     photo, classes = (3, 224, 224), 1000
@@ -48,6 +50,19 @@ def keras_cnn(image: tuple[int, int, int], hidden: int, classes: int) -> nn.Modu
         width, side = filters, (side - 2) // 2
     layers += [nn.Flatten(), nn.Linear(width * side * side, hidden), nn.ReLU(inplace=True)]
     layers += [nn.Dropout(0.3), nn.Linear(hidden, classes)]
+    return nn.Sequential(*layers)
+
+
+def cifar_fast(channels: int, classes: int) -> nn.Module:
+    """Whitened 2x2 patches, then three stages in the spirit of airbench94 (Jordan, 2024)."""
+    width = 2 * 4 * channels
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, kernel_size=2), nn.GELU()]
+    for filters in (64, 256, 256):
+        for pool in ([nn.MaxPool2d(2)], []):
+            layers += [nn.Conv2d(width, filters, kernel_size=3, padding=1, bias=False), *pool]
+            layers += [nn.BatchNorm2d(filters, momentum=0.4), nn.GELU()]
+            width = filters
+    layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(width, classes, bias=False)]
     return nn.Sequential(*layers)
 
 

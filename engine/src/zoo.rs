@@ -3,15 +3,18 @@
 use crate::error::EngineError;
 use crate::geometry::{MAX_DIM, Shape};
 use crate::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
+use crate::params::Model;
 
 /// Networks that [`build`] knows.
-pub const NAMES: [&str; 5] = ["keras-cnn", "resnet9", "resnet18", "mobilenet-v2", "efficientnet-lite0"];
+pub const NAMES: [&str; 6] =
+    ["keras-cnn", "cifar-fast", "resnet9", "resnet18", "mobilenet-v2", "efficientnet-lite0"];
 
 /// Networks that [`bench_net`] knows.
-pub const BENCH_NAMES: [&str; 7] = [
+pub const BENCH_NAMES: [&str; 8] = [
     "keras-cnn-28",
     "keras-cnn-32",
     "keras-cnn-224",
+    "cifar-fast",
     "resnet9",
     "resnet18",
     "mobilenet-v2",
@@ -26,6 +29,7 @@ pub fn build(name: &str, input: Shape, classes: usize) -> Result<Graph, EngineEr
     let graph = match name {
         // Large images make the first dense layer the network: the tutorial halves it there.
         "keras-cnn" => keras_cnn(input, classes, if input.h.max(input.w) >= 128 { 64 } else { 128 }),
+        "cifar-fast" => cifar_fast(input, classes),
         "resnet9" => resnet9(input, classes),
         "resnet18" => resnet18(input, classes),
         "mobilenet-v2" => mobilenet_v2(input, classes),
@@ -37,6 +41,34 @@ pub fn build(name: &str, input: Shape, classes: usize) -> Result<Graph, EngineEr
     };
     graph.shapes()?;
     Ok(graph)
+}
+
+/// Images that [`prepare`] can make good use of: whitening 2x2 patches of three channels estimates 78 numbers.
+pub const START_IMAGES: usize = 2000;
+
+/// Whether first weights of a network by name are made from images, by [`prepare`].
+pub fn starts_from_images(name: &str) -> bool {
+    name == "cifar-fast"
+}
+
+/// Gives a fresh model of a network by name the first weights that the network is known for, where these are not random:
+/// `images [n][h][w][c]` are some training images as the network will see them.
+///
+/// # Errors
+/// Those of [`Model::whiten`].
+pub fn prepare(name: &str, model: &mut Model, images: &[f32]) -> Result<(), EngineError> {
+    if starts_from_images(name) {
+        model.whiten(images)?;
+        model.pass_channels_through();
+        // Logits are a ninth of what PyTorch's first weights give (Jordan, 2024), which are the root of 6 below ours.
+        model.scale_last_weights(1.0 / (9.0 * 6f32.sqrt()));
+    }
+    Ok(())
+}
+
+/// How many layers of a network by name, from the first on, do not learn: whitening filters stay as [`prepare`] made them.
+pub fn frozen(name: &str) -> usize {
+    usize::from(starts_from_images(name))
 }
 
 /// The least side of images that a network takes: it takes every image of at least this height and this width.
@@ -65,6 +97,7 @@ pub fn bench_net(name: &str) -> Result<(Graph, usize), EngineError> {
         "keras-cnn-28" => ("keras-cnn", 28, 1, 10, 128),
         "keras-cnn-32" => ("keras-cnn", 32, 3, 10, 128),
         "keras-cnn-224" => ("keras-cnn", 224, 3, 10, 32),
+        "cifar-fast" => ("cifar-fast", 32, 3, 10, 500),
         "resnet9" => ("resnet9", 32, 3, 10, 128),
         "resnet18" | "mobilenet-v2" | "efficientnet-lite0" => (name, 224, 3, 1000, 16),
         _ => {
@@ -140,6 +173,32 @@ impl ConvNorm {
             None => norm,
         }
     }
+}
+
+/// A net in the spirit of airbench94, the CIFAR-10 record of Jordan (2024): whitened 2x2 patches, then three stages of two
+/// convolutions each, with a pool in the first and GELU. [`prepare`] makes its first weights.
+fn cifar_fast(input: Shape, classes: usize) -> Graph {
+    let mut g = Graph::new(input);
+    let patches = 2 * 4 * input.c as usize;
+    g.then("whiten", Op::Conv2d(Conv2d::new(patches, 2)));
+    g.then("whiten.act", Op::Activation(Activation::Gelu));
+    // An average over some 2.5 batches: trainings are short.
+    let norm = Op::BatchNorm(BatchNorm { momentum: 0.4, ..BatchNorm::default() });
+    for (stage, filters) in [64, 256, 256].into_iter().enumerate() {
+        for half in ["a", "b"] {
+            let name = format!("stage{}.{half}", stage + 1);
+            let conv = Conv2d { padding: Padding::Explicit([1; 4]), bias: false, ..Conv2d::new(filters, 3) };
+            g.then(format!("{name}.conv"), Op::Conv2d(conv));
+            if half == "a" {
+                g.then(format!("{name}.pool"), Op::MaxPool2d(Pool2d::new(2)));
+            }
+            g.then(format!("{name}.norm"), norm.clone());
+            g.then(format!("{name}.act"), Op::Activation(Activation::Gelu));
+        }
+    }
+    g.then("pool", Op::GlobalMaxPool);
+    g.then("dense", Op::Dense(Dense { units: classes as u32, bias: false }));
+    g
 }
 
 /// The nine-layer residual net of the DAWNBench CIFAR-10 records (Page, 2018), with a global max pool at the end.
@@ -267,6 +326,8 @@ mod tests {
     fn networks_have_their_published_number_of_parameters() {
         let published = [
             ("keras-cnn-28", 225_034),
+            // The 1.97 million of airbench94, which has no scale for its 1,152 normalised channels.
+            ("cifar-fast", 1_971_640 + 1_152),
             ("resnet18", 11_689_512),
             ("mobilenet-v2", 3_504_872),
             ("efficientnet-lite0", 4_652_008),

@@ -106,7 +106,9 @@ pub(crate) fn resolve(
         let reason = if found.is_some() { "classes are out of balance" } else { "classes are in balance" };
         origins.insert("balance".to_owned(), reason.to_owned());
     }
-    Ok(fit_to_image_count(recipe, origins, training_images(recipe, source), source.classes().len()))
+    let images = training_images(recipe, source);
+    recipe.suit_network(origins, images);
+    Ok(fit_to_image_count(recipe, origins, images, source.classes().len()))
 }
 
 /// Small data sets get smaller batches and more epochs, large ones unvaried images, where nobody chose them.

@@ -208,7 +208,7 @@ fn time(
         test: Vec::new(),
         warnings: Vec::new(),
     };
-    let mut trainer = Trainer::new(model.clone(), train_config(recipe, &loaded), exec)?;
+    let mut trainer = Trainer::new(model.clone(), train_config(recipe, &loaded, model.graph()), exec)?;
     let steps_s = exec.pool.install(|| timed_steps(&mut trainer, planned, &loaded))??;
     let validation_image_s = timed_inference(planned, &loaded.set)?;
     let mut sorted = steps_s.clone();

@@ -6,7 +6,7 @@
 //! on 128x128, and 1.00 times for resnet18 on 224x224; `tests/service/child.rs` prints the figures.
 
 use ocelli_datasets::Source;
-use ocelli_engine::{Exec, Graph, Learning, Mode, Model, ParamLayout, Plan};
+use ocelli_engine::{Exec, Graph, Learning, Mode, Model, Optimizer, ParamLayout, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Loaded};
@@ -208,7 +208,11 @@ impl<'a> Needs<'a> {
         let (all, trainable) = (floats(layout.total()), floats(layout.trainable()));
         let moments = match self.recipe.optimizer {
             OptimizerKind::Sgd => trainable,
-            OptimizerKind::Adam | OptimizerKind::AdamW => 2 * trainable,
+            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => 2 * trainable,
+        };
+        let orthogonal = match self.recipe.optimizer {
+            OptimizerKind::Muon => floats(Optimizer::muon_floats(self.graph, &layout, exec.isa)),
+            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => 0,
         };
         let (plan, _) = Plan::measure(self.graph, batch, Mode::Train(Learning::default()), exec)?;
         let len = pixels(self.recipe) as usize;
@@ -220,10 +224,10 @@ impl<'a> Needs<'a> {
         let saving = all + moments;
         let asking = 2 * all + answers.total() as u64 + floats(BUFFERS * at_a_time * len);
         let training = filling.max(saving).max(asking);
-        let lasting = plan.total() as u64 + trainable + moments;
+        let lasting = plan.total() as u64 + trainable + moments + orthogonal;
         Ok(MemoryEstimate {
             plan: plan.total() as u64,
-            parameters: all + trainable + moments + self.start * FLOAT,
+            parameters: all + trainable + moments + orthogonal + self.start * FLOAT,
             images: self.images,
             // Images are decoded before anything but the model is there.
             work: training.max(self.decoding.saturating_sub(lasting)),

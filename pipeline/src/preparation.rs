@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::Source;
-use ocelli_engine::{Exec, Model};
+use ocelli_engine::{Exec, Model, zoo};
 
 use crate::data::{self, Loaded};
 use crate::error::PipelineError;
@@ -64,6 +64,9 @@ impl<'a> Planned<'a> {
             let pre = start.file.meta.preprocessing.clone();
             loaded.set.set_normalization(pre.mean, pre.std)?;
         }
+        if options.start.is_none() && zoo::starts_from_images(&recipe.model) {
+            prepare(model, recipe, &loaded)?;
+        }
         if let Some(limit) = options.within.memory {
             let start = options.start.as_ref().map(|start| &start.file.model);
             memory::Needs::loaded(model.graph(), recipe, &loaded, start).check(limit)?;
@@ -79,4 +82,16 @@ fn first_weights(options: &TrainOptions, recipe: &Recipe, classes: usize) -> Res
         model.adopt(&start.file.model)?;
     }
     Ok(model)
+}
+
+/// Gives a fresh model the first weights that its network makes from images: training images at even distances in the data
+/// set.
+fn prepare(model: &mut Model, recipe: &Recipe, loaded: &Loaded) -> Result<(), PipelineError> {
+    let len = model.graph().input.len();
+    let count = loaded.train.len().min(zoo::START_IMAGES);
+    let mut images = vec![0.0; count * len];
+    for (i, image) in images.chunks_exact_mut(len).enumerate() {
+        loaded.set.fill(loaded.train[i * loaded.train.len() / count], image)?;
+    }
+    Ok(zoo::prepare(&recipe.model, model, &images)?)
 }

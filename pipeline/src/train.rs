@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
-use ocelli_engine::{AdamConfig, Optimizer, TrainConfig, Trainer};
+use ocelli_engine::{AdamConfig, Decay, Graph, Optimizer, TrainConfig, Trainer, zoo};
 
 use crate::data::{self, Data, Loaded};
 use crate::environment::Environment;
@@ -78,7 +78,8 @@ pub fn train(
             parent: options.start.as_ref().map(|start| start.version.clone()),
         }),
     };
-    let trainer = Trainer::new(model, train_config(&recipe, &loaded), &exec);
+    let config = train_config(&recipe, &loaded, model.graph());
+    let trainer = Trainer::new(model, config, &exec);
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
     folder.write("recipe.toml", &text)?;
     folder.write("environment.json", &Environment::of(exec.isa).to_json())?;
@@ -197,7 +198,7 @@ pub(crate) fn resume_within(
     if let Some(limit) = within.memory {
         memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).check(limit)?;
     }
-    let config = train_config(&recipe, &loaded);
+    let config = train_config(&recipe, &loaded, file.model.graph());
     if config.optimizer.name() != training.optimizer {
         let reason = format!("the run used {}; the optimizer cannot be changed half-way", training.optimizer);
         return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
@@ -262,14 +263,14 @@ fn test_rates(
     reporter: &mut Reporter<'_>,
 ) -> Result<LrFind, PipelineError> {
     let Planned { recipe, exec, model, .. } = planned;
-    let mut trainer = Trainer::new(model.clone(), train_config(recipe, loaded), exec)?;
+    let mut trainer = Trainer::new(model.clone(), train_config(recipe, loaded, model.graph()), exec)?;
     // From a thread of the pool, as training.
     exec.pool.install(|| {
         range_test(&mut trainer, (loaded, recipe), &exec.pool, stop, &mut |event| reporter.report(event))
     })?
 }
 
-pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
+pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> TrainConfig {
     let [momentum, weight_decay] = [recipe.momentum, recipe.weight_decay].map(f64::from);
     let adam = AdamConfig { weight_decay, ..AdamConfig::default() };
     TrainConfig {
@@ -281,6 +282,16 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded) -> TrainConfig {
             }
             OptimizerKind::Adam => Optimizer::Adam(adam),
             OptimizerKind::AdamW => Optimizer::AdamW(adam),
+            OptimizerKind::Muon => Optimizer::Muon { momentum, adam },
+        },
+        rates: match recipe.optimizer {
+            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => Vec::new(),
+            OptimizerKind::Muon => zoo::rates(&recipe.model, graph),
+        },
+        frozen: zoo::frozen(&recipe.model),
+        decay: match recipe.optimizer {
+            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => Decay::All,
+            OptimizerKind::Muon => Decay::Weights,
         },
         clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm),
         label_smoothing: recipe.label_smoothing,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::muon::Matrix;
 use crate::error::EngineError;
 use crate::graph::ParamKind;
 use crate::params::ParamLayout;
@@ -23,6 +24,8 @@ pub(crate) struct Rule {
     pub(crate) rate: f64,
     /// Whether weight decay applies.
     pub(crate) decays: bool,
+    /// Whether it is a matrix that has an orthogonal step.
+    pub(crate) matrix: bool,
 }
 
 /// Neighbouring parameters with one rule; `None` for those that never move.
@@ -37,17 +40,26 @@ struct Segment {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Groups(Vec<Segment>);
 
+/// What is learnt, and how fast.
+#[derive(Clone, Copy)]
+pub(crate) struct Moving<'a> {
+    /// A factor of the learning rate for each node, or none for 1 everywhere. A node with factor 0 never moves.
+    pub(crate) rates: &'a [f32],
+    /// The first so many nodes never move.
+    pub(crate) frozen: usize,
+    pub(crate) decay: Decay,
+}
+
 impl Groups {
-    /// Groups of a layout: `rates` has a factor for each node, or none for 1 everywhere. A node with factor 0 never moves,
-    /// nor do the first `frozen` nodes.
+    /// Groups of the layout of a network of `nodes` nodes, of which `matrices` have an orthogonal step.
     ///
     /// # Errors
     /// [`EngineError::Config`] when there are not as many factors as nodes, or one is negative or not finite.
     pub(crate) fn new(
         layout: &ParamLayout,
         nodes: usize,
-        (rates, frozen): (&[f32], usize),
-        decay: Decay,
+        Moving { rates, frozen, decay }: Moving,
+        matrices: &[Matrix],
     ) -> Result<Groups, EngineError> {
         if !rates.is_empty() && rates.len() != nodes {
             let found = rates.len();
@@ -66,7 +78,8 @@ impl Groups {
             let rate = rates.get(entry.node()).map_or(1.0, |&rate| f64::from(rate));
             let decays = decay == Decay::All || entry.kind == ParamKind::Weight;
             let moves = rate > 0.0 && entry.node() >= frozen;
-            let rule = moves.then_some(Rule { rate, decays });
+            let matrix = matrices.iter().any(|matrix| matrix.range == entry.range());
+            let rule = moves.then_some(Rule { rate, decays, matrix });
             let end = learnt.get(i + 1).map_or(layout.trainable(), |next| next.offset);
             match segments.last_mut() {
                 Some(last) if last.rule == rule => last.end = end,
@@ -74,6 +87,12 @@ impl Groups {
             }
         }
         Ok(Groups(segments))
+    }
+
+    /// The rule of one parameter.
+    pub(crate) fn rule_of(&self, index: usize) -> Option<Rule> {
+        let at = self.0.partition_point(|segment| segment.end <= index);
+        self.0.get(at).and_then(|segment| segment.rule)
     }
 
     /// Calls `f` for each part of the parameters `piece` that one rule moves, in order; the part's range counts from the
@@ -111,7 +130,7 @@ mod tests {
         let rates: Vec<f32> = (0..nodes).map(|node| (node % 3) as f32 * 0.5).collect();
         for decay in [Decay::All, Decay::Weights] {
             let frozen = nodes / 5;
-            let groups = Groups::new(&layout, nodes, (&rates, frozen), decay).unwrap();
+            let groups = Groups::new(&layout, nodes, Moving { rates: &rates, frozen, decay }, &[]).unwrap();
             for len in [977, 8192, layout.trainable()] {
                 let mut found = vec![None; layout.trainable()];
                 for start in (0..layout.trainable()).step_by(len) {
@@ -126,7 +145,7 @@ mod tests {
                     let rate = f64::from(rates[entry.node()]);
                     let decays = decay == Decay::All || entry.kind == ParamKind::Weight;
                     let moves = rate > 0.0 && entry.node() >= frozen;
-                    let expected = moves.then_some(Rule { rate, decays });
+                    let expected = moves.then_some(Rule { rate, decays, matrix: false });
                     assert!(found[entry.range()].iter().all(|rule| *rule == expected), "{}", entry.name);
                 }
             }
@@ -136,8 +155,9 @@ mod tests {
     #[test]
     fn without_rates_all_is_one_group() {
         let (layout, nodes) = network();
-        let groups = Groups::new(&layout, nodes, (&[], 0), Decay::All).unwrap();
-        let rule = Some(Rule { rate: 1.0, decays: true });
+        let moving = Moving { rates: &[], frozen: 0, decay: Decay::All };
+        let groups = Groups::new(&layout, nodes, moving, &[]).unwrap();
+        let rule = Some(Rule { rate: 1.0, decays: true, matrix: false });
         assert_eq!(groups, Groups(vec![Segment { end: layout.trainable(), rule }]));
         groups.each(0..0, |_, _| panic!("an empty piece has no part"));
     }
@@ -148,7 +168,8 @@ mod tests {
         for rates in
             [vec![1.0; nodes + 1], vec![-1.0; nodes], vec![f32::NAN; nodes], vec![f32::INFINITY; nodes]]
         {
-            let groups = Groups::new(&layout, nodes, (&rates, 0), Decay::All);
+            let moving = Moving { rates: &rates, frozen: 0, decay: Decay::All };
+            let groups = Groups::new(&layout, nodes, moving, &[]);
             assert!(matches!(groups, Err(EngineError::Config(_))));
         }
     }

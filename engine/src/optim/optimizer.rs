@@ -1,6 +1,10 @@
 //! The optimisers and their settings.
 
+use super::muon;
 use crate::error::EngineError;
+use crate::graph::Graph;
+use crate::params::ParamLayout;
+use crate::simd::Isa;
 
 /// How parameters follow their gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +22,14 @@ pub enum Optimizer {
     Adam(AdamConfig),
     /// AdamW (Loshchilov and Hutter, 2019): the decay is applied to the weights themselves.
     AdamW(AdamConfig),
+    /// Muon (Jordan, 2024) for the weights of convolutions and dense layers between the first and the last, AdamW for all
+    /// other parameters.
+    Muon {
+        /// Share of the last update that is kept, in `0..1`; the gradient is taken where momentum leads.
+        momentum: f64,
+        /// AdamW's settings; its decay applies to the matrices, too.
+        adam: AdamConfig,
+    },
 }
 
 /// Settings of Adam and AdamW.
@@ -40,12 +52,13 @@ impl Default for AdamConfig {
 }
 
 impl Optimizer {
-    /// `sgd`, `adam` or `adamw`.
+    /// `sgd`, `adam`, `adamw` or `muon`.
     pub fn name(&self) -> &'static str {
         match self {
             Optimizer::Sgd { .. } => "sgd",
             Optimizer::Adam(_) => "adam",
             Optimizer::AdamW(_) => "adamw",
+            Optimizer::Muon { .. } => "muon",
         }
     }
 
@@ -57,12 +70,14 @@ impl Optimizer {
         let check = |ok: bool, what: &str| {
             if ok { Ok(()) } else { Err(EngineError::Config(format!("{}: {what}", self.name()))) }
         };
+        if let Optimizer::Sgd { momentum, .. } | Optimizer::Muon { momentum, .. } = *self {
+            check((0.0..1.0).contains(&momentum), "momentum must be in 0..1")?;
+        }
         match *self {
-            Optimizer::Sgd { momentum, weight_decay, .. } => {
-                check((0.0..1.0).contains(&momentum), "momentum must be in 0..1")?;
+            Optimizer::Sgd { weight_decay, .. } => {
                 check(weight_decay >= 0.0 && weight_decay.is_finite(), "weight decay must not be negative")
             }
-            Optimizer::Adam(c) | Optimizer::AdamW(c) => {
+            Optimizer::Adam(c) | Optimizer::AdamW(c) | Optimizer::Muon { adam: c, .. } => {
                 check(
                     (0.0..1.0).contains(&c.beta1) && (0.0..1.0).contains(&c.beta2),
                     "betas must be in 0..1",
@@ -76,11 +91,16 @@ impl Optimizer {
         }
     }
 
+    /// Floats that [`Optimizer::Muon`] takes for making matrices orthogonal, besides its moments.
+    pub fn muon_floats(graph: &Graph, layout: &ParamLayout, isa: Isa) -> usize {
+        muon::floats(isa, &muon::matrices(graph, layout))
+    }
+
     /// Number of moments that it keeps for each parameter.
     pub(crate) fn moments(&self) -> usize {
         match self {
             Optimizer::Sgd { .. } => 1,
-            Optimizer::Adam(_) | Optimizer::AdamW(_) => 2,
+            Optimizer::Adam(_) | Optimizer::AdamW(_) | Optimizer::Muon { .. } => 2,
         }
     }
 }

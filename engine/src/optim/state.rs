@@ -6,8 +6,11 @@ use crate::kernels::update::{self, AdamArgs, AdamState, SgdArgs, SgdState};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 
-use super::groups::{Groups, Rule};
+use super::groups::{Groups, Moving, Rule};
+use super::muon::{self, Matrix, MatrixStep, Orthogonal};
 use super::optimizer::{AdamConfig, Optimizer};
+use crate::error::EngineError;
+use crate::params::Model;
 
 /// Floats of a piece of an update: 32 KiB of each of four arrays fit a second-level cache.
 const PIECE: usize = 8 * 1024;
@@ -17,13 +20,40 @@ pub(crate) struct OptimizerState {
     optimizer: Optimizer,
     groups: Groups,
     moments: Vec<Buffer>,
+    matrices: Vec<Matrix>,
+    orthogonal: Orthogonal,
+}
+
+/// The tensors of a model that an optimiser makes orthogonal steps for.
+fn matrices(optimizer: &Optimizer, model: &Model) -> Vec<Matrix> {
+    match optimizer {
+        Optimizer::Muon { .. } => muon::matrices(model.graph(), model.layout()),
+        Optimizer::Sgd { .. } | Optimizer::Adam(_) | Optimizer::AdamW(_) => Vec::new(),
+    }
 }
 
 impl OptimizerState {
-    /// An optimiser that has made no step on `trainable` parameters.
-    pub(crate) fn new(optimizer: Optimizer, groups: Groups, trainable: usize) -> Self {
+    /// An optimiser that has made no step.
+    ///
+    /// # Errors
+    /// Those of [`Groups::new`].
+    pub(crate) fn new(
+        (isa, optimizer): (Isa, Optimizer),
+        model: &Model,
+        moving: Moving,
+    ) -> Result<Self, EngineError> {
+        let matrices = matrices(&optimizer, model);
+        let groups = Groups::new(model.layout(), model.graph().nodes.len(), moving, &matrices)?;
+        let trainable = model.layout().trainable();
         let moments = (0..optimizer.moments()).map(|_| Buffer::zeros(trainable)).collect();
-        OptimizerState { optimizer, groups, moments }
+        let orthogonal = Orthogonal::new(isa, &matrices);
+        Ok(OptimizerState { optimizer, groups, moments, matrices, orthogonal })
+    }
+
+    /// Floats that [`OptimizerState::new`] takes.
+    pub(crate) fn floats((isa, optimizer): (Isa, Optimizer), model: &Model) -> usize {
+        let moments = model.layout().trainable() * optimizer.moments();
+        moments + muon::floats(isa, &matrices(&optimizer, model))
     }
 
     /// Its moments, each laid out as the learnable parameters are.
@@ -44,7 +74,7 @@ impl OptimizerState {
         g: &[f32],
         Step { lr, step, grad_scale }: Step,
     ) {
-        let OptimizerState { optimizer, groups, moments } = self;
+        let OptimizerState { optimizer, groups, moments, matrices, orthogonal } = self;
         let piece = |i: usize, len: usize| i * PIECE..i * PIECE + len;
         let settings =
             |rule: Rule, weight_decay: f64| (lr * rule.rate, if rule.decays { weight_decay } else { 0.0 });
@@ -73,6 +103,36 @@ impl OptimizerState {
                         update::adam(isa, AdamState { w, m, v }, &g[part], args);
                     });
                 });
+            }
+            (Optimizer::Muon { momentum, adam }, [m, v]) => {
+                let AdamConfig { beta1, beta2, eps, weight_decay } = adam;
+                threads.pieces_each(g.len() * 8, [&mut *w, m, v], PIECE, |i, [w, m, v]| {
+                    let g = &g[piece(i, w.len())];
+                    groups.each(piece(i, w.len()), |part, rule| {
+                        let (lr, weight_decay) = settings(rule, weight_decay);
+                        let g = &g[part.clone()];
+                        let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|all| &mut all[part.clone()]);
+                        if rule.matrix {
+                            // Only the velocity; the matrix moves as a whole.
+                            let args =
+                                SgdArgs { lr: 0.0, momentum, nesterov: false, weight_decay: 0.0, grad_scale };
+                            update::sgd(isa, SgdState { w, v: m }, g, args);
+                        } else {
+                            let decoupled = true;
+                            let args =
+                                AdamArgs { lr, beta1, beta2, eps, weight_decay, decoupled, step, grad_scale };
+                            update::adam(isa, AdamState { w, m, v }, g, args);
+                        }
+                    });
+                });
+                for matrix in matrices.iter() {
+                    let Some(rule) = groups.rule_of(matrix.range.start) else { continue };
+                    let (lr, weight_decay) = settings(rule, weight_decay);
+                    let (gradient, velocity) = (g, &moments[0][..]);
+                    let factors = [grad_scale as f32, momentum as f32];
+                    let step = MatrixStep { matrix, gradient, velocity, factors, lr, weight_decay };
+                    orthogonal.step((isa, threads), w, step);
+                }
             }
             _ => unreachable!("an optimiser has as many moments as it says"),
         }

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::exec::{Exec, Learning, Mode};
 use crate::geometry::Shape;
 use crate::kernels::softmax::{Labels, LossSums};
-use crate::optim::{Average, Groups, OptimizerState, Step, clip_factor};
+use crate::optim::{Average, Moving, OptimizerState, Step, clip_factor};
 use crate::params::{Model, ParamLayout};
 use crate::plan::{Plan, PlanMemory, StepState};
 
@@ -48,11 +48,9 @@ impl Trainer {
         config.validate()?;
         let plan = compile(&model, &config, exec)?;
         config.check_class_weights(plan.classes())?;
-        let layout = model.layout();
-        let nodes = model.graph().nodes.len();
-        let groups = Groups::new(layout, nodes, (&config.rates, config.frozen), config.decay)?;
-        let grads = Buffer::zeros(layout.trainable());
-        let optimizer = OptimizerState::new(config.optimizer, groups, layout.trainable());
+        let grads = Buffer::zeros(model.layout().trainable());
+        let moving = Moving { rates: &config.rates, frozen: config.frozen, decay: config.decay };
+        let optimizer = OptimizerState::new((exec.isa, config.optimizer), &model, moving)?;
         let average = config.ema.map(|decay| Average::new(decay, model.params()));
         Ok(Trainer { model, plan, config, grads, optimizer, average, steps: 0, packed: false })
     }
@@ -250,7 +248,7 @@ impl Trainer {
 fn compile(model: &Model, config: &TrainConfig, exec: &Exec) -> Result<Plan, EngineError> {
     let kept = |layout: &ParamLayout| {
         let average = if config.ema.is_some() { layout.total() } else { 0 };
-        layout.trainable() * (1 + config.optimizer.moments()) + average
+        layout.trainable() + OptimizerState::floats((exec.isa, config.optimizer), model) + average
     };
     let mode = Mode::Train(Learning { norms: config.norms, frozen: config.frozen });
     Plan::compile_with(model.graph(), config.batch, mode, exec, kept)

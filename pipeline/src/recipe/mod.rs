@@ -1,6 +1,7 @@
 //! A recipe: everything that decides what a training run does, apart from the data.
 
 mod check;
+mod networks;
 mod rate;
 mod settings;
 mod text;

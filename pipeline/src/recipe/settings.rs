@@ -37,7 +37,7 @@ pub struct Recipe {
     pub lr: Option<f32>,
     /// The rule that turns gradients into steps.
     pub optimizer: OptimizerKind,
-    /// Momentum of `sgd`.
+    /// Momentum of `sgd` and `muon`.
     pub momentum: f32,
     /// Weight decay.
     pub weight_decay: f32,

@@ -51,7 +51,9 @@ words! {
     /// Adam (Kingma and Ba, 2015); weight decay is added to the gradient.
     Adam = "adam",
     /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
-    AdamW = "adamw"
+    AdamW = "adamw",
+    /// Muon (Jordan, 2024) for the weights between the first and the last layer that has any, AdamW for the others.
+    Muon = "muon"
 }
 
 words! {
