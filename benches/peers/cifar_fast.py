@@ -26,8 +26,10 @@ import nets
 
 SIDE = 32
 # The recipe: pipeline/src/recipe/networks.rs.
-EPOCHS, BATCH, LEARNING_RATE, WARMUP = 8, 500, 0.05, 0.2
+EPOCHS, BATCH, LEARNING_RATE, WARMUP = 8, 500, 0.025, 0.2
 MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING, SHIFT = 0.9, 0.1, 0.2, 2
+# Factors of the learning rate where AdamW makes the steps.
+HEAD_RATE, NORM_RATE = 0.05, 0.2
 # One-cycle begins at the peak divided by this, and ends at its begin divided by the other one.
 START, END = 25.0, 1e4
 # Images whose patches are whitened, and what is added to their variances.
@@ -69,7 +71,7 @@ def main() -> None:
             loss.backward()
             rate = one_cycle(args.lr, step, total)
             for group in adamw.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             adamw.step()
             muon.step(rate)
             model.zero_grad()
@@ -145,8 +147,8 @@ def groups(model: nn.Module) -> tuple[list[nn.Parameter], list[dict]]:
     """The matrices between the first and the last layer, and all others, of which weights alone decay."""
     matrices = [layer.weight for layer in model[1:] if isinstance(layer, nn.Conv2d)]
     scales = [p for layer in model if isinstance(layer, nn.BatchNorm2d) for p in layer.parameters()]
-    head = {"params": [model[-1].weight], "weight_decay": WEIGHT_DECAY}
-    return matrices, [head, {"params": scales, "weight_decay": 0.0}]
+    head = {"params": [model[-1].weight], "weight_decay": WEIGHT_DECAY, "factor": HEAD_RATE}
+    return matrices, [head, {"params": scales, "weight_decay": 0.0, "factor": NORM_RATE}]
 
 
 class Muon:

@@ -71,6 +71,21 @@ pub fn frozen(name: &str) -> usize {
     usize::from(starts_from_images(name))
 }
 
+/// Factors of the learning rate for the layers of a network by name, for [`TrainConfig::rates`](crate::TrainConfig::rates);
+/// empty where all learn alike. `cifar-fast` is trained by Muon at rates that are too high for the steps of AdamW, which
+/// its normalisations and its last layer have.
+pub fn rates(name: &str, graph: &Graph) -> Vec<f32> {
+    if name != "cifar-fast" {
+        return Vec::new();
+    }
+    let rate = |op: &Op| match op {
+        Op::Dense(_) => 0.05,
+        Op::BatchNorm(_) => 0.2,
+        _ => 1.0,
+    };
+    graph.nodes.iter().map(|node| rate(&node.op)).collect()
+}
+
 /// The least side of images that a network takes: it takes every image of at least this height and this width.
 ///
 /// # Errors
