@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, completions, demo, doctor, embed, evaluate, flood, job, lr_find, predict, serve, similar, store,
-    train, verify,
+    bench, clean, completions, demo, doctor, embed, evaluate, flood, job, lr_find, predict, serve, similar,
+    store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Job(job::Args),
     Bench(bench::Args),
     Flood(Box<flood::Args>),
+    Clean(clean::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),

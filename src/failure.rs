@@ -140,6 +140,12 @@ fn dataset_hint(error: &DatasetError) -> &'static str {
     match error {
         DatasetError::TooManyBad { .. } => "remove or convert those files, or accept more with --max-bad 0.5",
         DatasetError::Memory { .. } => "`--size 64` makes every image 64x64 pixels",
+        DatasetError::CacheWrite { .. } => {
+            "free some space (`ocelli clean` removes such files of earlier runs), name another disk with -o, allow more memory with --cache-memory, or take smaller images with --size"
+        }
+        DatasetError::CacheDamaged { .. } => {
+            "`ocelli train --resume RUN_FOLDER` goes on after the last epoch"
+        }
         DatasetError::Io { .. } => "check the permissions of the path",
         DatasetError::BadFractions { .. } | DatasetError::UnknownName { .. } => {
             "`ocelli train --help` lists every setting with its default"

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bytes;
+mod clean;
 mod cli;
 mod comparison;
 mod completions;
@@ -66,6 +68,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Job(args) => job::run(args),
         Command::Bench(args) => bench::run(args, out),
         Command::Flood(args) => flood::run(*args, out),
+        Command::Clean(args) => clean::run(&args, out),
         Command::Demo(args) => demo::run(args, out),
         Command::Doctor(args) => doctor::run(args, out),
         Command::Completions(args) => completions::run(args, Cli::command(), out),

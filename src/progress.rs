@@ -86,7 +86,13 @@ impl Progress {
             Event::Warning { text } => {
                 self.print(&format!("{} {}", self.paint.apply(Style::Yellow, "warning:"), printable(text)));
             }
-            Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Done { .. } => {}
+            Event::Done { waited, .. } => {
+                self.line(
+                    "images",
+                    &format!("{:.1} % of the training time went into waiting for them", 100.0 * waited),
+                );
+            }
+            Event::Interrupted { .. } | Event::Evaluated { .. } => {}
         }
     }
 
@@ -123,6 +129,7 @@ impl Progress {
             val_accuracy,
             seconds,
             images_per_second,
+            waited: _,
             best,
         } = event
         else {

@@ -12,10 +12,12 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
     Balance, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
-    StartModel, TrainOptions, is_cross_validation, is_network_file, network_text, open_model, version_id,
+    StartModel, TrainOptions, Within, is_cross_validation, is_network_file, network_text, open_model,
+    version_id,
 };
 use serde::Serialize;
 
+use crate::bytes::parse_bytes;
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
@@ -58,6 +60,10 @@ pub(crate) struct Args {
     /// Continue the run or the cross-validation in this folder; with a larger --epochs, extend a run
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
+    /// Memory for decoded images, e.g. 500M or 2G (60 % of what is free if left out): what does not fit goes to a file in
+    /// .cache in the folder of the runs, which the next run on the same images reads again; `ocelli clean` removes it
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    cache_memory: Option<u64>,
     /// Events as JSON, one object a line, on standard output
     #[arg(long)]
     json: bool,
@@ -255,7 +261,7 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
 /// What is to be done, checked.
 enum Plan {
     Train(Box<TrainOptions>),
-    Resume { run_dir: PathBuf, epochs: Option<u32> },
+    Resume { run_dir: PathBuf, epochs: Option<u32>, within: Within },
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
@@ -276,10 +282,10 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         (Plan::Resume { run_dir, .. }, _) if is_cross_validation(&run_dir) => {
             cross_validation::resume(&run_dir, json, out)
         }
-        (Plan::Resume { run_dir, epochs }, _) => {
+        (Plan::Resume { run_dir, epochs, within }, _) => {
             let interrupt = Interrupt::listen()?;
             let outcome = watched(&interrupt, json, out, |observe| {
-                ocelli_pipeline::resume(&run_dir, epochs, &interrupt.stop, observe)
+                ocelli_pipeline::resume_within(&run_dir, epochs, &within, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
         }
@@ -316,11 +322,12 @@ fn print_network(name: &str, settings: &Settings, json: bool, out: &mut Output) 
 impl Args {
     /// Reads the recipe file and checks every setting.
     fn plan(self) -> Result<Plan, Failure> {
+        let within = Within { cache_memory: self.cache_memory, ..Within::default() };
         if let Some(run_dir) = self.resume {
-            return Ok(Plan::Resume { run_dir, epochs: self.epochs });
+            return Ok(Plan::Resume { run_dir, epochs: self.epochs, within });
         }
         let options = self.input.options(self.epochs, self.out, self.name)?;
-        Ok(Plan::Train(Box::new(options)))
+        Ok(Plan::Train(Box::new(TrainOptions { within, ..options })))
     }
 }
 

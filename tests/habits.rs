@@ -11,13 +11,23 @@ use crate::support::{Sandbox, finish, json_lines, wait};
 fn help_and_version_go_to_standard_output() {
     let sandbox = Sandbox::new();
     let help = sandbox.ok("--help");
-    for command in
-        ["train", "verify", "evaluate", "predict", "serve", "bench", "flood", "demo", "doctor", "completions"]
-    {
+    for command in [
+        "train",
+        "verify",
+        "evaluate",
+        "predict",
+        "serve",
+        "bench",
+        "flood",
+        "clean",
+        "demo",
+        "doctor",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let own = sandbox.ok(&format!("{command} --help"));
         assert!(own.contains("Usage: ocelli"), "{command}: {own}");
-        let computes = !["verify", "flood", "doctor", "completions"].contains(&command);
+        let computes = !["verify", "flood", "clean", "doctor", "completions"].contains(&command);
         assert_eq!(own.contains("--exact"), computes, "{command}: {own}");
     }
     assert_eq!(sandbox.ok("--version").trim(), format!("ocelli {}", env!("CARGO_PKG_VERSION")));

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ocelli_datasets::{AugmentLevel, DecodeLimits, ImageSet, LoadOptions, Preprocessing, Source, Split};
+use ocelli_datasets::{
+    AugmentLevel, CacheFolder, CacheMade, CacheUse, DecodeLimits, ImageSet, LoadOptions, Preprocessing,
+    Source, Split,
+};
 use ocelli_engine::Pool;
 
 use crate::balance::imbalance;
@@ -186,7 +189,15 @@ pub(crate) fn split_sizes(recipe: &Recipe, source: &Source) -> [usize; 3] {
     [train, val + (rest - train - new_test), test + new_test]
 }
 
-/// Reads images, telling the observer how far it is.
+/// Where decoded images are kept.
+pub(crate) struct PixelRoom {
+    /// Bytes in memory.
+    pub(crate) memory: u64,
+    /// Where the others go; without it, they are refused.
+    pub(crate) cache: Option<CacheFolder>,
+}
+
+/// Reads images into memory, telling the observer how far it is.
 pub(crate) fn load(
     source: &Source,
     indices: Option<&[usize]>,
@@ -195,17 +206,36 @@ pub(crate) fn load(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
 ) -> Result<ImageSet, PipelineError> {
+    let room = PixelRoom { memory: machine::free_memory() / 10 * 9, cache: None };
+    let how = Reading { pool, max_bad, room: &room };
+    read(source, (indices, preprocessing), how, stop, observe)
+}
+
+/// How images are read.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    pool: &'a Pool,
+    max_bad: f32,
+    room: &'a PixelRoom,
+}
+
+fn read(
+    source: &Source,
+    (indices, preprocessing): (Option<&[usize]>, &Preprocessing),
+    how: Reading,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
+) -> Result<ImageSet, PipelineError> {
+    let Reading { pool, max_bad, room } = how;
     let total = indices.map_or(source.items().len(), <[usize]>::len);
     let done = AtomicUsize::new(0);
     let progress = |images: usize, _: usize| done.store(images, Ordering::Relaxed);
-    let limits = DecodeLimits::default();
-    let memory = machine::free_memory() / 10 * 9;
     let options = LoadOptions {
         threads: pool.threads(),
-        limits,
+        limits: DecodeLimits::default(),
         max_bad,
-        memory,
-        cache: None,
+        memory: room.memory,
+        cache: room.cache.as_ref(),
         progress: &progress,
         stop,
     };
@@ -221,10 +251,30 @@ pub(crate) fn load(
     )??;
     told?;
     observe(&Event::Loading { done: total, total })?;
+    if let Some(cache) = set.cache() {
+        observe(&Event::note(cache_note(cache)))?;
+    }
     Ok(set)
 }
 
-/// Images in memory with their splits.
+/// What to say of images that do not fit in memory.
+fn cache_note(cache: &CacheUse) -> String {
+    let CacheUse { path, bytes, in_memory, made } = cache;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let place = path.as_ref().map_or("a file of this run".to_owned(), |path| path.display().to_string());
+    let how = match made {
+        CacheMade::New => String::new(),
+        CacheMade::Earlier => " that an earlier run made of the same images".to_owned(),
+        CacheMade::Again { damage } => format!(", made again because the file there was damaged: {damage}"),
+    };
+    format!(
+        "the decoded images take {} MiB: {} MiB are kept in memory, all are in {place}{how}",
+        mib(*bytes),
+        mib(*in_memory)
+    )
+}
+
+/// Decoded images with their splits.
 pub(crate) struct Loaded {
     /// Its classes are those that can be trained; see [`load_all`].
     pub(crate) set: ImageSet,
@@ -241,6 +291,7 @@ pub(crate) fn load_all(
     source: &Source,
     recipe: &Recipe,
     (known, pool): (usize, &Pool),
+    room: &PixelRoom,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event) -> Result<(), PipelineError>,
 ) -> Result<Loaded, PipelineError> {
@@ -248,7 +299,8 @@ pub(crate) fn load_all(
     let channels = recipe.channels.expect("the recipe is resolved");
     let preprocessing = Preprocessing::new(width, height, channels, recipe.fit);
     let items = recipe.fold.map(|_| not_test(source));
-    let mut set = load(source, items.as_deref(), &preprocessing, (pool, recipe.max_bad), stop, observe)?;
+    let how = Reading { pool, max_bad: recipe.max_bad, room };
+    let mut set = read(source, (items.as_deref(), &preprocessing), how, stop, observe)?;
     if let Some((_, folds)) = recipe.fold {
         check_folds(&set, folds as usize, recipe.seed)?;
     }
@@ -267,7 +319,7 @@ pub(crate) fn load_all(
         return Err(PipelineError::NoTrainingImages { data: source.name().to_owned() });
     }
     if recipe.normalize == Normalize::Dataset {
-        let (mean, std) = set.channel_stats(&train)?;
+        let (mean, std) = pool.install(|| set.channel_stats(&train))??;
         set.set_normalization(mean, std)?;
     }
     Ok(Loaded { set, train, val, test, warnings })

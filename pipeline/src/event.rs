@@ -110,6 +110,9 @@ pub enum Event {
         seconds: f32,
         /// Training images a second, validation left out.
         images_per_second: f32,
+        /// Part of the time of its steps in which they waited for images.
+        #[serde(default)]
+        waited: f32,
         /// Whether these are the best weights so far.
         best: bool,
     },
@@ -145,6 +148,10 @@ pub enum Event {
         epochs: u32,
         /// Training time of the run, interruptions left out.
         seconds: f32,
+        /// Part of the time of all steps behind the first epoch in which they waited for images, or of that one where there
+        /// are no others; since the run was last taken up.
+        #[serde(default)]
+        waited: f32,
     },
     /// Something a person should know.
     Note {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocelli_engine::Pool;
 
@@ -31,7 +31,8 @@ pub(crate) enum Flow {
 /// Calls `consume` with each batch of `order`: the indices and their images, `image_len` floats each, written by
 /// `fill(index, image)` on the threads of the pool. Batches arrive in order; the last may be shorter.
 ///
-/// Called on a thread of the pool, that thread fills as well while it has no batch to consume.
+/// Called on a thread of the pool, that thread fills as well while it has no batch to consume. The time in which it had
+/// none is what this returns.
 ///
 /// # Errors
 /// The first error of `fill` or `consume`, and [`PipelineError::Engine`] when the threads of the pool cannot start.
@@ -41,7 +42,7 @@ pub(crate) fn feed(
     image_len: usize,
     fill: impl Fn(usize, &mut [f32]) -> Result<(), DatasetError> + Sync,
     mut consume: impl FnMut(&[usize], &[f32]) -> Result<Flow, PipelineError>,
-) -> Result<(), PipelineError> {
+) -> Result<Duration, PipelineError> {
     let (fill, over) = (&fill, &AtomicBool::new(false));
     let least = (LEAST_FLOATS / image_len.max(1)).max(1);
     pool.thread_pool()?.in_place_scope(|scope| {
@@ -67,7 +68,9 @@ pub(crate) fn feed(
             start(vec![0.0; batch.min(order.len()) * image_len]);
         }
         let mut early = BTreeMap::new();
+        let mut waited = Duration::ZERO;
         for (number, indices) in order.chunks(batch).enumerate() {
+            let wanted = Instant::now();
             while !early.contains_key(&number) {
                 let (number, images) = pool::receive(&filled, (Duration::MAX, &mut || ()))
                     .expect("the sender is alive in this function");
@@ -77,12 +80,13 @@ pub(crate) fn feed(
                 .remove(&number)
                 .expect("it has arrived")
                 .unwrap_or_else(|panic| resume_unwind(panic))?;
+            waited += wanted.elapsed();
             if consume(indices, &images[..indices.len() * image_len])? == Flow::Stop {
-                return Ok(());
+                break;
             }
             start(images);
         }
-        Ok(())
+        Ok(waited)
     })
 }
 

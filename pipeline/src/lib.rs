@@ -103,8 +103,8 @@ pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{Balance, Normalize, OptimizerKind, Origins, Recipe, Schedule};
 pub use run::Outcome;
 pub use run_folder::write_atomic;
-pub use train::{lr_find, resume, train};
-pub use train_options::{StartModel, TrainOptions, Within};
+pub use train::{lr_find, resume, resume_within, train};
+pub use train_options::{StartModel, TrainOptions, Within, cache_folder};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 
 pub use ocelli_datasets::names::same_class;

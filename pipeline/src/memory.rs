@@ -36,8 +36,10 @@ pub struct MemoryEstimate {
     pub plan: u64,
     /// Weights, gradients, the optimiser's moments, and the model that training starts from.
     pub parameters: u64,
-    /// Decoded images and the lists that name them.
+    /// The lists that name the images.
     pub images: u64,
+    /// Decoded images: of these, a file takes what does not fit.
+    pub pixels: u64,
     /// The most that anything takes which does not last: batches on their way, copies for saving, evaluation.
     pub work: u64,
     /// The program.
@@ -47,6 +49,11 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// All together.
     pub fn total(&self) -> u64 {
+        self.least().saturating_add(self.pixels)
+    }
+
+    /// What it takes with all decoded images in a file.
+    pub fn least(&self) -> u64 {
         [self.plan, self.parameters, self.images, self.work, self.program]
             .into_iter()
             .fold(0, u64::saturating_add)
@@ -99,8 +106,10 @@ pub(crate) struct Needs<'a> {
     recipe: &'a Recipe,
     /// Images to train on.
     train: usize,
-    /// Bytes of all pixels and of the lists that name the images.
+    /// Bytes of the lists that name the images.
     images: u64,
+    /// Bytes of the pixels in memory.
+    pixels: u64,
     /// Bytes that decoding takes on all threads.
     decoding: u64,
     /// Parameters of the model that training starts from.
@@ -108,7 +117,7 @@ pub(crate) struct Needs<'a> {
 }
 
 impl<'a> Needs<'a> {
-    /// What a run is expected to need by what its data looks like.
+    /// What a run needs with all images in memory, by what its data looks like.
     pub(crate) fn expected(
         graph: &'a Graph,
         recipe: &'a Recipe,
@@ -123,13 +132,14 @@ impl<'a> Needs<'a> {
             graph,
             recipe,
             train: data::training_images(recipe, source),
-            images: list_bytes(items.len(), names) + items.len() as u64 * pixels(recipe),
+            images: list_bytes(items.len(), names),
+            pixels: items.len() as u64 * pixels(recipe),
             decoding: decoding * recipe.threads_used(),
             start: start.map_or(0, |model| model.layout().total() as u64),
         }
     }
 
-    /// What a run needs whose images are in memory.
+    /// What a run needs whose images are loaded.
     pub(crate) fn loaded(
         graph: &'a Graph,
         recipe: &'a Recipe,
@@ -142,7 +152,8 @@ impl<'a> Needs<'a> {
             graph,
             recipe,
             train: loaded.train.len(),
-            images: list_bytes(set.len(), names) + set.pixel_bytes(),
+            images: list_bytes(set.len(), names),
+            pixels: set.pixel_bytes(),
             decoding: 0,
             start: start.map_or(0, |model| model.layout().total() as u64),
         }
@@ -161,10 +172,16 @@ impl<'a> Needs<'a> {
         if needed <= limit { Ok(()) } else { Err(self.too_large(&exec, needed, limit)) }
     }
 
+    /// How many of `limit` bytes are left for pixels.
+    pub(crate) fn room_for_pixels(&self, limit: u64) -> Result<u64, PipelineError> {
+        let estimate = self.estimate(&self.recipe.exec()?, self.batch())?;
+        Ok(limit.saturating_sub(estimate.least()))
+    }
+
     fn fit(&self, exec: &Exec, limit: u64) -> Result<Fitted, PipelineError> {
         let batch = self.batch();
         let estimate = self.estimate(exec, batch)?;
-        if estimate.total() <= limit {
+        if estimate.least() <= limit {
             return Ok(Fitted { chunk: None, note: None, estimate });
         }
         let (_, mut chunk) = Plan::measure(self.graph, batch, Mode::Train(Learning::default()), exec)?;
@@ -177,7 +194,7 @@ impl<'a> Needs<'a> {
             }
             chunk = real;
             let estimate = self.estimate(&smaller, batch)?;
-            if estimate.total() <= limit {
+            if estimate.least() <= limit {
                 let note = format!(
                     "a batch is computed in passes of {chunk} images to fit into {} MiB, which changes results in their last bits",
                     limit >> 20
@@ -185,14 +202,14 @@ impl<'a> Needs<'a> {
                 return Ok(Fitted { chunk: Some(chunk as u32), note: Some(note), estimate });
             }
         }
-        Err(self.too_large(exec, estimate.total(), limit))
+        Err(self.too_large(exec, estimate.least(), limit))
     }
 
     /// The error, with the largest batch of half, a quarter ... that would fit.
     fn too_large(&self, exec: &Exec, needed: u64, limit: u64) -> PipelineError {
         let halves = std::iter::successors(Some(self.batch() / 2), |batch| Some(batch / 2));
         let fits =
-            |&batch: &usize| self.estimate(exec, batch).is_ok_and(|estimate| estimate.total() <= limit);
+            |&batch: &usize| self.estimate(exec, batch).is_ok_and(|estimate| estimate.least() <= limit);
         // Of one image there are no statistics.
         let batch = halves.take_while(|&batch| batch > 1).find(fits).map(|batch| batch as u32);
         PipelineError::Memory { needed, limit, batch }
@@ -229,6 +246,7 @@ impl<'a> Needs<'a> {
             plan: plan.total() as u64,
             parameters: all + trainable + moments + orthogonal + self.start * FLOAT,
             images: self.images,
+            pixels: self.pixels,
             // Images are decoded before anything but the model is there.
             work: training.max(self.decoding.saturating_sub(lasting)),
             program: PROGRAM + THREAD * exec.threads() as u64,

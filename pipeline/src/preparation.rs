@@ -54,8 +54,13 @@ impl<'a> Planned<'a> {
         reporter: &mut Reporter<'_>,
     ) -> Result<Loaded, PipelineError> {
         let Planned { options, source, recipe, exec, model, .. } = self;
+        let room = options.within.pixels(&options.runs_dir, |limit| {
+            let start = options.start.as_ref().map(|start| &start.file.model);
+            memory::Needs::expected(model.graph(), recipe, source, start).room_for_pixels(limit)
+        })?;
         let settings = (options.known().len(), &exec.pool);
-        let mut loaded = data::load_all(source, recipe, settings, stop, &mut |event| reporter.report(event))?;
+        let mut loaded =
+            data::load_all(source, recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
         check_trained(source.name(), loaded.set.classes(), loaded.warnings.first().cloned())?;
         if loaded.set.classes().len() < source.classes().len() {
             *model = first_weights(options, recipe, loaded.set.classes().len())?;

@@ -61,6 +61,24 @@ pub(crate) struct Run<'a> {
     pub(crate) progress: Progress,
     pub(crate) reporter: Reporter<'a>,
     pub(crate) stop: &'a AtomicBool,
+    pub(crate) waits: Waits,
+}
+
+/// How long steps waited for their images, by this process.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// Seconds of waiting and of all in the steps of each epoch.
+    epochs: Vec<(f64, f64)>,
+}
+
+impl Waits {
+    /// Part of the time that steps waited: in the epochs behind the first one, where files are not in the system's memory
+    /// yet, or in that one where there are no others.
+    fn share(&self) -> f32 {
+        let counted = if self.epochs.len() > 1 { &self.epochs[1..] } else { &self.epochs };
+        let (waited, all) = counted.iter().fold((0.0, 0.0), |(w, s), (waited, all)| (w + waited, s + all));
+        if all > 0.0 { (waited / all) as f32 } else { 0.0 }
+    }
 }
 
 /// What the steps of one epoch gave.
@@ -69,6 +87,8 @@ struct EpochStats {
     loss: f32,
     accuracy: f32,
     images_per_second: f32,
+    /// Part of the time that steps waited for their images.
+    waited: f32,
 }
 
 /// Sums over the steps of an epoch so far.
@@ -215,6 +235,7 @@ impl Run<'_> {
             val_accuracy: val.as_ref().map(|val| val.accuracy),
             seconds: seconds as f32,
             images_per_second: stats.images_per_second,
+            waited: stats.waited,
             best,
         })?;
         Ok(true)
@@ -238,7 +259,7 @@ impl Run<'_> {
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
         let mut labels: Vec<u32> = Vec::with_capacity(batch);
         let mut stopped = false;
-        feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
+        let waited = feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
             if stop.load(Ordering::Relaxed) {
                 stopped = true;
                 return Ok(Flow::Stop);
@@ -276,7 +297,9 @@ impl Run<'_> {
             Ok(Flow::Go)
         })?;
         let seconds = start.elapsed().as_secs_f64();
+        self.waits.epochs.push((waited.as_secs_f64(), seconds));
         Ok((!stopped).then(|| EpochStats {
+            waited: (waited.as_secs_f64() / seconds.max(1e-9)) as f32,
             lr: sums.lr,
             loss: sums.mean_loss(),
             accuracy: (sums.correct as f64 / sums.images.max(1) as f64) as f32,
@@ -411,6 +434,7 @@ impl Run<'_> {
             best_epoch: self.progress.best_epoch.unwrap_or(0),
             epochs: self.progress.epochs_done(),
             seconds: self.progress.seconds() as f32,
+            waited: self.waits.share(),
         })?;
         Ok(self.outcome(Some(evaluation)))
     }

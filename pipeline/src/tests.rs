@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod built_in;
+mod caching;
 mod evaluation;
 mod folds;
 mod imported;

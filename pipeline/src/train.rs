@@ -19,7 +19,7 @@ use crate::network_file::NETWORK_FILE;
 use crate::preparation::Planned;
 use crate::progress::Progress;
 use crate::recipe::{Balance, OptimizerKind, Recipe, with_epochs};
-use crate::run::{Outcome, Run};
+use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
 use crate::train_options::{TrainOptions, Within};
 
@@ -92,8 +92,20 @@ pub fn train(
     let movable = options.within.folder.is_some();
     let run_dir = shown_folder(&folder, movable);
     let pool = exec.pool.clone();
-    let mut run =
-        Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    let mut run = Run {
+        folder,
+        run_dir,
+        recipe,
+        dataset,
+        loaded,
+        meta,
+        trainer,
+        exec,
+        progress,
+        reporter,
+        stop,
+        waits: Waits::default(),
+    };
     run.write_dataset()?;
     run.save_last()?;
     run.introduce()?;
@@ -120,7 +132,10 @@ pub fn resume(
 }
 
 /// As [`resume`], within limits.
-pub(crate) fn resume_within(
+///
+/// # Errors
+/// As [`resume`], and [`PipelineError::Memory`].
+pub fn resume_within(
     run_dir: &Path,
     epochs: Option<u32>,
     within: &Within,
@@ -184,7 +199,12 @@ pub(crate) fn resume_within(
     source.align_classes(&file.meta.classes);
     source.drop_untrained(file.meta.classes.len());
     let settings = (file.meta.classes.len(), &exec.pool);
-    let mut loaded = data::load_all(&source, &recipe, settings, stop, &mut |event| reporter.report(event))?;
+    let runs = std::fs::canonicalize(folder.path()).map_err(PipelineError::io(folder.path()))?;
+    let room = within.pixels(runs.parent().unwrap_or(&runs), |limit| {
+        memory::Needs::expected(file.model.graph(), &recipe, &source, None).room_for_pixels(limit)
+    })?;
+    let mut loaded =
+        data::load_all(&source, &recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
     let known = file.meta.trained().map(|trained| trained.data_hash);
     if known != Some(loaded.set.digest()) || loaded.set.classes() != file.meta.classes {
         let reason = format!(
@@ -213,8 +233,20 @@ pub(crate) fn resume_within(
     drop(training);
     let run_dir = shown_folder(&folder, within.folder.is_some());
     let pool = exec.pool.clone();
-    let mut run =
-        Run { folder, run_dir, recipe, dataset, loaded, meta, trainer, exec, progress, reporter, stop };
+    let mut run = Run {
+        folder,
+        run_dir,
+        recipe,
+        dataset,
+        loaded,
+        meta,
+        trainer,
+        exec,
+        progress,
+        reporter,
+        stop,
+        waits: Waits::default(),
+    };
     run.introduce()?;
     // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
     pool.install(|| run.fit())?

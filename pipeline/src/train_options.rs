@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_datasets::Source;
+use ocelli_datasets::{CacheFolder, Source};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{EngineError, Graph, Shape, zoo};
 
-use crate::data::{self, Data};
+use crate::data::{self, Data, PixelRoom};
 use crate::error::PipelineError;
+use crate::machine;
 use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
 use crate::recipe::{Origins, Recipe, START_NETWORK};
 
@@ -67,8 +68,36 @@ impl TrainOptions {
 pub struct Within {
     /// Bytes of memory; training that needs more is not begun.
     pub memory: Option<u64>,
-    /// A folder that may be moved with all that is in it: no file of the run names a place in it by its whole path.
+    /// Bytes of decoded images that are kept in memory; the others go to a file. Where nobody says, what `memory` leaves, or
+    /// else 60 % of what is free on the machine and in this process's control group.
+    pub cache_memory: Option<u64>,
+    /// A folder that may be moved with all that is in it: no file of the run names a place in it by its whole path, and
+    /// decoded images go with the run.
     pub folder: Option<PathBuf>,
+}
+
+impl Within {
+    /// Where the decoded images of a run in `runs` are kept; `room` says how many bytes of a limit are left for them.
+    pub(crate) fn pixels(
+        &self,
+        runs: &Path,
+        room: impl FnOnce(u64) -> Result<u64, PipelineError>,
+    ) -> Result<PixelRoom, PipelineError> {
+        let memory = match (self.cache_memory, self.memory) {
+            (Some(bytes), _) => bytes,
+            (None, Some(limit)) => room(limit)?,
+            (None, None) => machine::free_memory() / 10 * 6,
+        };
+        let folder = cache_folder(runs);
+        let cache =
+            if self.folder.is_some() { CacheFolder::passing(folder) } else { CacheFolder::new(folder) };
+        Ok(PixelRoom { memory, cache: Some(cache) })
+    }
+}
+
+/// The folder beside the runs in `runs` for decoded images that do not fit in memory.
+pub fn cache_folder(runs: &Path) -> PathBuf {
+    runs.join(".cache")
 }
 
 /// A model to start from. Its network, input and normalisation stay; its classes keep their places, and classes of the

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ocelli_server::{Access, Config, Keys, Tls};
 
+use crate::bytes::parse_bytes;
 use crate::failure::Failure;
 use crate::serve::files::read_text;
 use crate::serve::keys::{self, NamedKey};
@@ -135,21 +136,6 @@ impl ServiceSettings {
     }
 }
 
-/// A number of bytes, with K, M, G or T for powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let number = text.trim_end_matches(['B', 'b']).trim_end_matches(['i', 'I']);
-    let (number, shift) = match number.chars().last().map(|unit| unit.to_ascii_uppercase()) {
-        Some('K') => (&number[..number.len() - 1], 10),
-        Some('M') => (&number[..number.len() - 1], 20),
-        Some('G') => (&number[..number.len() - 1], 30),
-        Some('T') => (&number[..number.len() - 1], 40),
-        _ => (number, 0),
-    };
-    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "write a number of bytes, such as 500M or 2G".to_owned())
-}
-
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, above 0 and at most 86400".to_owned())
@@ -193,21 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_have_units() {
-        let good = [
-            ("0", 0),
-            ("64", 64),
-            ("500M", 500 << 20),
-            ("2g", 2 << 30),
-            (" 3 KiB ", 3 << 10),
-            ("1TB", 1 << 40),
-        ];
-        for (text, bytes) in good {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "M", "-1", "1.5G", "many", "99999999999T", "1MM", "\u{e9}"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
+    fn seconds_have_a_range() {
         assert_eq!(parse_seconds("1.5"), Ok(Duration::from_millis(1500)));
         for text in ["0", "-1", "inf", "nan", "", "90000"] {
             assert!(parse_seconds(text).is_err(), "{text}");

@@ -59,13 +59,13 @@ impl CacheWriter {
         // Whoever reads shares; a system without locks has none to give back.
         let _ = file.unlock();
         let _ = file.try_lock_shared();
-        Ok(CacheFile { path, file, _temporary: None })
+        Ok(CacheFile { path, file, temporary: None })
     }
 
     /// The file for this program alone, which is gone when it is dropped.
     pub(crate) fn keep_unnamed(self) -> Result<CacheFile, DatasetError> {
         let file = self.temporary.file().try_clone().map_err(|error| self.failed(error))?;
-        Ok(CacheFile { path: self.folder, file, _temporary: Some(self.temporary) })
+        Ok(CacheFile { path: self.folder, file, temporary: Some(self.temporary) })
     }
 
     fn failed(&self, source: io::Error) -> DatasetError {
@@ -77,8 +77,8 @@ impl CacheWriter {
 pub(crate) struct CacheFile {
     path: PathBuf,
     file: File,
-    /// Removes a file without a name.
-    _temporary: Option<Temporary>,
+    /// Removes a file that nobody is to find again.
+    temporary: Option<Temporary>,
 }
 
 impl CacheFile {
@@ -103,11 +103,12 @@ impl CacheFile {
         let mut index = vec![0; read.index_len as usize];
         read_exact_at(&file, &mut index, read.index_at).map_err(io)?;
         let entries = read.entries(&header, &index, len)?;
-        Ok((CacheFile { path: path.to_owned(), file, _temporary: None }, entries))
+        Ok((CacheFile { path: path.to_owned(), file, temporary: None }, entries))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where it can be found again.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.temporary.is_none().then_some(&*self.path)
     }
 
     /// The pixels of an image of `len` values.

@@ -1,7 +1,7 @@
 //! Bringing all images of a source to the network's size, on several threads: from their files, or from a cache file
 //! that an earlier run made of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -45,8 +45,8 @@ pub struct LoadOptions<'a> {
 /// The cache file of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheUse {
-    /// The file, or the folder of one that is removed with the set.
-    pub path: PathBuf,
+    /// The file; `None` for one that is removed with the set.
+    pub path: Option<PathBuf>,
     /// Bytes of all pixels.
     pub bytes: u64,
     /// Bytes of those that are in memory as well.
@@ -393,7 +393,7 @@ impl Pass {
         let (file, made) = cache.unzip();
         let in_memory = blocks.iter().map(Block::bytes).sum();
         let cache = file.as_ref().zip(made).map(|(file, made)| CacheUse {
-            path: file.path().to_owned(),
+            path: file.path().map(Path::to_owned),
             bytes: self.bytes,
             in_memory,
             made,

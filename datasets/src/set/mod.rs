@@ -6,7 +6,6 @@ use crate::error::{DatasetError, Skipped};
 use crate::folds::deal;
 use crate::names::nfc;
 use crate::preprocess::{Prepare, Prepared, Preprocessing, normalize_one};
-use crate::resample::Sample;
 use crate::source::Source;
 use crate::source::classes::{ids_without, kept};
 use crate::split::{Candidate, ContentHash, Split, SplitFractions, divide};
@@ -14,10 +13,12 @@ use sha2::{Digest, Sha256};
 
 mod load;
 mod pixels;
+mod stats;
 
 use load::Loaded;
 pub use load::{CacheMade, CacheUse, LoadOptions};
 use pixels::{PixelStore, Place, Values};
+use stats::{all_gray, channel_sums};
 
 /// Below this many images a single unreadable one is accepted whatever the fraction.
 const SMALL_SET: usize = 20;
@@ -240,8 +241,8 @@ impl ImageSet {
         })
     }
 
-    /// Mean and standard deviation of each channel over some images, on the 0..1 scale. Sums are exact integers, so
-    /// order does not matter. Deviations are at least 0.001: dividing by less would only blow up noise. Without
+    /// Mean and standard deviation of each channel over some images, on the 0..1 scale, on all threads of the pool that the
+    /// caller is on. Sums are exact integers, so order does not matter. Deviations are at least 0.001: dividing by less would only blow up noise. Without
     /// images: mean 0 and deviation 1.
     ///
     /// # Errors
@@ -251,14 +252,7 @@ impl ImageSet {
         if indices.is_empty() {
             return Ok((vec![0.0; n], vec![1.0; n]));
         }
-        let mut sums = vec![(0u128, 0u128); n];
-        for &index in indices {
-            match self.values(index)? {
-                // 8-bit white is 255, 16-bit white 65,535 = 257 * 255: on the wider scale both are whole numbers.
-                Values::Narrow(values) => add_moments(&values, 257, &mut sums),
-                Values::Wide(values) => add_moments(&values, 1, &mut sums),
-            }
-        }
+        let sums = channel_sums(indices, n, |index| self.values(index))?;
         let count = (indices.len() * self.preprocessing.len() / n) as f64;
         Ok(sums
             .iter()
@@ -458,30 +452,5 @@ impl ImageSet {
         let level =
             |c: usize| std::array::from_fn(|value| normalize_one(&self.preprocessing, value as u8, c));
         self.table = (0..usize::from(self.preprocessing.channels)).map(level).collect();
-    }
-}
-
-/// Whether the three values of every pixel differ by at most `levels`.
-fn all_gray<T: Sample>(values: &[T], levels: T) -> bool {
-    let levels: u32 = levels.into();
-    values.as_chunks::<3>().0.iter().all(|pixel| {
-        let [r, g, b] = pixel.map(Into::<u32>::into);
-        r.max(g).max(b) - r.min(g).min(b) <= levels
-    })
-}
-
-/// Adds sum and sum of squares of each channel, values scaled by `unit`.
-fn add_moments<T: Sample>(values: &[T], unit: u128, sums: &mut [(u128, u128)]) {
-    let channels = sums.len();
-    for (c, total) in sums.iter_mut().enumerate() {
-        let (mut sum, mut squares) = (0u64, 0u64);
-        // An image has at most 2^24 pixels of 2^16 levels: squares stay below 2^56.
-        for &value in values.iter().skip(c).step_by(channels) {
-            let value: u32 = value.into();
-            sum += u64::from(value);
-            squares += u64::from(value) * u64::from(value);
-        }
-        total.0 += u128::from(sum) * unit;
-        total.1 += u128::from(squares) * unit * unit;
     }
 }

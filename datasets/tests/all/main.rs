@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod arrays;
+mod caching;
 mod damage;
 mod decoding;
 mod helpers;

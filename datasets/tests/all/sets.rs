@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const FRACTIONS: SplitFractions = SplitFractions { val: 0.2, test: 0.2 };
 
-fn pre() -> Preprocessing {
+pub(crate) fn pre() -> Preprocessing {
     Preprocessing::new(5, 4, 3, Fit::Stretch)
 }
 
 /// 150 images of two classes; every fourth has 16 bits, a few are broken.
-fn mixed_folder() -> tempfile::TempDir {
+pub(crate) fn mixed_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..150u32 {
         let bytes = match i {

@@ -156,6 +156,7 @@ impl LabelledImages<'_> {
                 }
                 Ok(Flow::Go)
             },
-        )
+        )?;
+        Ok(())
     }
 }

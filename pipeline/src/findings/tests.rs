@@ -53,8 +53,9 @@ fn look_at(path: &Path, how: Use) -> Findings {
     let recipe = Recipe { size: Some((10, 10)), channels: Some(3), ..Recipe::default() };
     let stop = AtomicBool::new(false);
     let source = Source::open(path).unwrap();
-    let loaded =
-        crate::data::load_all(&source, &recipe, (0, &Pool::new(1).unwrap()), &stop, &mut |_| Ok(())).unwrap();
+    let room = crate::data::PixelRoom { memory: 1 << 30, cache: None };
+    let settings = (0, &Pool::new(1).unwrap());
+    let loaded = crate::data::load_all(&source, &recipe, settings, &room, &stop, &mut |_| Ok(())).unwrap();
     look(&loaded, how).unwrap()
 }
 

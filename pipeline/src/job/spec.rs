@@ -114,6 +114,6 @@ impl JobSpec {
     }
 
     pub(super) fn within(&self) -> Within {
-        Within { memory: self.memory, folder: self.runs_dir.parent().map(Path::to_owned) }
+        Within { memory: self.memory, cache_memory: None, folder: self.runs_dir.parent().map(Path::to_owned) }
     }
 }

@@ -153,13 +153,32 @@ fn what_does_not_fit_is_refused_with_numbers_or_made_to_fit() {
     };
     let estimate = memory_needed(&spec).unwrap();
     let parts = [estimate.plan, estimate.parameters, estimate.images, estimate.work, estimate.program];
-    assert_eq!(parts.iter().sum::<u64>(), estimate.total());
+    assert_eq!(parts.iter().sum::<u64>(), estimate.least());
+    assert_eq!(estimate.least() + estimate.pixels, estimate.total());
     assert_eq!(fit_into(&spec, estimate.total()).unwrap().chunk, None);
 
-    let limit = estimate.total() - 1;
+    // Images that do not fit go to a file, which is gone with the run.
+    let limit = estimate.least() + estimate.pixels / 3;
+    assert_eq!(fit_into(&spec, limit).unwrap().chunk, None);
+    let mut notes = Vec::new();
+    let filed = JobSpec { name: Some("filed".to_owned()), memory: Some(limit), ..spec.clone() };
+    let filed = run_job(&filed, &NEVER, &mut |message| {
+        if let JobMessage::Event { event: Event::Note { text } } = message {
+            notes.push(text.clone());
+        }
+    })
+    .unwrap();
+    assert!(notes.iter().any(|note| note.contains("all are in a file of this run")), "{notes:?}");
+    let whole = quietly(&JobSpec { name: Some("whole".to_owned()), ..spec.clone() }).unwrap();
+    assert_eq!(params(&spec.runs_dir.join(&whole.model)), params(&spec.runs_dir.join(&filed.model)));
+    let cache = crate::cache_folder(&spec.runs_dir);
+    let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+
+    let limit = estimate.least() - 1;
     let fitted = fit_into(&spec, limit).unwrap();
     assert!(
-        fitted.chunk.is_some() && fitted.note.is_some() && fitted.estimate.total() <= limit,
+        fitted.chunk.is_some() && fitted.note.is_some() && fitted.estimate.least() <= limit,
         "{fitted:?}"
     );
     let trained = quietly(&JobSpec { memory: Some(limit), ..spec.clone() }).unwrap();
@@ -169,7 +188,7 @@ fn what_does_not_fit_is_refused_with_numbers_or_made_to_fit() {
 
     // Layers that join the images of a batch leave no choice but a smaller batch, which is named.
     let joined = JobSpec { recipe: Recipe { model: "resnet9".to_owned(), ..spec.recipe.clone() }, ..spec };
-    let needed = memory_needed(&joined).unwrap().total();
+    let needed = memory_needed(&joined).unwrap().least();
     let Err(PipelineError::Memory { needed: told, limit, batch: Some(batch) }) =
         fit_into(&joined, needed * 3 / 4)
     else {
@@ -180,7 +199,8 @@ fn what_does_not_fit_is_refused_with_numbers_or_made_to_fit() {
     fit_into(&smaller, limit).unwrap();
     let result = quietly(&JobSpec { memory: Some(1 << 20), ..joined.clone() });
     assert!(matches!(result, Err(PipelineError::Memory { batch: None, .. })), "{result:?}");
-    assert_eq!(fs::read_dir(&joined.runs_dir).unwrap().count(), 1, "a refused job leaves no folder");
+    let runs = fs::read_dir(&joined.runs_dir).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(runs.filter(|name| name != ".cache").count(), 3, "a refused job leaves no folder");
 }
 
 #[test]
