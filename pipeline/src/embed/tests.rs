@@ -31,11 +31,11 @@ fn picture(f: impl Fn(u32, u32) -> u8) -> Vec<u8> {
 }
 
 fn stripes(width: u32, shift: u32) -> Vec<u8> {
-    picture(|x, _| if (x + shift) / width % 2 == 0 { 220 } else { 10 })
+    picture(|x, _| if ((x + shift) / width).is_multiple_of(2) { 220 } else { 10 })
 }
 
 fn bars(height: u32, shift: u32) -> Vec<u8> {
-    picture(|_, y| if (y + shift) / height % 2 == 0 { 220 } else { 10 })
+    picture(|_, y| if ((y + shift) / height).is_multiple_of(2) { 220 } else { 10 })
 }
 
 /// Embeddings that no model gave: directions in a plane.
