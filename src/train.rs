@@ -142,6 +142,12 @@ pub(crate) struct Settings {
     /// Whether images may be mirrored; wrong for letters and digits
     #[arg(long, value_name = "true|false")]
     hflip: Option<bool>,
+    /// Mixup: blend pairs of images, with shares from Beta(ALPHA, ALPHA), e.g. 0.2; 0 for none
+    #[arg(long, value_name = "ALPHA")]
+    mixup: Option<f32>,
+    /// CutMix: exchange rectangles between pairs of images, e.g. 1.0; 0 for none
+    #[arg(long, value_name = "ALPHA")]
+    cutmix: Option<f32>,
     /// What is done about classes with few images: their images count more in the loss (weights) or come more often
     /// (sampling); auto samples where the largest class has more than five times the images of the smallest
     #[arg(long, alias = "class-weights", value_parser = balance())]
@@ -395,6 +401,8 @@ impl Settings {
             clip_norm,
             augment,
             hflip,
+            mixup,
+            cutmix,
             balance,
             patience,
             time_budget,

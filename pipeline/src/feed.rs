@@ -41,7 +41,7 @@ pub(crate) fn feed(
     (order, batch): (&[usize], usize),
     image_len: usize,
     fill: impl Fn(usize, &mut [f32]) -> Result<(), DatasetError> + Sync,
-    mut consume: impl FnMut(&[usize], &[f32]) -> Result<Flow, PipelineError>,
+    mut consume: impl FnMut(&[usize], &mut [f32]) -> Result<Flow, PipelineError>,
 ) -> Result<Duration, PipelineError> {
     let (fill, over) = (&fill, &AtomicBool::new(false));
     let least = (LEAST_FLOATS / image_len.max(1)).max(1);
@@ -76,12 +76,12 @@ pub(crate) fn feed(
                     .expect("the sender is alive in this function");
                 early.insert(number, images);
             }
-            let images = early
+            let mut images = early
                 .remove(&number)
                 .expect("it has arrived")
                 .unwrap_or_else(|panic| resume_unwind(panic))?;
             waited += wanted.elapsed();
-            if consume(indices, &images[..indices.len() * image_len])? == Flow::Stop {
+            if consume(indices, &mut images[..indices.len() * image_len])? == Flow::Stop {
                 break;
             }
             start(images);

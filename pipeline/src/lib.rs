@@ -57,6 +57,7 @@ mod mcnemar;
 mod memory;
 mod metrics;
 mod mirror;
+mod mixing;
 mod network_file;
 mod order;
 pub mod pool;

@@ -5,12 +5,14 @@ use ocelli_datasets::rng::{shuffle, split_mix64};
 use ocelli_datasets::{Augment, DatasetError, ImageSet};
 
 use crate::data::Loaded;
+use crate::mixing::Mixing;
 use crate::recipe::{Balance, Recipe};
 
 /// What random numbers are drawn for: one seed serves several purposes that must not share numbers.
 const ORDER: u64 = 1;
 const AUGMENT: u64 = 2;
 const BALANCE: u64 = 3;
+const MIX: u64 = 4;
 
 /// Balanced sampling takes no image more often than this in an epoch: of a class with few images the network would learn
 /// these by heart.
@@ -29,6 +31,7 @@ pub(crate) struct Epoch<'a> {
     set: &'a ImageSet,
     picks: Vec<Pick>,
     augment: Augment,
+    mixing: Mixing,
     seed: u64,
     number: u32,
 }
@@ -53,6 +56,11 @@ impl<'a> Epoch<'a> {
             set,
             picks: in_order(picks, recipe.seed, number, batch(recipe, loaded)),
             augment: Augment { hflip, ..level },
+            mixing: Mixing {
+                mixup: recipe.mixup,
+                cutmix: recipe.cutmix,
+                size: (set.preprocessing().width, set.preprocessing().height),
+            },
             seed: recipe.seed,
             number,
         }
@@ -80,6 +88,13 @@ impl<'a> Epoch<'a> {
             _ => key(&[self.seed, AUGMENT, self.number.into(), source, repeat.into()]),
         };
         self.set.fill_augmented(image, &self.augment, key, x)
+    }
+
+    /// Mixes the `n` images `x` of a step of this epoch, each with the one in its place from the end, by the recipe. Gives
+    /// the share that each keeps of its own; `None` where nothing is mixed.
+    pub(crate) fn mix(&self, step: usize, n: usize, x: &mut [f32]) -> Option<f32> {
+        let key = || key(&[self.seed, MIX, self.number.into(), step as u64]);
+        self.mixing.is_on().then(|| self.mixing.apply(key(), n, x))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_datasets::mosaic;
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
-use ocelli_engine::{Exec, Inference, Trainer};
+use ocelli_engine::{Exec, Inference, Mixed, Trainer};
 
 use crate::card::Card;
 use crate::charts;
@@ -264,6 +264,7 @@ impl Run<'_> {
                 stopped = true;
                 return Ok(Flow::Stop);
             }
+            let share = images.mix(sums.steps, places.len(), x);
             if epoch == 1 && sums.steps == 0 {
                 let pre = loaded.set.preprocessing();
                 if let Some(png) = mosaic(pre, (pre.width, pre.height), x) {
@@ -273,7 +274,14 @@ impl Run<'_> {
             labels.clear();
             labels.extend(places.iter().map(|&place| images.class(place)));
             let lr = schedule::lr(recipe, first_step + sums.steps as u64, all_steps);
-            let stats = trainer.step(x, &labels, lr)?;
+            let stats = match share {
+                None => trainer.step(x, &labels, lr)?,
+                Some(share) => {
+                    let others: Vec<u32> = labels.iter().rev().copied().collect();
+                    let share = vec![share; labels.len()];
+                    trainer.step_mixed(x, Mixed { labels: &labels, others: &others, share: &share }, lr)?
+                }
+            };
             if !stats.loss.is_finite() {
                 return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
             }

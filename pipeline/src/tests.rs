@@ -15,6 +15,7 @@ mod evaluation;
 mod folds;
 mod imported;
 mod memory;
+mod mixed;
 mod preparing;
 mod probes;
 mod uneven;

@@ -18,6 +18,9 @@ const MAX_THREADS: u32 = 256;
 /// Fewest and most folds of a cross-validation.
 pub(crate) const MIN_FOLDS: u32 = 2;
 pub(crate) const MAX_FOLDS: u32 = 20;
+/// Alphas of mixing: below, every share is 0 or 1, above, one half.
+const MIN_ALPHA: f32 = 0.01;
+const MAX_ALPHA: f32 = 100.0;
 /// TOML integers are signed.
 pub(super) const MAX_SEED: u64 = i64::MAX as u64;
 
@@ -103,6 +106,14 @@ impl Recipe {
                 "val_split",
                 format!("with test_split it takes {sum} of the images and leaves none to train on"),
             );
+        }
+        for (field, value) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if !(0.0..=MAX_ALPHA).contains(&value) || value > 0.0 && value < MIN_ALPHA {
+                return fail(
+                    field,
+                    format!("{value} must be 0 for none, or in {MIN_ALPHA}..={MAX_ALPHA}; try 0.2"),
+                );
+            }
         }
         for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
             if !(value >= 0.0 && value.is_finite()) {

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn each_setting_is_checked() {
         type Change = fn(&mut Recipe);
-        let bad: [(&str, Change); 21] = [
+        let bad: [(&str, Change); 25] = [
             ("model", |r| r.model = "resnet".to_owned()),
             ("size", |r| r.size = Some((0, 8))),
             ("channels", |r| r.channels = Some(2)),
@@ -102,6 +102,10 @@ mod tests {
             ("momentum", |r| r.momentum = 1.0),
             ("label_smoothing", |r| r.label_smoothing = -0.1),
             ("warmup", |r| r.warmup = f32::NAN),
+            ("mixup", |r| r.mixup = -0.2),
+            ("mixup", |r| r.mixup = 1e-9),
+            ("cutmix", |r| r.cutmix = f32::NAN),
+            ("cutmix", |r| r.cutmix = 1e3),
             ("max_bad", |r| r.max_bad = 1.5),
             ("val_split", |r| (r.val_split, r.test_split) = (0.5, 0.5)),
             ("weight_decay", |r| r.weight_decay = -1.0),

@@ -53,6 +53,11 @@ pub struct Recipe {
     pub augment: AugmentLevel,
     /// Whether images are mirrored too; by default where they have colours, as digits and letters have none.
     pub hflip: Option<bool>,
+    /// Mixup: alpha of the distribution Beta(alpha, alpha) that the shares of blended pairs are drawn from; 0 for none.
+    pub mixup: f32,
+    /// `CutMix`: alpha of the distribution of the areas that pairs exchange; 0 for none. With mixup, every batch takes one
+    /// of the two.
+    pub cutmix: f32,
     /// What is done about classes with few images.
     #[serde(alias = "class_weights")]
     pub balance: Balance,
@@ -104,6 +109,8 @@ impl Default for Recipe {
             clip_norm: 0.0,
             augment: AugmentLevel::Light,
             hflip: None,
+            mixup: 0.0,
+            cutmix: 0.0,
             balance: Balance::Auto,
             patience: 0,
             val_split: val,

@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 28] = [
+pub(super) const FIELDS: [(&str, &str); 30] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -28,8 +28,10 @@ pub(super) const FIELDS: [(&str, &str); 28] = [
     ("warmup", "part of the run in which the learning rate rises"),
     ("label_smoothing", ""),
     ("clip_norm", "max gradient norm (0: off)"),
-    ("augment", "none, light or medium"),
+    ("augment", "none, light, medium, strong or trivial"),
     ("hflip", "mirror images too"),
+    ("mixup", "alpha of mixing pairs of images, 0 for none"),
+    ("cutmix", "alpha of mixing by rectangles, 0 for none"),
     ("balance", "auto, none, weights or sampling, for classes with few images"),
     ("patience", "epochs without progress before stopping, 0 for never"),
     ("val_split", "part for validation"),
