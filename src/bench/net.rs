@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// What is timed
     #[arg(long, value_enum, default_value_t = Mode::Train)]
     mode: Mode,
+    /// Statistics of batch normalisations in training: of the batch, or the running ones as in fine-tuning
+    #[arg(long, value_enum, default_value_t = Norms::Batch)]
+    norms: Norms,
     /// Images in a step; the network's usual number if left out
     #[arg(short, long, value_name = "N")]
     batch: Option<usize>,
@@ -58,6 +61,16 @@ enum Mode {
     Train,
     /// Forward
     Infer,
+}
+
+/// Statistics of batch normalisations in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Norms {
+    /// Of each batch
+    Batch,
+    /// The running ones
+    Running,
 }
 
 /// Bytes of the plan, which hold for the record's instruction set and threads.
@@ -84,6 +97,7 @@ struct Record {
     version: &'static str,
     model: String,
     mode: Mode,
+    norms: Norms,
     batch: usize,
     threads: usize,
     isa: &'static str,
@@ -113,7 +127,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let parameters = model.layout().count();
     // From a thread of the pool, as a run trains.
     let (memory, times) = exec.pool.install(|| match args.mode {
-        Mode::Train => time_training(model, batch, &exec, args.seconds),
+        Mode::Train => time_training(model, (batch, args.norms), &exec, args.seconds),
         Mode::Infer => time_inference(&model, batch, &exec, args.seconds),
     })??;
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64();
@@ -123,6 +137,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         version: env!("CARGO_PKG_VERSION"),
         model: args.model,
         mode: args.mode,
+        norms: args.norms,
         batch,
         threads: exec.threads(),
         isa: exec.isa.name(),
@@ -162,7 +177,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
 /// What a plan takes, and the times of its calls.
 type Measured = (PlanMemory, Vec<Duration>);
 
-fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
+fn time_training(
+    model: Model,
+    (batch, norms): (usize, Norms),
+    exec: &Exec,
+    seconds: f64,
+) -> Result<Measured, Failure> {
     let images = random_images(model.graph(), batch);
     let classes = model.graph().classes()?;
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
@@ -170,6 +190,10 @@ fn time_training(model: Model, batch: usize, exec: &Exec, seconds: f64) -> Resul
         batch,
         optimizer: Optimizer::Adam(AdamConfig::default()),
         seed: 1,
+        norms: match norms {
+            Norms::Batch => ocelli_engine::Norms::Batch,
+            Norms::Running => ocelli_engine::Norms::Running,
+        },
         ..TrainConfig::default()
     };
     let mut trainer = Trainer::new(model, config, exec)?;
