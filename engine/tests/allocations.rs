@@ -61,9 +61,10 @@ struct Case {
     rounds: usize,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "keras-cnn", side: 28, channels: 1, norms: Norms::Batch, batch: 4, rounds: 100 },
     Case { name: "resnet9", side: 32, channels: 3, norms: Norms::Batch, batch: 2, rounds: 4 },
+    Case { name: "cifar-fast", side: 32, channels: 3, norms: Norms::Batch, batch: 2, rounds: 4 },
     Case { name: "mobilenet-v2", side: 32, channels: 3, norms: Norms::Batch, batch: 2, rounds: 4 },
     Case { name: "mobilenet-v2", side: 32, channels: 3, norms: Norms::Running, batch: 2, rounds: 4 },
     Case { name: "resnet18", side: 32, channels: 3, norms: Norms::Batch, batch: 2, rounds: 4 },
@@ -119,9 +120,14 @@ fn train(isa: Isa, threads: usize) {
     report("steps", (isa, threads), |exec, case| {
         let adam = Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
         let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
+        let muon = Optimizer::Muon { momentum: 0.9, adam: AdamConfig::default() };
         let config = TrainConfig {
             batch: case.batch,
-            optimizer: if case.name == "resnet9" { sgd } else { adam },
+            optimizer: match case.name {
+                "resnet9" => sgd,
+                "cifar-fast" => muon,
+                _ => adam,
+            },
             clip_norm: Some(1.0),
             ema: Some(0.99),
             label_smoothing: 0.1,
