@@ -78,6 +78,7 @@ impl Progress {
                 self.line("model", &format!("{name}, {} parameters", thousands(*parameters as u64)));
                 self.line("run", &printable(run_dir));
             }
+            Event::Features { done, total } => self.advance("features", (*done, *total), ""),
             Event::Evaluating { split, done, total } => {
                 self.advance(&format!("evaluating {split}"), (*done, *total), "");
             }

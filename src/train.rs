@@ -11,9 +11,9 @@ use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
-    Balance, ModelFile, Normalize, Observe, OptimizerKind, Origins, Outcome, PipelineError, Recipe, Schedule,
-    StartModel, TrainOptions, Within, is_cross_validation, is_network_file, network_text, open_model,
-    version_id,
+    Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome, PipelineError,
+    Quality, Recipe, Schedule, Start, StartModel, TrainOptions, Within, is_cross_validation, is_network_file,
+    network_text, open_model, version_id,
 };
 use serde::Serialize;
 
@@ -97,6 +97,9 @@ pub(crate) struct Input {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(crate) struct Settings {
+    /// How much time for how good a model: decides network, size, variation and epochs where nothing else does
+    #[arg(long, value_parser = words::<Quality>(Quality::WORDS))]
+    quality: Option<Quality>,
     /// Network: one of these, or a TOML file with its layers (--print-network shows what one looks like)
     #[arg(short, long, value_name = "NAME|FILE.toml", value_parser = NetworkParser)]
     model: Option<String>,
@@ -115,6 +118,15 @@ pub(crate) struct Settings {
     /// Highest learning rate; `auto` finds one by a range test before training (see `ocelli lr-find`)
     #[arg(long, value_name = "RATE|auto", value_parser = parse_rate)]
     lr: Option<Rate>,
+    /// Factor on the learning rate of all layers but the last
+    #[arg(long, value_name = "X")]
+    body_rate: Option<f32>,
+    /// Passes in which the last layer alone is trained, on features that are computed once
+    #[arg(long, value_name = "N")]
+    head_epochs: Option<u32>,
+    /// What batch normalisations go by in training: statistics of the batch, or their own
+    #[arg(long, value_parser = words::<Norms>(Norms::WORDS))]
+    norms: Option<Norms>,
     /// Rule that turns gradients into steps
     #[arg(long, value_parser = words::<OptimizerKind>(OptimizerKind::WORDS))]
     optimizer: Option<OptimizerKind>,
@@ -124,6 +136,12 @@ pub(crate) struct Settings {
     /// Weight decay
     #[arg(long, value_name = "X")]
     weight_decay: Option<f32>,
+    /// What weight decay is applied to: weights alone, or biases, scales and shifts too
+    #[arg(long, value_parser = words::<Decay>(Decay::WORDS))]
+    decay: Option<Decay>,
+    /// Moving average of the weights: share of the old average that a step keeps, e.g. 0.998; 0 for none
+    #[arg(long, value_name = "X")]
+    ema: Option<f32>,
     /// How the learning rate moves over the run
     #[arg(long, value_parser = words::<Schedule>(Schedule::WORDS))]
     schedule: Option<Schedule>,
@@ -349,11 +367,22 @@ impl Input {
             Some(path) => read_recipe(path)?,
             None => (Recipe::default(), Origins::new()),
         };
+        let start = match self.start.as_deref().map(|path| (path, built_in_start(path))) {
+            Some((_, Some(start))) => {
+                recipe.start = Some(start);
+                origins.insert("start".to_owned(), "command line".to_owned());
+                None
+            }
+            Some((path, None)) => {
+                self.settings.check_for_start()?;
+                Some(start_model(path)?)
+            }
+            None => None,
+        };
         let given = self.settings.model.is_some();
         self.settings.apply(epochs, &mut recipe, &mut origins);
         recipe.validate()?;
         let data = paths::data(self.data);
-        let start = self.start.as_deref().map(start_model).transpose()?;
         let named = is_network_file(&recipe.model).then(|| PathBuf::from(&recipe.model));
         // A recipe names a file from its own folder on.
         let from = self.config.filter(|_| !given);
@@ -373,6 +402,29 @@ impl Settings {
         Settings { threads, exact: exact.then_some(true), ..Settings::default() }
     }
 
+    /// Refuses settings that a model which training starts from has already.
+    fn check_for_start(&self) -> Result<(), Failure> {
+        let given = [
+            ("--model", self.model.is_some()),
+            ("--size", self.size.is_some()),
+            ("--channels", self.channels.is_some()),
+            ("--fit", self.fit.is_some()),
+            ("--normalize", self.normalize.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                let text = format!(
+                    "{option} cannot be used with the --start of a model: its network and input stay"
+                );
+                Err(Failure::usage(
+                    text,
+                    format!("leave {option} out, or --start imagenet for the weights in this program"),
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Lays what was given over a recipe, and notes where it came from.
     pub(crate) fn apply(self, epochs: Option<u32>, recipe: &mut Recipe, origins: &mut Origins) {
         macro_rules! set {
@@ -386,15 +438,21 @@ impl Settings {
         }
         set!(epochs, epochs);
         set!(
+            quality,
             model,
             size,
             channels,
             fit,
             batch,
             lr,
+            body_rate,
+            head_epochs,
+            norms,
             optimizer,
             momentum,
             weight_decay,
+            decay,
+            ema,
             schedule,
             warmup,
             label_smoothing,
@@ -417,6 +475,12 @@ impl Settings {
     }
 }
 
+/// The weights in this program that a word names, where no file has that name.
+fn built_in_start(path: &Path) -> Option<Start> {
+    let word = path.to_str().and_then(|word| word.parse::<Start>().ok())?;
+    (!path.exists()).then_some(word)
+}
+
 /// A model to start from.
 pub(crate) fn start_model(path: &Path) -> Result<StartModel, Failure> {
     let file = ModelFile { training: None, ..open_model(path)? };
@@ -425,7 +489,7 @@ pub(crate) fn start_model(path: &Path) -> Result<StartModel, Failure> {
             format!("{}: its last layer is not dense, so it cannot learn other classes", path.display());
         return Err(Failure::usage(text, "leave --start out for fresh weights"));
     }
-    Ok(StartModel { version: version_id(&file.content_hash()?), file })
+    Ok(StartModel::new(version_id(&file.content_hash()?), file))
 }
 
 fn read_recipe(path: &Path) -> Result<(Recipe, Origins), Failure> {

@@ -1,12 +1,17 @@
-//! Fashion-MNIST inside the binary, so that the first training run needs nothing.
+//! Data sets inside the binary, so that the first training run needs nothing.
 //!
-//! 70,000 gray images of 28x28 pixels (Zalando Research, MIT licence). The split is ours: 1,000 images of each class
+//! Sign Language Digits: 60 photos of each class (Turkey Ankara Ayranci Anadolu High School, Apache-2.0 licence).
+//!
+//! Fashion-MNIST: 70,000 gray images of 28x28 pixels (Zalando Research, MIT licence). The split is ours: 1,000 images of each class
 //! drawn at random are the test set, so accuracies are "on our split" and not those of published tables.
 
 use crate::idx::{self, IdxSet, Part};
 use crate::{DatasetError, Split};
 use flate2::read::MultiGzDecoder;
 use std::path::Path;
+
+/// Photos of hands as a ZIP of class folders; `bundled/sign-digits/make.py` draws them.
+pub(crate) const SIGN_DIGITS: &[u8] = include_bytes!("../bundled/sign-digits/photos.zip");
 
 /// Class names in the order of the labels.
 const CLASSES: [&str; 10] = [

@@ -72,6 +72,6 @@ pub use item::Item;
 pub use mosaic::mosaic;
 pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
 pub use set::{CacheMade, CacheUse, ImageSet, LoadOptions};
-pub use source::{NativeShape, Source};
+pub use source::{NativeShape, PHOTOS_KIND, Source};
 pub use split::{ContentHash, Split, SplitFractions};
 pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};

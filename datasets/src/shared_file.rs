@@ -1,4 +1,4 @@
-//! A file that several readers share, each with its own position.
+//! A file that several readers share, each with its own position: on disk, or in this program.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,16 +8,27 @@ use std::sync::Arc;
 /// An open file and a position in it.
 #[derive(Clone)]
 pub(crate) struct SharedFile {
-    file: Arc<File>,
+    content: Content,
     length: u64,
     position: u64,
+}
+
+#[derive(Clone)]
+enum Content {
+    File(Arc<File>),
+    Bytes(&'static [u8]),
 }
 
 impl SharedFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), length, position: 0 })
+        Ok(Self { content: Content::File(Arc::new(file)), length, position: 0 })
+    }
+
+    /// A file that is part of this program.
+    pub(crate) fn embedded(bytes: &'static [u8]) -> Self {
+        Self { content: Content::Bytes(bytes), length: bytes.len() as u64, position: 0 }
     }
 }
 
@@ -67,7 +78,10 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> 
 
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = read_at(&self.file, buffer, self.position)?;
+        let n = match &self.content {
+            Content::File(file) => read_at(file, buffer, self.position)?,
+            Content::Bytes(bytes) => (&bytes[self.position.min(self.length) as usize..]).read(buffer)?,
+        };
         self.position += n as u64;
         Ok(n)
     }

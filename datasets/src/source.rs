@@ -12,7 +12,7 @@ use crate::layout::{self, Arranged};
 use crate::pixel_array::PixelArray;
 use crate::split::ContentHash;
 use crate::table::{self, Stored};
-use crate::zip::{HEAD_BYTES, ZipFolder, other_archive};
+use crate::zip::{HEAD_BYTES, Listing, ZipFolder, other_archive};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ pub(crate) mod classes;
 
 /// How many images [`Source::native_shape`] looks at.
 const SHAPE_SAMPLE: usize = 64;
+
+/// What [`Source::kind`] says of the bundled photos.
+pub const PHOTOS_KIND: &str = "bundled sign-digits";
 
 /// Longest [`Source::name`].
 const MAX_NAME: usize = 64;
@@ -149,7 +152,18 @@ impl Source {
         Source { kind: "bundled fashion-mnist", name: "fashion-mnist".to_owned(), ..source }
     }
 
-    /// `class folders`, `split folders`, `zip`, `idx`, `cifar`, `csv` or `bundled fashion-mnist`.
+    /// 600 photos of hands that show the digits 0 to 9, from inside the binary, without splits.
+    pub fn bundled_photos() -> Source {
+        let (archive, listing) = ZipFolder::embedded(bundled::SIGN_DIGITS)
+            .expect("the embedded archive is part of the build and a test reads it");
+        let path = Path::new("bundled");
+        let source = from_zip(path, archive, listing)
+            .expect("the embedded archive holds class folders, and a test reads it");
+        Source { kind: PHOTOS_KIND, name: "sign-digits".to_owned(), notes: Vec::new(), ..source }
+    }
+
+    /// `class folders`, `split folders`, `zip`, `idx`, `cifar`, `csv`, `bundled fashion-mnist` or
+    /// `bundled sign-digits`.
     pub fn kind(&self) -> &str {
         self.kind
     }
@@ -386,6 +400,10 @@ fn packed(path: &Path, format: &str) -> DatasetError {
 
 fn open_zip(path: &Path) -> Result<Source, DatasetError> {
     let (archive, listing) = ZipFolder::open(path)?;
+    from_zip(path, archive, listing)
+}
+
+fn from_zip(path: &Path, archive: ZipFolder, listing: Listing) -> Result<Source, DatasetError> {
     let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
     let read = |file: usize| archive.read(listing.entries[file], &limits).ok();
     let arranged = layout::arrange(path, &listing.found, &read)?;

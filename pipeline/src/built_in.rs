@@ -57,6 +57,15 @@ pub fn shipped_model() -> Result<ModelFile, PipelineError> {
     fashion.load()
 }
 
+/// The model that training on photos starts from.
+///
+/// # Errors
+/// [`PipelineError::NoShippedModel`] in a build without it.
+pub(crate) fn imagenet_model() -> Result<ModelFile, PipelineError> {
+    let [imagenet, _] = &BUILT_IN;
+    imagenet.load()
+}
+
 /// Reads a model file, `weights/best.ocelli` of a run folder, or the [built-in](BUILT_IN) model of a name where no file or
 /// folder has it.
 ///

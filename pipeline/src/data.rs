@@ -18,7 +18,8 @@ use crate::machine;
 use crate::metrics::{SkippedImage, check_classes};
 use crate::network_file::NetworkFile;
 use crate::pool;
-use crate::recipe::{Balance, Normalize, Origins, Recipe};
+use crate::recipe::{Balance, MAX_EPOCHS, Normalize, Origins, Recipe, Start, is_free, is_open};
+use crate::transfer;
 
 /// Names that a message lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -50,6 +51,8 @@ const FOR_IMBALANCE: Balance = Balance::Sampling;
 pub enum Data {
     /// Fashion-MNIST from inside the program.
     Bundled,
+    /// Photos of hands that show digits, from inside the program.
+    BundledPhotos,
     /// A folder or file; see [`Source::open`].
     Path(PathBuf),
 }
@@ -62,6 +65,7 @@ impl Data {
     pub fn open(&self) -> Result<Source, PipelineError> {
         match self {
             Data::Bundled => Ok(Source::bundled()),
+            Data::BundledPhotos => Ok(Source::bundled_photos()),
             Data::Path(path) => Ok(Source::open(path)?),
         }
     }
@@ -70,6 +74,7 @@ impl Data {
     pub(crate) fn open_any(&self) -> Result<Source, PipelineError> {
         match self {
             Data::Bundled => Ok(Source::bundled()),
+            Data::BundledPhotos => Ok(Source::bundled_photos()),
             Data::Path(path) => Ok(Source::open_any(path)?),
         }
     }
@@ -87,6 +92,10 @@ pub(crate) fn resolve(
 ) -> Result<Vec<String>, PipelineError> {
     check_classes(source.classes().len())?;
     let shape = source.native_shape();
+    let images = training_images(recipe, source);
+    if recipe.start == Some(Start::ImageNet) {
+        transfer::resolve(recipe, origins, images, &shape);
+    }
     if recipe.size.is_none() {
         let (size, reason) = input::choose(Wanted::by(&recipe.model, network), &shape, recipe.fit);
         recipe.size = Some(size);
@@ -109,7 +118,6 @@ pub(crate) fn resolve(
         let reason = if found.is_some() { "classes are out of balance" } else { "classes are in balance" };
         origins.insert("balance".to_owned(), reason.to_owned());
     }
-    let images = training_images(recipe, source);
     recipe.suit_network(origins, images);
     Ok(fit_to_image_count(recipe, origins, images, source.classes().len()))
 }
@@ -122,13 +130,12 @@ fn fit_to_image_count(
     classes: usize,
 ) -> Vec<String> {
     let default = Recipe::default();
-    let free = |origins: &Origins, name: &str| origins.get(name).is_none_or(|origin| origin == "default");
     let mut notes = Vec::new();
     let mut chosen = |origins: &mut Origins, name: &str, value: &dyn std::fmt::Display| {
         notes.push(format!("{name} {value} chosen for {images} training images"));
         origins.insert(name.to_owned(), format!("chosen for {images} training images"));
     };
-    if recipe.batch == default.batch && free(origins, "batch") {
+    if is_free!(recipe, default, origins, batch) {
         let wanted = (images / MIN_STEPS).max(1).ilog2();
         let batch = (1u32 << wanted.min(16)).clamp(MIN_BATCH, default.batch);
         if batch != recipe.batch {
@@ -136,7 +143,11 @@ fn fit_to_image_count(
             chosen(origins, "batch", &batch);
         }
     }
-    if recipe.epochs == default.epochs && free(origins, "epochs") {
+    if recipe.time_budget > 0 && is_open(origins, "epochs") {
+        recipe.epochs = MAX_EPOCHS;
+        origins.insert("epochs".to_owned(), "the time budget decides".to_owned());
+    }
+    if is_free!(recipe, default, origins, epochs) {
         let steps = images.div_ceil(recipe.batch as usize).max(1);
         let epochs = MIN_RUN.div_ceil(steps).clamp(default.epochs as usize, MAX_CHOSEN_EPOCHS) as u32;
         if epochs != recipe.epochs {
@@ -145,7 +156,7 @@ fn fit_to_image_count(
         }
     }
     let plenty = images / classes.max(1) >= PLENTY && recipe.epochs <= default.epochs;
-    if plenty && recipe.augment == default.augment && free(origins, "augment") {
+    if plenty && is_free!(recipe, default, origins, augment) {
         recipe.augment = AugmentLevel::None;
         chosen(origins, "augment", &recipe.augment);
     }

@@ -90,6 +90,13 @@ pub enum Event {
         /// Images in all.
         total: usize,
     },
+    /// Features of training images are being computed, for the last layer; at most ten a second are reported.
+    Features {
+        /// Images done.
+        done: usize,
+        /// Images in all.
+        total: usize,
+    },
     /// An epoch was done and its weights saved.
     Epoch {
         /// The epoch.

@@ -74,8 +74,10 @@ mod schedule;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod time_budget;
 mod train;
 mod train_options;
+mod transfer;
 mod verify;
 
 pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
@@ -101,11 +103,13 @@ pub use metrics::{
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
 pub use predict::{Answered, Ask, Decoder, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
-pub use recipe::{Balance, Normalize, OptimizerKind, Origins, Recipe, Schedule};
+pub use recipe::{
+    Balance, Decay, Normalize, Norms, OptimizerKind, Origins, Quality, Recipe, Schedule, Start,
+};
 pub use run::Outcome;
 pub use run_folder::write_atomic;
 pub use train::{lr_find, resume, resume_within, train};
-pub use train_options::{StartModel, TrainOptions, Within, cache_folder};
+pub use train_options::{StartClasses, StartModel, TrainOptions, Within, cache_folder};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 
 pub use ocelli_datasets::names::same_class;

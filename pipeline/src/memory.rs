@@ -15,6 +15,7 @@ use crate::feed::BUFFERS;
 use crate::predict::batch_for;
 use crate::recipe::{OptimizerKind, Recipe};
 use crate::train_options::{TrainOptions, network};
+use crate::transfer;
 
 /// The program itself: its data, its threads' first pages, what the allocator holds back.
 const PROGRAM: u64 = 12 << 20;
@@ -94,6 +95,7 @@ fn expected<T>(
 ) -> Result<T, PipelineError> {
     options.recipe.validate()?;
     let source = options.open()?;
+    let options = &*transfer::with_start(options, &source)?;
     let (recipe, ..) = options.resolve(&source)?;
     let graph = network(&recipe, source.classes().len(), options)?;
     let start = options.start.as_ref().map(|start| &start.file.model);

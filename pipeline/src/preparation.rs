@@ -1,5 +1,6 @@
 //! What comes before the first step: the recipe as the data has it, the network, the images in memory.
 
+use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::Source;
@@ -10,12 +11,14 @@ use crate::error::PipelineError;
 use crate::memory;
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::Reporter;
-use crate::train_options::{TrainOptions, check_trained, network};
+use crate::train_options::{StartClasses, TrainOptions, check_trained, network};
+use crate::transfer;
 
 /// A training of which everything is decided and nothing read but names: a network that cannot be is refused before
 /// images are read, which may take minutes.
 pub(crate) struct Planned<'a> {
-    pub(crate) options: &'a TrainOptions,
+    /// With the model that training starts from, also where the data decided that.
+    pub(crate) options: Cow<'a, TrainOptions>,
     pub(crate) source: Source,
     /// Resolved, but for a learning rate that is to be found.
     pub(crate) recipe: Recipe,
@@ -34,8 +37,9 @@ impl<'a> Planned<'a> {
         options.recipe.validate()?;
         let exec = options.recipe.exec()?;
         let source = options.open()?;
+        let options = transfer::with_start(options, &source)?;
         let (recipe, origins, notes) = options.resolve(&source)?;
-        let model = first_weights(options, &recipe, source.classes().len())?;
+        let model = first_weights(&options, &recipe, source.classes().len())?;
         Ok(Planned { options, source, recipe, origins, notes, exec, model })
     }
 
@@ -83,8 +87,10 @@ impl<'a> Planned<'a> {
 /// The network of a resolved recipe with the weights that training starts from.
 fn first_weights(options: &TrainOptions, recipe: &Recipe, classes: usize) -> Result<Model, PipelineError> {
     let mut model = Model::init(network(recipe, classes, options)?, recipe.seed)?;
-    if let Some(start) = &options.start {
-        model.adopt(&start.file.model)?;
+    match &options.start {
+        Some(start) if start.classes == StartClasses::Keep => model.adopt(&start.file.model)?,
+        Some(start) => model.adopt_body(&start.file.model)?,
+        None => {}
     }
     Ok(model)
 }

@@ -25,6 +25,12 @@ pub(crate) struct Progress {
     pub(crate) best_epoch: Option<u32>,
     /// Epochs since then.
     pub(crate) since_best: u32,
+    /// Seconds that the run took before its first step.
+    #[serde(default)]
+    pub(crate) before: f64,
+    /// Whether its time was up: it is finished, whatever the number of its epochs.
+    #[serde(default)]
+    pub(crate) time_up: bool,
     pub(crate) history: Vec<EpochRow>,
 }
 

@@ -24,6 +24,7 @@ use crate::progress::{EpochRow, Progress};
 use crate::recipe::{Recipe, with_epochs};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::schedule;
+use crate::time_budget::TimeBudget;
 
 /// What a run has come to.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Run<'a> {
     pub(crate) reporter: Reporter<'a>,
     pub(crate) stop: &'a AtomicBool,
     pub(crate) waits: Waits,
+    /// Seconds for an image of an evaluation, once it was measured.
+    pub(crate) evaluation_time: Option<f64>,
 }
 
 /// How long steps waited for their images, by this process.
@@ -89,6 +92,8 @@ struct EpochStats {
     images_per_second: f32,
     /// Part of the time that steps waited for their images.
     waited: f32,
+    /// Whether the run's time is up.
+    time_up: bool,
 }
 
 /// Sums over the steps of an epoch so far.
@@ -142,10 +147,10 @@ impl Run<'_> {
     pub(crate) fn fit(mut self) -> Result<Outcome, PipelineError> {
         let patience = self.recipe.patience;
         let patient = |progress: &Progress| patience == 0 || progress.since_best < patience;
-        while self.progress.epochs_done() < self.recipe.epochs && patient(&self.progress) {
-            if !self.time_left()? {
-                break;
-            }
+        while self.progress.epochs_done() < self.recipe.epochs
+            && patient(&self.progress)
+            && !self.progress.time_up
+        {
             if !self.epoch()? {
                 return self.interrupted();
             }
@@ -160,28 +165,26 @@ impl Run<'_> {
         }
     }
 
-    /// Fits the epochs into the time budget: after the first one their number is lowered, which stretches the schedule over
-    /// those that fit; false once another one would not fit.
-    fn time_left(&mut self) -> Result<bool, PipelineError> {
-        let (done, budget) = (self.progress.epochs_done(), f64::from(self.recipe.time_budget));
-        if done == 0 || budget == 0.0 {
-            return Ok(true);
-        }
-        let an_epoch = self.progress.seconds() / f64::from(done);
-        let fit = ((budget / an_epoch.max(1e-9)) as u32).max(1);
-        if done == 1 && fit < self.recipe.epochs {
-            self.reporter.note(format!("{fit} of {} epochs fit into {budget} s", self.recipe.epochs))?;
-            self.recipe.epochs = fit;
-            let trained = self.trained();
-            trained.recipe = with_epochs(&trained.recipe, fit, "fitted into the time budget");
-            let text = trained.recipe.clone();
-            self.folder.write("recipe.toml", &text)?;
-        }
-        let left = self.progress.seconds() + an_epoch <= budget;
-        if !left && done < self.recipe.epochs {
-            self.reporter.note(format!("stopped after {done} epochs: another one would pass {budget} s"))?;
-        }
-        Ok(left)
+    /// The time of the run, where it has a budget.
+    fn time_budget(&self) -> Option<TimeBudget> {
+        let Loaded { train, val, test, .. } = &self.loaded;
+        // The last epoch is validated, then the best weights are evaluated.
+        let held_out =
+            val.len() + [test, val, train].into_iter().find(|split| !split.is_empty()).map_or(0, Vec::len);
+        let spent = (self.progress.before, self.progress.seconds());
+        let budget = self.recipe.time_budget;
+        (budget > 0).then(|| TimeBudget::new(budget, spent, held_out, self.evaluation_time))
+    }
+
+    /// Notes that time is up, so that a run that goes on knows that it is finished.
+    fn end_on_time(&mut self) -> Result<(), PipelineError> {
+        let epochs = self.progress.epochs_done() + 1;
+        self.progress.time_up = true;
+        self.recipe.epochs = epochs;
+        let trained = self.trained();
+        trained.recipe = with_epochs(&trained.recipe, epochs, "as many as fit into the time budget");
+        let text = trained.recipe.clone();
+        self.folder.write("recipe.toml", &text)
     }
 
     /// What the model file says of this training.
@@ -194,15 +197,23 @@ impl Run<'_> {
         let epoch = self.progress.epochs_done() + 1;
         let start = Instant::now();
         let Some(stats) = self.steps(epoch)? else { return Ok(false) };
+        if stats.time_up {
+            self.end_on_time()?;
+        }
         let run_dir = self.folder.path().to_owned();
         let diverged = |lr| PipelineError::Diverged { epoch, lr, run_dir };
         if !self.trainer.model().params().iter().all(|w| w.is_finite()) {
             return Err(diverged(stats.lr));
         }
+        let validation = Instant::now();
         let val = match self.validate() {
             Err(PipelineError::Stopped) => return Ok(false),
             val => val?,
         };
+        if !self.loaded.val.is_empty() {
+            let seconds = validation.elapsed().as_secs_f64();
+            self.evaluation_time = Some(seconds / self.loaded.val.len() as f64);
+        }
         if val.as_ref().is_some_and(|val| !val.loss.is_finite()) {
             return Err(diverged(stats.lr));
         }
@@ -243,6 +254,7 @@ impl Run<'_> {
 
     /// The steps of an epoch; `None` when the stop flag broke it off.
     fn steps(&mut self, epoch: u32) -> Result<Option<EpochStats>, PipelineError> {
+        let mut budget = self.time_budget();
         let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
         let batch = order::batch(recipe, loaded);
         let images = Epoch::new(loaded, recipe, epoch);
@@ -258,7 +270,7 @@ impl Run<'_> {
         let start = Instant::now();
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
         let mut labels: Vec<u32> = Vec::with_capacity(batch);
-        let mut stopped = false;
+        let (mut stopped, mut time_up) = (false, false);
         let waited = feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
             if stop.load(Ordering::Relaxed) {
                 stopped = true;
@@ -273,7 +285,15 @@ impl Run<'_> {
             }
             labels.clear();
             labels.extend(places.iter().map(|&place| images.class(place)));
-            let lr = schedule::lr(recipe, first_step + sums.steps as u64, all_steps);
+            let step = first_step + sums.steps as u64;
+            let lr = match &mut budget {
+                None => schedule::lr(recipe, step, all_steps),
+                Some(budget) => {
+                    // Where the number of epochs is the lesser limit, it decides.
+                    let by_steps = step as f64 / all_steps.saturating_sub(1).max(1) as f64;
+                    schedule::lr_at(recipe, budget.progress().max(by_steps))
+                }
+            };
             let stats = match share {
                 None => trainer.step(x, &labels, lr)?,
                 Some(share) => {
@@ -286,12 +306,18 @@ impl Run<'_> {
                 return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
             }
             sums.add(stats.loss, stats.correct, places.len(), lr);
+            if let Some(budget) = &mut budget {
+                budget.trained(sums.images);
+                time_up = budget.progress() >= 1.0;
+            }
             let now = Instant::now();
             if sums.steps == steps || reported.is_none_or(|last| now - last >= STEP_EVERY) {
                 reported = Some(now);
                 let seconds = (now - start).as_secs_f64();
                 let a_step = seconds / sums.steps as f64;
                 let an_epoch = if past_epoch > 0.0 { past_epoch } else { a_step * steps as f64 };
+                let by_steps = a_step * (steps - sums.steps) as f64 + an_epoch * epochs_left;
+                let eta = budget.as_ref().map_or(by_steps, |budget| by_steps.min(budget.left()));
                 reporter.report(&Event::Step {
                     epoch,
                     epochs: recipe.epochs,
@@ -299,10 +325,10 @@ impl Run<'_> {
                     steps,
                     loss: sums.mean_loss(),
                     images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
-                    eta_s: (a_step * (steps - sums.steps) as f64 + an_epoch * epochs_left) as f32,
+                    eta_s: eta as f32,
                 })?;
             }
-            Ok(Flow::Go)
+            Ok(if time_up { Flow::Stop } else { Flow::Go })
         })?;
         let seconds = start.elapsed().as_secs_f64();
         self.waits.epochs.push((waited.as_secs_f64(), seconds));
@@ -312,6 +338,7 @@ impl Run<'_> {
             loss: sums.mean_loss(),
             accuracy: (sums.correct as f64 / sums.images.max(1) as f64) as f32,
             images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
+            time_up,
         }))
     }
 
@@ -320,7 +347,7 @@ impl Run<'_> {
         if self.loaded.val.is_empty() {
             return Ok(None);
         }
-        let mut inference = self.inference(self.trainer.model())?;
+        let mut inference = self.inference(&self.trainer.averaged())?;
         let map = self.identity();
         let Run { loaded, meta, reporter, stop, .. } = self;
         let Loaded { set, val, .. } = loaded;
@@ -360,7 +387,7 @@ impl Run<'_> {
 
     fn save_best(&self, metrics: Option<Metrics>) -> Result<(), PipelineError> {
         let meta = ModelMeta { metrics, ..self.meta.clone() };
-        ModelFile::new(self.trainer.model().clone(), meta).save(&self.folder.best())?;
+        ModelFile::new(self.trainer.averaged(), meta).save(&self.folder.best())?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use ocelli_common::atomic_file;
+use ocelli_datasets::PHOTOS_KIND;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
@@ -172,7 +173,10 @@ impl<'a> Reporter<'a> {
         (self.observe)(event);
         let now = std::time::Instant::now();
         match event {
-            Event::Loading { .. } | Event::Evaluating { .. } | Event::RangeTest { .. } => return Ok(()),
+            Event::Loading { .. }
+            | Event::Features { .. }
+            | Event::Evaluating { .. }
+            | Event::RangeTest { .. } => return Ok(()),
             Event::Step { .. } => {
                 if self.last_step.is_some_and(|last| now - last < LOG_STEP_EVERY) {
                     return Ok(());
@@ -228,7 +232,11 @@ pub(crate) struct ClassCount {
 impl DatasetRecord {
     /// The images of the run in `folder`.
     pub(crate) fn data(&self, folder: &Path) -> Data {
-        self.path.as_ref().map_or(Data::Bundled, |path| Data::Path(folder.join(path)))
+        match &self.path {
+            Some(path) => Data::Path(folder.join(path)),
+            None if self.kind == PHOTOS_KIND => Data::BundledPhotos,
+            None => Data::Bundled,
+        }
     }
 
     /// Images of each split: train, val, test.

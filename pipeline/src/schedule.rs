@@ -35,6 +35,13 @@ impl Schedule {
     }
 }
 
+/// The learning rate where a run is a part `progress` of its way.
+pub(crate) fn lr_at(recipe: &Recipe, progress: f64) -> f32 {
+    /// Fine enough for every run: the rate changes by less than its own rounding from one to the next.
+    const PARTS: f64 = 1e7;
+    lr(recipe, (progress * PARTS) as u64, PARTS as u64 + 1)
+}
+
 /// The learning rate of step `step` (from 0) of a run of `steps` by this recipe.
 pub(crate) fn lr(recipe: &Recipe, step: u64, steps: u64) -> f32 {
     let lr = recipe.lr.expect("training begins with a learning rate");

@@ -567,7 +567,7 @@ fn a_run_can_start_from_a_model_and_grow_its_head() {
     assert_eq!(file.meta.classes, ["a-columns", "b-rows"]);
     // A class that sorts first comes last all the same: those that are known keep their places.
     let grown = folder_data(dir.path(), &[("a-checks", 2)], 24, 6);
-    let start = StartModel { version: "0123456789ab".to_owned(), file: file.clone() };
+    let start = StartModel::new("0123456789ab", file.clone());
     let recipe = Recipe { epochs: 3, ..recipe() };
     let more = TrainOptions { start: Some(start), ..options(&dir, grown.clone(), recipe) };
     let child = train_quietly(&more);
@@ -598,7 +598,7 @@ fn weights_of_another_network_are_refused() {
     let mut file = shipped_model().unwrap();
     let grown = ocelli_engine::zoo::build("keras-cnn", ocelli_engine::Shape::new(28, 28, 3), 10).unwrap();
     file.model = ocelli_engine::Model::init(grown, 1).unwrap();
-    let start = Some(StartModel { version: "0123456789ab".to_owned(), file });
+    let start = Some(StartModel::new("0123456789ab", file));
     let result = train(&TrainOptions { start, ..options(&dir, data, recipe()) }, &NEVER, &mut |_| {});
     assert!(matches!(result, Err(PipelineError::Engine(_))));
     assert!(!dir.path().join("runs").exists());

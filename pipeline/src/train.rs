@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ocelli_datasets::{ImageSet, Source, Split};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
-use ocelli_engine::{AdamConfig, Decay, Graph, Optimizer, TrainConfig, Trainer, zoo};
+use ocelli_engine::{AdamConfig, Decay, Graph, Norms, Optimizer, TrainConfig, Trainer, zoo};
 
 use crate::data::{self, Data, Loaded};
 use crate::environment::Environment;
@@ -18,10 +18,11 @@ use crate::memory;
 use crate::network_file::NETWORK_FILE;
 use crate::preparation::Planned;
 use crate::progress::Progress;
-use crate::recipe::{Balance, OptimizerKind, Recipe, with_epochs};
+use crate::recipe::{self, Balance, OptimizerKind, Recipe, with_epochs};
 use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
 use crate::train_options::{TrainOptions, Within};
+use crate::transfer;
 
 /// Trains a model in a new run folder.
 ///
@@ -36,6 +37,7 @@ pub fn train(
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
+    let begun = Instant::now();
     let mut reporter = Reporter::new(observe);
     let mut planned = Planned::new(options)?;
     for text in std::mem::take(&mut planned.notes) {
@@ -55,8 +57,8 @@ pub fn train(
         found.inspect_err(|_| folder.clone().discard())?;
     }
     let channels_chosen = planned.channels_chosen();
-    let Planned { source, recipe, origins, exec, model, .. } = planned;
-    let built_in = options.data == Data::Bundled;
+    let Planned { source, recipe, origins, exec, mut model, options, .. } = planned;
+    let built_in = matches!(options.data, Data::Bundled | Data::BundledPhotos);
     let how = Use { balance: recipe.balance, channels_chosen, built_in };
     let found = findings::look(&loaded, how).inspect_err(|_| folder.clone().discard())?;
     let dataset = record(&source, &loaded, found, path);
@@ -78,6 +80,10 @@ pub fn train(
             parent: options.start.as_ref().map(|start| start.version.clone()),
         }),
     };
+    if recipe.head_epochs > 0 {
+        let head = transfer::fit_head(&mut model, &loaded, &recipe, &exec, stop, &mut reporter);
+        head.inspect_err(|_| folder.clone().discard())?;
+    }
     let config = train_config(&recipe, &loaded, model.graph());
     let trainer = Trainer::new(model, config, &exec);
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
@@ -88,7 +94,7 @@ pub fn train(
     }
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
     reporter.open(&folder)?;
-    let progress = Progress::default();
+    let progress = Progress { before: begun.elapsed().as_secs_f64(), ..Progress::default() };
     let movable = options.within.folder.is_some();
     let run_dir = shown_folder(&folder, movable);
     let pool = exec.pool.clone();
@@ -105,6 +111,7 @@ pub fn train(
         reporter,
         stop,
         waits: Waits::default(),
+        evaluation_time: None,
     };
     run.write_dataset()?;
     run.save_last()?;
@@ -164,7 +171,7 @@ pub fn resume_within(
 
     let done = progress.epochs_done();
     let stopped_early = recipe.patience > 0 && progress.since_best >= recipe.patience;
-    let finished = done >= recipe.epochs || stopped_early;
+    let finished = done >= recipe.epochs || stopped_early || progress.time_up;
     let extended = epochs.filter(|&epochs| epochs != recipe.epochs || finished);
     if let Some(epochs) = extended {
         if epochs <= done {
@@ -174,7 +181,7 @@ pub fn resume_within(
         recipe = Recipe { epochs, ..recipe };
         recipe.validate()?;
         if finished {
-            progress.since_best = 0;
+            (progress.since_best, progress.time_up) = (0, false);
             // The report is of the shorter run.
             remove(&folder.file("evaluation.json"))?;
         }
@@ -246,6 +253,7 @@ pub fn resume_within(
         reporter,
         stop,
         waits: Waits::default(),
+        evaluation_time: None,
     };
     run.introduce()?;
     // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
@@ -317,14 +325,12 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> T
             OptimizerKind::Muon => Optimizer::Muon { momentum, adam },
         },
         rates: match recipe.optimizer {
-            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => Vec::new(),
+            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => {
+                body_rates(recipe.body_rate, graph.nodes.len())
+            }
             OptimizerKind::Muon => zoo::rates(&recipe.model, graph),
         },
         frozen: zoo::frozen(&recipe.model),
-        decay: match recipe.optimizer {
-            OptimizerKind::Sgd | OptimizerKind::Adam | OptimizerKind::AdamW => Decay::All,
-            OptimizerKind::Muon => Decay::Weights,
-        },
         clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm),
         label_smoothing: recipe.label_smoothing,
         class_weights: match recipe.balance {
@@ -332,8 +338,27 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> T
             Balance::Weights => Some(balanced_weights(&loaded.set, &loaded.train)),
         },
         seed: recipe.seed,
+        decay: match recipe.decay {
+            recipe::Decay::All => Decay::All,
+            recipe::Decay::Weights => Decay::Weights,
+        },
+        norms: match recipe.norms {
+            recipe::Norms::Batch => Norms::Batch,
+            recipe::Norms::Running => Norms::Running,
+        },
+        ema: (recipe.ema > 0.0).then_some(recipe.ema.into()),
         ..TrainConfig::default()
     }
+}
+
+/// Factors on the learning rate of `nodes` nodes: `body` for all but the last.
+fn body_rates(body: f32, nodes: usize) -> Vec<f32> {
+    if body == 1.0 {
+        return Vec::new();
+    }
+    let mut rates = vec![body; nodes];
+    rates.last_mut().into_iter().for_each(|last| *last = 1.0);
+    rates
 }
 
 /// `images / (classes with images * images of the class)`: the mean over the images is one.

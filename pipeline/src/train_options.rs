@@ -10,7 +10,7 @@ use crate::data::{self, Data, PixelRoom};
 use crate::error::PipelineError;
 use crate::machine;
 use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
-use crate::recipe::{Origins, Recipe, START_NETWORK};
+use crate::recipe::{Origins, Recipe, START_NETWORK, Start, is_open};
 
 /// What to train, on what, and where the run goes.
 #[derive(Clone, Debug)]
@@ -100,14 +100,24 @@ pub fn cache_folder(runs: &Path) -> PathBuf {
     runs.join(".cache")
 }
 
-/// A model to start from. Its network, input and normalisation stay; its classes keep their places, and classes of the
-/// data that it does not know come after them.
+/// A model to start from. Its network and normalisation stay.
 #[derive(Clone, Debug)]
 pub struct StartModel {
     /// Its version, which the new model names as its parent.
     pub version: String,
     /// The model.
     pub file: ModelFile,
+    /// What becomes of its classes.
+    pub classes: StartClasses,
+}
+
+/// What becomes of the classes of a model that training starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartClasses {
+    /// They keep their places, and classes of the data that it does not know come after them. Its input stays, too.
+    Keep,
+    /// The classes of the data take their place: the last layer is a new one. The input may have another size.
+    Replace,
 }
 
 impl TrainOptions {
@@ -119,8 +129,8 @@ impl TrainOptions {
     pub fn open(&self) -> Result<Source, PipelineError> {
         let mut source = match &self.start {
             // With the classes of the model there are enough.
-            Some(_) => self.data.open_any()?,
-            None => self.data.open()?,
+            Some(StartModel { classes: StartClasses::Keep, .. }) => self.data.open_any()?,
+            _ => self.data.open()?,
         };
         if let Some(name) = &self.data_name {
             source = source.named(name);
@@ -147,7 +157,10 @@ impl TrainOptions {
 
     /// The classes of the model that training starts from.
     pub(crate) fn known(&self) -> &[String] {
-        self.start.as_ref().map_or(&[], |start| start.file.meta.classes.as_slice())
+        match &self.start {
+            Some(StartModel { file, classes: StartClasses::Keep, .. }) => &file.meta.classes,
+            _ => &[],
+        }
     }
 }
 
@@ -168,6 +181,11 @@ pub(crate) fn check_trained(
 const START_LR: f32 = 1e-3;
 
 impl StartModel {
+    /// A model that goes on learning: its classes and its input stay.
+    pub fn new(version: impl Into<String>, file: ModelFile) -> Self {
+        StartModel { version: version.into(), file, classes: StartClasses::Keep }
+    }
+
     /// Whether training can start from a model: its last layer can be given other classes.
     pub fn usable(file: &ModelFile) -> bool {
         file.model.graph().with_classes(file.meta.classes.len()).is_ok()
@@ -184,6 +202,10 @@ impl StartModel {
     }
 
     fn apply(&self, recipe: &mut Recipe, origins: &mut Origins) {
+        if self.classes == StartClasses::Replace {
+            recipe.start = Some(Start::ImageNet);
+            return;
+        }
         let input = self.file.meta.preprocessing.clone();
         recipe.model = self.network_name();
         recipe.size = Some((input.width, input.height));
@@ -192,8 +214,7 @@ impl StartModel {
         for name in ["model", "size", "channels", "fit"] {
             origins.insert(name.to_owned(), format!("of version {}, which it starts from", self.version));
         }
-        let free = origins.get("lr").is_none_or(|origin| origin == "default");
-        if free && recipe.lr > Some(START_LR) {
+        if is_open(origins, "lr") && recipe.lr > Some(START_LR) {
             recipe.lr = Some(START_LR);
             origins.insert("lr".to_owned(), "chosen for weights that are trained already".to_owned());
         }
@@ -211,6 +232,9 @@ pub(crate) fn network(
     let input = Shape::new(height as usize, width as usize, usize::from(channels));
     if let Some(start) = &options.start {
         let graph = start.file.model.graph();
+        if start.classes == StartClasses::Replace {
+            return Ok(graph.with_input(input)?.with_classes(classes)?);
+        }
         if graph.input != input {
             let (expected, found) = (graph.input.to_string(), input.to_string());
             return Err(EngineError::Shape { what: "input of the start model", expected, found }.into());

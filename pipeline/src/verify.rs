@@ -100,17 +100,21 @@ pub fn verify(
         ));
     }
     let file = open_model(run_dir)?;
+    let text = folder.read("recipe.toml")?;
     let start = match start {
+        // The recipe names the weights in this program that it took.
+        _ if Recipe::from_toml(&text)?.start.is_some() => None,
         None => built_in_start(&file)?,
         start => start,
     };
-    check_start(run_dir, &file, start.as_ref())?;
     let dataset: DatasetRecord = parse(&folder, "dataset.json")?;
-    let text = folder.read("recipe.toml")?;
     // Whatever the recipe says was decided then, and is not to be chosen again.
     let origins: Origins =
         Recipe::named_in(&text)?.into_iter().map(|name| (name, "recipe of the run".to_owned())).collect();
     let mut recipe = Recipe::from_toml(&text)?;
+    if recipe.start.is_none() {
+        check_start(run_dir, &file, start.as_ref())?;
+    }
     let mut notes = Vec::new();
     if recipe.time_budget > 0 {
         notes.push(
@@ -167,7 +171,7 @@ fn built_in_start(file: &ModelFile) -> Result<Option<StartModel>, PipelineError>
         let file = built_in.load()?;
         let version = version_id(&file.content_hash()?);
         if version == parent {
-            return Ok(Some(StartModel { version, file }));
+            return Ok(Some(StartModel::new(version, file)));
         }
     }
     Ok(None)

@@ -79,6 +79,11 @@ impl ZipFolder {
         open(file).map_err(told)
     }
 
+    /// As [`ZipFolder::open`], for an archive that is part of this program; `None` for a damaged one.
+    pub(crate) fn embedded(bytes: &'static [u8]) -> Option<(Self, Listing)> {
+        open(SharedFile::embedded(bytes)).ok()
+    }
+
     /// The content of an entry, at most `limits.max_bytes` long, counted while it is inflated; its checksum is
     /// verified.
     pub(crate) fn read(&self, index: usize, limits: &DecodeLimits) -> Result<Vec<u8>, DecodeError> {

@@ -15,5 +15,5 @@ mod records;
 mod sense;
 pub(crate) mod upload;
 
-pub(crate) use folder::ZipFolder;
+pub(crate) use folder::{Listing, ZipFolder};
 pub(crate) use formats::{HEAD_BYTES, other_archive};

@@ -243,3 +243,12 @@ fn fractions_are_checked() {
         assert!(SplitFractions { val, test }.validate().is_err());
     }
 }
+
+#[test]
+fn the_bundled_photos_load_whole() {
+    let source = Source::bundled_photos();
+    assert_eq!(source.classes(), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    let set = load(&source, &Preprocessing::new(100, 100, 3, Fit::Stretch), 2).unwrap();
+    let of = |class| (0..set.len()).filter(|&i| set.class(i) == class).count();
+    assert!((0..10).all(|class| of(class) == 60) && set.skipped().is_empty());
+}

@@ -228,6 +228,52 @@ impl Model {
         Ok(Model { graph, ..self })
     }
 
+    /// Takes over the parameters of another model of the same network, whatever its number of classes: all but those of
+    /// the last layer, which stay as they are.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] for another network; nothing has changed then.
+    pub fn adopt_body(&mut self, other: &Model) -> Result<(), EngineError> {
+        let last = |model: &Model| model.graph.nodes.len() - 1;
+        let body = |model: &Model| -> Vec<ParamEntry> {
+            let last = last(model);
+            model.layout.entries.iter().filter(|entry| entry.node != last).cloned().collect()
+        };
+        let (own, theirs) = (body(self), body(other));
+        let same =
+            |(a, b): (&ParamEntry, &ParamEntry)| (&a.name, a.kind, &a.shape) == (&b.name, b.kind, &b.shape);
+        if own.len() != theirs.len() || !own.iter().zip(&theirs).all(same) {
+            return Err(EngineError::Config(
+                "weights can be taken over from the same network alone".to_owned(),
+            ));
+        }
+        for (own, theirs) in own.iter().zip(&theirs) {
+            self.params[own.range()].copy_from_slice(&other.params[theirs.range()]);
+        }
+        Ok(())
+    }
+
+    /// Takes over the parameters of a network with one layer as those of the last layer.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] where their shapes differ; nothing has changed then.
+    pub fn set_last_layer(&mut self, other: &Model) -> Result<(), EngineError> {
+        let last = self.graph.nodes.len() - 1;
+        let own: Vec<ParamEntry> =
+            self.layout.entries.iter().filter(|entry| entry.node == last).cloned().collect();
+        let theirs = &other.layout.entries;
+        let same = |(a, b): (&ParamEntry, &ParamEntry)| (a.kind, &a.shape) == (b.kind, &b.shape);
+        if own.len() != theirs.len() || !own.iter().zip(theirs).all(same) {
+            return Err(EngineError::Config(
+                "the layer has other weights than the network's last one".to_owned(),
+            ));
+        }
+        for (own, theirs) in own.iter().zip(theirs) {
+            self.params[own.range()].copy_from_slice(&other.params[theirs.range()]);
+        }
+        Ok(())
+    }
+
     /// One tensor's values by name.
     pub fn tensor(&self, name: &str) -> Option<&[f32]> {
         let entry = self.layout.entries.iter().find(|e| e.name == name)?;

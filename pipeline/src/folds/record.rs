@@ -75,9 +75,7 @@ impl Record {
         let data = self.path.as_ref().map_or(Data::Bundled, |path| Data::Path(path.into()));
         let start = match &self.start {
             None => None,
-            Some(version) => {
-                Some(StartModel { version: version.clone(), file: open_model(&folder.join(START))? })
-            }
+            Some(version) => Some(StartModel::new(version, open_model(&folder.join(START))?)),
         };
         let mut options = TrainOptions {
             recipe: Recipe::from_toml(&self.recipe)?,

@@ -97,7 +97,7 @@ impl JobSpec {
     /// The settings of a new run.
     pub(super) fn options(&self) -> Result<TrainOptions, PipelineError> {
         let start = match &self.start {
-            Some(start) => Some(StartModel { version: start.version.clone(), file: start.open()? }),
+            Some(start) => Some(StartModel::new(&start.version, start.open()?)),
             None => None,
         };
         Ok(TrainOptions {

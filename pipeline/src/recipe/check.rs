@@ -10,9 +10,11 @@ use crate::input;
 use crate::network_file::is_network_file;
 
 /// Longest run, in epochs: the history of every epoch stays in memory and in each checkpoint.
-const MAX_EPOCHS: u32 = 100_000;
+pub(crate) const MAX_EPOCHS: u32 = 100_000;
 /// Largest batch.
 const MAX_BATCH: u32 = 65_536;
+/// Most passes of the last layer alone.
+const MAX_HEAD_EPOCHS: u32 = 1000;
 /// Most threads that can be asked for.
 const MAX_THREADS: u32 = 256;
 /// Fewest and most folds of a cross-validation.
@@ -62,6 +64,7 @@ impl Recipe {
             ("batch", self.batch, 1, MAX_BATCH),
             ("patience", self.patience, 0, MAX_EPOCHS),
             ("threads", self.threads, 0, MAX_THREADS),
+            ("head_epochs", self.head_epochs, 0, MAX_HEAD_EPOCHS),
             ("chunk", self.chunk.unwrap_or(1), 1, MAX_BATCH),
         ];
         for (field, value, low, high) in counts {
@@ -87,6 +90,8 @@ impl Recipe {
         let fractions = [
             ("momentum", self.momentum, false),
             ("warmup", self.warmup, false),
+            ("ema", self.ema, false),
+            ("body_rate", self.body_rate, true),
             ("label_smoothing", self.label_smoothing, false),
             ("val_split", self.val_split, false),
             ("test_split", self.test_split, false),

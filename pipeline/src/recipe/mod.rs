@@ -7,12 +7,12 @@ mod settings;
 mod text;
 mod words;
 
-pub(crate) use check::{MAX_FOLDS, MIN_FOLDS};
+pub(crate) use check::{MAX_EPOCHS, MAX_FOLDS, MIN_FOLDS};
 pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
-pub(crate) use text::with_epochs;
-pub use words::{Balance, Normalize, OptimizerKind, Schedule};
+pub(crate) use text::{choose, is_free, is_open, with_epochs};
+pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start};
 
 #[cfg(test)]
 mod tests {
@@ -28,6 +28,7 @@ mod tests {
             hflip: Some(false),
             chunk: Some(16),
             fold: Some((2, 5)),
+            start: Some(Start::Fresh),
             lr: Some(0.1 + 0.2),
             weight_decay: 5e-7,
             seed: MAX_SEED,
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn each_setting_is_checked() {
         type Change = fn(&mut Recipe);
-        let bad: [(&str, Change); 25] = [
+        let bad: [(&str, Change); 29] = [
             ("model", |r| r.model = "resnet".to_owned()),
             ("size", |r| r.size = Some((0, 8))),
             ("channels", |r| r.channels = Some(2)),
@@ -99,6 +100,10 @@ mod tests {
             ("lr", |r| r.lr = Some(0.0)),
             ("lr", |r| r.lr = Some(f32::NAN)),
             ("lr", |r| r.lr = Some(f32::INFINITY)),
+            ("body_rate", |r| r.body_rate = 1.5),
+            ("body_rate", |r| r.body_rate = f32::NAN),
+            ("ema", |r| r.ema = 1.0),
+            ("head_epochs", |r| r.head_epochs = 2000),
             ("momentum", |r| r.momentum = 1.0),
             ("label_smoothing", |r| r.label_smoothing = -0.1),
             ("warmup", |r| r.warmup = f32::NAN),

@@ -5,7 +5,7 @@ use ocelli_engine::Exec;
 use serde::{Deserialize, Serialize};
 
 use super::rate;
-use super::words::{Balance, Normalize, OptimizerKind, Schedule};
+use super::words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start};
 use crate::compute::Compute;
 use crate::error::PipelineError;
 
@@ -19,6 +19,11 @@ pub(crate) const START_NETWORK: &str = "start";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
+    /// How much time it may take for how good a model: decides what is left open.
+    pub quality: Quality,
+    /// The weights that training starts from, where it is not another model; chosen from the data where it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// Name of the network: one of [`zoo::NAMES`], or `start` for the network of the model that training starts from,
     /// where that has no name.
     pub model: String,
@@ -35,12 +40,23 @@ pub struct Recipe {
     /// Highest learning rate; `None`, written `auto`, for the one that a range test before training finds.
     #[serde(with = "rate")]
     pub lr: Option<f32>,
+    /// Factor on the learning rate of all layers but the last, for weights that are trained already.
+    pub body_rate: f32,
+    /// Passes over the images in which the last layer alone is trained, on features that are computed once; 0 for none.
+    pub head_epochs: u32,
+    /// What batch normalisations go by.
+    pub norms: Norms,
     /// The rule that turns gradients into steps.
     pub optimizer: OptimizerKind,
     /// Momentum of `sgd` and `muon`.
     pub momentum: f32,
     /// Weight decay.
     pub weight_decay: f32,
+    /// What weight decay is applied to.
+    pub decay: Decay,
+    /// Share of the old average that the moving average of the weights keeps in a step; the average is what is validated
+    /// and kept. 0 for no average.
+    pub ema: f32,
     /// How the learning rate moves.
     pub schedule: Schedule,
     /// Part of the run in which the learning rate rises.
@@ -93,6 +109,8 @@ impl Default for Recipe {
     fn default() -> Self {
         let SplitFractions { val, test } = SplitFractions::default();
         Recipe {
+            quality: Quality::Standard,
+            start: None,
             model: "keras-cnn".to_owned(),
             size: None,
             channels: None,
@@ -100,9 +118,14 @@ impl Default for Recipe {
             epochs: 8,
             batch: 128,
             lr: Some(3e-3),
+            body_rate: 1.0,
+            head_epochs: 0,
+            norms: Norms::Batch,
             optimizer: OptimizerKind::AdamW,
             momentum: 0.9,
             weight_decay: 0.01,
+            decay: Decay::Weights,
+            ema: 0.0,
             schedule: Schedule::OneCycle,
             warmup: 0.25,
             label_smoothing: 0.0,

@@ -13,7 +13,9 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 30] = [
+pub(super) const FIELDS: [(&str, &str); 37] = [
+    ("quality", "quick, standard or best"),
+    ("start", "imagenet or none: the weights that training starts from"),
     ("model", "network"),
     ("size", "width and height of its input"),
     ("channels", "1 gray, 3 RGB"),
@@ -21,9 +23,14 @@ pub(super) const FIELDS: [(&str, &str); 30] = [
     ("epochs", "passes over the training images"),
     ("batch", "images in a step"),
     ("lr", "highest learning rate; \"auto\" finds one"),
+    ("body_rate", "factor on lr of all layers but the last"),
+    ("head_epochs", "passes in which the last layer alone is trained, on features that are computed once"),
+    ("norms", "batch or running: what batch normalisations go by"),
     ("optimizer", "sgd, adam, adamw or muon"),
     ("momentum", "of sgd and muon"),
     ("weight_decay", ""),
+    ("decay", "weights or all: what weight decay is applied to"),
+    ("ema", "share that the moving average of the weights keeps in a step (0: off)"),
     ("schedule", "one-cycle, cosine or constant"),
     ("warmup", "part of the run in which the learning rate rises"),
     ("label_smoothing", ""),
@@ -100,6 +107,30 @@ impl Recipe {
         text
     }
 }
+
+/// Whether nobody has chosen a setting.
+pub(crate) fn is_open(origins: &Origins, name: &str) -> bool {
+    origins.get(name).is_none_or(|origin| origin == "default")
+}
+
+/// Whether a setting has its default and nobody has chosen it.
+macro_rules! is_free {
+    ($recipe:expr, $default:expr, $origins:expr, $field:ident) => {
+        $recipe.$field == $default.$field && $crate::recipe::is_open($origins, stringify!($field))
+    };
+}
+
+/// Sets a setting that has its default and that nobody has chosen, and notes the reason as its origin.
+macro_rules! choose {
+    ($recipe:expr, $origins:expr, $field:ident = $value:expr, $reason:expr) => {
+        if $crate::recipe::is_free!($recipe, $crate::recipe::Recipe::default(), $origins, $field) {
+            $recipe.$field = $value;
+            $origins.insert(stringify!($field).to_owned(), $reason.to_string());
+        }
+    };
+}
+
+pub(crate) use {choose, is_free};
 
 /// The recipe text with another number of epochs; every other line keeps its comment.
 pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {

@@ -90,6 +90,44 @@ words! {
     None = "none"
 }
 
+words! {
+    /// How much time a run may take for how good a model; what it means is chosen from the data.
+    Quality, "quality":
+    /// A first answer: minutes at most.
+    Quick = "quick",
+    /// What most people want.
+    Standard = "standard",
+    /// The best that is known here; several times the time of `standard`.
+    Best = "best"
+}
+
+words! {
+    /// The weights that training starts from.
+    Start, "start":
+    /// Those in this program, which were trained on ImageNet.
+    ImageNet = "imagenet",
+    /// Random ones.
+    Fresh = "none"
+}
+
+words! {
+    /// What batch normalisations go by in training.
+    Norms, "norms":
+    /// The statistics of the batch.
+    Batch = "batch",
+    /// Their running statistics, which stay as they are.
+    Running = "running"
+}
+
+words! {
+    /// Which parameters weight decay makes smaller.
+    Decay, "decay":
+    /// Weights of convolutions and dense layers.
+    Weights = "weights",
+    /// Biases, scales and shifts too.
+    All = "all"
+}
+
 /// What to say about a word that is none of those known.
 pub(super) fn unknown(given: &str, known: &[&str]) -> String {
     format!("`{given}` is unknown; choose one of {}", known.join(", "))

@@ -197,7 +197,7 @@ fn a_run_that_started_from_a_model_needs_that_model_unless_it_is_in_the_program(
     let data = idx_data(dir.path());
     let started = |file: ModelFile| {
         let version = ocelli_engine::model_file::version_id(&file.content_hash().unwrap());
-        let start = StartModel { version, file };
+        let start = StartModel::new(version, file);
         let recipe = Recipe { epochs: 1, ..recipe() };
         let options = TrainOptions { start: Some(start.clone()), ..options(&dir, data.clone(), recipe) };
         (train_quietly(&options).run_dir, start)

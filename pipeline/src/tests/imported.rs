@@ -78,7 +78,7 @@ fn an_imported_model_is_evaluated_and_trained_further_with_another_class() {
     assert_eq!(evaluate(&file, &images, &NEVER, &mut |_| {}).unwrap().images, 32);
 
     let grown = folder_data(dir.path(), &[("c-checks", 2)], 16, 6);
-    let start = |file: ModelFile| Some(StartModel { version: "0123456789ab".to_owned(), file });
+    let start = |file: ModelFile| Some(StartModel::new("0123456789ab", file));
     // The name that was asked for is not the network that is trained.
     let own = Recipe { epochs: 2, model: "resnet9".to_owned(), ..recipe() };
     let more = TrainOptions { start: start(file), ..options(&dir, grown.clone(), own.clone()) };
@@ -113,7 +113,7 @@ fn a_head_that_cannot_change_is_refused_before_a_run_begins() {
     file.model = Model::init(graph, 5).unwrap();
     assert!(!StartModel::usable(&file) && StartModel::usable(&imported()));
     let data = folder_data(dir.path(), &[("b-rows", 0), ("a-columns", 1)], 8, 5);
-    let start = Some(StartModel { version: "0123456789ab".to_owned(), file });
+    let start = Some(StartModel::new("0123456789ab", file));
     let result = train(&TrainOptions { start, ..options(&dir, data, recipe()) }, &NEVER, &mut |_| {});
     assert!(matches!(result, Err(PipelineError::Engine(_))));
     assert!(!dir.path().join("runs").exists());

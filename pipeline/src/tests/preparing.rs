@@ -63,7 +63,7 @@ fn a_network_from_a_file_trains_and_resumes_to_the_same_bits() {
     assert_eq!(recipe.model, "network.toml");
     // The model goes on learning without the file.
     let file = open_model(&run).unwrap();
-    let start = Some(StartModel { version: "1".to_owned(), file });
+    let start = Some(StartModel::new("1", file));
     let more = TrainOptions { start, ..options(&dir, idx_data(dir.path()), super::recipe()) };
     let again = open_model(&train_quietly(&more).run_dir).unwrap();
     assert_eq!(network_text(again.model.graph()), network_text(&graph));

@@ -163,7 +163,7 @@ fn classes_of_a_start_model_keep_their_places_without_training_images() {
     put(&data, "val/owls", 300, 2, (12, 12));
     put(&data, "train/dogs", 400, 6, (12, 12));
     fs::remove_dir_all(data.join("train/auks")).unwrap();
-    let start = StartModel { version: "v".to_owned(), file: open_model(&parent.best).unwrap() };
+    let start = StartModel::new("v", open_model(&parent.best).unwrap());
     let more = TrainOptions { start: Some(start), ..options(&dir, Data::Path(data), brief()) };
     let (child, said) = train_and_listen(&more);
     assert_eq!(classes_of(&child.run_dir), ["auks", "cats", "dogs"]);
@@ -197,7 +197,7 @@ fn class_names_are_compared_after_nfc() {
         let support: Vec<_> = e.per_class.iter().map(|c| (c.name.as_str(), c.support)).collect();
         assert_eq!(support, [("Bonn", 8), (trained, 8)]);
         // A child knows no class twice, and the gate gives its parent credit for the class.
-        let start = Some(StartModel { version: "v".to_owned(), file: file.clone() });
+        let start = Some(StartModel::new("v", file.clone()));
         let child = train_quietly(&TrainOptions { start, ..options(&dir, data.clone(), brief()) });
         assert_eq!(classes_of(&child.run_dir), ["Bonn", trained, "Ulm"]);
     }

@@ -234,7 +234,7 @@ impl JobRecord {
                     self.notes.push(text.clone());
                 }
             }
-            Event::Evaluating { .. } => {}
+            Event::Features { .. } | Event::Evaluating { .. } => {}
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
             }

@@ -1,0 +1,132 @@
+//! The first weights of the last layer: a linear classifier on the features of the network below, which are computed once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ocelli_datasets::rng::shuffle;
+use ocelli_engine::graph::Dense;
+use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Op, Optimizer, Shape, TrainConfig, Trainer};
+
+use crate::data::Loaded;
+use crate::error::PipelineError;
+use crate::event::Event;
+use crate::feed::{Flow, feed};
+use crate::predict::batch_for;
+use crate::recipe::{Recipe, Schedule};
+use crate::run_folder::Reporter;
+
+/// Time between two reports.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Images in a step.
+const BATCH: usize = 64;
+/// Highest learning rate of AdamW.
+const LR: f32 = 2e-3;
+/// Least steps: few images are gone over more often.
+const MIN_STEPS: usize = 400;
+
+/// Trains the last layer of `model` on the training images of `loaded`, unvaried, and puts its weights into the model.
+/// Takes one pass over the images and a few hundred steps of a network with one layer.
+///
+/// # Errors
+/// Those of the engine; [`PipelineError::Stopped`].
+pub(crate) fn fit_head(
+    model: &mut Model,
+    loaded: &Loaded,
+    recipe: &Recipe,
+    exec: &Exec,
+    stop: &AtomicBool,
+    reporter: &mut Reporter<'_>,
+) -> Result<(), PipelineError> {
+    let Some(features) = Features::compute(model, loaded, exec, stop, reporter)? else { return Ok(()) };
+    let classes = loaded.set.classes().len();
+    let mut graph = Graph::new(Shape::new(1, 1, features.len));
+    graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));
+    // Zero weights: every class is as likely as the others, and the problem is convex.
+    let head = Model::zeros(graph)?;
+    let images = features.labels.len();
+    let batch = BATCH.min(images);
+    let config = TrainConfig {
+        batch,
+        optimizer: Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() }),
+        label_smoothing: recipe.label_smoothing,
+        ..TrainConfig::default()
+    };
+    let mut trainer = Trainer::new(head, config, exec)?;
+    let per_epoch = images.div_ceil(batch);
+    let epochs = MIN_STEPS.div_ceil(per_epoch).max(usize::try_from(recipe.head_epochs).unwrap_or(1));
+    let steps = (epochs * per_epoch) as u64;
+    let mut order: Vec<usize> = (0..images).collect();
+    let (mut x, mut labels) = (Vec::new(), Vec::new());
+    let mut step = 0;
+    for epoch in 0..epochs {
+        shuffle(&mut order, recipe.seed ^ epoch as u64);
+        for indices in order.chunks(batch) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(PipelineError::Stopped);
+            }
+            x.clear();
+            labels.clear();
+            for &i in indices {
+                x.extend_from_slice(features.of(i));
+                labels.push(features.labels[i]);
+            }
+            trainer.step(&x, &labels, Schedule::Cosine.lr(LR, 0.1, step, steps))?;
+            step += 1;
+        }
+    }
+    model.set_last_layer(trainer.model())?;
+    Ok(())
+}
+
+/// Features of all training images, with their classes.
+struct Features {
+    len: usize,
+    values: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Features {
+    /// `None` where the network has no dense last layer.
+    fn compute(
+        model: &Model,
+        loaded: &Loaded,
+        exec: &Exec,
+        stop: &AtomicBool,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Option<Features>, PipelineError> {
+        let Some(len) = model.graph().feature_len() else { return Ok(None) };
+        let set = &loaded.set;
+        let mut inference = Inference::with_features(model, batch_for(set.preprocessing().len()), exec)?;
+        let (batch, classes, input) = (inference.batch(), inference.classes(), inference.input_len());
+        let mut values = Vec::with_capacity(loaded.train.len() * len);
+        let (mut logits, mut rows) = (vec![0.0; batch * classes], vec![0.0; batch * len]);
+        let (mut done, total, mut told) = (0, loaded.train.len(), Instant::now());
+        feed(
+            &exec.pool,
+            (&loaded.train, batch),
+            input,
+            |index, x| set.fill(index, x),
+            |indices, x| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(PipelineError::Stopped);
+                }
+                let n = indices.len();
+                inference.run_features(x, n, &mut logits[..n * classes], &mut rows[..n * len])?;
+                values.extend_from_slice(&rows[..n * len]);
+                done += n;
+                if told.elapsed() >= REPORT_EVERY {
+                    told = Instant::now();
+                    reporter.report(&Event::Features { done, total })?;
+                }
+                Ok(Flow::Go)
+            },
+        )?;
+        let labels = loaded.train.iter().map(|&i| set.class(i)).collect();
+        Ok(Some(Features { len, values, labels }))
+    }
+
+    fn of(&self, image: usize) -> &[f32] {
+        &self.values[image * self.len..][..self.len]
+    }
+}
