@@ -346,7 +346,7 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> T
             recipe::Norms::Batch => Norms::Batch,
             recipe::Norms::Running => Norms::Running,
         },
-        ema: (recipe.ema > 0.0).then_some(recipe.ema.into()),
+        ema: (recipe.ema > 0.0).then_some(recipe.ema),
         ..TrainConfig::default()
     }
 }

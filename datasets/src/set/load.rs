@@ -79,6 +79,17 @@ pub(super) struct Loaded {
 /// What became of one item: where its pixels are, or why there are none.
 pub(super) type Outcome = Result<(Place, ContentHash), String>;
 
+/// Identity and hash of an item, or why it cannot be read.
+type Hashes = Result<(ContentHash, ContentHash), String>;
+
+/// How far a pass over blocks of items is.
+struct Progress<T> {
+    images: usize,
+    /// The first item of each finished block, and what came of the block.
+    results: Vec<(usize, T)>,
+    error: Option<DatasetError>,
+}
+
 /// Decodes the items `indices` of a source.
 pub(super) fn load(
     source: &Source,
@@ -209,7 +220,7 @@ impl Loader<'_> {
     }
 
     /// Identity and hash of each item, or why it cannot be read.
-    fn contents(&self) -> Result<Vec<Result<(ContentHash, ContentHash), String>>, DatasetError> {
+    fn contents(&self) -> Result<Vec<Hashes>, DatasetError> {
         self.blocks(|range| {
             range
                 .map(|at| {
@@ -228,7 +239,7 @@ impl Loader<'_> {
     fn stored(
         &self,
         file: &CacheFile,
-        contents: &[Result<(ContentHash, ContentHash), String>],
+        contents: &[Hashes],
         entries: &[Stored],
     ) -> Result<Pass, DatasetError> {
         let len = self.preprocessing.len();
@@ -293,8 +304,7 @@ impl Loader<'_> {
         let n = self.indices.len();
         let size = (BLOCK_BYTES / self.preprocessing.len().max(1)).clamp(1, BLOCK);
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let progress: Mutex<(usize, Vec<(usize, T)>, Option<DatasetError>)> =
-            Mutex::new((0, Vec::new(), None));
+        let progress = Mutex::new(Progress { images: 0, results: Vec::new(), error: None });
         let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
         let threads = self.options.threads.clamp(1, n.div_ceil(size).max(1));
         pool::on_threads(threads, || {
@@ -309,18 +319,19 @@ impl Loader<'_> {
                 let mut progress = lock();
                 match result {
                     Ok(value) => {
-                        progress.1.push((start, value));
-                        progress.0 += images;
-                        (self.options.progress)(progress.0, n);
+                        progress.results.push((start, value));
+                        progress.images += images;
+                        (self.options.progress)(progress.images, n);
                     }
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);
-                        progress.2.get_or_insert(error);
+                        progress.error.get_or_insert(error);
                     }
                 }
             }
         });
-        let (_, mut results, error) = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Progress { mut results, error, .. } =
+            progress.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
             return Err(error);
         }
