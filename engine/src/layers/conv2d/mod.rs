@@ -1,5 +1,6 @@
 //! 2-d convolution with fused bias, residual, clamp and max pool.
 
+mod data_gradient;
 mod gradient;
 mod method;
 mod pointwise;
@@ -7,12 +8,12 @@ mod pooled;
 
 use std::ops::Range;
 
-use super::activation::apply_derivative;
 use super::filters::Filters;
-use super::run::{GradOut, Layer, Run, Weights};
+use super::run::{Layer, Run, Weights};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
+pub(crate) use data_gradient::DataGradient;
 use gradient::{Behind, Saved};
 pub(crate) use gradient::{FilterMethod, Gradient};
 use method::Call;
@@ -46,35 +47,6 @@ pub(crate) struct Conv2dBackward {
     pub(crate) mask: bool,
     pub(crate) dx: Option<DataGradient>,
     pub(crate) gradient: Gradient,
-}
-
-/// The input gradient of a [`Conv2dLayer`].
-pub(crate) struct DataGradient {
-    pub(crate) out: GradOut,
-    pub(crate) method: Method,
-    pub(crate) packed: Range<usize>,
-    /// The activation that made the input, whose derivative is applied here, and not by the layer before.
-    pub(crate) gate: Option<Activation>,
-}
-
-impl DataGradient {
-    /// Computes it from the gradient `dy` before the activation.
-    fn run(&self, run: &mut Run, x: Slot, dy: Slot) {
-        let packed = &run.packed[self.packed.clone()];
-        let call = Call {
-            y: self.out.target(),
-            x: dy,
-            packed,
-            bias: None,
-            residual: None,
-            clamp: None,
-            moments: None,
-        };
-        self.method.run(run, call);
-        if let Some(act) = self.gate {
-            apply_derivative(run, self.out.target(), x, act);
-        }
-    }
 }
 
 impl Layer for Conv2dLayer {

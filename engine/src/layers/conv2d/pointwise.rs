@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::DataGradient;
+use super::data_gradient::DataGradient;
 use super::gradient::{Behind, FilterMethod, Gradient, Saved};
 use super::method::Method;
 use crate::geometry::Conv2dGeometry;
