@@ -16,6 +16,8 @@ mod photos;
 mod evaluation;
 // What folders of photos hold, and files that are no images.
 mod predict;
+// Features of images: written out, compared, doubted.
+mod embed;
 // Kill, interrupt, resume: the same bits.
 mod resume;
 // Networks of people's own, from a file.
