@@ -254,14 +254,18 @@ impl Job<'_> {
                 for ranked in &prediction.top {
                     line += &format!(",{},{}", csv_field(&ranked.label), ranked.probability);
                 }
+                line += &format!(",{}", prediction.known);
                 self.out.line(line)
             }
             Format::Text => {
                 let mut line = printable(&name);
+                if !prediction.known {
+                    line += &format!("  {}", self.out.paint.apply(Style::Bold, "unknown"));
+                }
                 let shown = prediction.top.iter().enumerate();
                 for (rank, ranked) in shown.filter(|(rank, r)| *rank == 0 || r.probability >= LEAST_SHOWN) {
                     let text = format!("{} {:.1}%", printable(&ranked.label), 100.0 * ranked.probability);
-                    let style = if rank == 0 { Style::Bold } else { Style::Dim };
+                    let style = if rank == 0 && prediction.known { Style::Bold } else { Style::Dim };
                     line += &format!("  {}", self.out.paint.apply(style, text));
                 }
                 self.out.line(line)
@@ -274,7 +278,7 @@ impl Job<'_> {
         for rank in 2..=self.top_k {
             header += &format!(",label_{rank},probability_{rank}");
         }
-        self.out.line(header)
+        self.out.line(header + ",known")
     }
 }
 

@@ -191,6 +191,9 @@ pub(crate) struct Settings {
     /// Only direct convolutions: no Winograd transforms, whose rounding errors are about twice as large
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     exact: Option<bool>,
+    /// Part of the images of known classes that may be called unknown, 0 for a model that calls none so
+    #[arg(long, value_name = "PART")]
+    false_rejects: Option<f32>,
     /// Part of the images that may be unreadable
     #[arg(long, value_name = "PART")]
     max_bad: Option<f32>,
@@ -469,6 +472,7 @@ impl Settings {
             seed,
             threads,
             exact,
+            false_rejects,
             max_bad,
             normalize
         );

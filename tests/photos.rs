@@ -172,7 +172,7 @@ fn one_bad_file_does_not_stop_the_others() {
     let run = sandbox.run(&format!("predict -m {model} deep --csv -k 2"));
     let stdout = run.ok();
     let mut lines = stdout.lines();
-    assert_eq!(lines.next(), Some("path,label,probability,label_2,probability_2"));
+    assert_eq!(lines.next(), Some("path,label,probability,label_2,probability_2,known"));
     assert!(lines.next().unwrap().starts_with("deep/c.png,circle,0.") && lines.next().is_none(), "{stdout}");
 }
 

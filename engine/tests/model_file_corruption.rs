@@ -86,7 +86,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 6] {
+fn samples() -> [Vec<u8>; 7] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),
@@ -94,6 +94,7 @@ fn samples() -> [Vec<u8>; 6] {
         model_sample::imported_file(),
         model_sample::half_file(),
         model_sample::calibrated_file(),
+        model_sample::rejecting_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())
 }

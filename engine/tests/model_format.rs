@@ -11,20 +11,23 @@ use std::path::{Path, PathBuf};
 use model_format_reader::{File, Value, read};
 use ocelli_engine::Model;
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
-use ocelli_engine::model_file::{FORMAT_VERSION, ModelFile, ModelMeta, Origin, WeightType};
+use ocelli_engine::model_file::{
+    FORMAT_VERSION, ModelFile, ModelMeta, Origin, Rejection, RejectionScore, WeightType,
+};
 use sha2::{Digest, Sha256};
 
 type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 6] = [
+const GOLDEN: [(&str, Make); 7] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
     ("tiny-imported.ocelli", model_sample::imported_file),
     ("tiny-half.ocelli", model_sample::half_file),
     ("tiny-calibrated.ocelli", model_sample::calibrated_file),
+    ("tiny-rejecting.ocelli", model_sample::rejecting_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -100,17 +103,21 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     };
     let calibrated = |file: &mut ModelFile| file.meta.temperature = Some(0.75);
     let all = |file: &mut ModelFile| {
-        file.meta = ModelMeta { temperature: Some(2.0), ..model_sample::imported_file().meta };
+        let rejection = model_sample::rejecting_file().meta.rejection;
+        file.meta = ModelMeta { temperature: Some(2.0), rejection, ..model_sample::imported_file().meta };
         file.meta.preprocessing = model_sample::meta().preprocessing;
         file.weights = WeightType::F16;
     };
-    let changes: [(Change, u32); 7] = [
+    let rejecting =
+        |file: &mut ModelFile| file.meta.rejection = model_sample::rejecting_file().meta.rejection;
+    let changes: [(Change, u32); 8] = [
         (nothing, 1),
         (sigmoid, 2),
         (imported, 2),
         (half, 3),
         (both, 3),
-        (calibrated, FORMAT_VERSION),
+        (calibrated, 4),
+        (rejecting, FORMAT_VERSION),
         (all, FORMAT_VERSION),
     ];
     for (change, version) in changes {
@@ -198,6 +205,23 @@ fn a_temperature_that_divides_by_nothing_is_refused() {
         let mut file = model_sample::calibrated_file();
         file.meta.temperature = Some(temperature);
         assert!(file.to_bytes().is_err(), "{temperature}");
+    }
+}
+
+#[test]
+fn a_rejection_that_cannot_be_is_refused() {
+    let changes: [fn(&mut Rejection); 6] = [
+        |r| r.threshold = f32::NAN,
+        |r| r.false_rejects = -0.1,
+        |r| r.detected = 1.5,
+        |r| r.means[3] = f32::INFINITY,
+        |r| r.means.truncate(3),
+        |r| r.score = RejectionScore::Probability,
+    ];
+    for change in changes {
+        let mut file = model_sample::rejecting_file();
+        change(file.meta.rejection.as_mut().unwrap());
+        assert!(file.to_bytes().is_err());
     }
 }
 
@@ -328,5 +352,11 @@ fn describe_meta(meta: &ModelMeta, version: u32) -> Vec<Value> {
         }
     }
     all.extend(meta.temperature.map(Value::Float));
+    if let Some(r) = &meta.rejection {
+        all.push(int(r.score as u64));
+        all.extend([Value::Float(r.threshold), Value::Float(r.false_rejects), int(r.images)]);
+        all.extend([r.area, r.detected].map(Value::Float));
+        all.extend(r.means.iter().map(|&mean| Value::Float(mean)));
+    }
     all
 }

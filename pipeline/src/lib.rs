@@ -45,6 +45,7 @@ mod environment;
 mod error;
 mod evaluate;
 mod event;
+mod features;
 mod feed;
 mod findings;
 mod folds;
@@ -78,6 +79,7 @@ mod time_budget;
 mod train;
 mod train_options;
 mod transfer;
+mod unknown;
 mod verify;
 
 pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};

@@ -16,6 +16,7 @@ use crate::metrics::ranking;
 use crate::mirror::Mirror;
 use crate::probability::{probabilities, temperature};
 use crate::probes;
+use crate::unknown::{Judge, Known};
 
 /// Largest batch of a predictor; see [`batch_for`].
 const MAX_BATCH: usize = 256;
@@ -44,6 +45,11 @@ pub struct Prediction {
     pub index: usize,
     /// Its probability in 0..=1.
     pub probability: f32,
+    /// Whether it looks like a class of the model at all: false where `score` is above the model's threshold.
+    pub known: bool,
+    /// How little it looks like any class; larger for stranger images. Absent for a model that learnt no threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
     /// The most likely classes, most likely first; as many as were asked for, at least one.
     pub top: Vec<Ranked>,
 }
@@ -121,6 +127,8 @@ pub struct Predictor {
     parameters: usize,
     /// Where answers are means over images and mirror images.
     mirror: Option<Mirror>,
+    /// Tells unknown images, where the model has learnt to.
+    judge: Option<Judge>,
     /// Input of a batch, `[batch][h][w][c]`.
     images: Vec<f32>,
     /// Logits of a batch, `[batch][classes]`.
@@ -176,6 +184,7 @@ impl Predictor {
         let logits = vec![0.0; batch * inference.classes()];
         let features = vec![0.0; batch * inference.feature_len().unwrap_or(0)];
         let parameters = file.model.layout().count();
+        let judge = file.meta.rejection.clone().map(Judge::new);
         Ok(Predictor {
             inference,
             decoder,
@@ -184,6 +193,7 @@ impl Predictor {
             exec,
             parameters,
             mirror: None,
+            judge,
             images,
             logits,
             features,
@@ -233,12 +243,16 @@ impl Predictor {
         // Means have their temperature already.
         let temperature = if self.mirror.is_some() { 1.0 } else { temperature(&self.meta) };
         let mut answers = Vec::with_capacity(images.len());
-        self.pass(images, ask.features, |meta, logits, features| {
+        let judge = self.judge.take();
+        let wanted = ask.features || judge.as_ref().is_some_and(Judge::wants_features);
+        let passed = self.pass(images, wanted, |meta, logits, features| {
             probabilities(logits, temperature, &mut of_image);
-            let prediction = prediction(logits, &of_image, &meta.classes, top_k);
+            let known = judge.as_ref().map(|judge| judge.judge(logits, features));
+            let prediction = prediction((logits, &of_image), &meta.classes, top_k, known);
             answers.push(Answered { prediction, features: ask.features.then(|| features.to_vec()) });
-        })?;
-        Ok(answers)
+        });
+        self.judge = judge;
+        passed.map(|()| answers)
     }
 
     /// Appends the features of any number of images, in their order.
@@ -331,12 +345,18 @@ impl Predictor {
 }
 
 /// The answer for one image from its logits and probabilities.
-fn prediction(logits: &[f32], probabilities: &[f32], classes: &[String], top_k: usize) -> Prediction {
+fn prediction(
+    (logits, probabilities): (&[f32], &[f32]),
+    classes: &[String],
+    top_k: usize,
+    known: Option<Known>,
+) -> Prediction {
     let ranked =
         |index: usize| Ranked { label: classes[index].clone(), index, probability: probabilities[index] };
     let top: Vec<Ranked> = ranking(logits, top_k).into_iter().map(ranked).collect();
     let Ranked { label, index, probability } = top[0].clone();
-    Prediction { label, index, probability, top }
+    let (score, known) = (known.map(|known| known.score), known.is_none_or(|known| known.known));
+    Prediction { label, index, probability, known, score, top }
 }
 
 /// A batch for images of `input_len` floats that keeps all cores busy without taking gigabytes.

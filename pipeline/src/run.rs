@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_datasets::mosaic;
-use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
+use ocelli_engine::model_file::{
+    Metrics, ModelFile, ModelMeta, Rejection, RejectionScore, Trained, TrainingState,
+};
 use ocelli_engine::{Exec, Inference, Mixed, Trainer};
 
 use crate::card::Card;
@@ -25,6 +27,7 @@ use crate::recipe::{Recipe, with_epochs};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
+use crate::unknown;
 
 /// What a run has come to.
 #[derive(Clone, Debug)]
@@ -434,6 +437,11 @@ impl Run<'_> {
         let map = self.identity();
         let mut inference = self.inference(&file.model)?;
         file.meta.temperature = self.fitted_temperature(&mut inference)?;
+        let (rate, model) = (self.recipe.false_rejects, &file.model);
+        file.meta.rejection = unknown::learn_from(model, &self.loaded, rate, &self.exec, self.stop)?;
+        if let Some(rejection) = &file.meta.rejection {
+            self.reporter.note(about_rejection(rejection))?;
+        }
         let (set, classes, temperature) = (&self.loaded.set, &self.meta.classes, temperature(&file.meta));
         let images = LabelledImages { set, indices, map: &map, classes, split, temperature };
         let reporter = &mut self.reporter;
@@ -506,6 +514,19 @@ impl Sums {
     fn mean_loss(&self) -> f32 {
         (self.loss / self.images.max(1) as f64) as f32
     }
+}
+
+/// When an image will be called unknown.
+fn about_rejection(rejection: &Rejection) -> String {
+    let by = match rejection.score {
+        RejectionScore::Distance => "distance from the classes",
+        RejectionScore::Probability => "probability",
+    };
+    let (share, found) = (100.0 * rejection.false_rejects, 100.0 * rejection.detected);
+    format!(
+        "unknown images are told by their {by}: at most {share:.0} % of known ones are called so, and {found:.0} % of the \
+         images of a class that is left out"
+    )
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {

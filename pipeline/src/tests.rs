@@ -19,6 +19,7 @@ mod mixed;
 mod preparing;
 mod probes;
 mod uneven;
+mod unknown;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 

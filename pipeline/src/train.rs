@@ -69,6 +69,7 @@ pub fn train(
         preprocessing: loaded.set.preprocessing().clone(),
         metrics: None,
         temperature: None,
+        rejection: None,
         origin: Origin::Trained(Trained {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: recipe.seed,

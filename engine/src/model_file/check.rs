@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use super::bytes::{error, invalid_network};
-use super::contents::{MAX_CLASS_NAME_BYTES, MAX_CLASSES, Metrics, ModelMeta, Preprocessing};
+use super::contents::{
+    MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, Metrics, ModelMeta, Preprocessing, Rejection,
+    RejectionScore,
+};
 use super::half::{from_f16, to_f16};
 use crate::error::EngineError;
 use crate::geometry::Shape;
@@ -34,7 +37,33 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
     if let Some(temperature) = meta.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
         return Err(error(format!("temperature {temperature} is not a positive number")));
     }
+    meta.rejection.as_ref().map_or(Ok(()), |r| rejection(graph, r, logits))?;
     meta.metrics.as_ref().map_or(Ok(()), metrics)
+}
+
+fn rejection(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(), EngineError> {
+    let Rejection { score, threshold, false_rejects, area, detected, means, .. } = rejection;
+    let fractions = [("false rejects", false_rejects), ("area", area), ("detected part", detected)];
+    if let Some((what, value)) = fractions.iter().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
+        return Err(error(format!("{what} {value} of the rejection is not in 0..=1")));
+    }
+    let expected = match score {
+        RejectionScore::Distance => {
+            classes.checked_mul(graph.feature_len().unwrap_or(0)).unwrap_or(usize::MAX)
+        }
+        RejectionScore::Probability => 0,
+    };
+    if means.len() != expected
+        || expected > MAX_MEANS
+        || (*score == RejectionScore::Distance && expected == 0)
+    {
+        let found = means.len();
+        return Err(error(format!("{found} floats of class means, not {expected}, of at most {MAX_MEANS}")));
+    }
+    if !threshold.is_finite() || !means.iter().all(|mean| mean.is_finite()) {
+        return Err(error("the rejection holds a value that is not finite".to_owned()));
+    }
+    Ok(())
 }
 
 fn preprocessing(input: Shape, p: &Preprocessing) -> Result<(), EngineError> {

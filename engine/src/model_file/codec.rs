@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::error;
-use super::contents::{MAX_CLASSES, ModelMeta, Origin, Preprocessing, TrainingState, WeightType};
+use super::contents::{
+    MAX_CLASSES, MAX_MEANS, ModelMeta, Origin, Preprocessing, Rejection, TrainingState, WeightType,
+};
 use crate::error::EngineError;
 use crate::graph::{Activation, Graph, MAX_INPUTS, MAX_NODES, Node, Op};
 
@@ -56,8 +58,9 @@ pub(super) fn version(graph: &Graph, meta: &ModelMeta, weights: WeightType) -> u
         Origin::Imported(_) => 2,
     };
     let temperature = if meta.temperature.is_some() { 4 } else { 1 };
-    let all = graph.nodes.iter().map(|node| first_version(&node.op)).chain([weights, origin, temperature]);
-    all.fold(1, u32::max)
+    let rejection = if meta.rejection.is_some() { 5 } else { 1 };
+    let meta = [weights, origin, temperature, rejection];
+    graph.nodes.iter().map(|node| first_version(&node.op)).chain(meta).fold(1, u32::max)
 }
 
 /// The first version that has an operation.
@@ -85,7 +88,7 @@ pub(super) fn encode_header(
     weights: WeightType,
     tensors: &[Tensor],
 ) -> Result<Vec<u8>, EngineError> {
-    let ModelMeta { name, classes, preprocessing, metrics, temperature, origin } = meta;
+    let ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, origin } = meta;
     match (version(graph, meta, weights), origin) {
         (1, Origin::Trained(trained)) => {
             encode((graph, (name, classes, preprocessing, metrics, trained), tensors), "header")
@@ -95,7 +98,8 @@ pub(super) fn encode_header(
             match version {
                 1 | 2 => encode((graph, meta, tensors), "header"),
                 3 => encode((graph, meta, weights, tensors), "header"),
-                _ => encode((graph, meta, weights, temperature, tensors), "header"),
+                4 => encode((graph, meta, weights, temperature, tensors), "header"),
+                _ => encode((graph, meta, weights, temperature, rejection, tensors), "header"),
             }
         }
     }
@@ -134,7 +138,11 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
         1..=3 => None,
         _ => record.value()?,
     };
-    let meta = ModelMeta { name, classes, preprocessing, metrics, temperature, origin };
+    let rejection = match file_version {
+        1..=4 => None,
+        _ => record.rejection()?,
+    };
+    let meta = ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, origin };
     // A batch normalisation has the most tensors: four.
     let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
         Ok(Tensor {
@@ -205,6 +213,23 @@ impl<'a> Record<'a> {
 
     fn text(&mut self) -> Result<String, EngineError> {
         String::decode(&mut self.decoder).map_err(|error| damaged(self.what, &error))
+    }
+
+    /// An optional [`Rejection`].
+    fn rejection(&mut self) -> Result<Option<Rejection>, EngineError> {
+        match self.value::<u8>()? {
+            0 => Ok(None),
+            1 => Ok(Some(Rejection {
+                score: self.value()?,
+                threshold: self.value()?,
+                false_rejects: self.value()?,
+                images: self.value()?,
+                area: self.value()?,
+                detected: self.value()?,
+                means: self.list("class means", MAX_MEANS, 4, Record::value)?,
+            })),
+            tag => Err(error(format!("{} has the option {tag}, neither 0 nor 1", self.what))),
+        }
     }
 
     /// At most `max` items of at least `min_bytes` in the file; room is made only for what can be there.

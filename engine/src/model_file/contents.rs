@@ -74,6 +74,38 @@ pub struct Trained {
     pub parent: Option<String>,
 }
 
+/// Most floats of the class means of a [`Rejection`] (16 MiB).
+pub const MAX_MEANS: usize = 1 << 22;
+
+/// When an image shows none of a model's classes, and how well that was told on held-out images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// What is compared with the threshold.
+    pub score: RejectionScore,
+    /// Images with a larger score are unknown; finite.
+    pub threshold: f32,
+    /// Part of the images of known classes that was to be called unknown at most, in `0..1`.
+    pub false_rejects: f32,
+    /// Held-out images of known classes that the threshold was chosen by.
+    pub images: u64,
+    /// Probability that a strange image has a larger score than a known one, as measured, in `0..=1`.
+    pub area: f32,
+    /// Part of the strange images above the threshold, as measured, in `0..=1`.
+    pub detected: f32,
+    /// Mean direction of the features of each class `[classes][features]`, finite; empty for
+    /// [`RejectionScore::Probability`].
+    pub means: Vec<f32>,
+}
+
+/// How strange an image is: larger for stranger ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RejectionScore {
+    /// Cosine distance of its features to the nearest class mean.
+    Distance,
+    /// One minus the largest of its probabilities, without a temperature.
+    Probability,
+}
+
 /// All of a model file that is not weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelMeta {
@@ -87,6 +119,8 @@ pub struct ModelMeta {
     pub metrics: Option<Metrics>,
     /// What logits are divided by before they become probabilities, finite and positive; `None` leaves them as they are.
     pub temperature: Option<f32>,
+    /// When an image is called unknown; `None` for a model that never says so.
+    pub rejection: Option<Rejection>,
     /// Where the model comes from.
     pub origin: Origin,
 }

@@ -34,8 +34,15 @@ fn sample() -> ModelFile {
         parent: None,
     });
     let classes = vec!["no".into(), "yes".into()];
-    let meta =
-        ModelMeta { name: "sample".into(), classes, preprocessing, metrics: None, temperature: None, origin };
+    let meta = ModelMeta {
+        name: "sample".into(),
+        classes,
+        preprocessing,
+        metrics: None,
+        temperature: None,
+        rejection: None,
+        origin,
+    };
     let training = TrainingState { optimizer: "adam".into(), step: 3, moments, extra: String::new() };
     ModelFile { training: Some(training), ..ModelFile::new(model, meta) }
 }

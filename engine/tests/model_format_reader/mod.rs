@@ -191,7 +191,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=4).contains(&version));
+    assert!((1..=5).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -207,9 +207,19 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut meta = meta(&mut b, version);
     let half = version > 2 && b.u32() == 1;
     assert!(half || version != 3);
-    if version == 4 {
-        assert!(b.flag());
+    if version > 3 && b.flag() {
         meta.push(Value::Float(b.f32()));
+    } else {
+        assert_ne!(version, 4);
+    }
+    if version > 4 {
+        assert!(b.flag());
+        meta.push(Value::Int(b.u32().into()));
+        meta.extend([Value::Float(b.f32()), Value::Float(b.f32()), Value::Int(b.int(8))]);
+        meta.extend([Value::Float(b.f32()), Value::Float(b.f32())]);
+        for _ in 0..b.int(8) {
+            meta.push(Value::Float(b.f32()));
+        }
     }
     let mut table = Vec::new();
     for _ in 0..b.int(8) {

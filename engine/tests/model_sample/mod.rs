@@ -2,8 +2,8 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Imported, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes, Trained,
-    TrainingState, WeightType,
+    Fit, Imported, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes, Rejection,
+    RejectionScore, Trained, TrainingState, WeightType,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -92,6 +92,22 @@ pub(crate) fn calibrated_file() -> ModelFile {
     file
 }
 
+/// The network with a rule for unknown images: what version 5 has and version 4 has not.
+pub(crate) fn rejecting_file() -> ModelFile {
+    let mut file = model_file(false);
+    let features = file.model.graph().feature_len().unwrap();
+    file.meta.rejection = Some(Rejection {
+        score: RejectionScore::Distance,
+        threshold: 0.4375,
+        false_rejects: 0.0625,
+        images: 300,
+        area: 0.9375,
+        detected: 0.75,
+        means: (0..4 * features).map(|i| i as f32 / 8.0 - 1.0).collect(),
+    });
+    file
+}
+
 /// The network with training state and two probes, whose answers are not those that it would give.
 pub(crate) fn probed_file() -> ModelFile {
     let file = model_file(true);
@@ -118,6 +134,7 @@ pub(crate) fn meta() -> ModelMeta {
         },
         metrics: Some(Metrics { accuracy: 0.75, top5: 1.0, loss: 0.625, split: "test".into(), images: 128 }),
         temperature: None,
+        rejection: None,
         origin: Origin::Trained(Trained {
             version: "0.1.0".into(),
             seed: 42,

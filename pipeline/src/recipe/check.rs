@@ -95,6 +95,7 @@ impl Recipe {
             ("label_smoothing", self.label_smoothing, false),
             ("val_split", self.val_split, false),
             ("test_split", self.test_split, false),
+            ("false_rejects", self.false_rejects, false),
             ("max_bad", self.max_bad, true),
         ];
         for (field, value, one) in fractions {

@@ -99,6 +99,8 @@ pub struct Recipe {
     /// as suit the caches where it is left out. Fewer take less memory. Changes results in their last bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk: Option<u32>,
+    /// Part of the images of known classes that may be called unknown; 0 for a model that calls none so.
+    pub false_rejects: f32,
     /// Part of the images that may be unreadable.
     pub max_bad: f32,
     /// What is done to the pixel values.
@@ -144,6 +146,7 @@ impl Default for Recipe {
             threads: 0,
             exact: false,
             chunk: None,
+            false_rejects: 0.05,
             max_bad: 0.05,
             normalize: Normalize::Dataset,
         }

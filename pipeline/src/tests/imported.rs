@@ -54,6 +54,7 @@ fn imported() -> ModelFile {
         preprocessing,
         metrics: None,
         temperature: None,
+        rejection: None,
         origin,
     };
     ModelFile::new(Model::init(graph(), 5).unwrap(), meta)

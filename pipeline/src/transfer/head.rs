@@ -1,22 +1,17 @@
 //! The first weights of the last layer: a linear classifier on the features of the network below, which are computed once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use ocelli_datasets::rng::shuffle;
 use ocelli_engine::graph::Dense;
-use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Op, Optimizer, Shape, TrainConfig, Trainer};
+use ocelli_engine::{AdamConfig, Exec, Graph, Model, Op, Optimizer, Shape, TrainConfig, Trainer};
 
 use crate::data::Loaded;
 use crate::error::PipelineError;
 use crate::event::Event;
-use crate::feed::{Flow, feed};
-use crate::predict::batch_for;
+use crate::features::Features;
 use crate::recipe::{Recipe, Schedule};
 use crate::run_folder::Reporter;
-
-/// Time between two reports.
-const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Images in a step.
 const BATCH: usize = 64;
@@ -38,13 +33,16 @@ pub(crate) fn fit_head(
     stop: &AtomicBool,
     reporter: &mut Reporter<'_>,
 ) -> Result<(), PipelineError> {
-    let Some(features) = Features::compute(model, loaded, exec, stop, reporter)? else { return Ok(()) };
+    let images = (&loaded.set, &loaded.train[..]);
+    let mut tell = |done, total| reporter.report(&Event::Features { done, total });
+    let Some(features) = Features::compute(model, images, exec, stop, &mut tell)? else { return Ok(()) };
     let classes = loaded.set.classes().len();
     let mut graph = Graph::new(Shape::new(1, 1, features.len));
     graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));
     // Zero weights: every class is as likely as the others, and the problem is convex.
     let head = Model::zeros(graph)?;
-    let images = features.labels.len();
+    let labels_of: Vec<u32> = loaded.train.iter().map(|&i| loaded.set.class(i)).collect();
+    let images = labels_of.len();
     let batch = BATCH.min(images);
     let config = TrainConfig {
         batch,
@@ -68,8 +66,8 @@ pub(crate) fn fit_head(
             x.clear();
             labels.clear();
             for &i in indices {
-                x.extend_from_slice(features.of(i));
-                labels.push(features.labels[i]);
+                x.extend_from_slice(features.row(i));
+                labels.push(labels_of[i]);
             }
             trainer.step(&x, &labels, Schedule::Cosine.lr(LR, 0.1, step, steps))?;
             step += 1;
@@ -77,56 +75,4 @@ pub(crate) fn fit_head(
     }
     model.set_last_layer(trainer.model())?;
     Ok(())
-}
-
-/// Features of all training images, with their classes.
-struct Features {
-    len: usize,
-    values: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl Features {
-    /// `None` where the network has no dense last layer.
-    fn compute(
-        model: &Model,
-        loaded: &Loaded,
-        exec: &Exec,
-        stop: &AtomicBool,
-        reporter: &mut Reporter<'_>,
-    ) -> Result<Option<Features>, PipelineError> {
-        let Some(len) = model.graph().feature_len() else { return Ok(None) };
-        let set = &loaded.set;
-        let mut inference = Inference::with_features(model, batch_for(set.preprocessing().len()), exec)?;
-        let (batch, classes, input) = (inference.batch(), inference.classes(), inference.input_len());
-        let mut values = Vec::with_capacity(loaded.train.len() * len);
-        let (mut logits, mut rows) = (vec![0.0; batch * classes], vec![0.0; batch * len]);
-        let (mut done, total, mut told) = (0, loaded.train.len(), Instant::now());
-        feed(
-            &exec.pool,
-            (&loaded.train, batch),
-            input,
-            |index, x| set.fill(index, x),
-            |indices, x| {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(PipelineError::Stopped);
-                }
-                let n = indices.len();
-                inference.run_features(x, n, &mut logits[..n * classes], &mut rows[..n * len])?;
-                values.extend_from_slice(&rows[..n * len]);
-                done += n;
-                if told.elapsed() >= REPORT_EVERY {
-                    told = Instant::now();
-                    reporter.report(&Event::Features { done, total })?;
-                }
-                Ok(Flow::Go)
-            },
-        )?;
-        let labels = loaded.train.iter().map(|&i| set.class(i)).collect();
-        Ok(Some(Features { len, values, labels }))
-    }
-
-    fn of(&self, image: usize) -> &[f32] {
-        &self.values[image * self.len..][..self.len]
-    }
 }

@@ -1,15 +1,12 @@
 //! Which score tells strange images better, and from which value on an image is called unknown: decided by images that the
 //! model was not trained on.
 
-use ocelli_engine::model_file::{Rejection, RejectionScore};
+use ocelli_engine::model_file::{MAX_MEANS, Rejection, RejectionScore};
 
 use super::score::{distance, doubt};
 
 /// Fewest held-out images: with fewer, chance sets the threshold.
 const LEAST_IMAGES: usize = 10;
-
-/// Most floats of class means that a model file is made longer by (16 MB).
-const MAX_MEANS: usize = 1 << 22;
 
 /// Images that the model was not trained on.
 #[derive(Clone, Debug, Default)]
@@ -44,11 +41,8 @@ pub(crate) fn learn(held_out: &HeldOut, means: Vec<f32>, false_rejects: f32) -> 
         let scores: Vec<f32> = known.iter().map(|&i| score(i, None)).collect();
         let outside: Vec<f32> =
             (0..images).filter(|&i| labels[i].is_none()).map(|i| score(i, None)).collect();
-        let strange = if outside.is_empty() {
-            known.iter().map(|&i| score(i, labels[i])).collect()
-        } else {
-            outside
-        };
+        let strange =
+            if outside.is_empty() { known.iter().map(|&i| score(i, labels[i])).collect() } else { outside };
         let area = area_under_roc(&scores, &strange);
         (scores, strange, area)
     };
@@ -124,7 +118,17 @@ mod tests {
         assert_eq!(area_under_roc(&[1.0, 1.0], &[1.0]), 0.5);
         let (known, strange) = ([0.1, 0.4, 0.4, 0.9], [0.4, 0.5, 0.05]);
         let pairs = known.iter().flat_map(|k| strange.iter().map(move |s| (k, s)));
-        let wins: f64 = pairs.map(|(k, s)| if s > k { 1.0 } else if s == k { 0.5 } else { 0.0 }).sum();
+        let wins: f64 = pairs
+            .map(|(k, s)| {
+                if s > k {
+                    1.0
+                } else if s == k {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+            .sum();
         assert!((area_under_roc(&known, &strange) - wins / 12.0).abs() < 1e-12);
         assert_eq!(area_under_roc(&[], &[1.0]), 0.5);
     }

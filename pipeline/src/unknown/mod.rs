@@ -1,8 +1,9 @@
 //! Images of none of a model's classes: a score of how little an image looks like any of them, and the threshold above
-//! which the answer is `unknown`.
+//! which it is unknown.
 
 mod learn;
+mod of_run;
 mod score;
 
-pub(crate) use learn::{HeldOut, learn};
-pub(crate) use score::{Judge, Known, class_means};
+pub(crate) use of_run::learn_from;
+pub(crate) use score::{Judge, Known};

@@ -1,0 +1,51 @@
+//! The threshold of a run's model: class means from its training images, the rest from its validation images.
+
+use std::sync::atomic::AtomicBool;
+
+use ocelli_engine::model_file::Rejection;
+use ocelli_engine::{Exec, Model};
+
+use super::learn::{HeldOut, learn};
+use super::score::class_means;
+use crate::data::Loaded;
+use crate::error::PipelineError;
+use crate::features::Features;
+
+/// Most training images of a class that its mean is taken over: a hundred directions leave it within a tenth of their spread.
+const PER_CLASS: usize = 100;
+
+/// Learns when an image is unknown; `None` where there are too few validation images, or the network has no features.
+///
+/// # Errors
+/// Those of the engine and of reading pixels; [`PipelineError::Stopped`].
+pub(crate) fn learn_from(
+    model: &Model,
+    loaded: &Loaded,
+    false_rejects: f32,
+    exec: &Exec,
+    stop: &AtomicBool,
+) -> Result<Option<Rejection>, PipelineError> {
+    let Loaded { set, train, val, .. } = loaded;
+    if false_rejects == 0.0 || val.is_empty() {
+        return Ok(None);
+    }
+    let classes = set.classes().len();
+    let mut counts = vec![0; classes];
+    let sample: Vec<usize> = train
+        .iter()
+        .copied()
+        .filter(|&i| {
+            let count = &mut counts[set.class(i) as usize];
+            *count += 1;
+            *count <= PER_CLASS
+        })
+        .collect();
+    let compute =
+        |indices: &[usize]| Features::compute(model, (set, indices), exec, stop, &mut |_, _| Ok(()));
+    let (Some(trained), Some(held_out)) = (compute(&sample)?, compute(val)?) else { return Ok(None) };
+    let rows = sample.iter().zip(trained.values.chunks_exact(trained.len));
+    let means = class_means(rows.map(|(&i, row)| (set.class(i) as usize, row)), (classes, trained.len));
+    let labels = val.iter().map(|&i| Some(set.class(i) as usize)).collect();
+    let held_out = HeldOut { logits: held_out.logits, features: held_out.values, labels };
+    Ok(learn(&held_out, means, false_rejects))
+}
