@@ -19,7 +19,6 @@ use crate::metrics::{SkippedImage, check_classes};
 use crate::network_file::NetworkFile;
 use crate::pool;
 use crate::recipe::{Balance, MAX_EPOCHS, Normalize, Origins, Recipe, Start, is_free, is_open};
-use crate::transfer;
 
 /// Names that a message lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -94,7 +93,7 @@ pub(crate) fn resolve(
     let shape = source.native_shape();
     let images = training_images(recipe, source);
     if recipe.start == Some(Start::ImageNet) {
-        transfer::resolve(recipe, origins, images, &shape);
+        recipe.suit_imagenet(origins, images, &shape);
     }
     if recipe.size.is_none() {
         let (size, reason) = input::choose(Wanted::by(&recipe.model, network), &shape, recipe.fit);

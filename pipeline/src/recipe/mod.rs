@@ -1,6 +1,7 @@
 //! A recipe: everything that decides what a training run does, apart from the data.
 
 mod check;
+mod imagenet;
 mod networks;
 mod rate;
 mod settings;
@@ -8,10 +9,11 @@ mod text;
 mod words;
 
 pub(crate) use check::{MAX_EPOCHS, MAX_FOLDS, MIN_FOLDS};
+pub(crate) use imagenet::IMAGENET_NETWORK;
 pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
-pub(crate) use text::{choose, is_free, is_open, with_epochs};
+pub(crate) use text::{is_free, is_open, with_epochs};
 pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start};
 
 #[cfg(test)]

@@ -7,11 +7,8 @@ use ocelli_datasets::Source;
 use crate::built_in::imagenet_model;
 use crate::data::Data;
 use crate::error::PipelineError;
-use crate::recipe::{Recipe, Start, is_free};
+use crate::recipe::{IMAGENET_NETWORK, Recipe, Start, is_free};
 use crate::train_options::{StartClasses, StartModel, TrainOptions};
-
-/// The network of the ImageNet weights.
-pub(super) const NETWORK: &str = "efficientnet-lite0";
 
 /// Shorter median side from which images are photos: smaller ones are digits, icons and thumbnails, which small networks
 /// learn better from nothing, and faster.
@@ -38,12 +35,15 @@ pub(crate) fn with_start<'a>(
 fn wanted(options: &TrainOptions, source: &Source) -> Result<bool, PipelineError> {
     let TrainOptions { recipe, origins, .. } = options;
     let default = Recipe::default();
-    let network_fits = recipe.model == NETWORK || is_free!(recipe, default, origins, model);
+    let network_fits = recipe.model == IMAGENET_NETWORK || is_free!(recipe, default, origins, model);
     match recipe.start {
         Some(Start::Fresh) => Ok(false),
         Some(Start::ImageNet) if !network_fits => {
-            let reason =
-                format!("{} weights are of {NETWORK}, and the network is {}", Start::ImageNet, recipe.model);
+            let reason = format!(
+                "{} weights are of {IMAGENET_NETWORK}, and the network is {}",
+                Start::ImageNet,
+                recipe.model
+            );
             Err(PipelineError::recipe("start", reason))
         }
         Some(Start::ImageNet) if recipe.channels == Some(1) => {
