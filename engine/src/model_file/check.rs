@@ -48,9 +48,7 @@ fn rejection(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(),
         return Err(error(format!("{what} {value} of the rejection is not in 0..=1")));
     }
     let expected = match score {
-        RejectionScore::Distance => {
-            classes.checked_mul(graph.feature_len().unwrap_or(0)).unwrap_or(usize::MAX)
-        }
+        RejectionScore::Distance => classes.saturating_mul(graph.feature_len().unwrap_or(0)),
         RejectionScore::Probability => 0,
     };
     if means.len() != expected
