@@ -76,7 +76,7 @@ fn what_cannot_be_embedded_is_refused() {
         (post("/v1/embed", "", b""), 400, "no_image"),
         (post("/v1/embed", "", b"text"), 422, "undecodable_image"),
         (post("/v1/embed?top_k=2", "", &bmp(1)), 400, "bad_query"),
-        (post("/v1/embed?version=000000000000", "", &bmp(1)), 404, "not_found"),
+        (post("/v1/embed?version=000000000000", "", &bmp(1)), 409, "conflict"),
         (post("/v1/embed", FORM, &form("file", &three)), 413, "too_many_images"),
     ] {
         let answer = service.send(&request);

@@ -61,8 +61,10 @@ fn a_version_is_loaded_once_for_concurrent_requests() {
         let stats = service.send(&get(&format!("/v2/models/m/versions/{version}/stats"))).json();
         assert_eq!(stats["model_stats"][0]["inference_count"], json!(ASKERS), "{stats}");
     }
-    let missing = service.send(&post("/predict?version=0123456789ab", "", &bmp(1)));
-    assert_eq!(missing.status, 404, "{missing:?}");
+    for path in ["/predict", "/v1/embed"] {
+        let missing = service.send(&post(&format!("{path}?version=0123456789ab"), "", &bmp(1)));
+        assert_eq!(missing.status, 404, "{missing:?}");
+    }
 }
 
 #[test]
