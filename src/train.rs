@@ -173,8 +173,8 @@ pub(crate) struct Settings {
     /// Early stopping: epochs without a better validation result, 0 for never
     #[arg(long, value_name = "N")]
     patience: Option<u32>,
-    /// Time that the epochs may take, e.g. 90s, 10m or 2h: their number is fitted to it
-    #[arg(long, value_parser = parse_seconds, value_name = "TIME")]
+    /// Time that the whole run may take, e.g. 90s, 10m or 2h: it ends on time, with the learning rate down
+    #[arg(long = "time", alias = "time-budget", value_parser = parse_seconds, value_name = "TIME")]
     time_budget: Option<u32>,
     /// Part of the images for validation, where the data declares none
     #[arg(long, value_name = "PART")]

@@ -17,7 +17,7 @@ pub struct BuiltIn {
 }
 
 /// All of them; `weights/README.md` says where they come from.
-pub const BUILT_IN: [BuiltIn; 2] = [
+pub static BUILT_IN: [BuiltIn; 2] = [
     BuiltIn {
         name: "imagenet",
         about: "photos of 1,000 kinds of things",

@@ -92,8 +92,14 @@ pub(crate) fn resolve(
     check_classes(source.classes().len())?;
     let shape = source.native_shape();
     let images = training_images(recipe, source);
+    if recipe.time_budget > 0 && is_open(origins, "epochs") {
+        recipe.epochs = MAX_EPOCHS;
+        origins.insert("epochs".to_owned(), "the time budget decides".to_owned());
+    }
     if recipe.start == Some(Start::ImageNet) {
         recipe.suit_imagenet(origins, images, &shape);
+    } else {
+        recipe.suit_quality(origins, images);
     }
     if recipe.size.is_none() {
         let (size, reason) = input::choose(Wanted::by(&recipe.model, network), &shape, recipe.fit);
@@ -141,10 +147,6 @@ fn fit_to_image_count(
             recipe.batch = batch;
             chosen(origins, "batch", &batch);
         }
-    }
-    if recipe.time_budget > 0 && is_open(origins, "epochs") {
-        recipe.epochs = MAX_EPOCHS;
-        origins.insert("epochs".to_owned(), "the time budget decides".to_owned());
     }
     if is_free!(recipe, default, origins, epochs) {
         let steps = images.div_ceil(recipe.batch as usize).max(1);

@@ -3,6 +3,7 @@
 mod check;
 mod imagenet;
 mod networks;
+mod quality;
 mod rate;
 mod settings;
 mod text;

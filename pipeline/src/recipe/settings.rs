@@ -87,7 +87,7 @@ pub struct Recipe {
     /// the data set declares for the test are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold: Option<(u32, u32)>,
-    /// Seconds that the epochs may take; 0 for no limit. After the first epoch their number is lowered to what fits.
+    /// Seconds that the run may take, with loading and evaluation; 0 for no limit. The learning rate follows the clock then.
     pub time_budget: u32,
     /// Seed of initial weights, order, augmentation, dropout and split.
     pub seed: u64,

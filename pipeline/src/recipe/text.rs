@@ -44,7 +44,7 @@ pub(super) const FIELDS: [(&str, &str); 38] = [
     ("val_split", "part for validation"),
     ("test_split", "part for the test"),
     ("fold", "cross-validation: which fold of how many is the test"),
-    ("time_budget", "seconds that the epochs may take, 0 for no limit"),
+    ("time_budget", "seconds that the run may take, 0 for no limit"),
     ("seed", ""),
     ("threads", "0 for all cores"),
     ("exact", "only direct convolutions, without Winograd's transforms"),

@@ -30,7 +30,7 @@ pub(crate) enum StartFrom {
     Auto,
     /// The serving model's, whose head grows by the classes it does not know.
     Current,
-    /// Random ones.
+    /// New ones: for photos those in the program that were learnt on ImageNet, else random ones.
     Fresh,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct RetrainRequest {
     /// Epochs, over what the quality says.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) epochs: Option<u32>,
-    /// Seconds that the epochs may take.
+    /// Seconds that the training may take.
     pub(crate) time_budget_s: Option<u32>,
     /// Settings of the recipe, over all others; the names of `recipe.toml`.
     pub(crate) recipe: Map<String, Value>,
