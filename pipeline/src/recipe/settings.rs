@@ -24,8 +24,8 @@ pub struct Recipe {
     /// The weights that training starts from, where it is not another model; chosen from the data where it is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
-    /// Name of the network: one of [`zoo::NAMES`], or `start` for the network of the model that training starts from,
-    /// where that has no name.
+    /// Name of the network: one of [`NAMES`](ocelli_engine::zoo::NAMES), or `start` for the network of the model that
+    /// training starts from, where that has no name.
     pub model: String,
     /// Width and height of the network's input in pixels.
     pub size: Option<(u32, u32)>,
