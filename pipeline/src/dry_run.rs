@@ -9,6 +9,7 @@ use ocelli_datasets::{ImageSet, Preprocessing, Source, Split};
 use ocelli_engine::{Graph, Inference, ParamLayout, Trainer};
 use serde::Serialize;
 
+use crate::batch::batch_for;
 use crate::data::{self, Loaded, split_sizes};
 use crate::error::PipelineError;
 use crate::event::Observe;
@@ -16,7 +17,6 @@ use crate::feed::{Flow, feed};
 use crate::memory::{MemoryEstimate, Needs};
 use crate::network_file::word;
 use crate::order::{Epoch, batch};
-use crate::predict::batch_for;
 use crate::preparation::Planned;
 use crate::recipe::Normalize;
 use crate::run_folder::Reporter;

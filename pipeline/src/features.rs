@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use ocelli_datasets::ImageSet;
 use ocelli_engine::{Exec, Inference, Model};
 
+use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::feed::{Flow, feed};
-use crate::predict::batch_for;
 
 /// Time between two reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);

@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod batch;
 mod built_in;
 mod card;
 mod charts;

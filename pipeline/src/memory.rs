@@ -9,10 +9,10 @@ use ocelli_datasets::Source;
 use ocelli_engine::{Exec, Graph, Learning, Mode, Model, Optimizer, ParamLayout, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::batch_for;
 use crate::data::{self, Loaded};
 use crate::error::PipelineError;
 use crate::feed::BUFFERS;
-use crate::predict::batch_for;
 use crate::recipe::{OptimizerKind, Recipe};
 use crate::train_options::{TrainOptions, network};
 use crate::transfer;

@@ -9,6 +9,7 @@ use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{EngineError, Exec, Inference};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::{MAX_BATCH, batch_for};
 use crate::built_in::{open_model, shipped_model};
 use crate::compute::Compute;
 use crate::error::PipelineError;
@@ -17,13 +18,6 @@ use crate::mirror::Mirror;
 use crate::probability::{probabilities, temperature};
 use crate::probes;
 use crate::unknown::{Judge, Known};
-
-/// Largest batch of a predictor; see [`batch_for`].
-const MAX_BATCH: usize = 256;
-/// Floats of input in a batch (4 MiB): larger batches are no faster and cost memory.
-const BATCH_FLOATS: usize = 1 << 20;
-/// Smallest largest batch, for the sake of large images on many cores.
-const MIN_BATCH: usize = 8;
 
 /// One class with its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -357,9 +351,4 @@ fn prediction(
     let Ranked { label, index, probability } = top[0].clone();
     let (score, known) = (known.map(|known| known.score), known.is_none_or(|known| known.known));
     Prediction { label, index, probability, known, score, top }
-}
-
-/// A batch for images of `input_len` floats that keeps all cores busy without taking gigabytes.
-pub(crate) fn batch_for(input_len: usize) -> usize {
-    (BATCH_FLOATS / input_len.max(1)).clamp(MIN_BATCH, MAX_BATCH)
 }

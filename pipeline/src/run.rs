@@ -10,6 +10,7 @@ use ocelli_engine::model_file::{
 };
 use ocelli_engine::{Exec, Inference, Mixed, Trainer};
 
+use crate::batch::batch_for;
 use crate::card::Card;
 use crate::charts;
 use crate::data::Loaded;
@@ -19,7 +20,6 @@ use crate::event::Event;
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
-use crate::predict::batch_for;
 use crate::probability::temperature;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};

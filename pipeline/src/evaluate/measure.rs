@@ -9,11 +9,11 @@ use ocelli_engine::{Exec, Inference};
 use super::images::LabelledImages;
 use super::options::EvaluateOptions;
 use super::selection::{Selection, map_of};
+use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::event::Observe;
 use crate::metrics::Evaluation;
 use crate::mirror::Mirror;
-use crate::predict::batch_for;
 use crate::probability::temperature;
 use crate::probes;
 

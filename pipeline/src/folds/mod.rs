@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ocelli_datasets::Split;
 use ocelli_engine::Inference;
 
+use crate::batch::batch_for;
 use crate::built_in::open_model;
 use crate::data;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, class_map};
 use crate::event::{Event, Observe};
 use crate::metrics::Tally;
-use crate::predict::batch_for;
 use crate::probability::temperature;
 use crate::recipe::{MAX_FOLDS, MIN_FOLDS, Recipe};
 use crate::run::Outcome;

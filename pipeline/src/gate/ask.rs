@@ -13,11 +13,11 @@ use ocelli_engine::{Exec, Inference, Pool};
 use sha2::{Digest, Sha256};
 
 use super::rules::{Question, QuestionSet};
+use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::evaluate::class_map;
 use crate::metrics::ranking;
 use crate::pool;
-use crate::predict::batch_for;
 use crate::probes;
 
 /// What both models said about one image.
