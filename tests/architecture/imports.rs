@@ -290,6 +290,10 @@ fn is_name(token: &str) -> bool {
 
 /// Adds the paths of a tree such as `a::{b, c as d}` behind `prefix`.
 fn tree(tokens: &[String], prefix: &[String], is_export: bool, uses: &mut Vec<Use>) {
+    if tokens.is_empty() {
+        // Behind the last comma.
+        return;
+    }
     let mut path = prefix.to_vec();
     let mut i = 0;
     while i < tokens.len() {

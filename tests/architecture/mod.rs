@@ -225,7 +225,7 @@ fn imports_are_followed_to_the_files_that_define() {
         ("lib.rs", "mod a; mod b; pub use a::inner::Inner; #[cfg(test)] mod tests { use crate::b::Never; }"),
         ("a/mod.rs", "mod inner; pub(crate) use inner::Inner; // use crate::b::InComment;"),
         ("a/inner.rs", "pub struct Inner; fn f() -> &'static str { \"crate::b::InText\" }"),
-        ("b.rs", "use crate::a::{self as other, Inner as Renamed}; fn g() { super::a::inner::f(); }"),
+        ("b.rs", "use crate::{a::{self as other, Inner as Renamed},}; fn g() { super::a::inner::f(); }"),
     ];
     let found = Imports::read(&sources.map(|(file, text)| (file.to_owned(), text.to_owned())));
     let edges: Vec<_> =
