@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_datasets::ImageSet;
-use ocelli_engine::{Exec, Inference, Model};
+use ocelli_engine::Inference;
 
-use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::feed::{Flow, feed};
 
@@ -32,14 +31,13 @@ impl Features {
     /// # Errors
     /// Those of the engine and of reading pixels; [`PipelineError::Stopped`].
     pub(crate) fn compute(
-        model: &Model,
+        inference: &mut Inference,
         (set, indices): (&ImageSet, &[usize]),
-        exec: &Exec,
         stop: &AtomicBool,
         tell: Tell<'_>,
     ) -> Result<Option<Features>, PipelineError> {
-        let Some(len) = model.graph().feature_len() else { return Ok(None) };
-        let mut inference = Inference::with_features(model, batch_for(set.preprocessing().len()), exec)?;
+        let Some(len) = inference.feature_len() else { return Ok(None) };
+        let pool = inference.exec().pool.clone();
         let (batch, classes, input) = (inference.batch(), inference.classes(), inference.input_len());
         let mut features = Features {
             len,
@@ -49,7 +47,7 @@ impl Features {
         let (mut logits, mut rows) = (vec![0.0; batch * classes], vec![0.0; batch * len]);
         let (mut done, total, mut told) = (0, indices.len(), Instant::now());
         feed(
-            &exec.pool,
+            &pool,
             (indices, batch),
             input,
             |index, x| set.fill(index, x),

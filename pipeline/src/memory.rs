@@ -16,6 +16,7 @@ use crate::feed::BUFFERS;
 use crate::recipe::{OptimizerKind, Recipe};
 use crate::train_options::{TrainOptions, network};
 use crate::transfer;
+use crate::unknown;
 
 /// The program itself: its data, its threads' first pages, what the allocator holds back.
 const PROGRAM: u64 = 12 << 20;
@@ -217,6 +218,14 @@ impl<'a> Needs<'a> {
         PipelineError::Memory { needed, limit, batch }
     }
 
+    /// Floats of the features and logits by which unknown images are told.
+    fn features_kept(&self) -> Result<usize, PipelineError> {
+        let classes = self.graph.classes()?;
+        let images = self.train.min(classes.saturating_mul(unknown::PER_CLASS));
+        let an_image = self.graph.feature_len().unwrap_or(0) + classes;
+        Ok(if self.recipe.false_rejects > 0.0 { images.saturating_mul(an_image) } else { 0 })
+    }
+
     /// What it takes with steps of `batch` images.
     ///
     /// # Errors
@@ -241,7 +250,8 @@ impl<'a> Needs<'a> {
         // copies; a model is read, compiled and asked.
         let filling = floats(BUFFERS * batch * len);
         let saving = all + moments;
-        let asking = 2 * all + answers.total() as u64 + floats(BUFFERS * at_a_time * len);
+        let asking =
+            2 * all + answers.total() as u64 + floats(BUFFERS * at_a_time * len + self.features_kept()?);
         let training = filling.max(saving).max(asking);
         let lasting = plan.total() as u64 + trainable + moments + orthogonal;
         Ok(MemoryEstimate {

@@ -437,8 +437,8 @@ impl Run<'_> {
         let map = self.identity();
         let mut inference = self.inference(&file.model)?;
         file.meta.temperature = self.fitted_temperature(&mut inference)?;
-        let (rate, model) = (self.recipe.false_rejects, &file.model);
-        file.meta.rejection = unknown::learn_from(model, &self.loaded, rate, &self.exec, self.stop)?;
+        let rate = self.recipe.false_rejects;
+        file.meta.rejection = unknown::learn_from(&mut inference, &self.loaded, rate, self.stop)?;
         if let Some(rejection) = &file.meta.rejection {
             self.reporter.note(about_rejection(rejection))?;
         }

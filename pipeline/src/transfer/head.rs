@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_datasets::rng::shuffle;
 use ocelli_engine::graph::Dense;
-use ocelli_engine::{AdamConfig, Exec, Graph, Model, Op, Optimizer, Shape, TrainConfig, Trainer};
+use ocelli_engine::{AdamConfig, Exec, Graph, Inference, Model, Op, Optimizer, Shape, TrainConfig, Trainer};
 
+use crate::batch::batch_for;
 use crate::data::Loaded;
 use crate::error::PipelineError;
 use crate::event::Event;
@@ -35,7 +36,9 @@ pub(crate) fn fit_head(
 ) -> Result<(), PipelineError> {
     let images = (&loaded.set, &loaded.train[..]);
     let mut tell = |done, total| reporter.report(&Event::Features { done, total });
-    let Some(features) = Features::compute(model, images, exec, stop, &mut tell)? else { return Ok(()) };
+    let mut inference = Inference::new(model, batch_for(loaded.set.preprocessing().len()), exec)?;
+    let Some(features) = Features::compute(&mut inference, images, stop, &mut tell)? else { return Ok(()) };
+    drop(inference);
     let classes = loaded.set.classes().len();
     let mut graph = Graph::new(Shape::new(1, 1, features.len));
     graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
+use ocelli_engine::Inference;
 use ocelli_engine::model_file::Rejection;
-use ocelli_engine::{Exec, Model};
 
 use super::learn::{HeldOut, learn};
 use super::score::class_means;
@@ -12,17 +12,16 @@ use crate::error::PipelineError;
 use crate::features::Features;
 
 /// Most training images of a class that its mean is taken over: a hundred directions leave it within a tenth of their spread.
-const PER_CLASS: usize = 100;
+pub(crate) const PER_CLASS: usize = 100;
 
 /// Learns when an image is unknown; `None` where there are too few validation images, or the network has no features.
 ///
 /// # Errors
 /// Those of the engine and of reading pixels; [`PipelineError::Stopped`].
 pub(crate) fn learn_from(
-    model: &Model,
+    inference: &mut Inference,
     loaded: &Loaded,
     false_rejects: f32,
-    exec: &Exec,
     stop: &AtomicBool,
 ) -> Result<Option<Rejection>, PipelineError> {
     let Loaded { set, train, val, .. } = loaded;
@@ -40,8 +39,8 @@ pub(crate) fn learn_from(
             *count <= PER_CLASS
         })
         .collect();
-    let compute =
-        |indices: &[usize]| Features::compute(model, (set, indices), exec, stop, &mut |_, _| Ok(()));
+    let mut compute =
+        |indices: &[usize]| Features::compute(inference, (set, indices), stop, &mut |_, _| Ok(()));
     let (Some(trained), Some(held_out)) = (compute(&sample)?, compute(val)?) else { return Ok(None) };
     let rows = sample.iter().zip(trained.values.chunks_exact(trained.len));
     let means = class_means(rows.map(|(&i, row)| (set.class(i) as usize, row)), (classes, trained.len));
