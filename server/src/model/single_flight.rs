@@ -93,20 +93,35 @@ mod tests {
             let (flight, count) = (Arc::new(SingleFlight::default()), Arc::new(AtomicUsize::new(0)));
             let (open, gate) = mpsc::channel::<()>();
             let gate = Arc::new(Mutex::new(gate));
-            let ask = |key: &'static str| {
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let ask = |key: &'static str, stays: bool| {
                 let (flight, count, gate) = (flight.clone(), count.clone(), gate.clone());
+                let waiting = waiting.clone();
                 tokio::spawn(async move {
                     let work = move || {
                         gate.lock().unwrap().recv().unwrap();
                         Ok(count.fetch_add(1, Ordering::Relaxed))
                     };
-                    flight.run(key, work).await
+                    let mut run = std::pin::pin!(flight.run(key, work));
+                    let mut first = stays;
+                    std::future::poll_fn(|context| {
+                        let polled = run.as_mut().poll(context);
+                        if std::mem::take(&mut first) {
+                            waiting.fetch_add(1, Ordering::SeqCst);
+                        }
+                        polled
+                    })
+                    .await
                 })
             };
-            let callers: Vec<_> = (0..100).map(|_| ask("a")).collect();
+            let callers: Vec<_> = (0..100).map(|caller| ask("a", caller >= 50)).collect();
             // Callers who leave end nothing for the others.
             callers.iter().take(50).for_each(|caller| caller.abort());
-            let other = ask("b");
+            let other = ask("b", true);
+            // A caller who came when the others had their answer would begin anew.
+            while waiting.load(Ordering::SeqCst) < 51 {
+                tokio::task::yield_now().await;
+            }
             open.send(()).unwrap();
             open.send(()).unwrap();
             let mut results = Vec::new();
@@ -118,7 +133,7 @@ mod tests {
             assert_eq!(count.load(Ordering::Relaxed), 2);
             // What is asked for later is done again.
             open.send(()).unwrap();
-            assert_eq!(ask("a").await.unwrap(), Ok(2));
+            assert_eq!(ask("a", false).await.unwrap(), Ok(2));
             assert!(flight.lock().is_empty());
         });
     }
