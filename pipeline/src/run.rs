@@ -171,9 +171,11 @@ impl Run<'_> {
     /// The time of the run, where it has a budget.
     fn time_budget(&self) -> Option<TimeBudget> {
         let Loaded { train, val, test, .. } = &self.loaded;
-        // The last epoch is validated, then the best weights are evaluated.
-        let held_out =
-            val.len() + [test, val, train].into_iter().find(|split| !split.is_empty()).map_or(0, Vec::len);
+        // The last epoch is validated; then the best weights get their temperature, their threshold for unknown images and
+        // their evaluation.
+        let told = train.len().min(self.meta.classes.len() * unknown::PER_CLASS);
+        let evaluated = [test, val, train].into_iter().find(|split| !split.is_empty()).map_or(0, Vec::len);
+        let held_out = 3 * val.len() + told + evaluated;
         let spent = (self.progress.before, self.progress.seconds());
         let budget = self.recipe.time_budget;
         (budget > 0).then(|| TimeBudget::new(budget, spent, held_out, self.evaluation_time))
