@@ -526,8 +526,8 @@ fn about_rejection(rejection: &Rejection) -> String {
     };
     let (share, found) = (100.0 * rejection.false_rejects, 100.0 * rejection.detected);
     format!(
-        "unknown images are told by their {by}: at most {share:.0} % of known ones are called so, and {found:.0} % of the \
-         images of a class that is left out"
+        "unknown images are told by their {by}: at most {share:.0} % of known ones are called so, and {found:.0} % of those of a \
+         class that is left out; images of other kinds can be harder to tell, so try some"
     )
 }
 
