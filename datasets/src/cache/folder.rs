@@ -195,6 +195,13 @@ fn in_use(path: &Path) -> Option<bool> {
 
 /// Takes room on the disk, so that a full one is found before hours of decoding.
 fn take_room(file: &File, bytes: u64) -> io::Result<()> {
+    // Some file systems (ext4) fill the disk before they say that it is too small: other programs would feel it.
+    #[cfg(target_os = "linux")]
+    if let Ok(disk) = rustix::fs::fstatvfs(file)
+        && disk.f_bavail.saturating_mul(disk.f_frsize) < bytes
+    {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     #[cfg(target_os = "linux")]
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         // A file system that cannot do it beforehand says so when it is full.
