@@ -154,6 +154,9 @@ pub(crate) struct Settings {
     /// Max gradient norm (0: off)
     #[arg(long, value_name = "X")]
     clip_norm: Option<f32>,
+    /// Progressive resizing: shorter side of the training images at the begin, from where they grow to the size; saves time
+    #[arg(long, value_name = "PIXELS")]
+    first_size: Option<u32>,
     /// How strongly training images are varied
     #[arg(long, value_parser = words::<AugmentLevel>(AugmentLevel::WORDS))]
     augment: Option<AugmentLevel>,
@@ -444,6 +447,7 @@ impl Settings {
             quality,
             model,
             size,
+            first_size,
             channels,
             fit,
             batch,

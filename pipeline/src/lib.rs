@@ -68,6 +68,7 @@ mod preparation;
 mod probability;
 mod probes;
 mod progress;
+mod progressive;
 mod recipe;
 mod report_files;
 mod run;

@@ -32,13 +32,21 @@ pub(crate) struct Epoch<'a> {
     picks: Vec<Pick>,
     augment: Augment,
     mixing: Mixing,
+    /// Width and height of the images.
+    size: (u32, u32),
     seed: u64,
     number: u32,
 }
 
 impl<'a> Epoch<'a> {
-    /// Epoch `number`, from 1, of a resolved recipe.
+    /// Epoch `number`, from 1, of a resolved recipe, with images of the full size.
     pub(crate) fn new(loaded: &'a Loaded, recipe: &Recipe, number: u32) -> Self {
+        let pre = loaded.set.preprocessing();
+        Epoch::sized(loaded, recipe, number, (pre.width, pre.height))
+    }
+
+    /// Epoch `number`, from 1, of a resolved recipe, with images of `size`, `width x height`.
+    pub(crate) fn sized(loaded: &'a Loaded, recipe: &Recipe, number: u32, size: (u32, u32)) -> Self {
         let Loaded { set, train, .. } = loaded;
         let picks = match recipe.balance {
             Balance::Sampling => {
@@ -56,11 +64,8 @@ impl<'a> Epoch<'a> {
             set,
             picks: in_order(picks, recipe.seed, number, batch(recipe, loaded)),
             augment: Augment { hflip, ..level },
-            mixing: Mixing {
-                mixup: recipe.mixup,
-                cutmix: recipe.cutmix,
-                size: (set.preprocessing().width, set.preprocessing().height),
-            },
+            mixing: Mixing { mixup: recipe.mixup, cutmix: recipe.cutmix, size },
+            size,
             seed: recipe.seed,
             number,
         }
@@ -87,7 +92,7 @@ impl<'a> Epoch<'a> {
             0 => key(&[self.seed, AUGMENT, self.number.into(), source]),
             _ => key(&[self.seed, AUGMENT, self.number.into(), source, repeat.into()]),
         };
-        self.set.fill_augmented(image, &self.augment, key, x)
+        self.set.fill_augmented_to(image, self.size, (&self.augment, key), x)
     }
 
     /// Mixes the `n` images `x` of a step of this epoch, each with the one in its place from the end, by the recipe. Gives

@@ -9,6 +9,7 @@ use ocelli_engine::{Exec, Model, zoo};
 use crate::data::{self, Loaded};
 use crate::error::PipelineError;
 use crate::memory;
+use crate::progressive;
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::Reporter;
 use crate::train_options::{StartClasses, TrainOptions, check_trained, network};
@@ -40,6 +41,7 @@ impl<'a> Planned<'a> {
         let options = transfer::with_start(options, &source)?;
         let (recipe, origins, notes) = options.resolve(&source)?;
         let model = first_weights(&options, &recipe, source.classes().len())?;
+        progressive::check(&recipe, model.graph())?;
         Ok(Planned { options, source, recipe, origins, notes, exec, model })
     }
 

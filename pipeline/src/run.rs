@@ -8,7 +8,7 @@ use ocelli_datasets::mosaic;
 use ocelli_engine::model_file::{
     Metrics, ModelFile, ModelMeta, Rejection, RejectionScore, Trained, TrainingState,
 };
-use ocelli_engine::{Exec, Inference, Mixed, Trainer};
+use ocelli_engine::{Exec, Inference, Mixed, Model, Shape, Trainer};
 
 use crate::batch::batch_for;
 use crate::card::Card;
@@ -23,6 +23,7 @@ use crate::order::{self, Epoch};
 use crate::probability::temperature;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};
+use crate::progressive;
 use crate::recipe::{Recipe, with_epochs};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::schedule;
@@ -154,6 +155,7 @@ impl Run<'_> {
             && patient(&self.progress)
             && !self.progress.time_up
         {
+            self = self.sized()?;
             if !self.epoch()? {
                 return self.interrupted();
             }
@@ -166,6 +168,27 @@ impl Run<'_> {
             Err(PipelineError::Stopped) => self.interrupted(),
             other => other,
         }
+    }
+
+    /// With a trainer for images of the size that the next epoch has.
+    fn sized(self) -> Result<Self, PipelineError> {
+        let by_time = self.time_budget().map_or(0.0, |budget| budget.progress());
+        let by_epochs = f64::from(self.progress.epochs_done()) / f64::from(self.recipe.epochs);
+        let (width, height) = progressive::size_at(&self.recipe, by_time.max(by_epochs));
+        let input = self.trainer.model().graph().input;
+        let wanted = Shape { h: height, w: width, ..input };
+        if wanted == input {
+            return Ok(self);
+        }
+        let trainer = self.trainer.resized(wanted)?;
+        Ok(Run { trainer, ..self })
+    }
+
+    /// A model of the run as it is used: for images of the full size, whatever the last epoch had.
+    fn full_size(&self, model: Model) -> Result<Model, PipelineError> {
+        let (width, height) = self.recipe.size.expect("the recipe is resolved");
+        let input = model.graph().input;
+        Ok(model.with_input(Shape { h: height, w: width, ..input })?)
     }
 
     /// The time of the run, where it has a budget.
@@ -262,12 +285,14 @@ impl Run<'_> {
         let mut budget = self.time_budget();
         let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
         let batch = order::batch(recipe, loaded);
-        let images = Epoch::new(loaded, recipe, epoch);
+        let input = trainer.model().graph().input;
+        let size = (input.w, input.h);
+        let images = Epoch::sized(loaded, recipe, epoch, size);
         let order = images.places();
         let steps = order.len().div_ceil(batch);
         let first_step = u64::from(epoch - 1) * steps as u64;
         let all_steps = u64::from(recipe.epochs) * steps as u64;
-        let image_len = loaded.set.preprocessing().len();
+        let image_len = input.len();
         let fill = |place: usize, x: &mut [f32]| images.fill(place, x);
         // Epochs that are over say how long an epoch takes with its validation.
         let epochs_left = f64::from(recipe.epochs - epoch);
@@ -283,8 +308,7 @@ impl Run<'_> {
             }
             let share = images.mix(sums.steps, places.len(), x);
             if epoch == 1 && sums.steps == 0 {
-                let pre = loaded.set.preprocessing();
-                if let Some(png) = mosaic(pre, (pre.width, pre.height), x) {
+                if let Some(png) = mosaic(loaded.set.preprocessing(), size, x) {
                     write_atomic(&folder.file("train_batch0.png"), &png)?;
                 }
             }
@@ -352,7 +376,7 @@ impl Run<'_> {
         if self.loaded.val.is_empty() {
             return Ok(None);
         }
-        let mut inference = self.inference(&self.trainer.averaged())?;
+        let mut inference = self.inference(&self.full_size(self.trainer.averaged())?)?;
         let map = self.identity();
         let Run { loaded, meta, reporter, stop, .. } = self;
         let Loaded { set, val, .. } = loaded;
@@ -384,7 +408,7 @@ impl Run<'_> {
             moments: self.trainer.moments(),
             extra: self.progress.to_json(),
         };
-        let (model, meta) = (self.trainer.model().clone(), self.meta.clone());
+        let (model, meta) = (self.full_size(self.trainer.model().clone())?, self.meta.clone());
         let file = ModelFile { training: Some(training), ..ModelFile::new(model, meta) };
         file.save(&self.folder.last())?;
         Ok(())
@@ -392,7 +416,7 @@ impl Run<'_> {
 
     fn save_best(&self, metrics: Option<Metrics>) -> Result<(), PipelineError> {
         let meta = ModelMeta { metrics, ..self.meta.clone() };
-        ModelFile::new(self.trainer.averaged(), meta).save(&self.folder.best())?;
+        ModelFile::new(self.full_size(self.trainer.averaged())?, meta).save(&self.folder.best())?;
         Ok(())
     }
 

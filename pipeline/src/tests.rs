@@ -13,6 +13,7 @@ mod built_in;
 mod caching;
 mod evaluation;
 mod folds;
+mod growing;
 mod imported;
 mod memory;
 mod mixed;

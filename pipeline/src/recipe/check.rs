@@ -47,6 +47,13 @@ impl Recipe {
             }
         }
         let least = input::least(&self.model);
+        let most = self.size.map_or(MAX_INPUT_SIDE, |(width, height)| width.min(height));
+        if self.first_size > 0 && !(least..=most).contains(&self.first_size) {
+            return fail(
+                "first_size",
+                format!("{} is not in {least}..={most}; leave it out for the full size", self.first_size),
+            );
+        }
         if let Some((width, height)) = self.size.filter(|&(width, height)| width.min(height) < least) {
             let model = &self.model;
             return fail(

@@ -88,9 +88,11 @@ mod tests {
     #[test]
     fn each_setting_is_checked() {
         type Change = fn(&mut Recipe);
-        let bad: [(&str, Change); 29] = [
+        let bad: [(&str, Change); 31] = [
             ("model", |r| r.model = "resnet".to_owned()),
             ("size", |r| r.size = Some((0, 8))),
+            ("first_size", |r| (r.size, r.first_size) = (Some((64, 64)), 65)),
+            ("first_size", |r| r.first_size = 1),
             ("channels", |r| r.channels = Some(2)),
             ("epochs", |r| r.epochs = 0),
             ("batch", |r| r.batch = 0),

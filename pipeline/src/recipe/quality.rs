@@ -12,19 +12,19 @@ const ENOUGH: usize = 2_000;
 impl Recipe {
     /// Chooses network and epochs by quality for `images` small images, where nobody chose them.
     pub(crate) fn suit_quality(&mut self, origins: &mut Origins, images: usize) {
+        if images < ENOUGH {
+            return;
+        }
         let reason = format!("for quality {}", self.quality);
         match self.quality {
-            Quality::Quick if images >= ENOUGH => {
-                choose!(self, origins, epochs = 6, reason);
-            }
-            Quality::Best if images >= ENOUGH => {
-                if is_free!(self, Recipe::default(), origins, model) {
-                    choose!(self, origins, augment = AugmentLevel::Light, reason);
-                    choose!(self, origins, epochs = 16, reason);
-                }
+            Quality::Quick => choose!(self, origins, epochs = 18, reason),
+            Quality::Standard => choose!(self, origins, epochs = 30, reason),
+            Quality::Best => {
+                let epochs = if is_free!(self, Recipe::default(), origins, model) { 16 } else { 60 };
+                choose!(self, origins, augment = AugmentLevel::Light, reason);
+                choose!(self, origins, epochs = epochs, reason);
                 choose!(self, origins, model = "cifar-fast".to_owned(), reason);
             }
-            Quality::Quick | Quality::Standard | Quality::Best => {}
         }
     }
 }
@@ -44,12 +44,13 @@ mod tests {
             recipe
         };
         let standard = resolved(Quality::Standard, 60_000, &[]);
-        assert_eq!(standard, Recipe::default());
+        assert!(standard.epochs > Recipe::default().epochs);
         assert!(resolved(Quality::Quick, 60_000, &[]).epochs < standard.epochs);
         assert_eq!(resolved(Quality::Best, 60_000, &[]).model, "cifar-fast");
         assert_eq!(resolved(Quality::Best, 60_000, &[("model", "command line")]).model, standard.model);
-        assert_eq!(resolved(Quality::Quick, 60_000, &[("epochs", "a.toml")]).epochs, standard.epochs);
-        for quality in [Quality::Quick, Quality::Best] {
+        let own = resolved(Quality::Quick, 60_000, &[("epochs", "a.toml")]);
+        assert_eq!(own.epochs, Recipe::default().epochs);
+        for quality in [Quality::Quick, Quality::Standard, Quality::Best] {
             assert_eq!(resolved(quality, ENOUGH - 1, &[]), Recipe { quality, ..Recipe::default() });
         }
     }

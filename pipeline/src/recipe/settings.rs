@@ -29,6 +29,9 @@ pub struct Recipe {
     pub model: String,
     /// Width and height of the network's input in pixels.
     pub size: Option<(u32, u32)>,
+    /// Progressive resizing: shorter side of the training images at the begin of the run, from where they grow to `size`; 0
+    /// for the full size from the begin.
+    pub first_size: u32,
     /// 1 for gray, 3 for RGB.
     pub channels: Option<u8>,
     /// How an image of another shape is brought to the size.
@@ -115,6 +118,7 @@ impl Default for Recipe {
             start: None,
             model: "keras-cnn".to_owned(),
             size: None,
+            first_size: 0,
             channels: None,
             fit: Fit::default(),
             epochs: 8,

@@ -13,11 +13,12 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 38] = [
+pub(super) const FIELDS: [(&str, &str); 39] = [
     ("quality", "quick, standard or best"),
     ("start", "imagenet or none: the weights that training starts from"),
     ("model", "network"),
     ("size", "width and height of its input"),
+    ("first_size", "shorter side of the first training images, which grow to the size (0: off)"),
     ("channels", "1 gray, 3 RGB"),
     ("fit", "stretch, crop or pad to the size"),
     ("epochs", "passes over the training images"),

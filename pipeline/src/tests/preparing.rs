@@ -33,7 +33,7 @@ pub(super) fn small_network(dir: &Path) -> PathBuf {
 }
 
 /// Trains for two epochs, is stopped in the second one, and resumed; gives what is left with and without that.
-fn stopped_and_whole(options: &TrainOptions) -> (Essence, Essence) {
+pub(super) fn stopped_and_whole(options: &TrainOptions) -> (Essence, Essence) {
     let whole = train_quietly(options);
     let stop = AtomicBool::new(false);
     let outcome = train(options, &stop, &mut |event| {
