@@ -122,6 +122,9 @@ impl From<PipelineError> for Failure {
             PipelineError::Run { .. } => {
                 "run folders are made by `ocelli train`, in `runs` unless -o names another place"
             }
+            PipelineError::Replay { .. } => {
+                "a run keeps what is needed in the folder `replay` beside its model file; train the model again, or train on the images of all classes"
+            }
             PipelineError::Finished { epochs, .. } => {
                 let more = epochs.saturating_mul(2);
                 let hint = format!(

@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// .cache in the folder of the runs, which the next run on the same images reads again; `ocelli clean` removes it
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     cache_memory: Option<u64>,
+    /// Keep no features of the images beside the model: no classes can be added to it later
+    #[arg(long)]
+    no_replay: bool,
     /// Events as JSON, one object a line, on standard output
     #[arg(long)]
     json: bool,
@@ -352,7 +355,8 @@ fn print_network(name: &str, settings: &Settings, json: bool, out: &mut Output) 
 impl Args {
     /// Reads the recipe file and checks every setting.
     fn plan(self) -> Result<Plan, Failure> {
-        let within = Within { cache_memory: self.cache_memory, ..Within::default() };
+        let within =
+            Within { cache_memory: self.cache_memory, no_replay: self.no_replay, ..Within::default() };
         if let Some(run_dir) = self.resume {
             return Ok(Plan::Resume { run_dir, epochs: self.epochs, within });
         }

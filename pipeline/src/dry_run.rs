@@ -116,7 +116,7 @@ pub fn dry_run(
     let Planned { source, recipe, origins, notes, exec, model, .. } = &planned;
     let graph = model.graph();
     let start = options.start.as_ref().map(|start| &start.file.model);
-    let needs = Needs::expected(graph, recipe, source, start);
+    let needs = Needs::expected(graph, recipe, source, start).keeping(&options.within);
     let memory = needs.estimate(exec, needs.batch())?;
     let mut classes: BTreeMap<String, usize> =
         source.classes().iter().map(|name| (name.clone(), 0)).collect();

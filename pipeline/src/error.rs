@@ -108,6 +108,13 @@ pub enum PipelineError {
         /// Why, and what to do.
         reason: String,
     },
+    /// What was kept of a model's images, to add classes to it, is damaged, of another model, or not there.
+    Replay {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The run has done all its epochs.
     Finished {
         /// The run folder.
@@ -142,6 +149,10 @@ impl PipelineError {
 
     pub(crate) fn run(path: &Path, reason: impl Into<String>) -> Self {
         PipelineError::Run { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn replay(path: &Path, reason: impl Into<String>) -> Self {
+        PipelineError::Replay { path: path.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
@@ -216,7 +227,9 @@ impl fmt::Display for PipelineError {
                     None => f.write_str("use smaller images, fewer of them, or a smaller network"),
                 }
             }
-            PipelineError::Run { path, reason } => write!(f, "{}: {reason}", path.display()),
+            PipelineError::Run { path, reason } | PipelineError::Replay { path, reason } => {
+                write!(f, "{}: {reason}", path.display())
+            }
             PipelineError::Finished { path, epochs } => {
                 write!(f, "{}: this run has finished after {epochs} epochs", path.display())
             }

@@ -16,8 +16,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 pub(crate) type Tell<'a> = &'a mut (dyn FnMut(usize, usize) -> Result<(), PipelineError> + Send);
 
 /// Features and logits of some images, in their order.
+#[derive(Default)]
 pub(crate) struct Features {
-    /// Features of one image.
+    /// Features of one image; 0 of a network without a dense layer.
     pub(crate) len: usize,
     /// `[images][len]`
     pub(crate) values: Vec<f32>,
@@ -25,8 +26,48 @@ pub(crate) struct Features {
     pub(crate) logits: Vec<f32>,
 }
 
+/// Images with their classes and what a network makes of them.
+#[derive(Default)]
+pub(crate) struct Answers {
+    /// Their places in the set.
+    pub(crate) images: Vec<usize>,
+    pub(crate) features: Features,
+    /// The class of each image.
+    pub(crate) labels: Vec<u32>,
+}
+
+impl Answers {
+    /// Adds an image whose logits nobody needs.
+    pub(crate) fn add(&mut self, image: usize, label: u32, row: &[f32]) {
+        self.images.push(image);
+        self.labels.push(label);
+        self.features.len = row.len();
+        self.features.values.extend_from_slice(row);
+    }
+
+    /// The class of each image, as an index.
+    pub(crate) fn classes(&self) -> Vec<usize> {
+        self.labels.iter().map(|&label| label as usize).collect()
+    }
+
+    /// Runs the images `indices` of a set, unvaried, through a network.
+    ///
+    /// # Errors
+    /// As [`Features::compute`].
+    pub(crate) fn compute(
+        inference: &mut Inference,
+        (set, indices): (&ImageSet, &[usize]),
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Answers, PipelineError> {
+        let features = Features::compute(inference, (set, indices), stop, tell)?;
+        let labels = indices.iter().map(|&i| set.class(i)).collect();
+        Ok(Answers { images: indices.to_vec(), features, labels })
+    }
+}
+
 impl Features {
-    /// Runs the images `indices` of a set, unvaried, through a network; `None` where it has no dense last layer.
+    /// Runs the images `indices` of a set, unvaried, through a network. One without a dense layer gives no features.
     ///
     /// # Errors
     /// Those of the engine and of reading pixels; [`PipelineError::Stopped`].
@@ -35,8 +76,8 @@ impl Features {
         (set, indices): (&ImageSet, &[usize]),
         stop: &AtomicBool,
         tell: Tell<'_>,
-    ) -> Result<Option<Features>, PipelineError> {
-        let Some(len) = inference.feature_len() else { return Ok(None) };
+    ) -> Result<Features, PipelineError> {
+        let len = inference.feature_len().unwrap_or(0);
         let pool = inference.exec().pool.clone();
         let (batch, classes, input) = (inference.batch(), inference.classes(), inference.input_len());
         let mut features = Features {
@@ -57,7 +98,10 @@ impl Features {
                 }
                 let n = indices.len();
                 let (logits, rows) = (&mut logits[..n * classes], &mut rows[..n * len]);
-                inference.run_features(x, n, logits, rows)?;
+                match len {
+                    0 => inference.run(x, n, logits)?,
+                    _ => inference.run_features(x, n, logits, rows)?,
+                }
                 features.values.extend_from_slice(rows);
                 features.logits.extend_from_slice(logits);
                 done += n;
@@ -68,7 +112,7 @@ impl Features {
                 Ok(Flow::Go)
             },
         )?;
-        Ok(Some(features))
+        Ok(features)
     }
 
     /// The features of one image, by its place.

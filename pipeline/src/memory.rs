@@ -14,7 +14,8 @@ use crate::data::{self, Loaded};
 use crate::error::PipelineError;
 use crate::feed::BUFFERS;
 use crate::recipe::{OptimizerKind, Recipe};
-use crate::train_options::{TrainOptions, network};
+use crate::replay;
+use crate::train_options::{TrainOptions, Within, network};
 use crate::transfer;
 use crate::unknown;
 
@@ -100,7 +101,7 @@ fn expected<T>(
     let (recipe, ..) = options.resolve(&source)?;
     let graph = network(&recipe, source.classes().len(), options)?;
     let start = options.start.as_ref().map(|start| &start.file.model);
-    f(&Needs::expected(&graph, &recipe, &source, start), &recipe.exec()?)
+    f(&Needs::expected(&graph, &recipe, &source, start).keeping(&options.within), &recipe.exec()?)
 }
 
 /// What decides how much memory a run takes.
@@ -117,6 +118,8 @@ pub(crate) struct Needs<'a> {
     decoding: u64,
     /// Parameters of the model that training starts from.
     start: u64,
+    /// Whether features of images are kept at the end.
+    replay: bool,
 }
 
 impl<'a> Needs<'a> {
@@ -139,6 +142,7 @@ impl<'a> Needs<'a> {
             pixels: items.len() as u64 * pixels(recipe),
             decoding: decoding * recipe.threads_used(),
             start: start.map_or(0, |model| model.layout().total() as u64),
+            replay: false,
         }
     }
 
@@ -159,7 +163,13 @@ impl<'a> Needs<'a> {
             pixels: set.pixel_bytes(),
             decoding: 0,
             start: start.map_or(0, |model| model.layout().total() as u64),
+            replay: false,
         }
+    }
+
+    /// With what a run keeps within its limits.
+    pub(crate) fn keeping(self, within: &Within) -> Self {
+        Needs { replay: !within.no_replay, ..self }
     }
 
     /// Images in a step.
@@ -221,9 +231,13 @@ impl<'a> Needs<'a> {
     /// Floats of the features and logits by which unknown images are told.
     fn features_kept(&self) -> Result<usize, PipelineError> {
         let classes = self.graph.classes()?;
-        let images = self.train.min(classes.saturating_mul(unknown::PER_CLASS));
+        let for_means = match self.recipe.false_rejects > 0.0 {
+            true => classes.saturating_mul(unknown::PER_CLASS),
+            false => 0,
+        };
+        let replay = if self.replay { replay::most_kept(classes) } else { 0 };
         let an_image = self.graph.feature_len().unwrap_or(0) + classes;
-        Ok(if self.recipe.false_rejects > 0.0 { images.saturating_mul(an_image) } else { 0 })
+        Ok(self.train.min(for_means.saturating_add(replay)).saturating_mul(an_image))
     }
 
     /// What it takes with steps of `batch` images.

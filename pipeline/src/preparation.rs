@@ -62,7 +62,9 @@ impl<'a> Planned<'a> {
         let Planned { options, source, recipe, exec, model, .. } = self;
         let room = options.within.pixels(&options.runs_dir, |limit| {
             let start = options.start.as_ref().map(|start| &start.file.model);
-            memory::Needs::expected(model.graph(), recipe, source, start).room_for_pixels(limit)
+            memory::Needs::expected(model.graph(), recipe, source, start)
+                .keeping(&options.within)
+                .room_for_pixels(limit)
         })?;
         let settings = (options.known().len(), &exec.pool);
         let mut loaded =
@@ -80,7 +82,9 @@ impl<'a> Planned<'a> {
         }
         if let Some(limit) = options.within.memory {
             let start = options.start.as_ref().map(|start| &start.file.model);
-            memory::Needs::loaded(model.graph(), recipe, &loaded, start).check(limit)?;
+            memory::Needs::loaded(model.graph(), recipe, &loaded, start)
+                .keeping(&options.within)
+                .check(limit)?;
         }
         Ok(loaded)
     }

@@ -17,6 +17,7 @@ use crate::data::Loaded;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
+use crate::features::Answers;
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
@@ -25,6 +26,7 @@ use crate::probes;
 use crate::progress::{EpochRow, Progress};
 use crate::progressive;
 use crate::recipe::{Recipe, with_epochs};
+use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
@@ -66,6 +68,8 @@ pub(crate) struct Run<'a> {
     pub(crate) progress: Progress,
     pub(crate) reporter: Reporter<'a>,
     pub(crate) stop: &'a AtomicBool,
+    /// Whether features are kept at the end, to add classes later.
+    pub(crate) replay: bool,
     pub(crate) waits: Waits,
     /// Seconds for an image of an evaluation, once it was measured.
     pub(crate) evaluation_time: Option<f64>,
@@ -113,33 +117,12 @@ struct Sums {
 impl Run<'_> {
     /// Says what is trained on what.
     pub(crate) fn introduce(&mut self) -> Result<(), PipelineError> {
-        let pre = self.loaded.set.preprocessing();
-        let dataset = Event::Dataset {
-            kind: self.dataset.kind.clone(),
-            name: self.dataset.name.clone(),
-            classes: self.meta.classes.clone(),
-            train: self.loaded.train.len(),
-            val: self.loaded.val.len(),
-            test: self.loaded.test.len(),
-            skipped: self.loaded.set.skipped().len(),
-            notes: self.dataset.notes.clone(),
-            width: pre.width,
-            height: pre.height,
-            channels: pre.channels,
-        };
         let model = Event::Model {
             name: self.recipe.model.clone(),
             parameters: self.trainer.model().layout().count(),
             run_dir: self.run_dir.clone(),
         };
-        self.reporter.report(&dataset)?;
-        for skipped in self.loaded.set.skipped() {
-            self.reporter.note(format!("left out {}: {}", skipped.name, skipped.reason))?;
-        }
-        for text in self.dataset.warnings.clone() {
-            self.reporter.report(&Event::Warning { text })?;
-        }
-        self.reporter.report(&model)?;
+        introduce(&mut self.reporter, (&self.loaded, &self.dataset), &model)?;
         if self.loaded.val.is_empty() {
             self.reporter
                 .note("no validation images: the best epoch is the one with the lowest training loss")?;
@@ -194,11 +177,14 @@ impl Run<'_> {
     /// The time of the run, where it has a budget.
     fn time_budget(&self) -> Option<TimeBudget> {
         let Loaded { train, val, test, .. } = &self.loaded;
-        // The last epoch is validated; then the best weights get their temperature, their threshold for unknown images and
-        // their evaluation.
-        let told = train.len().min(self.meta.classes.len() * unknown::PER_CLASS);
+        // The last epoch is validated; then the best weights get their temperature and their threshold for unknown images,
+        // features are kept, and they are evaluated.
+        let for_means = self.meta.classes.len() * unknown::PER_CLASS;
+        let told = train
+            .len()
+            .min(for_means + if self.replay { replay::most_kept(self.meta.classes.len()) } else { 0 });
         let evaluated = [test, val, train].into_iter().find(|split| !split.is_empty()).map_or(0, Vec::len);
-        let held_out = 3 * val.len() + told + evaluated;
+        let held_out = 2 * val.len() + told + evaluated;
         let spent = (self.progress.before, self.progress.seconds());
         let budget = self.recipe.time_budget;
         (budget > 0).then(|| TimeBudget::new(budget, spent, held_out, self.evaluation_time))
@@ -437,42 +423,59 @@ impl Run<'_> {
         }
     }
 
-    /// The temperature that makes the validation images likeliest; `None` where there are too few of them.
-    fn fitted_temperature(&self, inference: &mut Inference) -> Result<Option<f32>, PipelineError> {
-        let map = self.identity();
-        let Loaded { set, val, .. } = &self.loaded;
-        let (classes, temperature) = (&self.meta.classes, 1.0);
-        let images = LabelledImages { set, indices: val, map: &map, classes, split: "val", temperature };
-        let (mut logits, mut labels) = (Vec::new(), Vec::new());
-        images.logits((inference, None), (self.stop, &mut |_| Ok(())), |_, row, class| {
-            logits.extend_from_slice(row);
-            labels.push(class);
-        })?;
-        Ok(fit_temperature(&logits, &labels))
+    /// What the network makes of training images: of those that are kept, and of those that tell where the classes lie.
+    fn trained_answers(
+        &mut self,
+        inference: &mut Inference,
+        selection: Option<&Selection>,
+    ) -> Result<Answers, PipelineError> {
+        let Run { loaded: Loaded { set, train, val, .. }, recipe, stop, reporter, .. } = self;
+        let mut wanted = match recipe.false_rejects > 0.0 && !val.is_empty() {
+            true => unknown::for_means(train, |i| set.class(i)),
+            false => Vec::new(),
+        };
+        wanted.extend(selection.iter().flat_map(|selection| &selection.train));
+        wanted.sort_unstable();
+        wanted.dedup();
+        if inference.feature_len().is_none() {
+            return Ok(Answers::default());
+        }
+        let mut tell = |done, total| reporter.report(&Event::Features { done, total });
+        Answers::compute(inference, (set, &wanted), stop, &mut tell)
     }
 
     /// Evaluates `weights/best.ocelli` as it is on the disk and writes the reports.
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
         let mut file = ModelFile::load(&self.folder.best())?;
-        let Loaded { train, val, test, .. } = &self.loaded;
+        let mut inference = self.inference(&file.model)?;
+        let keeps = self.replay && inference.feature_len().is_some();
+        let selection = keeps.then(|| Selection::of(&self.loaded, self.recipe.seed));
+        let trained = self.trained_answers(&mut inference, selection.as_ref())?;
+        let Loaded { set, train, val, test, .. } = &self.loaded;
         let (indices, split) = match (test.is_empty(), val.is_empty()) {
             (false, _) => (test, "test"),
             (true, false) => (val, "val"),
             (true, true) => (train, "train"),
         };
         let map = self.identity();
-        let mut inference = self.inference(&file.model)?;
-        file.meta.temperature = self.fitted_temperature(&mut inference)?;
+        let validated = Answers::compute(&mut inference, (set, val), self.stop, &mut |_, _| Ok(()))?;
+        file.meta.temperature = fit_temperature(&validated.features.logits, &validated.classes());
         let rate = self.recipe.false_rejects;
-        file.meta.rejection = unknown::learn_from(&mut inference, &self.loaded, rate, self.stop)?;
+        file.meta.rejection = unknown::learn_from(&trained, &validated, self.meta.classes.len(), rate);
         if let Some(rejection) = &file.meta.rejection {
             self.reporter.note(about_rejection(rejection))?;
         }
-        let (set, classes, temperature) = (&self.loaded.set, &self.meta.classes, temperature(&file.meta));
+        let (classes, temperature) = (&self.meta.classes, temperature(&file.meta));
         let images = LabelledImages { set, indices, map: &map, classes, split, temperature };
         let reporter = &mut self.reporter;
-        let mut evaluation =
-            images.run_told((&mut inference, None), self.stop, &mut |event| reporter.report(event))?;
+        let mut tested = Answers::default();
+        let mut keep = |index, row: &[f32]| {
+            if selection.as_ref().is_some_and(|selection| selection.test.binary_search(&index).is_ok()) {
+                tested.add(index, set.class(index), row);
+            }
+        };
+        let mut evaluation = images
+            .run_keeping((&mut inference, &mut keep), self.stop, &mut |event| reporter.report(event))?;
         let chosen = match file.meta.temperature {
             Some(_) => "the best epoch and the temperature",
             None => "the best epoch",
@@ -494,6 +497,13 @@ impl Run<'_> {
         });
         file.probes = probes::ask(&file, &self.loaded.set, indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
+        if let Some(selection) = selection {
+            let data = DataName { name: self.dataset.name.clone(), digest: self.dataset.digest.clone() };
+            let computed = Computed { train: &trained, val: &validated, test: &tested };
+            let replay = selection.replay(&self.loaded, &computed, data);
+            let bytes = replay.write(&self.folder.best(), &hash, &self.meta.classes)?;
+            self.reporter.note(replay.describe(bytes))?;
+        }
         self.write_reports(&file, hash, &evaluation)?;
         self.reporter.report(&evaluated(&evaluation))?;
         self.reporter.report(&Event::Done {
@@ -526,6 +536,35 @@ impl Run<'_> {
         // Last: its report says that the run is finished.
         evaluation.write_into(self.folder.path(), &self.meta.name)
     }
+}
+
+/// Says which images a model is trained on, and which model.
+pub(crate) fn introduce(
+    reporter: &mut Reporter<'_>,
+    (loaded, dataset): (&Loaded, &DatasetRecord),
+    model: &Event,
+) -> Result<(), PipelineError> {
+    let pre = loaded.set.preprocessing();
+    reporter.report(&Event::Dataset {
+        kind: dataset.kind.clone(),
+        name: dataset.name.clone(),
+        classes: loaded.set.classes().to_vec(),
+        train: loaded.train.len(),
+        val: loaded.val.len(),
+        test: loaded.test.len(),
+        skipped: loaded.set.skipped().len(),
+        notes: dataset.notes.clone(),
+        width: pre.width,
+        height: pre.height,
+        channels: pre.channels,
+    })?;
+    for skipped in loaded.set.skipped() {
+        reporter.note(format!("left out {}: {}", skipped.name, skipped.reason))?;
+    }
+    for text in dataset.warnings.clone() {
+        reporter.report(&Event::Warning { text })?;
+    }
+    reporter.report(model)
 }
 
 impl Sums {

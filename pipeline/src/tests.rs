@@ -19,6 +19,7 @@ mod memory;
 mod mixed;
 mod preparing;
 mod probes;
+mod replay;
 mod uneven;
 mod unknown;
 

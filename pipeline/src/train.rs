@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use ocelli_datasets::{ImageSet, Source, Split};
+use ocelli_datasets::{ImageSet, Source};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
 use ocelli_engine::{AdamConfig, Decay, Graph, Norms, Optimizer, TrainConfig, Trainer, zoo};
 
@@ -112,6 +112,7 @@ pub fn train(
         reporter,
         stop,
         waits: Waits::default(),
+        replay: !options.within.no_replay,
         evaluation_time: None,
     };
     run.write_dataset()?;
@@ -209,7 +210,9 @@ pub fn resume_within(
     let settings = (file.meta.classes.len(), &exec.pool);
     let runs = std::fs::canonicalize(folder.path()).map_err(PipelineError::io(folder.path()))?;
     let room = within.pixels(runs.parent().unwrap_or(&runs), |limit| {
-        memory::Needs::expected(file.model.graph(), &recipe, &source, None).room_for_pixels(limit)
+        memory::Needs::expected(file.model.graph(), &recipe, &source, None)
+            .keeping(within)
+            .room_for_pixels(limit)
     })?;
     let mut loaded =
         data::load_all(&source, &recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
@@ -224,7 +227,7 @@ pub fn resume_within(
     let pre = file.meta.preprocessing.clone();
     loaded.set.set_normalization(pre.mean, pre.std)?;
     if let Some(limit) = within.memory {
-        memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).check(limit)?;
+        memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).keeping(within).check(limit)?;
     }
     let config = train_config(&recipe, &loaded, file.model.graph());
     if config.optimizer.name() != training.optimizer {
@@ -254,6 +257,7 @@ pub fn resume_within(
         reporter,
         stop,
         waits: Waits::default(),
+        replay: !within.no_replay,
         evaluation_time: None,
     };
     run.introduce()?;
@@ -410,14 +414,10 @@ fn record(source: &Source, loaded: &Loaded, found: Findings, path: Option<String
         .iter()
         .map(|name| ClassCount { name: name.clone(), train: 0, val: 0, test: 0 })
         .collect();
-    for i in 0..loaded.set.len() {
-        let class = &mut classes[loaded.set.class(i) as usize];
-        match loaded.set.split(i) {
-            Split::Train => class.train += 1,
-            Split::Val => class.val += 1,
-            Split::Test => class.test += 1,
-        }
-    }
+    let Loaded { set, train, val, test, .. } = loaded;
+    train.iter().for_each(|&i| classes[set.class(i) as usize].train += 1);
+    val.iter().for_each(|&i| classes[set.class(i) as usize].val += 1);
+    test.iter().for_each(|&i| classes[set.class(i) as usize].test += 1);
     DatasetRecord {
         schema: 1,
         path,

@@ -74,6 +74,8 @@ pub struct Within {
     /// A folder that may be moved with all that is in it: no file of the run names a place in it by its whole path, and
     /// decoded images go with the run.
     pub folder: Option<PathBuf>,
+    /// Whether the run keeps no features of its images: no classes can be added to its model then.
+    pub no_replay: bool,
 }
 
 impl Within {

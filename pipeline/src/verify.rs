@@ -16,7 +16,7 @@ use crate::network_file::{NETWORK_FILE, is_network_file};
 use crate::recipe::{Origins, Recipe};
 use crate::run_folder::{DatasetRecord, RunFolder};
 use crate::train::train;
-use crate::train_options::{StartModel, TrainOptions};
+use crate::train_options::{StartModel, TrainOptions, Within};
 
 /// Something as the run recorded it, and as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -129,6 +129,7 @@ pub fn verify(
         origins,
         start,
         data_name: Some(dataset.name.clone()),
+        within: Within { no_replay: true, ..Within::default() },
         ..TrainOptions::new(dataset.data(folder.path()), &scratch.path)
     };
     if is_network_file(&options.recipe.model) {

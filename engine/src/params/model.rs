@@ -6,8 +6,8 @@
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::geometry::{MAX_ELEMENTS, Shape};
-use crate::graph::Graph;
 pub use crate::graph::ParamKind;
+use crate::graph::{Graph, Op};
 use crate::rng::Rng;
 
 /// Floats between the starts of neighbouring tensors are a multiple of this: one 64-byte line.
@@ -251,6 +251,25 @@ impl Model {
             self.params[own.range()].copy_from_slice(&other.params[theirs.range()]);
         }
         Ok(())
+    }
+
+    /// The last layer, which must be dense, as a network of its own with the same parameters: it reads an image's features.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] where the last layer is of another kind.
+    pub fn last_layer(&self) -> Result<Model, EngineError> {
+        let (last, len) = (self.graph.nodes.last(), self.graph.feature_len());
+        let (Some(Op::Dense(dense)), Some(len)) = (last.map(|node| &node.op), len) else {
+            return Err(EngineError::Config("the last layer is not dense".to_owned()));
+        };
+        let mut graph = Graph::new(Shape::new(1, 1, len));
+        graph.then("dense", Op::Dense(dense.clone()));
+        let mut layer = Model::zeros(graph)?;
+        let own = self.layout.entries.iter().filter(|entry| entry.node + 1 == self.graph.nodes.len());
+        for (entry, own) in layer.layout.entries.iter().zip(own) {
+            layer.params[entry.range()].copy_from_slice(&self.params[own.range()]);
+        }
+        Ok(layer)
     }
 
     /// Takes over the parameters of a network with one layer as those of the last layer.

@@ -4,12 +4,7 @@ use std::io::{self, Write};
 
 use super::embeddings::Embeddings;
 use crate::csv;
-
-/// Starts every `.npy` file of version 1.
-const NPY_MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
-
-/// The array of an `.npy` file starts at a multiple of this.
-const NPY_ALIGN: usize = 64;
+use crate::npy;
 
 impl Embeddings {
     /// Writes the features as a NumPy array of `float32`, `(images, features)`, in format version 1.
@@ -17,17 +12,7 @@ impl Embeddings {
     /// # Errors
     /// Those of `out`.
     pub fn write_npy(&self, out: &mut impl Write) -> io::Result<()> {
-        let shape = format!("({}, {})", self.images(), self.len);
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-        // Magic, length in two bytes, header, spaces, a line break.
-        let start = NPY_MAGIC.len() + 2 + header.len() + 1;
-        header.extend(std::iter::repeat_n(' ', start.next_multiple_of(NPY_ALIGN) - start));
-        header.push('\n');
-        let len = u16::try_from(header.len()).expect("two numbers take less than a hundred bytes");
-        out.write_all(NPY_MAGIC)?;
-        out.write_all(&len.to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        self.features.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+        npy::write(out, &[self.images(), self.len], &self.features)
     }
 
     /// Writes the names of the images and, where there are labels, their classes, a line for each row of the features.

@@ -36,6 +36,16 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
     }
 }
 
+/// Takes an image's index and features.
+pub(crate) type Keep<'a> = &'a mut (dyn FnMut(usize, &[f32]) + Send);
+
+/// Who is asked, and what is wanted besides logits.
+struct Asked<'a> {
+    inference: &'a mut Inference,
+    mirror: Option<&'a mut Mirror>,
+    keep: Option<Keep<'a>>,
+}
+
 /// Labelled images of one split, to be run through a model.
 pub(crate) struct LabelledImages<'a> {
     pub(crate) set: &'a ImageSet,
@@ -70,12 +80,30 @@ impl LabelledImages<'_> {
         stop: &AtomicBool,
         tell: Tell<'_>,
     ) -> Result<Evaluation, PipelineError> {
+        self.report(Asked { inference, mirror, keep: None }, (stop, tell))
+    }
+
+    /// The whole report; `keep` gets every image's index and features.
+    pub(crate) fn run_keeping(
+        &self,
+        (inference, keep): (&mut Inference, Keep<'_>),
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Evaluation, PipelineError> {
+        self.report(Asked { inference, mirror: None, keep: Some(keep) }, (stop, tell))
+    }
+
+    fn report(
+        &self,
+        asked: Asked<'_>,
+        (stop, tell): (&AtomicBool, Tell<'_>),
+    ) -> Result<Evaluation, PipelineError> {
         let start = Instant::now();
         // The means have their temperature already.
-        let temperature = if mirror.is_some() { 1.0 } else { self.temperature };
+        let temperature = if asked.mirror.is_some() { 1.0 } else { self.temperature };
         let mut tally = Tally::new(self.classes.len(), temperature)?;
         let mut predictions = Vec::with_capacity(self.indices.len());
-        self.logits((inference, mirror), (stop, tell), |index, logits, class| {
+        self.ask(asked, (stop, tell), |index, logits, class| {
             let answer = tally.add(logits, class);
             predictions.push(PredictionRow {
                 name: self.set.name(index).to_owned(),
@@ -120,10 +148,22 @@ impl LabelledImages<'_> {
     /// the logarithms of mean probabilities.
     pub(crate) fn logits(
         &self,
-        (inference, mut mirror): (&mut Inference, Option<&mut Mirror>),
+        (inference, mirror): (&mut Inference, Option<&mut Mirror>),
+        (stop, tell): (&AtomicBool, Tell<'_>),
+        take: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), PipelineError> {
+        self.ask(Asked { inference, mirror, keep: None }, (stop, tell), take)
+    }
+
+    fn ask(
+        &self,
+        asked: Asked<'_>,
         (stop, tell): (&AtomicBool, Tell<'_>),
         mut take: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), PipelineError> {
+        let Asked { inference, mut mirror, mut keep } = asked;
+        let features = inference.feature_len().unwrap_or(0);
+        let mut kept = vec![0.0; if keep.is_some() { inference.batch() * features } else { 0 }];
         let classes = self.classes.len();
         let mut logits = vec![0.0; inference.batch() * classes];
         let (batch, len) = (inference.batch(), inference.input_len());
@@ -139,7 +179,14 @@ impl LabelledImages<'_> {
                     return Err(PipelineError::Stopped);
                 }
                 let rows = &mut logits[..indices.len() * classes];
-                inference.run(x, indices.len(), rows)?;
+                match &mut keep {
+                    Some(keep) if features > 0 => {
+                        let kept = &mut kept[..indices.len() * features];
+                        inference.run_features(x, indices.len(), rows, kept)?;
+                        indices.iter().zip(kept.chunks_exact(features)).for_each(|(&i, row)| keep(i, row));
+                    }
+                    _ => inference.run(x, indices.len(), rows)?,
+                }
                 if let Some(mirror) = &mut mirror {
                     mirror.average(inference, x, indices.len(), rows)?;
                 }

@@ -26,7 +26,7 @@ use crate::probability::temperature;
 use crate::recipe::{MAX_FOLDS, MIN_FOLDS, Recipe};
 use crate::run::Outcome;
 use crate::run_folder::{last_folder, next_folder};
-use crate::train::{resume, train};
+use crate::train::{resume_within, train};
 use crate::train_options::TrainOptions;
 
 use record::Record;
@@ -119,6 +119,7 @@ fn of_fold(options: &TrainOptions, (fold, folds): (u32, u32)) -> TrainOptions {
     own.recipe.fold = Some((fold, folds));
     own.origins.insert("fold".to_owned(), "cross-validation".to_owned());
     own.name = Some(format!("fold-{fold}"));
+    own.within.no_replay = true;
     own
 }
 
@@ -147,7 +148,9 @@ fn finished(
         Some(run) if run.join("evaluation.json").is_file() && open_model(&run).is_ok() => {
             return Ok(Some(run));
         }
-        Some(run) if run.join("weights").join("last.ocelli").is_file() => resume(&run, None, stop, observe),
+        Some(run) if run.join("weights").join("last.ocelli").is_file() => {
+            resume_within(&run, None, &options.within, stop, observe)
+        }
         Some(run) => {
             // Killed before there was anything to go on with.
             std::fs::remove_dir_all(&run).map_err(PipelineError::io(&run))?;

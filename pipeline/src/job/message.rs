@@ -114,6 +114,7 @@ impl FailureKind {
             PipelineError::Engine(_)
             | PipelineError::Probe { .. }
             | PipelineError::Run { .. }
+            | PipelineError::Replay { .. }
             | PipelineError::Finished { .. }
             | PipelineError::NoMirror { .. }
             | PipelineError::NoShippedModel

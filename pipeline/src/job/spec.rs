@@ -114,6 +114,12 @@ impl JobSpec {
     }
 
     pub(super) fn within(&self) -> Within {
-        Within { memory: self.memory, cache_memory: None, folder: self.runs_dir.parent().map(Path::to_owned) }
+        Within {
+            memory: self.memory,
+            cache_memory: None,
+            folder: self.runs_dir.parent().map(Path::to_owned),
+            // A service trains on all of its images again, and what was deleted there must leave nothing behind.
+            no_replay: true,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod choose;
 mod head;
+mod layer;
 
 pub(crate) use choose::with_start;
 pub(crate) use head::fit_head;

@@ -5,5 +5,5 @@ mod learn;
 mod of_run;
 mod score;
 
-pub(crate) use of_run::{PER_CLASS, learn_from};
+pub(crate) use of_run::{PER_CLASS, for_means, learn_from};
 pub(crate) use score::{Judge, Known};

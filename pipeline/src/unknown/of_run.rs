@@ -1,50 +1,59 @@
 //! The threshold of a run's model: class means from its training images, the rest from its validation images.
 
-use std::sync::atomic::AtomicBool;
+use std::collections::HashMap;
 
-use ocelli_engine::Inference;
 use ocelli_engine::model_file::Rejection;
 
 use super::learn::{HeldOut, learn};
 use super::score::class_means;
-use crate::data::Loaded;
-use crate::error::PipelineError;
-use crate::features::Features;
+use crate::features::Answers;
 
 /// Most training images of a class that its mean is taken over: a hundred directions leave it within a tenth of their spread.
 pub(crate) const PER_CLASS: usize = 100;
 
-/// Learns when an image is unknown; `None` where there are too few validation images, or the network has no features.
-///
-/// # Errors
-/// Those of the engine and of reading pixels; [`PipelineError::Stopped`].
+/// Those of `images`, in their order, whose features tell where the classes lie.
+pub(crate) fn for_means(images: &[usize], class: impl Fn(usize) -> u32) -> Vec<usize> {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    let mut first = |&i: &usize| {
+        let count = counts.entry(class(i)).or_default();
+        *count += 1;
+        *count <= PER_CLASS
+    };
+    images.iter().copied().filter(|i| first(i)).collect()
+}
+
+/// Learns when an image is unknown by what the network makes of training images, of which those that [`for_means`] names
+/// are looked at, and of validation images. `None` where there are too few of these, or the network has no features.
 pub(crate) fn learn_from(
-    inference: &mut Inference,
-    loaded: &Loaded,
+    trained: &Answers,
+    held_out: &Answers,
+    classes: usize,
     false_rejects: f32,
-    stop: &AtomicBool,
-) -> Result<Option<Rejection>, PipelineError> {
-    let Loaded { set, train, val, .. } = loaded;
-    if false_rejects == 0.0 || val.is_empty() {
-        return Ok(None);
+) -> Option<Rejection> {
+    if false_rejects == 0.0 || held_out.labels.is_empty() || held_out.features.len == 0 {
+        return None;
     }
-    let classes = set.classes().len();
-    let mut counts = vec![0; classes];
-    let sample: Vec<usize> = train
-        .iter()
-        .copied()
-        .filter(|&i| {
-            let count = &mut counts[set.class(i) as usize];
-            *count += 1;
-            *count <= PER_CLASS
-        })
-        .collect();
-    let mut compute =
-        |indices: &[usize]| Features::compute(inference, (set, indices), stop, &mut |_, _| Ok(()));
-    let (Some(trained), Some(held_out)) = (compute(&sample)?, compute(val)?) else { return Ok(None) };
-    let rows = sample.iter().zip(trained.values.chunks_exact(trained.len));
-    let means = class_means(rows.map(|(&i, row)| (set.class(i) as usize, row)), (classes, trained.len));
-    let labels = val.iter().map(|&i| Some(set.class(i) as usize)).collect();
-    let held_out = HeldOut { logits: held_out.logits, features: held_out.values, labels };
-    Ok(learn(&held_out, means, false_rejects))
+    let places: Vec<usize> = (0..trained.labels.len()).collect();
+    let sample = for_means(&places, |place| trained.labels[place]);
+    let rows = sample.iter().map(|&place| (trained.labels[place] as usize, trained.features.row(place)));
+    let means = class_means(rows, (classes, trained.features.len));
+    let held_out = HeldOut {
+        logits: held_out.features.logits.clone(),
+        features: held_out.features.values.clone(),
+        labels: held_out.labels.iter().map(|&label| Some(label as usize)).collect(),
+    };
+    learn(&held_out, means, false_rejects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_told_by_its_first_images() {
+        let images: Vec<usize> = (0..250).rev().collect();
+        let found = for_means(&images, |i| (i % 2) as u32);
+        assert_eq!(found, images[..200]);
+        assert_eq!(for_means(&images[..7], |_| 0), images[..7]);
+    }
 }
