@@ -126,9 +126,9 @@ fn copies_in_a_class_are_a_note() {
 
 #[test]
 fn classes_of_few_images_are_a_note() {
-    let set = Set::new().add("train/a", 4).add("train/b", 5).add("train/c", 1).add("val/a", 3);
+    let set = Set::new().add("train/a", 5).add("train/b", 6).add("train/c", 2).add("val/a", 3);
     let text = note(set.look());
-    assert!(text.starts_with("few training images: a (4), c (1);"), "{text}");
+    assert!(text.starts_with("few training images: a (5), c (2); 5 a class gave"), "{text}");
 }
 
 #[test]

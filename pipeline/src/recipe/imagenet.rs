@@ -14,6 +14,8 @@ const STEP: u32 = 32;
 
 /// Fewer training images than this are few.
 const FEW: usize = 800;
+/// Fewer are very few.
+const VERY_FEW: usize = 120;
 
 /// Sizes, and epochs for 1,000 images, by quality.
 struct Plan {
@@ -27,7 +29,7 @@ struct Plan {
 fn plan(quality: Quality) -> Plan {
     match quality {
         Quality::Quick => Plan { largest: 160, epochs: 5.0, least: 3, most: 20 },
-        Quality::Standard => Plan { largest: 224, epochs: 14.0, least: 4, most: 30 },
+        Quality::Standard => Plan { largest: 224, epochs: 14.0, least: 4, most: 60 },
         Quality::Best => Plan { largest: 256, epochs: 32.0, least: 8, most: 60 },
     }
 }
@@ -65,7 +67,9 @@ impl Recipe {
         choose!(self, origins, batch = if few { 16 } else { 32 }, reason);
         let level = if few { AugmentLevel::Medium } else { AugmentLevel::Strong };
         choose!(self, origins, augment = level, format!("chosen for {images} training images"));
-        choose!(self, origins, lr = Some(1.5e-3), reason);
+        // In the few steps of very few images, the highest rate leads away from the weights and not back.
+        let lr = if images < VERY_FEW { 1e-3 } else { 1.5e-3 };
+        choose!(self, origins, lr = Some(lr), reason);
         choose!(self, origins, warmup = 0.2, reason);
         choose!(self, origins, head_epochs = 20, reason);
         choose!(self, origins, label_smoothing = 0.1, reason);
