@@ -109,8 +109,8 @@ pub(crate) struct Settings {
     /// Size of the network's input, e.g. 64 or 96x64 (width x height)
     #[arg(long, value_parser = parse_size, value_name = "N|WxH")]
     size: Option<(u32, u32)>,
-    /// Channels of the network's input: 1 gray, 3 RGB
-    #[arg(long, value_name = "1|3")]
+    /// Channels of the network's input: 1 gray, 3 RGB, or as many samples as the pixels of your TIFF files have
+    #[arg(long, value_name = "N")]
     channels: Option<u8>,
     /// How images of another shape are brought to the size
     #[arg(long, value_parser = words::<Fit>(Fit::WORDS))]

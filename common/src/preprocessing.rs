@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The largest width or height of a network's input.
 pub const MAX_INPUT_SIDE: u32 = 4096;
 
+/// The most channels of a network's input.
+pub const MAX_CHANNELS: u8 = 32;
+
 /// How an image of another aspect ratio is brought to the input's shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,7 +76,7 @@ pub struct Preprocessing {
     pub width: u32,
     /// Input height in pixels.
     pub height: u32,
-    /// 1 (gray) or 3 (RGB).
+    /// 1 (gray), 3 (RGB), or as many samples as each pixel of a TIFF file has, up to [`MAX_CHANNELS`].
     pub channels: u8,
     /// What happens to images of another aspect ratio.
     pub fit: Fit,
@@ -100,7 +103,7 @@ impl Preprocessing {
         self.len() == 0
     }
 
-    /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 or 3) and finite means and positive deviations for each.
+    /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 to [`MAX_CHANNELS`]) and finite means and positive deviations for each.
     ///
     /// # Errors
     /// What is wrong, as a sentence.
@@ -112,8 +115,11 @@ impl Preprocessing {
                 self.width, self.height
             ));
         }
-        if ![1, 3].contains(&self.channels) {
-            return Err(format!("{} channels; 1 (gray) or 3 (RGB) are possible", self.channels));
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return Err(format!(
+                "{} channels; 1 (gray), 3 (RGB) and other numbers up to {MAX_CHANNELS} are possible",
+                self.channels
+            ));
         }
         self.check_normalization()
     }

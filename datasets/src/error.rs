@@ -325,6 +325,13 @@ pub enum DecodeError {
         /// Values in the buffer.
         values: usize,
     },
+    /// An image has other channels than are wanted.
+    Channels {
+        /// Those of the image.
+        found: usize,
+        /// Those that are wanted.
+        wanted: u8,
+    },
     /// The preprocessing asked for is not valid.
     BadPreprocessing {
         /// Which value is wrong.
@@ -375,6 +382,10 @@ impl fmt::Display for DecodeError {
             Self::BadShape { width, height, channels, values } => write!(
                 f,
                 "{values} pixel values do not make an image of {width}x{height} pixels with {channels} channels"
+            ),
+            Self::Channels { found, wanted } => write!(
+                f,
+                "image of {found} channels where {wanted} are wanted; a TIFF file can have that many samples a pixel"
             ),
             Self::BadPreprocessing { what } => write!(f, "bad preprocessing: {what}"),
             Self::Read { .. } => write!(f, "cannot read"),

@@ -65,12 +65,14 @@ mod zip;
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
 pub use augment::{Augment, AugmentLevel, Rectangles};
 pub use cache::{CacheEntry, CacheFolder};
-pub use decode::{DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, file_format, probe};
+pub use decode::{
+    DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, decode_channels, file_format, probe,
+};
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
 pub use item::Item;
 pub use mosaic::mosaic;
-pub use preprocess::{Fit, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
+pub use preprocess::{Fit, MAX_CHANNELS, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
 pub use set::{CacheMade, CacheUse, ImageSet, LoadOptions};
 pub use source::{NativeShape, PHOTOS_KIND, Source};
 pub use split::{ContentHash, Split, SplitFractions};

@@ -5,7 +5,7 @@
 use crate::decode::{Image, Pixels};
 use crate::error::{DatasetError, DecodeError};
 use crate::resample::{Region, Sample, View, resample};
-pub use ocelli_common::preprocessing::{Fit, MAX_INPUT_SIDE, Preprocessing};
+pub use ocelli_common::preprocessing::{Fit, MAX_CHANNELS, MAX_INPUT_SIDE, Preprocessing};
 
 /// Gray of the bars that [`Fit::Pad`] adds, as a fraction of white: mid-gray is near the mean of most photos.
 const PAD_U8: u8 = 128;
@@ -20,18 +20,19 @@ pub struct Prepared {
 
 /// What is done to images by a [`Preprocessing`].
 pub trait Prepare {
-    /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 or 3) and finite means and positive deviations for each.
+    /// Checks sides (1 to [`MAX_INPUT_SIDE`]), channels (1 to [`MAX_CHANNELS`]) and finite means and positive deviations for each.
     ///
     /// # Errors
     /// [`DatasetError::BadPreprocessing`].
     fn validate(&self) -> Result<(), DatasetError>;
 
     /// Brings a decoded image to the input's size and channels; depth is kept.
-    /// Gray becomes RGB by repetition, RGB becomes gray by Rec. 601 luma (0.299 R + 0.587 G + 0.114 B).
+    /// Gray becomes RGB by repetition, RGB becomes gray by Rec. 601 luma (0.299 R + 0.587 G + 0.114 B); other numbers of
+    /// channels must agree.
     ///
     /// # Errors
     /// [`DecodeError::BadPreprocessing`] when [`Prepare::validate`] would fail, [`DecodeError::BadShape`] when the image
-    /// contradicts itself.
+    /// contradicts itself, [`DecodeError::Channels`] when it has other channels than are wanted.
     fn resize(&self, image: &Image) -> Result<Prepared, DecodeError>;
 
     /// Normalises: `(value / white - mean) / std`, white being 255 or 65,535; `out` has [`Preprocessing::len`] values, `h w c`.
@@ -50,8 +51,11 @@ impl Prepare for Preprocessing {
         self.check().map_err(|what| DecodeError::BadPreprocessing { what })?;
         let Image { width, height, channels, ref pixels } = *image;
         let values = u64::from(width) * u64::from(height) * u64::from(channels);
-        if values == 0 || ![1, 3].contains(&channels) || pixels.len() as u64 != values {
+        if values == 0 || pixels.len() as u64 != values {
             return Err(DecodeError::BadShape { width, height, channels, values: pixels.len() });
+        }
+        if channels != self.channels && !(matches!(channels, 1 | 3) && matches!(self.channels, 1 | 3)) {
+            return Err(DecodeError::Channels { found: channels.into(), wanted: self.channels });
         }
         let pixels = match pixels {
             Pixels::U8(values) => Pixels::U8(fit_to(self, values, image, PAD_U8)),

@@ -2,7 +2,7 @@
 
 use crate::bundled;
 use crate::cifar::{self, Records};
-use crate::decode::{DecodeLimits, Image, Pixels, decode, probe};
+use crate::decode::{DecodeLimits, Image, Pixels, decode_channels, probe};
 use crate::error::{DatasetError, DecodeError, io_error};
 use crate::files::{FileKind, MAX_ENTRIES, is_junk};
 use crate::folder::{self, Depth};
@@ -89,9 +89,10 @@ impl Content {
         hasher.finalize().into()
     }
 
-    pub(crate) fn decode(self, limits: &DecodeLimits) -> Result<Image, DecodeError> {
+    /// Files are decoded by [`decode_channels`].
+    pub(crate) fn decode(self, limits: &DecodeLimits, channels: u8) -> Result<Image, DecodeError> {
         match self.raw {
-            Raw::File(bytes) => decode(&bytes, limits),
+            Raw::File(bytes) => decode_channels(&bytes, limits, channels),
             Raw::Image(image) => Ok(image),
         }
     }
@@ -203,9 +204,25 @@ impl Source {
     /// # Panics
     /// When `index` is not below the number of items.
     pub fn image(&self, index: usize, limits: &DecodeLimits) -> Result<(Image, ContentHash), DecodeError> {
+        self.image_of(index, limits, 3)
+    }
+
+    /// As [`Source::image`], decoded by [`decode_channels`].
+    ///
+    /// # Errors
+    /// As [`Source::image`].
+    ///
+    /// # Panics
+    /// As [`Source::image`].
+    pub fn image_of(
+        &self,
+        index: usize,
+        limits: &DecodeLimits,
+        channels: u8,
+    ) -> Result<(Image, ContentHash), DecodeError> {
         let content = self.content(index, limits)?;
         let hash = content.hash;
-        Ok((content.decode(limits)?, hash))
+        Ok((content.decode(limits, channels)?, hash))
     }
 
     /// Reads one item and does not decode it.

@@ -31,7 +31,14 @@ pub fn thumbnail(image: &Image, side: u32) -> Result<Vec<u8>, DecodeError> {
             values.iter().map(|&v| ((u32::from(v) * 255 + 32_767) / 65_535) as u8).collect()
         }
     };
-    Ok(png(&values, (width, height), image.channels == 3))
+    // Of other channels than one or three, the first is shown.
+    match image.channels {
+        1 | 3 => Ok(png(&values, (width, height), image.channels == 3)),
+        channels => {
+            let first: Vec<u8> = values.iter().step_by(channels.into()).copied().collect();
+            Ok(png(&first, (width, height), false))
+        }
+    }
 }
 
 /// A PNG of 8-bit values, gray or RGB.

@@ -50,10 +50,14 @@ impl Card<'_> {
         writeln!(out, "  macro_f1: {}\n  loss: {}", evaluation.macro_f1, evaluation.loss)?;
         writeln!(out, "---\n\n# {}\n", inline(&meta.name))?;
         let pre = &meta.preprocessing;
-        let colour = if pre.channels == 1 { "gray" } else { "RGB" };
+        let colour = match pre.channels {
+            1 => "gray images".to_owned(),
+            3 => "RGB images".to_owned(),
+            channels => format!("images of {channels} channels,"),
+        };
         writeln!(
             out,
-            "Tells {} classes apart in {colour} images of {}x{} pixels. {} parameters, trained with Ocelli {}.\n",
+            "Tells {} classes apart in {colour} of {}x{} pixels. {} parameters, trained with Ocelli {}.\n",
             meta.classes.len(),
             pre.width,
             pre.height,

@@ -112,7 +112,7 @@ pub(crate) fn resolve(
         origins.insert("channels".to_owned(), colour.to_owned());
     }
     if recipe.hflip.is_none() {
-        let coloured = recipe.channels == Some(3);
+        let coloured = recipe.channels != Some(1);
         recipe.hflip = Some(coloured);
         let reason = if coloured { "photos may be mirrored" } else { "gray images may be digits or letters" };
         origins.insert("hflip".to_owned(), reason.to_owned());

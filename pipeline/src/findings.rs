@@ -152,7 +152,7 @@ fn copies(set: &ImageSet, found: &mut Findings) {
 /// Whether nearly all images are gray although the input has three channels. The input stays as it is: what is trained is
 /// decided before pixels are read, and a model for photos may well begin with gray ones.
 fn mostly_gray(set: &ImageSet) -> Result<bool, DatasetError> {
-    if set.preprocessing().channels == 1 || set.is_empty() {
+    if set.preprocessing().channels != 3 || set.is_empty() {
         return Ok(false);
     }
     let coloured_at_most = ((1.0 - MOSTLY) * set.len() as f64) as usize;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ocelli_datasets::{
-    DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode, probe,
+    DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode_channels, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
 use ocelli_engine::{EngineError, Exec, Inference};
@@ -98,7 +98,7 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`] says what is wrong with the image.
     pub fn prepare(&self, bytes: &[u8]) -> Result<Prepared, DecodeError> {
-        self.resize(&decode(bytes, &self.limits)?)
+        self.resize(&decode_channels(bytes, &self.limits, self.preprocessing.channels)?)
     }
 
     /// Resizes an image that is decoded already.

@@ -11,6 +11,7 @@ use super::*;
 
 mod built_in;
 mod caching;
+mod channels;
 mod evaluation;
 mod folds;
 mod growing;

@@ -12,7 +12,7 @@ pub struct Image {
     pub width: u32,
     /// Height in pixels, after rotation to upright.
     pub height: u32,
-    /// 1 (gray) or 3 (RGB).
+    /// 1 (gray) or 3 (RGB); others only from [`crate::decode_channels`].
     pub channels: u8,
     /// The values.
     pub pixels: Pixels,

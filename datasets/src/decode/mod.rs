@@ -52,6 +52,24 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError>
     })
 }
 
+/// Decodes one image file to so many channels: with 1 or 3 as [`decode`] does, which gives gray or RGB; with another
+/// number all samples of a TIFF file of gray or RGB samples and others beside them, none of them taken for alpha.
+///
+/// # Errors
+/// As [`decode`], and [`DecodeError::Channels`] for an image with another number of samples.
+pub fn decode_channels(bytes: &[u8], limits: &DecodeLimits, channels: u8) -> Result<Image, DecodeError> {
+    if matches!(channels, 1 | 3) {
+        return decode(bytes, limits);
+    }
+    guarded(bytes, limits, |format| match format {
+        Format::Tiff => tiff::decode_samples(bytes, limits, channels),
+        _ => {
+            let header = probe(bytes, limits)?;
+            Err(DecodeError::Channels { found: header.channels.into(), wanted: channels })
+        }
+    })
+}
+
 /// Reads size and channels from the header alone, under the same limits as [`decode`].
 ///
 /// # Errors

@@ -214,7 +214,7 @@ impl Loader<'_> {
         let content = self.source.content(index, limits).map_err(|e| chain(&e))?;
         *identity = Some(content.identity());
         let hash = content.hash;
-        let image = content.decode(limits).map_err(|e| chain(&e))?;
+        let image = content.decode(limits, self.preprocessing.channels).map_err(|e| chain(&e))?;
         let prepared = self.preprocessing.resize(&image).map_err(|e| chain(&e))?;
         Ok((block.push(prepared.pixels), hash))
     }

@@ -227,13 +227,13 @@ impl ImageSet {
     }
 
     /// Whether the resized pixels of an image are gray: channels differ by at most `levels` of 255. Always true of images
-    /// with one channel.
+    /// with one channel, never of those with others than one or three.
     ///
     /// # Errors
     /// Like all methods that read pixels: [`DatasetError`] where they are in a file that cannot be read.
     pub fn is_gray(&self, index: usize, levels: u8) -> Result<bool, DatasetError> {
-        if self.preprocessing.channels == 1 {
-            return Ok(true);
+        if self.preprocessing.channels != 3 {
+            return Ok(self.preprocessing.channels == 1);
         }
         Ok(match self.values(index)? {
             Values::Narrow(values) => all_gray(&values, levels),
@@ -314,7 +314,12 @@ impl ImageSet {
         self.check_out(out);
         match (self.values(index)?, self.preprocessing.channels) {
             (Values::Narrow(values), 1) => self.fill_narrow::<1>(&values, out),
-            (Values::Narrow(values), _) => self.fill_narrow::<3>(&values, out),
+            (Values::Narrow(values), 3) => self.fill_narrow::<3>(&values, out),
+            (Values::Narrow(values), channels) => {
+                for (i, (out, &value)) in out.iter_mut().zip(values.iter()).enumerate() {
+                    *out = self.look_up(value, i % usize::from(channels));
+                }
+            }
             (Values::Wide(values), channels) => {
                 for (i, (out, &value)) in out.iter_mut().zip(values.iter()).enumerate() {
                     *out = normalize_one(&self.preprocessing, value, i % usize::from(channels));

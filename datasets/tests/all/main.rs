@@ -4,6 +4,7 @@
 
 mod arrays;
 mod caching;
+mod channels;
 mod damage;
 mod decoding;
 mod helpers;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_datasets::names::nfc;
-use ocelli_datasets::{DecodeLimits, Prepare, Prepared, Preprocessing, decode};
+use ocelli_datasets::{DecodeLimits, Prepare, Prepared, Preprocessing, decode_channels};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{Exec, Inference, Pool};
 use sha2::{Digest, Sha256};
@@ -175,12 +175,13 @@ fn decode_all(
         }
         let limits = DecodeLimits::default();
         let bytes = read(&question.path, limits.max_bytes)?;
-        let image = decode(&bytes, &limits).ok()?;
+        let image = decode_channels(&bytes, &limits, candidate.channels).ok()?;
         Some(Decoded {
             hash: Sha256::digest(&bytes).into(),
             candidate: candidate.resize(&image).ok()?,
             serving: match other {
-                Some(pre) => Some(pre.resize(&image).ok()?),
+                Some(pre) if decoded_alike(pre, candidate) => Some(pre.resize(&image).ok()?),
+                Some(pre) => Some(pre.resize(&decode_channels(&bytes, &limits, pre.channels).ok()?).ok()?),
                 None => None,
             },
         })
@@ -190,6 +191,11 @@ fn decode_all(
         return Err(PipelineError::Stopped);
     }
     Ok(decoded)
+}
+
+/// Whether one decoded image serves both: gray and RGB are made of the same pixels.
+fn decoded_alike(one: &Preprocessing, other: &Preprocessing) -> bool {
+    one.channels == other.channels || [one, other].iter().all(|pre| matches!(pre.channels, 1 | 3))
 }
 
 /// The bytes of a regular file that is no longer than `limit`.

@@ -1,6 +1,6 @@
 //! Ranges of settings.
 
-use ocelli_datasets::MAX_INPUT_SIDE;
+use ocelli_datasets::{MAX_CHANNELS, MAX_INPUT_SIDE};
 use ocelli_engine::zoo;
 
 use super::settings::{Recipe, START_NETWORK};
@@ -63,8 +63,13 @@ impl Recipe {
                 ),
             );
         }
-        if let Some(channels) = self.channels.filter(|c| ![1, 3].contains(c)) {
-            return fail("channels", format!("{channels} is neither 1 (gray) nor 3 (RGB)"));
+        if let Some(channels) = self.channels.filter(|c| !(1..=MAX_CHANNELS).contains(c)) {
+            return fail(
+                "channels",
+                format!(
+                    "{channels} is not in 1..={MAX_CHANNELS}; 1 is gray, 3 is RGB, others are for TIFF files"
+                ),
+            );
         }
         let counts = [
             ("epochs", self.epochs, 1, MAX_EPOCHS),

@@ -93,7 +93,7 @@ mod tests {
             ("size", |r| r.size = Some((0, 8))),
             ("first_size", |r| (r.size, r.first_size) = (Some((64, 64)), 65)),
             ("first_size", |r| r.first_size = 1),
-            ("channels", |r| r.channels = Some(2)),
+            ("channels", |r| r.channels = Some(33)),
             ("epochs", |r| r.epochs = 0),
             ("batch", |r| r.batch = 0),
             ("threads", |r| r.threads = 5000),

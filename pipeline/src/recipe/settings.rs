@@ -32,7 +32,7 @@ pub struct Recipe {
     /// Progressive resizing: shorter side of the training images at the begin of the run, from where they grow to `size`; 0
     /// for the full size from the begin.
     pub first_size: u32,
-    /// 1 for gray, 3 for RGB.
+    /// 1 for gray, 3 for RGB, another number for TIFF files with as many samples a pixel.
     pub channels: Option<u8>,
     /// How an image of another shape is brought to the size.
     pub fit: Fit,

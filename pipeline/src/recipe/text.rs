@@ -19,7 +19,7 @@ pub(super) const FIELDS: [(&str, &str); 39] = [
     ("model", "network"),
     ("size", "width and height of its input"),
     ("first_size", "shorter side of the first training images, which grow to the size (0: off)"),
-    ("channels", "1 gray, 3 RGB"),
+    ("channels", "1 gray, 3 RGB, others of TIFF files"),
     ("fit", "stretch, crop or pad to the size"),
     ("epochs", "passes over the training images"),
     ("batch", "images in a step"),

@@ -46,14 +46,14 @@ fn wanted(options: &TrainOptions, source: &Source) -> Result<bool, PipelineError
             );
             Err(PipelineError::recipe("start", reason))
         }
-        Some(Start::ImageNet) if recipe.channels == Some(1) => {
+        Some(Start::ImageNet) if !matches!(recipe.channels, None | Some(3)) => {
             Err(PipelineError::recipe("channels", "the imagenet weights take colours: 3, or leave it out"))
         }
         Some(Start::ImageNet) => Ok(true),
         None => {
             let open = is_free!(recipe, default, origins, model)
                 && is_free!(recipe, default, origins, normalize)
-                && recipe.channels != Some(1)
+                && matches!(recipe.channels, None | Some(3))
                 && options.data != Data::Bundled;
             let (width, height) = source.native_shape().median;
             Ok(open && width.min(height) >= PHOTO_SIDE)

@@ -108,6 +108,7 @@ impl<'a, 'b> Chunks<'a, 'b> {
             Colour::Rgb => jpeg::Colour::Rgb,
             Colour::YCbCr(..) => jpeg::Colour::YCbCr,
             Colour::Cmyk => jpeg::Colour::Cmyk,
+            Colour::Any(_) => return Err(CORRUPT),
         };
         let components = if planar { 1 } else { samples };
         let width = self.layout.grid.chunk_width;

@@ -14,7 +14,8 @@ pub(super) fn convert(
     directory: &Directory,
     layout: &Layout,
 ) -> Result<DynamicImage, DecodeError> {
-    let as_they_are = matches!(layout.colour, Colour::Rgb | Colour::Gray { zero_is_white: false });
+    let as_they_are =
+        matches!(layout.colour, Colour::Rgb | Colour::Gray { zero_is_white: false } | Colour::Any(_));
     let pixels = if as_they_are && layout.alpha.is_none() {
         samples
     } else if layout.colour == Colour::Palette {
@@ -47,6 +48,7 @@ fn apply<T: Value>(samples: &[T], layout: &Layout, ycbcr: Option<&YCbCr>) -> Vec
         match layout.colour {
             Colour::Gray { zero_is_white: true } => put(T::MAX - value(0)),
             Colour::Gray { zero_is_white: false } => put(value(0)),
+            Colour::Any(samples) => (0..usize::from(samples)).for_each(|i| put(value(i))),
             Colour::Cmyk => {
                 let light = T::MAX - value(3);
                 (0..3).for_each(|i| put(((T::MAX - value(i)) * light + T::MAX / 2) / T::MAX));

@@ -43,6 +43,8 @@ pub(super) enum Colour {
     Cmyk,
     /// With the horizontal and vertical subsampling of Cb and Cr.
     YCbCr(u32, u32),
+    /// So many samples, whatever they mean.
+    Any(u8),
 }
 
 impl Colour {
@@ -52,12 +54,17 @@ impl Colour {
             Self::Gray { .. } | Self::Palette => 1,
             Self::Rgb | Self::YCbCr(..) => 3,
             Self::Cmyk => 4,
+            Self::Any(samples) => samples.into(),
         }
     }
 
-    /// 1 or 3.
+    /// What becomes of them: 1 or 3, or all samples.
     pub(super) fn channels(self) -> u8 {
-        if matches!(self, Self::Gray { .. }) { 1 } else { 3 }
+        match self {
+            Self::Gray { .. } => 1,
+            Self::Palette | Self::Rgb | Self::Cmyk | Self::YCbCr(..) => 3,
+            Self::Any(samples) => samples,
+        }
     }
 }
 
@@ -169,6 +176,23 @@ impl Layout {
         layout.check_combination()?;
         layout.check_memory(limits)?;
         Ok(layout)
+    }
+
+    /// The same image where every sample is a channel of its own: light or reflectance, 0 being dark.
+    pub(super) fn with_all_samples(self, channels: u8, limits: &DecodeLimits) -> Result<Self, DecodeError> {
+        if self.samples != usize::from(channels) {
+            return Err(DecodeError::Channels { found: self.samples, wanted: channels });
+        }
+        let plain = matches!(self.colour, Colour::Gray { zero_is_white: false } | Colour::Rgb);
+        if !plain || matches!(self.compression, Compression::Jpeg | Compression::Group4) {
+            return Err(unsupported(format!("of {channels} channels in this compression and colour")));
+        }
+        // Up to two bytes for each.
+        let all = u64::from(self.width) * u64::from(self.height) * u64::from(channels) * 2;
+        if all > memory_limit(limits) {
+            return Err(DecodeError::Memory { format: NAME });
+        }
+        Ok(Self { colour: Colour::Any(channels), alpha: None, ..self })
     }
 
     /// Bytes of a row of one chunk, and how many rows the chunk has, as the file has them unpacked.

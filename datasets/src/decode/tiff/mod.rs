@@ -16,11 +16,12 @@ mod fault;
 mod layout;
 mod samples;
 
-use super::decoded::{DecodeLimits, Decoded, Header};
+use super::decoded::{DecodeLimits, Decoded, Header, Image};
 use super::ifd::Directory;
 use super::orientation::Notes;
 use crate::error::DecodeError;
-use fault::TRUNCATED;
+use fault::{TRUNCATED, unsupported};
+use image::metadata::Orientation;
 use layout::Layout;
 
 const XMP: u16 = 700;
@@ -30,6 +31,21 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let layout = Layout::read(&directory, limits)?;
     let image = colours::convert(samples::read(bytes, &directory, &layout, limits)?, &directory, &layout)?;
     Ok(Decoded { image, orientation: notes(bytes, &directory).orientation() })
+}
+
+/// All samples of every pixel, which must be so many.
+pub(super) fn decode_samples(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    channels: u8,
+) -> Result<Image, DecodeError> {
+    let directory = Directory::first(bytes).ok_or(TRUNCATED)?;
+    let layout = Layout::read(&directory, limits)?.with_all_samples(channels, limits)?;
+    if !matches!(notes(bytes, &directory).orientation(), Orientation::NoTransforms) {
+        return Err(unsupported(format!("of {channels} channels that is to be turned")));
+    }
+    let pixels = samples::read(bytes, &directory, &layout, limits)?;
+    Ok(Image { width: layout.width, height: layout.height, channels, pixels })
 }
 
 pub(super) fn header(bytes: &[u8], limits: &DecodeLimits) -> Result<Header, DecodeError> {
