@@ -11,6 +11,8 @@ use crate::error::EngineError;
 pub use crate::geometry::{Conv2d, Padding, Pool2d};
 use crate::geometry::{Conv2dGeometry, MAX_DIM, PoolGeometry, Shape};
 
+/// Most values that [`Graph::inner_values`] names.
+pub const MAX_INNER_VALUES: usize = 2;
 /// Largest number of nodes of a graph.
 pub const MAX_NODES: usize = 4096;
 
@@ -460,6 +462,37 @@ impl Graph {
     pub(crate) fn features(&self) -> Option<usize> {
         let last = self.nodes.iter().rfind(|node| matches!(node.op, Op::Dense(_)))?;
         last.inputs.first().map(|&value| value as usize)
+    }
+
+    /// Values in the network at which an image is described most briefly, in their order, at most two: what the last
+    /// convolutions read that make more channels than they read. The image itself is none of them. They change less in
+    /// fine-tuning than what the last layer reads.
+    pub fn inner_values(&self) -> Vec<usize> {
+        let Ok(shapes) = self.shapes() else { return Vec::new() };
+        let mut values: Vec<usize> = Vec::new();
+        for (node, made) in self.nodes.iter().zip(&shapes[1..]).rev() {
+            let value = node.inputs[0] as usize;
+            let widens = matches!(&node.op, Op::Conv2d(conv) if conv.groups == 1) && made.c > shapes[value].c;
+            // What a depthwise convolution makes may never be in memory: a pointwise one behind it is computed with it.
+            if widens && value > 0 && !self.is_depthwise(value, &shapes) && !values.contains(&value) {
+                values.insert(0, value);
+            }
+            if values.len() == MAX_INNER_VALUES {
+                break;
+            }
+        }
+        values
+    }
+
+    /// Whether a depthwise convolution makes a value, with what is done to each element behind it.
+    fn is_depthwise(&self, value: usize, shapes: &[Shape]) -> bool {
+        let Some(node) = value.checked_sub(1).map(|index| &self.nodes[index]) else { return false };
+        let input = node.inputs[0] as usize;
+        match &node.op {
+            Op::Conv2d(conv) => conv.groups > 1 && conv.groups == shapes[input].c,
+            Op::BatchNorm(_) | Op::Activation(_) | Op::Dropout { .. } => self.is_depthwise(input, shapes),
+            _ => false,
+        }
     }
 
     /// Length of the value that the last dense layer reads: an image's features. `None` without a dense layer, and for a

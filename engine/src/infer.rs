@@ -22,9 +22,25 @@ impl Inference {
     /// # Errors
     /// Those of [`Plan::compile`].
     pub fn new(model: &Model, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
-        let mut plan = Plan::compile_with(model.graph(), batch, Mode::Infer, exec, ParamLayout::total)?;
+        Inference::keeping(model, &[], batch, exec)
+    }
+
+    /// As [`Inference::new`], for a network whose [inner values](crate::Graph::inner_values) are wanted, too: the
+    /// `values` among them.
+    ///
+    /// # Errors
+    /// Those of [`Plan::compile`]; [`EngineError::Config`] for a value that is none of them.
+    pub fn keeping(model: &Model, values: &[usize], batch: usize, exec: &Exec) -> Result<Self, EngineError> {
+        let graph = model.graph();
+        let inner = if values.is_empty() { Vec::new() } else { graph.inner_values() };
+        if let Some(value) = values.iter().find(|value| !inner.contains(value)) {
+            return Err(EngineError::Config(format!(
+                "value {value} is no inner value of the network: {inner:?}"
+            )));
+        }
+        let mut plan = Plan::compile_with(graph, (batch, Mode::Infer), values, exec, ParamLayout::total)?;
         plan.pack(model.params());
-        Ok(Inference { plan, input: model.graph().input, params: model.params().to_vec() })
+        Ok(Inference { plan, input: graph.input, params: model.params().to_vec() })
     }
 
     /// As [`Inference::new`], for a model that has [features](Inference::run_features).
@@ -41,7 +57,7 @@ impl Inference {
     /// # Errors
     /// [`EngineError::Shape`] for an empty or too large batch or a wrong number of floats.
     pub fn run(&mut self, x: &[f32], n: usize, logits: &mut [f32]) -> Result<(), EngineError> {
-        self.pass(x, n, logits, &mut [])
+        self.pass(x, n, Outputs { logits, features: &mut [], inner: &mut [] })
     }
 
     /// Logits `[n, classes]` and features `[n, feature_len]` of `n` images `x [n, h, w, c]`, from one pass: features are
@@ -59,19 +75,31 @@ impl Inference {
     ) -> Result<(), EngineError> {
         let len = self.plan.feature_len().ok_or_else(no_features)?;
         check_len("features", features, n.saturating_mul(len))?;
-        self.pass(x, n, logits, features)
+        self.pass(x, n, Outputs { logits, features, inner: &mut [] })
     }
 
-    /// A pass that gives logits, and features where their slice is not empty.
-    fn pass(
-        &mut self,
-        x: &[f32],
-        n: usize,
-        logits: &mut [f32],
-        mut features: &mut [f32],
-    ) -> Result<(), EngineError> {
+    /// Logits, and whatever else has room in `outputs`, of `n` images `x [n, h, w, c]`, from one pass.
+    ///
+    /// # Errors
+    /// As [`Inference::run_features`].
+    pub fn run_outputs(&mut self, x: &[f32], n: usize, outputs: Outputs<'_>) -> Result<(), EngineError> {
+        if !outputs.features.is_empty() {
+            let len = self.plan.feature_len().ok_or_else(no_features)?;
+            check_len("features", outputs.features, n.saturating_mul(len))?;
+        }
+        if !outputs.inner.is_empty() {
+            check_len("inner values", outputs.inner, n.saturating_mul(self.inner_len()))?;
+        }
+        self.pass(x, n, outputs)
+    }
+
+    /// A pass that gives logits, and features and inner values where their slices are not empty.
+    fn pass(&mut self, x: &[f32], n: usize, outputs: Outputs<'_>) -> Result<(), EngineError> {
+        let Outputs { logits, mut features, inner } = outputs;
         let images = check_batch(&self.plan, x, n)?;
         check_len("logits", logits, images * self.plan.classes())?;
+        let inner_len = self.inner_len();
+        let mut inner = inner.chunks_mut((self.plan.chunk() * inner_len).max(1));
         let Inference { plan, params, .. } = self;
         let threads = plan.threads();
         threads.enter(plan.work(images), || {
@@ -85,6 +113,9 @@ impl Inference {
                     let (own, rest) = std::mem::take(&mut features).split_at_mut(kept.len());
                     own.copy_from_slice(kept);
                     features = rest;
+                }
+                if let Some(inner) = inner.next() {
+                    pixel_means(plan, images, inner);
                 }
             }
         });
@@ -128,6 +159,11 @@ impl Inference {
         self.plan.feature_len()
     }
 
+    /// Length of an image's inner values: the channels of those that are kept.
+    pub fn inner_len(&self) -> usize {
+        self.plan.kept().iter().map(|kept| kept.channels).sum()
+    }
+
     /// Floats of one input image.
     pub fn input_len(&self) -> usize {
         self.plan.input_len()
@@ -136,6 +172,35 @@ impl Inference {
     /// What it takes: the plan and a copy of the parameters. The model itself comes on top.
     pub fn memory(&self) -> PlanMemory {
         self.plan.memory()
+    }
+}
+
+/// Where a pass puts what it gives; what is not wanted is an empty slice.
+pub struct Outputs<'a> {
+    /// `[n, classes]`, always wanted.
+    pub logits: &'a mut [f32],
+    /// What the last dense layer reads, `[n, feature_len]`.
+    pub features: &'a mut [f32],
+    /// Mean over the pixels of each value that is kept, one behind the other: `[n, inner_len]`.
+    pub inner: &'a mut [f32],
+}
+
+/// Means over pixels `[images][channels of all kept values]` of what the last pass left.
+fn pixel_means(plan: &Plan, images: usize, out: &mut [f32]) {
+    let row_len: usize = plan.kept().iter().map(|kept| kept.channels).sum();
+    let mut first = 0;
+    for kept in plan.kept() {
+        let (pixels, channels) = (kept.pixels, kept.channels);
+        let values = plan.kept_value(kept, images).chunks_exact(pixels * channels);
+        for (image, row) in values.zip(out.chunks_exact_mut(row_len)) {
+            let row = &mut row[first..][..channels];
+            row.fill(0.0);
+            for pixel in image.chunks_exact(channels) {
+                row.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += v);
+            }
+            row.iter_mut().for_each(|sum| *sum /= pixels as f32);
+        }
+        first += channels;
     }
 }
 

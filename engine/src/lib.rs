@@ -73,7 +73,7 @@ pub use error::EngineError;
 pub use exec::{Exec, Learning, Mode, Norms};
 pub use geometry::Shape;
 pub use graph::{Activation, Graph, Op};
-pub use infer::{Inference, softmax};
+pub use infer::{Inference, Outputs, softmax};
 pub use optim::{AdamConfig, Decay, Optimizer};
 pub use parallel::{Pool, Wait, default_threads};
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};

@@ -6,7 +6,7 @@ mod random_model;
 
 use ocelli_engine::geometry::Shape;
 use ocelli_engine::graph::{Conv2d, Dense, Padding, Pool2d};
-use ocelli_engine::{Activation, EngineError, Exec, Graph, Inference, Model, Op, zoo};
+use ocelli_engine::{Activation, EngineError, Exec, Graph, Inference, Model, Op, Outputs, zoo};
 use random_model::{bits, images};
 
 /// The part of a network before its last dense layer, with a dense layer that copies each input: its logits are the
@@ -158,5 +158,84 @@ fn a_network_takes_images_of_another_size_where_its_parameters_do_not_depend_on_
         assert_eq!(other.with_input(graph.input).unwrap(), graph, "{name}");
         assert!(graph.with_input(Shape::new(64, 64, 1)).is_err(), "{name}: other channels are other filters");
         assert!(graph.with_input(Shape::new(0, 64, 3)).is_err(), "{name}");
+    }
+}
+
+/// The values that the last two convolutions read which make more channels, the image and what a depthwise convolution makes
+/// left out.
+#[test]
+fn inner_values_are_where_a_network_is_narrowest() {
+    let names = |graph: &Graph| -> Vec<String> {
+        graph.inner_values().into_iter().map(|value| graph.nodes[value - 1].name.clone()).collect()
+    };
+    let zoo = |name, side| zoo::build(name, Shape::new(side, side, 3), 7).unwrap();
+    assert_eq!(names(&zoo("efficientnet-lite0", 64)), ["stage6.3.add", "stage7.0.project.norm"]);
+    assert_eq!(names(&zoo("keras-cnn", 16)), ["pool1"]);
+    assert!(names(&networks().remove(0).1).is_empty());
+    let mut separable = Graph::new(Shape::new(9, 9, 3));
+    separable.then("stem", Op::Conv2d(Conv2d::new(4, 3)));
+    separable.then("depthwise", Op::Conv2d(Conv2d { groups: 4, ..Conv2d::new(4, 3) }));
+    separable.then("act", Op::Activation(Activation::Relu));
+    separable.then("point", Op::Conv2d(Conv2d::new(8, 1)));
+    assert!(names(&separable).is_empty());
+}
+
+/// Means over pixels of inner values are those of a network that ends there, and logits and features have the same bits with
+/// them and without.
+#[test]
+fn inner_values_come_with_the_same_logits() {
+    let exec = Exec::new(2).unwrap();
+    for (name, graph) in networks() {
+        let values = graph.inner_values();
+        if values.is_empty() {
+            continue;
+        }
+        let model = random_model::model(graph);
+        let shape = model.graph().input;
+        let x = images(3, [shape.h, shape.w, shape.c].map(|side| side as usize));
+        let mut inference = Inference::keeping(&model, &values, 3, &exec).unwrap();
+        let len = inference.feature_len().unwrap();
+        let (mut logits, mut features) = (vec![0.0; 3 * inference.classes()], vec![0.0; 3 * len]);
+        let mut inner = vec![f32::NAN; 3 * inference.inner_len()];
+        let outputs = Outputs { logits: &mut logits, features: &mut features, inner: &mut inner };
+        inference.run_outputs(&x, 3, outputs).unwrap();
+
+        let mut plain = (vec![0.0; logits.len()], vec![0.0; features.len()]);
+        let mut without = Inference::with_features(&model, 3, &exec).unwrap();
+        without.run_features(&x, 3, &mut plain.0, &mut plain.1).unwrap();
+        assert_eq!((bits(&logits), bits(&features)), (bits(&plain.0), bits(&plain.1)), "{name}");
+
+        let row = inference.inner_len();
+        let mut first = 0;
+        for &value in &values {
+            let mut part = Graph { input: shape, nodes: model.graph().nodes[..value].to_vec() };
+            let channels = model.graph().shapes().unwrap()[value].c as usize;
+            part.then("mean", Op::GlobalAvgPool);
+            let mut ending = Model::zeros(part).unwrap();
+            for entry in ending.layout().entries().to_vec() {
+                let values = model.tensor(&entry.name).unwrap().to_vec();
+                ending.params_mut()[entry.range()].copy_from_slice(&values);
+            }
+            let mut means = vec![0.0; 3 * channels];
+            Inference::new(&ending, 3, &exec).unwrap().run(&x, 3, &mut means).unwrap();
+            for (image, mean) in means.chunks_exact(channels).enumerate() {
+                for (found, expected) in inner[image * row + first..].iter().zip(mean) {
+                    // Sums over at most 256 pixels in another order.
+                    assert!((found - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{name}: {value}");
+                }
+            }
+            first += channels;
+        }
+
+        let one = x.len() / 3;
+        let mut alone = vec![0.0; row];
+        let outputs =
+            Outputs { logits: &mut plain.0[..inference.classes()], features: &mut [], inner: &mut alone };
+        inference.run_outputs(&x[one..2 * one], 1, outputs).unwrap();
+        assert_eq!(bits(&alone), bits(&inner[row..2 * row]), "{name}: an image alone");
+        let outputs = Outputs { logits: &mut logits, features: &mut [], inner: &mut inner[1..] };
+        let refused = inference.run_outputs(&x, 3, outputs);
+        assert!(matches!(refused, Err(EngineError::Shape { what: "inner values", .. })), "{name}");
+        assert!(matches!(Inference::keeping(&model, &[0], 1, &exec), Err(EngineError::Config(_))), "{name}");
     }
 }

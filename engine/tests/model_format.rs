@@ -20,7 +20,7 @@ type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 7] = [
+const GOLDEN: [(&str, Make); 8] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
@@ -28,6 +28,7 @@ const GOLDEN: [(&str, Make); 7] = [
     ("tiny-half.ocelli", model_sample::half_file),
     ("tiny-calibrated.ocelli", model_sample::calibrated_file),
     ("tiny-rejecting.ocelli", model_sample::rejecting_file),
+    ("tiny-inner.ocelli", model_sample::inner_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -110,15 +111,22 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     };
     let rejecting =
         |file: &mut ModelFile| file.meta.rejection = model_sample::rejecting_file().meta.rejection;
-    let changes: [(Change, u32); 8] = [
+    let inner = |file: &mut ModelFile| *file = model_sample::inner_file();
+    let measured = |file: &mut ModelFile| {
+        file.meta.rejection = model_sample::rejecting_file().meta.rejection;
+        file.meta.rejection.as_mut().unwrap().strange = 7;
+    };
+    let changes: [(Change, u32); 10] = [
         (nothing, 1),
         (sigmoid, 2),
         (imported, 2),
         (half, 3),
         (both, 3),
         (calibrated, 4),
-        (rejecting, FORMAT_VERSION),
-        (all, FORMAT_VERSION),
+        (rejecting, 5),
+        (all, 5),
+        (inner, FORMAT_VERSION),
+        (measured, FORMAT_VERSION),
     ];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
@@ -222,6 +230,21 @@ fn a_rejection_that_cannot_be_is_refused() {
         let mut file = model_sample::rejecting_file();
         change(file.meta.rejection.as_mut().unwrap());
         assert!(file.to_bytes().is_err());
+    }
+    let changes: [fn(&mut Rejection); 8] = [
+        |r| r.inner[0].scale = 0.0,
+        |r| r.inner[0].value = 3,
+        |r| r.inner[0].whitening.truncate(2),
+        |r| r.inner[0].whitening[0] = f32::NAN,
+        |r| r.inner[0].means.push(0.0),
+        |r| r.inner.swap(0, 1),
+        |r| r.inner.clear(),
+        |r| r.score = RejectionScore::Probability,
+    ];
+    for (case, change) in changes.into_iter().enumerate() {
+        let mut file = model_sample::inner_file();
+        change(file.meta.rejection.as_mut().unwrap());
+        assert!(file.to_bytes().is_err(), "{case}");
     }
 }
 
@@ -357,6 +380,13 @@ fn describe_meta(meta: &ModelMeta, version: u32) -> Vec<Value> {
         all.extend([Value::Float(r.threshold), Value::Float(r.false_rejects), int(r.images)]);
         all.extend([r.area, r.detected].map(Value::Float));
         all.extend(r.means.iter().map(|&mean| Value::Float(mean)));
+        if r.strange > 0 || !r.inner.is_empty() {
+            all.push(int(r.strange));
+            for inner in &r.inner {
+                all.extend([int(inner.value.into()), Value::Float(inner.scale)]);
+                all.extend(inner.whitening.iter().chain(&inner.means).map(|&v| Value::Float(v)));
+            }
+        }
     }
     all
 }

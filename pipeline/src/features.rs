@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_datasets::ImageSet;
-use ocelli_engine::Inference;
+use ocelli_engine::{Inference, Outputs};
 
 use crate::error::PipelineError;
 use crate::feed::{Flow, feed};
@@ -24,6 +24,9 @@ pub(crate) struct Features {
     pub(crate) values: Vec<f32>,
     /// `[images][classes]`
     pub(crate) logits: Vec<f32>,
+    /// Means over pixels of the inner values that the network keeps, `[images][inner_len]`.
+    pub(crate) inner: Vec<f32>,
+    pub(crate) inner_len: usize,
 }
 
 /// Images with their classes and what a network makes of them.
@@ -80,12 +83,16 @@ impl Features {
         let len = inference.feature_len().unwrap_or(0);
         let pool = inference.exec().pool.clone();
         let (batch, classes, input) = (inference.batch(), inference.classes(), inference.input_len());
+        let inner_len = inference.inner_len();
         let mut features = Features {
             len,
             values: Vec::with_capacity(indices.len() * len),
             logits: Vec::with_capacity(indices.len() * classes),
+            inner: Vec::with_capacity(indices.len() * inner_len),
+            inner_len,
         };
         let (mut logits, mut rows) = (vec![0.0; batch * classes], vec![0.0; batch * len]);
+        let mut inner = vec![0.0; batch * inner_len];
         let (mut done, total, mut told) = (0, indices.len(), Instant::now());
         feed(
             &pool,
@@ -98,12 +105,11 @@ impl Features {
                 }
                 let n = indices.len();
                 let (logits, rows) = (&mut logits[..n * classes], &mut rows[..n * len]);
-                match len {
-                    0 => inference.run(x, n, logits)?,
-                    _ => inference.run_features(x, n, logits, rows)?,
-                }
+                let inner = &mut inner[..n * inner_len];
+                inference.run_outputs(x, n, Outputs { logits, features: rows, inner })?;
                 features.values.extend_from_slice(rows);
                 features.logits.extend_from_slice(logits);
+                features.inner.extend_from_slice(inner);
                 done += n;
                 if told.elapsed() >= REPORT_EVERY {
                     told = Instant::now();

@@ -236,7 +236,8 @@ impl<'a> Needs<'a> {
             false => 0,
         };
         let replay = if self.replay { replay::most_kept(classes) } else { 0 };
-        let an_image = self.graph.feature_len().unwrap_or(0) + classes;
+        let inner: usize = unknown::inner_values(self.graph).iter().map(|&(_, channels)| channels).sum();
+        let an_image = self.graph.feature_len().unwrap_or(0) + classes + inner;
         Ok(self.train.min(for_means.saturating_add(replay)).saturating_mul(an_image))
     }
 

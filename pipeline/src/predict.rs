@@ -6,7 +6,7 @@ use ocelli_datasets::{
     DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode_channels, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{EngineError, Exec, Inference};
+use ocelli_engine::{EngineError, Exec, Inference, Outputs};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{MAX_BATCH, batch_for};
@@ -17,7 +17,7 @@ use crate::metrics::ranking;
 use crate::mirror::Mirror;
 use crate::probability::{probabilities, temperature};
 use crate::probes;
-use crate::unknown::{Judge, Known};
+use crate::unknown::{Judge, Known, Seen};
 
 /// One class with its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -129,6 +129,8 @@ pub struct Predictor {
     logits: Vec<f32>,
     /// Features of a batch, `[batch][feature_len]`; empty for a model without.
     features: Vec<f32>,
+    /// Inner values of a batch, `[batch][inner_len]`; empty for a model that does not judge by them.
+    inner: Vec<f32>,
 }
 
 impl Predictor {
@@ -169,7 +171,9 @@ impl Predictor {
         let batch = batch_for(decoder.preprocessing.len()).min(batch.max(1));
         // Whoever asks for one image at a time wants the answer to it soon.
         let exec = if batch == 1 { exec.latency() } else { exec };
-        let mut inference = Inference::new(&file.model, batch, &exec)?;
+        let judge = file.meta.rejection.clone().map(Judge::new);
+        let values = judge.as_ref().map(Judge::inner_values).unwrap_or_default();
+        let mut inference = Inference::keeping(&file.model, &values, batch, &exec)?;
         probes::check(&mut inference, &file)?;
         // What only a resumed run needs is no part of the model's identity.
         let file = ModelFile { training: None, ..file };
@@ -178,7 +182,7 @@ impl Predictor {
         let logits = vec![0.0; batch * inference.classes()];
         let features = vec![0.0; batch * inference.feature_len().unwrap_or(0)];
         let parameters = file.model.layout().count();
-        let judge = file.meta.rejection.clone().map(Judge::new);
+        let inner = vec![0.0; batch * inference.inner_len()];
         Ok(Predictor {
             inference,
             decoder,
@@ -191,6 +195,7 @@ impl Predictor {
             images,
             logits,
             features,
+            inner,
         })
     }
 
@@ -239,9 +244,10 @@ impl Predictor {
         let mut answers = Vec::with_capacity(images.len());
         let judge = self.judge.take();
         let wanted = ask.features || judge.as_ref().is_some_and(Judge::wants_features);
-        let passed = self.pass(images, wanted, |meta, logits, features| {
+        let passed = self.pass(images, wanted, |meta, seen| {
+            let Seen { logits, features, .. } = seen;
             probabilities(logits, temperature, &mut of_image);
-            let known = judge.as_ref().map(|judge| judge.judge(logits, features));
+            let known = judge.as_ref().map(|judge| judge.judge(seen));
             let prediction = prediction((logits, &of_image), &meta.classes, top_k, known);
             answers.push(Answered { prediction, features: ask.features.then(|| features.to_vec()) });
         });
@@ -254,7 +260,7 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::answer`].
     pub fn features(&mut self, images: &[Prepared], to: &mut Vec<f32>) -> Result<(), PipelineError> {
-        self.pass(images, true, |_, _, features| to.extend_from_slice(features))
+        self.pass(images, true, |_, seen| to.extend_from_slice(seen.features))
     }
 
     /// Length of an image's features.
@@ -270,15 +276,17 @@ impl Predictor {
         Ok(self.inference.feature_len().ok_or_else(no_features)?)
     }
 
-    /// Runs images in batches and gives the logits of each, and its features (not its mirror image's) where they are wanted.
+    /// Runs images in batches and gives the logits of each, its inner values where the model judges by them, and its features
+    /// (neither those of its mirror image) where they are wanted.
     fn pass(
         &mut self,
         images: &[Prepared],
         wanted: bool,
-        mut tell: impl FnMut(&ModelMeta, &[f32], &[f32]),
+        mut tell: impl FnMut(&ModelMeta, Seen<'_>),
     ) -> Result<(), PipelineError> {
         let (len, classes) = (self.inference.input_len(), self.inference.classes());
         let feature_len = if wanted { self.feature_len()? } else { 0 };
+        let inner_len = self.inference.inner_len();
         let pre = &self.decoder.preprocessing;
         if let Some(other) = images.iter().find(|image| image.pixels.len() != len) {
             let Preprocessing { width, height, channels, .. } = *pre;
@@ -292,16 +300,16 @@ impl Predictor {
             let n = batch.len();
             let (x, logits) = (&self.images[..n * len], &mut self.logits[..n * classes]);
             let features = &mut self.features[..n * feature_len];
-            if wanted {
-                self.inference.run_features(x, n, logits, features)?;
-            } else {
-                self.inference.run(x, n, logits)?;
-            }
+            let inner = &mut self.inner[..n * inner_len];
+            self.inference.run_outputs(x, n, Outputs { logits, features, inner })?;
+            let (features, inner) = (&self.features[..n * feature_len], &self.inner[..n * inner_len]);
+            let logits = &mut self.logits[..n * classes];
             if let Some(mirror) = &mut self.mirror {
                 mirror.average(&mut self.inference, x, n, logits)?;
             }
             for (image, logits) in logits.chunks_exact(classes).enumerate() {
-                tell(&self.meta, logits, &features[image * feature_len..][..feature_len]);
+                let features = &features[image * feature_len..][..feature_len];
+                tell(&self.meta, Seen { logits, features, inner: &inner[image * inner_len..][..inner_len] });
             }
         }
         Ok(())

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_datasets::mosaic;
-use ocelli_engine::model_file::{
-    Metrics, ModelFile, ModelMeta, Rejection, RejectionScore, Trained, TrainingState,
-};
+use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Mixed, Model, Shape, Trainer};
 
 use crate::batch::batch_for;
@@ -447,7 +445,10 @@ impl Run<'_> {
     /// Evaluates `weights/best.ocelli` as it is on the disk and writes the reports.
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
         let mut file = ModelFile::load(&self.folder.best())?;
-        let mut inference = self.inference(&file.model)?;
+        let values = unknown::inner_values(file.model.graph());
+        let kept: Vec<usize> = values.iter().map(|&(value, _)| value).collect();
+        let batch = batch_for(self.loaded.set.preprocessing().len());
+        let mut inference = Inference::keeping(&file.model, &kept, batch, &self.exec)?;
         let keeps = self.replay && inference.feature_len().is_some();
         let selection = keeps.then(|| Selection::of(&self.loaded, self.recipe.seed));
         let trained = self.trained_answers(&mut inference, selection.as_ref())?;
@@ -461,9 +462,10 @@ impl Run<'_> {
         let validated = Answers::compute(&mut inference, (set, val), self.stop, &mut |_, _| Ok(()))?;
         file.meta.temperature = fit_temperature(&validated.features.logits, &validated.classes());
         let rate = self.recipe.false_rejects;
-        file.meta.rejection = unknown::learn_from(&trained, &validated, self.meta.classes.len(), rate);
+        let images = (&trained, &validated);
+        file.meta.rejection = unknown::learn_from(images, self.meta.classes.len(), &values, rate);
         if let Some(rejection) = &file.meta.rejection {
-            self.reporter.note(about_rejection(rejection))?;
+            self.reporter.note(unknown::about(rejection))?;
         }
         let (classes, temperature) = (&self.meta.classes, temperature(&file.meta));
         let images = LabelledImages { set, indices, map: &map, classes, split, temperature };
@@ -579,19 +581,6 @@ impl Sums {
     fn mean_loss(&self) -> f32 {
         (self.loss / self.images.max(1) as f64) as f32
     }
-}
-
-/// When an image will be called unknown.
-fn about_rejection(rejection: &Rejection) -> String {
-    let by = match rejection.score {
-        RejectionScore::Distance => "distance from the classes",
-        RejectionScore::Probability => "probability",
-    };
-    let (share, found) = (100.0 * rejection.false_rejects, 100.0 * rejection.detected);
-    format!(
-        "unknown images are told by their {by}: at most {share:.0} % of known ones are called so, and {found:.0} % of those of a \
-         class that is left out; images of other kinds can be harder to tell, so try some"
-    )
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::bytes::{error, invalid_network};
 use super::contents::{
-    MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, Metrics, ModelMeta, Preprocessing, Rejection,
+    InnerValue, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, Metrics, ModelMeta, Preprocessing, Rejection,
     RejectionScore,
 };
 use super::half::{from_f16, to_f16};
@@ -42,14 +42,14 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
 }
 
 fn rejection(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(), EngineError> {
-    let Rejection { score, threshold, false_rejects, area, detected, means, .. } = rejection;
+    let Rejection { score, threshold, false_rejects, area, detected, means, inner, .. } = rejection;
     let fractions = [("false rejects", false_rejects), ("area", area), ("detected part", detected)];
     if let Some((what, value)) = fractions.iter().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
         return Err(error(format!("{what} {value} of the rejection is not in 0..=1")));
     }
     let expected = match score {
         RejectionScore::Distance => classes.saturating_mul(graph.feature_len().unwrap_or(0)),
-        RejectionScore::Probability => 0,
+        RejectionScore::Probability | RejectionScore::Inner => 0,
     };
     if means.len() != expected
         || expected > MAX_MEANS
@@ -58,8 +58,45 @@ fn rejection(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(),
         let found = means.len();
         return Err(error(format!("{found} floats of class means, not {expected}, of at most {MAX_MEANS}")));
     }
-    if !threshold.is_finite() || !means.iter().all(|mean| mean.is_finite()) {
+    inner_values(graph, rejection, classes)?;
+    let floats = inner.iter().flat_map(|inner| inner.whitening.iter().chain(&inner.means));
+    let mut means = means.iter().chain(floats);
+    if !threshold.is_finite() || !means.all(|mean| mean.is_finite()) {
         return Err(error("the rejection holds a value that is not finite".to_owned()));
+    }
+    Ok(())
+}
+
+/// Inner values are some of the network's, in order, each with as many floats as its channels ask for.
+fn inner_values(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(), EngineError> {
+    let Rejection { score, inner, .. } = rejection;
+    if (*score == RejectionScore::Inner) == inner.is_empty() {
+        return Err(error(format!("a rejection by {score:?} with {} inner values", inner.len())));
+    }
+    if inner.is_empty() {
+        return Ok(());
+    }
+    let (values, shapes) = (graph.inner_values(), graph.shapes().map_err(invalid_network)?);
+    let mut floats = 0usize;
+    for (place, InnerValue { value, scale, whitening, means }) in inner.iter().enumerate() {
+        let later = place == 0 || inner[place - 1].value < *value;
+        let value = *value as usize;
+        if !later || !values.contains(&value) {
+            return Err(error(format!("inner value {value} is not one of {values:?} in their order")));
+        }
+        let channels = shapes[value].c as usize;
+        let expected = (channels * (channels + 1) / 2, classes.saturating_mul(channels));
+        if (whitening.len(), means.len()) != expected {
+            let found = (whitening.len(), means.len());
+            return Err(error(format!("inner value {value} with {found:?} floats, not {expected:?}")));
+        }
+        if !(scale.is_finite() && *scale > 0.0) {
+            return Err(error(format!("inner value {value} with the scale {scale}, no positive number")));
+        }
+        floats = floats.saturating_add(expected.0).saturating_add(expected.1);
+    }
+    if floats > MAX_MEANS {
+        return Err(error(format!("{floats} floats of inner values, more than {MAX_MEANS}")));
     }
     Ok(())
 }

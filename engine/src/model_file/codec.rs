@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 
 use super::bytes::error;
 use super::contents::{
-    MAX_CLASSES, MAX_MEANS, ModelMeta, Origin, Preprocessing, Rejection, TrainingState, WeightType,
+    InnerValue, MAX_CLASSES, MAX_MEANS, ModelMeta, Origin, Preprocessing, Rejection, RejectionScore,
+    TrainingState, WeightType,
 };
 use crate::error::EngineError;
-use crate::graph::{Activation, Graph, MAX_INPUTS, MAX_NODES, Node, Op};
+use crate::graph::{Activation, Graph, MAX_INNER_VALUES, MAX_INPUTS, MAX_NODES, Node, Op};
 
 /// Largest record in bytes: 65,536 class names of 256 bytes, 4,096 layers and their tensors fit.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 25;
@@ -58,9 +59,23 @@ pub(super) fn version(graph: &Graph, meta: &ModelMeta, weights: WeightType) -> u
         Origin::Imported(_) => 2,
     };
     let temperature = if meta.temperature.is_some() { 4 } else { 1 };
-    let rejection = if meta.rejection.is_some() { 5 } else { 1 };
+    let rejection = meta.rejection.as_ref().map_or(1, first_version_of_rejection);
     let meta = [weights, origin, temperature, rejection];
     graph.nodes.iter().map(|node| first_version(&node.op)).chain(meta).fold(1, u32::max)
+}
+
+/// The first version that has a rule for unknown images.
+fn first_version_of_rejection(rejection: &Rejection) -> u32 {
+    let inner = rejection.score == RejectionScore::Inner || !rejection.inner.is_empty();
+    if inner || rejection.strange > 0 { 6 } else { 5 }
+}
+
+/// A rejection as version 5 has it.
+type Plain<'a> = (&'a RejectionScore, f32, f32, u64, f32, f32, &'a [f32]);
+
+fn plain(rejection: &Rejection) -> Plain<'_> {
+    let Rejection { score, threshold, false_rejects, images, area, detected, means, .. } = rejection;
+    (score, *threshold, *false_rejects, *images, *area, *detected, means)
 }
 
 /// The first version that has an operation.
@@ -99,7 +114,15 @@ pub(super) fn encode_header(
                 1 | 2 => encode((graph, meta, tensors), "header"),
                 3 => encode((graph, meta, weights, tensors), "header"),
                 4 => encode((graph, meta, weights, temperature, tensors), "header"),
-                _ => encode((graph, meta, weights, temperature, rejection, tensors), "header"),
+                5 => {
+                    let rejection = rejection.as_ref().map(plain);
+                    encode((graph, meta, weights, temperature, rejection, tensors), "header")
+                }
+                _ => {
+                    let more = |rejection| (plain(rejection), rejection.strange, &rejection.inner);
+                    let rejection = rejection.as_ref().map(more);
+                    encode((graph, meta, weights, temperature, rejection, tensors), "header")
+                }
             }
         }
     }
@@ -140,7 +163,7 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
     };
     let rejection = match file_version {
         1..=4 => None,
-        _ => record.rejection()?,
+        _ => record.rejection(file_version)?,
     };
     let meta = ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, origin };
     // A batch normalisation has the most tensors: four.
@@ -216,20 +239,38 @@ impl<'a> Record<'a> {
     }
 
     /// An optional [`Rejection`].
-    fn rejection(&mut self) -> Result<Option<Rejection>, EngineError> {
+    fn rejection(&mut self, file_version: u32) -> Result<Option<Rejection>, EngineError> {
         match self.value::<u8>()? {
             0 => Ok(None),
-            1 => Ok(Some(Rejection {
-                score: self.value()?,
-                threshold: self.value()?,
-                false_rejects: self.value()?,
-                images: self.value()?,
-                area: self.value()?,
-                detected: self.value()?,
-                means: self.list("class means", MAX_MEANS, 4, Record::value)?,
-            })),
+            1 => {
+                let mut rejection = Rejection {
+                    score: self.value()?,
+                    threshold: self.value()?,
+                    false_rejects: self.value()?,
+                    images: self.value()?,
+                    area: self.value()?,
+                    detected: self.value()?,
+                    strange: 0,
+                    means: self.list("class means", MAX_MEANS, 4, Record::value)?,
+                    inner: Vec::new(),
+                };
+                if file_version > 5 {
+                    rejection.strange = self.value()?;
+                    rejection.inner = self.list("inner values", MAX_INNER_VALUES, 24, Record::inner_value)?;
+                }
+                Ok(Some(rejection))
+            }
             tag => Err(error(format!("{} has the option {tag}, neither 0 nor 1", self.what))),
         }
+    }
+
+    fn inner_value(&mut self) -> Result<InnerValue, EngineError> {
+        Ok(InnerValue {
+            value: self.value()?,
+            scale: self.value()?,
+            whitening: self.list("floats of a whitening", MAX_MEANS, 4, Record::value)?,
+            means: self.list("class means", MAX_MEANS, 4, Record::value)?,
+        })
     }
 
     /// At most `max` items of at least `min_bytes` in the file; room is made only for what can be there.

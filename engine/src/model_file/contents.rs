@@ -74,7 +74,7 @@ pub struct Trained {
     pub parent: Option<String>,
 }
 
-/// Most floats of the class means of a [`Rejection`] (16 MiB).
+/// Most floats of class means and whitening of a [`Rejection`] together (16 MiB).
 pub const MAX_MEANS: usize = 1 << 22;
 
 /// When an image shows none of a model's classes, and how well that was told on held-out images.
@@ -92,8 +92,27 @@ pub struct Rejection {
     pub area: f32,
     /// Part of the strange images above the threshold, as measured, in `0..=1`.
     pub detected: f32,
-    /// Mean direction of the features of each class `[classes][features]`, finite; empty for
-    /// [`RejectionScore::Probability`].
+    /// Images of no class that both were measured on; where there were none, each class in turn was taken for strange,
+    /// which is easier than images that the network has never seen.
+    pub strange: u64,
+    /// Mean direction of the features of each class `[classes][features]` of [`RejectionScore::Distance`], finite; empty for
+    /// every other score.
+    pub means: Vec<f32>,
+    /// The inner values of [`RejectionScore::Inner`], in their order; empty for every other score.
+    pub inner: Vec<InnerValue>,
+}
+
+/// How the training images lie around their classes in an inner value of the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InnerValue {
+    /// One of [`Graph::inner_values`](crate::Graph::inner_values), of which the mean over its pixels is looked at.
+    pub value: u32,
+    /// What its distances are divided by; positive.
+    pub scale: f32,
+    /// Lower triangle of the matrix that gives all directions the same spread around the classes, row by row:
+    /// `channels (channels + 1) / 2` floats, finite.
+    pub whitening: Vec<f32>,
+    /// Means of the classes behind that matrix `[classes][channels]`, finite.
     pub means: Vec<f32>,
 }
 
@@ -104,6 +123,9 @@ pub enum RejectionScore {
     Distance,
     /// One minus the largest of its probabilities, without a temperature.
     Probability,
+    /// Sum over inner values of the network of the distance to the nearest class mean, in units of the spread around the
+    /// classes (Mahalanobis, 1936) and of the value's scale.
+    Inner,
 }
 
 /// All of a model file that is not weights.

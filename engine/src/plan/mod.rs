@@ -23,7 +23,7 @@ use crate::layers::run::{Layer, Run, Weights};
 use crate::parallel::Threads;
 use crate::params::ParamLayout;
 pub use memory::PlanMemory;
-use planner::Draft;
+use planner::{Draft, Kept};
 
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub struct Plan {
     logits: Slot,
     /// What the last dense layer reads and its length, at inference.
     features: Option<(Slot, usize)>,
+    /// Values that are there until the end of a pass, besides.
+    kept: Vec<Kept>,
     /// Gradient of the logits, in training.
     dlogits: Option<Slot>,
     input_len: usize,
@@ -81,20 +83,21 @@ impl Plan {
     /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large,
     /// [`EngineError::Memory`], before any memory is taken, for more than [`Exec::memory_limit`] bytes.
     pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
-        Plan::compile_with(graph, batch, mode, exec, |_| 0)
+        Plan::compile_with(graph, (batch, mode), &[], exec, |_| 0)
     }
 
-    /// As [`Plan::compile`], for an owner that takes the floats that `kept` gives besides.
+    /// As [`Plan::compile`], for an owner that takes the floats that `owned` gives besides. The values `keep` of
+    /// [`Graph::inner_values`] are there until the end of a pass.
     pub(crate) fn compile_with(
         graph: &Graph,
-        batch: usize,
-        mode: Mode,
+        (batch, mode): (usize, Mode),
+        keep: &[usize],
         exec: &Exec,
-        kept: impl FnOnce(&ParamLayout) -> usize,
+        owned: impl FnOnce(&ParamLayout) -> usize,
     ) -> Result<Plan, EngineError> {
         check_batch_size(batch)?;
-        let draft = Draft::new(graph, batch, mode, exec)?;
-        let memory = PlanMemory::new(draft.sizes, kept(&draft.layout), exec)?;
+        let draft = Draft::new(graph, (batch, mode), keep, exec)?;
+        let memory = PlanMemory::new(draft.sizes, owned(&draft.layout), exec)?;
         memory.check(exec.memory_limit)?;
         Ok(Plan {
             arena: draft.arena.build(),
@@ -110,6 +113,7 @@ impl Plan {
             input: draft.input,
             logits: draft.logits,
             features: draft.features,
+            kept: draft.kept,
             dlogits: draft.dlogits,
             input_len: draft.input_len,
             classes: draft.classes,
@@ -129,7 +133,7 @@ impl Plan {
         exec: &Exec,
     ) -> Result<(PlanMemory, usize), EngineError> {
         check_batch_size(batch)?;
-        let draft = Draft::new(graph, batch, mode, exec)?;
+        let draft = Draft::new(graph, (batch, mode), &[], exec)?;
         Ok((PlanMemory::new(draft.sizes, 0, exec)?, draft.chunk))
     }
 
@@ -206,6 +210,16 @@ impl Plan {
     /// The features `[images][len]` of the last forward pass, where the plan keeps them.
     pub(crate) fn features(&self, images: usize) -> Option<&[f32]> {
         self.features.map(|(slot, _)| self.arena.read(slot, images))
+    }
+
+    /// The values that were to be kept.
+    pub(crate) fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// A kept value `[images][pixels][channels]` of the last forward pass.
+    pub(crate) fn kept_value(&self, kept: &Kept, images: usize) -> &[f32] {
+        self.arena.read(kept.slot, images)
     }
 
     /// The gradient of the logits, to fill, and the logits.

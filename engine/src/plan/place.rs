@@ -32,8 +32,9 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// Places the input, every stage's output and, in training, the gradient of the logits.
-    pub(super) fn new(context: &'a Context<'a>) -> Self {
+    /// Places the input, every stage's output and, in training, the gradient of the logits. The values `keep` stay until the
+    /// end of a pass.
+    pub(super) fn new(context: &'a Context<'a>, keep: &[usize]) -> Self {
         let count = context.shapes.len();
         let mut places = Places {
             context,
@@ -60,6 +61,7 @@ impl<'a> Places<'a> {
         if let Some(features) = places.features() {
             places.arena.touch(features, end);
         }
+        keep.iter().for_each(|&value| places.arena.touch(places.value(value), end));
         if context.is_training() {
             let root = context.alias[output];
             places.grads[root] = Some(places.arena.add(context.shapes[output].len(), 0, end));

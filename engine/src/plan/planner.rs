@@ -18,6 +18,14 @@ use crate::params::ParamLayout;
 const TRAINING_CHUNK: usize = 8 << 20;
 const INFERENCE_CHUNK: usize = 32 << 20;
 
+/// A value that is there until the end of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(super) slot: Slot,
+    pub(crate) pixels: usize,
+    pub(crate) channels: usize,
+}
+
 /// A plan without its memory.
 pub(super) struct Draft {
     pub(super) layers: Vec<Box<dyn Layer>>,
@@ -32,6 +40,7 @@ pub(super) struct Draft {
     pub(super) logits: Slot,
     /// What the last dense layer reads and its length, at inference.
     pub(super) features: Option<(Slot, usize)>,
+    pub(super) kept: Vec<Kept>,
     pub(super) dlogits: Option<Slot>,
     pub(super) input_len: usize,
     pub(super) classes: usize,
@@ -39,8 +48,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Plans a graph for batches of up to `batch` images.
-    pub(super) fn new(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Self, EngineError> {
+    /// Plans a graph for batches of up to `batch` images; the values `keep`, each of which a convolution reads, are there
+    /// until the end of a pass.
+    pub(super) fn new(
+        graph: &Graph,
+        (batch, mode): (usize, Mode),
+        keep: &[usize],
+        exec: &Exec,
+    ) -> Result<Self, EngineError> {
         let shapes = graph.shapes()?;
         let choices = choose(graph, &shapes, mode, exec);
         let Fused { stages, alias } = fuse(graph, &shapes, &choices, mode, exec);
@@ -52,7 +67,7 @@ impl Draft {
         })?;
         let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias };
         check_learning(&context)?;
-        let mut places = Places::new(&context);
+        let mut places = Places::new(&context, keep);
         // Backward order, as the places of gradients ask for it.
         let stages = context.stages.iter().enumerate().rev();
         let mut layers: Vec<_> = stages.map(|(time, stage)| lower(&mut places, time, stage)).collect();
@@ -61,6 +76,15 @@ impl Draft {
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let features = places.features().zip(graph.features());
         let features = features.map(|(slot, value)| (slot, context.shapes[value].len()));
+        let kept = |&value: &usize| {
+            let shape = context.shapes[value];
+            Kept {
+                slot: places.value(value),
+                pixels: (shape.h * shape.w) as usize,
+                channels: shape.c as usize,
+            }
+        };
+        let kept_values = keep.iter().map(kept).collect();
         let Places { arena, packed, folding, scratch, .. } = places;
         let chunk = chunk(&context, &arena, batch).ok_or_else(past_address_space)?;
         let arena = arena.layout(chunk).ok_or_else(past_address_space)?;
@@ -79,6 +103,7 @@ impl Draft {
             input,
             logits,
             features,
+            kept: kept_values,
             dlogits,
             input_len,
             classes,

@@ -191,7 +191,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=5).contains(&version));
+    assert!((1..=6).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -219,6 +219,16 @@ pub(crate) fn read(file: &[u8]) -> File {
         meta.extend([Value::Float(b.f32()), Value::Float(b.f32())]);
         for _ in 0..b.int(8) {
             meta.push(Value::Float(b.f32()));
+        }
+    }
+    if version > 5 {
+        meta.push(Value::Int(b.int(8)));
+        for _ in 0..b.int(8) {
+            meta.extend([Value::Int(b.u32().into()), Value::Float(b.f32())]);
+            for _ in 0..2 {
+                let floats = b.int(8) as usize;
+                meta.extend(b.floats(floats));
+            }
         }
     }
     let mut table = Vec::new();

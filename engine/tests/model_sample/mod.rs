@@ -2,8 +2,8 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Imported, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes, Rejection,
-    RejectionScore, Trained, TrainingState, WeightType,
+    Fit, Imported, InnerValue, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes,
+    Rejection, RejectionScore, Trained, TrainingState, WeightType,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -46,9 +46,9 @@ pub(crate) fn value(t: usize, i: usize) -> f32 {
     ((t * 31 + i * 7) % 64) as f32 / 16.0 - 2.0
 }
 
-/// The network with weights and everything else; with training state when asked for.
-pub(crate) fn model_file(training: bool) -> ModelFile {
-    let mut model = Model::zeros(graph()).unwrap();
+/// A network whose parameters are told by [`value`].
+fn filled(graph: Graph) -> Model {
+    let mut model = Model::zeros(graph).unwrap();
     let entries = model.layout().entries().to_vec();
     for (t, entry) in entries.iter().enumerate() {
         for (i, slot) in model.params_mut()[entry.range()].iter_mut().enumerate() {
@@ -56,6 +56,13 @@ pub(crate) fn model_file(training: bool) -> ModelFile {
             *slot = if entry.kind == ParamKind::RunningVar { v.abs() } else { v };
         }
     }
+    model
+}
+
+/// The network with weights and everything else; with training state when asked for.
+pub(crate) fn model_file(training: bool) -> ModelFile {
+    let model = filled(graph());
+    let entries = model.layout().entries().to_vec();
     let moments = (0..2)
         .map(|m| {
             let mut moment = vec![0.0; model.layout().trainable()];
@@ -103,7 +110,45 @@ pub(crate) fn rejecting_file() -> ModelFile {
         images: 300,
         area: 0.9375,
         detected: 0.75,
+        strange: 0,
         means: (0..4 * features).map(|i| i as f32 / 8.0 - 1.0).collect(),
+        inner: Vec::new(),
+    });
+    file
+}
+
+/// A network of three convolutions with a rule that looks at its inner values: what version 6 has and version 5 has not.
+pub(crate) fn inner_file() -> ModelFile {
+    let mut graph = Graph::new(Shape::new(6, 5, 2));
+    graph.then("stem", Op::Conv2d(Conv2d::new(3, 3)));
+    graph.then("middle", Op::Conv2d(Conv2d::new(4, 1)));
+    graph.then("wide", Op::Conv2d(Conv2d::new(8, 1)));
+    graph.then("pool", Op::GlobalAvgPool);
+    graph.then("head", Op::Dense(Dense { units: 4, bias: true }));
+    assert_eq!(graph.inner_values(), [1, 2]);
+    let mut file = ModelFile::new(filled(graph), meta());
+    let graph = file.model.graph();
+    let shapes = graph.shapes().unwrap();
+    let inner = |(place, value): (usize, usize)| {
+        let channels = shapes[value].c as usize;
+        InnerValue {
+            value: value as u32,
+            scale: 1.5 + place as f32,
+            whitening: (0..channels * (channels + 1) / 2).map(|i| i as f32 / 16.0 - 0.5).collect(),
+            means: (0..4 * channels).map(|i| i as f32 / 8.0 - 1.0).collect(),
+        }
+    };
+    let inner: Vec<InnerValue> = graph.inner_values().into_iter().enumerate().map(inner).collect();
+    file.meta.rejection = Some(Rejection {
+        score: RejectionScore::Inner,
+        threshold: 2.4375,
+        false_rejects: 0.0625,
+        images: 300,
+        area: 0.9375,
+        detected: 0.75,
+        strange: 48,
+        means: Vec::new(),
+        inner,
     });
     file
 }

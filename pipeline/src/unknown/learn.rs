@@ -1,9 +1,9 @@
-//! Which score tells strange images better, and from which value on an image is called unknown: decided by images that the
+//! Which score tells strange images best, and from which value on an image is called unknown: decided by images that the
 //! model was not trained on.
 
-use ocelli_engine::model_file::{MAX_MEANS, Rejection, RejectionScore};
+use ocelli_engine::model_file::{InnerValue, MAX_MEANS, Rejection, RejectionScore};
 
-use super::score::{distance, doubt};
+use super::score::{channels, distance, doubt, inner_distance, spread_distance};
 
 /// Fewest held-out images: with fewer, chance sets the threshold.
 const LEAST_IMAGES: usize = 10;
@@ -15,44 +15,78 @@ pub(crate) struct HeldOut {
     pub(crate) logits: Vec<f32>,
     /// Features `[images][features]`.
     pub(crate) features: Vec<f32>,
+    /// Means over pixels of the inner values `[images][channels of all]`.
+    pub(crate) inner: Vec<f32>,
     /// The class of each image; `None` for an image of none of them.
     pub(crate) labels: Vec<Option<usize>>,
 }
 
+/// What the training images say of their classes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Learnt {
+    /// Mean directions of the features `[classes][features]`.
+    pub(crate) means: Vec<f32>,
+    /// The spread in each inner value; empty where there is none.
+    pub(crate) inner: Vec<InnerValue>,
+}
+
+/// One way to tell strange images, as measured.
+struct Candidate {
+    score: RejectionScore,
+    /// Of the held-out images of known classes.
+    known: Vec<f32>,
+    /// Of the strange ones.
+    strange: Vec<f32>,
+    area: f64,
+}
+
 /// Learns when to answer `unknown`, so that at most a part `false_rejects` of the images of known classes is called so; as
-/// near to it as their number allows. `means [classes][features]` are the mean features of the training images.
+/// near to it as their number allows.
 ///
-/// Which score is better is measured on strange images: those without a class where there are any, else each class in turn is
-/// taken for strange, with its own mean and its own logit left out. The larger area under the ROC curve is better; the
-/// distance of equals, as it also knows images that are far from everything.
+/// Which score is best is measured on strange images where there are any: the largest area under the ROC curve, and of equals the
+/// first of inner values, features and probabilities. Where there are none, inner values are taken if the network has them: each
+/// class in turn could be taken for strange, but the features and the logits were trained on it and tell it far more
+/// easily than images of other things, on which inner values are better (docs/results.md). A network without inner values
+/// is judged by classes that are left out all the same.
 ///
 /// `None` for fewer than 10 images of known classes.
-pub(crate) fn learn(held_out: &HeldOut, means: Vec<f32>, false_rejects: f32) -> Option<Rejection> {
-    let HeldOut { logits, features, labels } = held_out;
+pub(crate) fn learn(held_out: &HeldOut, learnt: Learnt, false_rejects: f32) -> Option<Rejection> {
+    let HeldOut { logits, features, inner, labels } = held_out;
     let images = labels.len();
     let known: Vec<usize> = (0..images).filter(|&i| labels[i].is_some()).collect();
     if known.len() < LEAST_IMAGES || false_rejects <= 0.0 {
         return None;
     }
-    let (classes, len) = (logits.len() / images, features.len() / images);
-    let by_probability = |i: usize, without| doubt(&logits[i * classes..][..classes], without);
-    let by_distance = |i: usize, without| distance(&features[i * len..][..len], &means, without);
-    let of = |score: &dyn Fn(usize, Option<usize>) -> f32| {
-        let scores: Vec<f32> = known.iter().map(|&i| score(i, None)).collect();
-        let outside: Vec<f32> =
-            (0..images).filter(|&i| labels[i].is_none()).map(|i| score(i, None)).collect();
+    let lens = [logits, features, inner].map(|values| values.len() / images);
+    let spread = scaled(learnt.inner, inner, lens[2], &known);
+    let means = learnt.means;
+    let candidate = |score, of: &dyn Fn(usize, Option<usize>) -> f32| {
+        let outside: Vec<f32> = (0..images).filter(|&i| labels[i].is_none()).map(|i| of(i, None)).collect();
         let strange =
-            if outside.is_empty() { known.iter().map(|&i| score(i, labels[i])).collect() } else { outside };
-        let area = area_under_roc(&scores, &strange);
-        (scores, strange, area)
+            if outside.is_empty() { known.iter().map(|&i| of(i, labels[i])).collect() } else { outside };
+        let known: Vec<f32> = known.iter().map(|&i| of(i, None)).collect();
+        let area = area_under_roc(&known, &strange);
+        Candidate { score, known, strange, area }
     };
-    let probability = of(&by_probability);
-    let fits = len > 0 && !means.is_empty() && means.len() <= MAX_MEANS;
-    let far = fits.then(|| of(&by_distance)).filter(|far| far.2 >= probability.2);
-    let (score, (mut scores, strange, area), means) = match far {
-        Some(far) => (RejectionScore::Distance, far, means),
-        None => (RejectionScore::Probability, probability, Vec::new()),
-    };
+    let strange_images = images - known.len();
+    let mut candidates = Vec::new();
+    if !spread.is_empty() {
+        candidates.push(candidate(RejectionScore::Inner, &|i, without| {
+            inner_distance(&inner[i * lens[2]..][..lens[2]], &spread, without)
+        }));
+    }
+    if candidates.is_empty() || strange_images > 0 {
+        if lens[1] > 0 && !means.is_empty() && means.len() <= MAX_MEANS {
+            candidates.push(candidate(RejectionScore::Distance, &|i, without| {
+                distance(&features[i * lens[1]..][..lens[1]], &means, without)
+            }));
+        }
+        candidates.push(candidate(RejectionScore::Probability, &|i, without| {
+            doubt(&logits[i * lens[0]..][..lens[0]], without)
+        }));
+    }
+    let best = candidates.into_iter().reduce(|best, next| if next.area > best.area { next } else { best })?;
+    let Candidate { score, known: mut scores, strange, area } = best;
     let threshold = quantile(&mut scores, 1.0 - false_rejects);
     let found = strange.iter().filter(|&&score| score > threshold).count();
     Some(Rejection {
@@ -62,8 +96,31 @@ pub(crate) fn learn(held_out: &HeldOut, means: Vec<f32>, false_rejects: f32) -> 
         images: known.len() as u64,
         area: area as f32,
         detected: found as f32 / strange.len().max(1) as f32,
-        means,
+        strange: strange_images as u64,
+        means: if score == RejectionScore::Distance { means } else { Vec::new() },
+        inner: if score == RejectionScore::Inner { spread } else { Vec::new() },
     })
+}
+
+/// The spreads with the median distance of the known images as their scale, so that each counts the same. None where they
+/// are too large for a model file.
+fn scaled(spread: Vec<InnerValue>, rows: &[f32], len: usize, known: &[usize]) -> Vec<InnerValue> {
+    let floats: usize = spread.iter().map(|inner| inner.whitening.len() + inner.means.len()).sum();
+    if floats > MAX_MEANS {
+        return Vec::new();
+    }
+    let mut first = 0;
+    let scale = |inner: InnerValue| {
+        let channels = channels(&inner);
+        let of = |&i: &usize| spread_distance(&rows[i * len + first..][..channels], &inner, None);
+        let mut distances: Vec<f64> = known.iter().map(of).collect();
+        first += channels;
+        distances.sort_unstable_by(f64::total_cmp);
+        let median = distances[distances.len() / 2] as f32;
+        let scale = if median.is_finite() && median > 0.0 { median } else { 1.0 };
+        InnerValue { scale, ..inner }
+    };
+    spread.into_iter().map(scale).collect()
 }
 
 /// The least of `values` such that a new one of the same kind is at most as large with probability `part`: the
@@ -134,7 +191,7 @@ mod tests {
     }
 
     /// `n` images of two classes whose features lie along two axes, and logits that say nothing.
-    fn apart(n: usize) -> (HeldOut, Vec<f32>) {
+    fn apart(n: usize) -> (HeldOut, Learnt) {
         let mut held_out = HeldOut::default();
         for i in 0..n {
             let noise = i as f32 / n as f32 * 0.1;
@@ -142,13 +199,14 @@ mod tests {
             held_out.features.extend(if i % 2 == 0 { [1.0, noise, 0.0] } else { [noise, 1.0, 0.0] });
             held_out.logits.extend([0.0, 0.0]);
         }
-        (held_out, vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+        let means = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        (held_out, Learnt { means, inner: Vec::new() })
     }
 
     #[test]
     fn the_better_score_is_taken_and_few_images_teach_nothing() {
-        let (held_out, means) = apart(40);
-        let rejection = learn(&held_out, means.clone(), 0.05).unwrap();
+        let (held_out, learnt) = apart(40);
+        let rejection = learn(&held_out, learnt.clone(), 0.05).unwrap();
         assert_eq!((rejection.score, rejection.images), (RejectionScore::Distance, 40));
         assert!(rejection.area > 0.99 && rejection.detected > 0.99 && rejection.threshold < 0.01);
 
@@ -161,23 +219,69 @@ mod tests {
         flat.labels.push(None);
         flat.logits.extend([0.0, 0.0]);
         flat.features.extend([1.0; 3]);
-        let rejection = learn(&flat, means.clone(), 0.05).unwrap();
+        let rejection = learn(&flat, learnt.clone(), 0.05).unwrap();
         assert_eq!(rejection.score, RejectionScore::Probability);
         assert!(rejection.means.is_empty() && rejection.detected == 1.0);
 
-        assert_eq!(learn(&apart(9).0, means.clone(), 0.05), None);
-        assert_eq!(learn(&apart(40).0, means, 0.0), None);
-        assert_eq!(learn(&HeldOut::default(), Vec::new(), 0.05), None);
+        assert_eq!(learn(&apart(9).0, learnt.clone(), 0.05), None);
+        assert_eq!(learn(&apart(40).0, learnt, 0.0), None);
+        assert_eq!(learn(&HeldOut::default(), Learnt::default(), 0.05), None);
     }
 
     #[test]
     fn at_most_the_asked_part_of_the_known_is_rejected() {
-        let (held_out, means) = apart(200);
+        let (held_out, learnt) = apart(200);
         for part in [0.01, 0.05, 0.2, 0.5] {
-            let rejection = learn(&held_out, means.clone(), part).unwrap();
+            let rejection = learn(&held_out, learnt.clone(), part).unwrap();
             let rows = held_out.features.chunks_exact(3);
-            let rejected = rows.filter(|row| distance(row, &means, None) > rejection.threshold).count();
+            let rejected =
+                rows.filter(|row| distance(row, &learnt.means, None) > rejection.threshold).count();
             assert!(rejected as f32 <= part * 200.0, "{part}: {rejected}");
         }
+    }
+
+    /// Inner values with two channels, whose first tells strange images and whose second is noise.
+    fn inside(n: usize) -> (HeldOut, Learnt) {
+        let (mut held_out, mut learnt) = apart(n);
+        let mut rng = Rng::new(11);
+        let mut row = |class: usize| [4.0 * class as f32 + rng.unit_f32(), 9.0 * rng.unit_f32()];
+        let training: Vec<[f32; 2]> = (0..200).map(|i| row(i % 2)).collect();
+        let rows: Vec<&[f32]> = training.iter().map(|row| &row[..]).collect();
+        let labels: Vec<usize> = (0..200).map(|i| i % 2).collect();
+        learnt.inner = vec![super::super::spread::fit(1, &rows, &labels, 2).unwrap()];
+        held_out.inner = (0..n).flat_map(|i| row(i % 2)).collect();
+        (held_out, learnt)
+    }
+
+    #[test]
+    fn inner_values_are_taken_unless_strange_images_speak_against_them() {
+        let (held_out, learnt) = inside(60);
+        let rejection = learn(&held_out, learnt.clone(), 0.1).unwrap();
+        assert_eq!((rejection.score, rejection.strange), (RejectionScore::Inner, 0));
+        assert!(rejection.means.is_empty() && rejection.inner[0].scale != 1.0);
+        let rows = held_out.inner.chunks_exact(2);
+        let rejected =
+            rows.filter(|row| inner_distance(row, &rejection.inner, None) > rejection.threshold).count();
+        assert!(rejected <= 6, "{rejected}");
+
+        // Strange images that inner values do not tell and features do.
+        let mut strange = held_out.clone();
+        for i in 0..20 {
+            strange.labels.push(None);
+            strange.features.extend([0.0, 0.0, 1.0]);
+            strange.logits.extend([0.0, 0.0]);
+            strange.inner.extend_from_slice(&held_out.inner[2 * i..][..2]);
+        }
+        let rejection = learn(&strange, learnt.clone(), 0.1).unwrap();
+        assert_eq!((rejection.score, rejection.strange), (RejectionScore::Distance, 20));
+        assert!(rejection.inner.is_empty() && rejection.detected == 1.0 && rejection.images == 60);
+
+        // And the other way round.
+        for i in 0..20 {
+            strange.features[3 * (60 + i)..][..3].copy_from_slice(&[1.0, 0.0, 0.0]);
+            strange.inner[2 * (60 + i)] = 12.0;
+        }
+        let rejection = learn(&strange, learnt, 0.1).unwrap();
+        assert_eq!((rejection.score, rejection.detected), (RejectionScore::Inner, 1.0));
     }
 }

@@ -4,6 +4,9 @@
 mod learn;
 mod of_run;
 mod score;
+mod spread;
+mod words;
 
-pub(crate) use of_run::{PER_CLASS, for_means, learn_from};
-pub(crate) use score::{Judge, Known};
+pub(crate) use of_run::{PER_CLASS, for_means, inner_values, learn_from};
+pub(crate) use score::{Judge, Known, Seen};
+pub(crate) use words::about;

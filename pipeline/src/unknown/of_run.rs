@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use ocelli_engine::model_file::Rejection;
+use ocelli_engine::Graph;
+use ocelli_engine::model_file::{InnerValue, Rejection};
 
-use super::learn::{HeldOut, learn};
+use super::learn::{HeldOut, Learnt, learn};
 use super::score::class_means;
-use crate::features::Answers;
+use super::spread;
+use crate::features::{Answers, Features};
 
 /// Most training images of a class that its mean is taken over: a hundred directions leave it within a tenth of their spread.
 pub(crate) const PER_CLASS: usize = 100;
@@ -22,12 +24,23 @@ pub(crate) fn for_means(images: &[usize], class: impl Fn(usize) -> u32) -> Vec<u
     images.iter().copied().filter(|i| first(i)).collect()
 }
 
+/// Widest inner value that is looked at: its spread is a matrix of as many rows.
+const WIDEST: u32 = 1024;
+
+/// The inner values of a network that unknown images are told by, each with its channels.
+pub(crate) fn inner_values(graph: &Graph) -> Vec<(usize, usize)> {
+    let Ok(shapes) = graph.shapes() else { return Vec::new() };
+    let narrow = graph.inner_values().into_iter().filter(|&value| shapes[value].c <= WIDEST);
+    narrow.map(|value| (value, shapes[value].c as usize)).collect()
+}
+
 /// Learns when an image is unknown by what the network makes of training images, of which those that [`for_means`] names
-/// are looked at, and of validation images. `None` where there are too few of these, or the network has no features.
+/// are looked at, and of validation images; `values` are the inner values that it kept. `None` where there are too few of
+/// the latter, or the network has no features.
 pub(crate) fn learn_from(
-    trained: &Answers,
-    held_out: &Answers,
+    (trained, held_out): (&Answers, &Answers),
     classes: usize,
+    values: &[(usize, usize)],
     false_rejects: f32,
 ) -> Option<Rejection> {
     if false_rejects == 0.0 || held_out.labels.is_empty() || held_out.features.len == 0 {
@@ -37,12 +50,34 @@ pub(crate) fn learn_from(
     let sample = for_means(&places, |place| trained.labels[place]);
     let rows = sample.iter().map(|&place| (trained.labels[place] as usize, trained.features.row(place)));
     let means = class_means(rows, (classes, trained.features.len));
+    let learnt = Learnt { means, inner: spreads(values, trained, &sample, classes) };
+    let Features { logits, values, inner, .. } = &held_out.features;
     let held_out = HeldOut {
-        logits: held_out.features.logits.clone(),
-        features: held_out.features.values.clone(),
+        logits: logits.clone(),
+        features: values.clone(),
+        inner: inner.clone(),
         labels: held_out.labels.iter().map(|&label| Some(label as usize)).collect(),
     };
-    learn(&held_out, means, false_rejects)
+    learn(&held_out, learnt, false_rejects)
+}
+
+/// The spread of training images in each inner value; none where one of them says nothing.
+fn spreads(
+    values: &[(usize, usize)],
+    trained: &Answers,
+    sample: &[usize],
+    classes: usize,
+) -> Vec<InnerValue> {
+    let labels: Vec<usize> = sample.iter().map(|&place| trained.labels[place] as usize).collect();
+    let mut first = 0;
+    let fit = |&(value, channels): &(usize, usize)| {
+        let Features { inner, inner_len, .. } = &trained.features;
+        let rows: Vec<&[f32]> =
+            sample.iter().map(|&place| &inner[place * inner_len + first..][..channels]).collect();
+        first += channels;
+        spread::fit(value as u32, &rows, &labels, classes)
+    };
+    values.iter().map(fit).collect::<Option<_>>().unwrap_or_default()
 }
 
 #[cfg(test)]

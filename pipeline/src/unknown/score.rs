@@ -1,11 +1,11 @@
-//! How little an image looks like any class: two scores, each larger for stranger images.
+//! How little an image looks like any class: three scores, each larger for stranger images.
 
-use ocelli_engine::model_file::{Rejection, RejectionScore};
+use ocelli_engine::model_file::{InnerValue, Rejection, RejectionScore};
 
 /// Whether an image shows a class of the model, and by what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Known {
-    /// Larger for stranger images; in 0..=2.
+    /// Larger for stranger images; not negative.
     pub(crate) score: f32,
     /// Whether the score is at most the model's threshold.
     pub(crate) known: bool,
@@ -22,20 +22,78 @@ impl Judge {
         Judge { rejection }
     }
 
-    /// Whether [`Judge::judge`] looks at features; at probabilities otherwise.
+    /// Whether [`Judge::judge`] looks at features.
     pub(crate) fn wants_features(&self) -> bool {
         self.rejection.score == RejectionScore::Distance
     }
 
-    /// Judges one image by its features or, where the threshold is one of probabilities, by its logits.
-    pub(crate) fn judge(&self, logits: &[f32], features: &[f32]) -> Known {
-        let Rejection { score, threshold, means, .. } = &self.rejection;
+    /// The inner values that [`Judge::judge`] looks at.
+    pub(crate) fn inner_values(&self) -> Vec<usize> {
+        self.rejection.inner.iter().map(|inner| inner.value as usize).collect()
+    }
+
+    /// Judges one image by what its score looks at; the rest may be empty.
+    pub(crate) fn judge(&self, seen: Seen<'_>) -> Known {
+        let Rejection { score, threshold, means, inner, .. } = &self.rejection;
         let score = match score {
-            RejectionScore::Distance => distance(features, means, None),
-            RejectionScore::Probability => doubt(logits, None),
+            RejectionScore::Distance => distance(seen.features, means, None),
+            RejectionScore::Probability => doubt(seen.logits, None),
+            RejectionScore::Inner => inner_distance(seen.inner, inner, None),
         };
         Known { score, known: score <= *threshold }
     }
+}
+
+/// What a network gives of one image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    /// One a class.
+    pub(crate) logits: &'a [f32],
+    /// What the last dense layer reads.
+    pub(crate) features: &'a [f32],
+    /// Means over pixels of inner values, one behind the other.
+    pub(crate) inner: &'a [f32],
+}
+
+/// Sum of the distances of an image in inner values to the nearest class of each, in units of their scales, leaving the class
+/// `without` out.
+pub(super) fn inner_distance(row: &[f32], values: &[InnerValue], without: Option<usize>) -> f32 {
+    let mut rest = row;
+    let mut sum = 0.0;
+    for inner in values {
+        let (own, behind) = rest.split_at(channels(inner));
+        sum += spread_distance(own, inner, without) / f64::from(inner.scale);
+        rest = behind;
+    }
+    // A number whatever the image: an infinite distance is as strange as can be.
+    sum.clamp(0.0, f64::from(f32::MAX)) as f32
+}
+
+/// Channels of an inner value, by the length of its triangle.
+pub(super) fn channels(inner: &InnerValue) -> usize {
+    // n (n + 1) / 2 floats.
+    ((2 * inner.whitening.len()) as f64).sqrt() as usize
+}
+
+/// Distance to the nearest class mean behind the whitening. [`f64::MAX`] where there is no class.
+pub(super) fn spread_distance(row: &[f32], inner: &InnerValue, without: Option<usize>) -> f64 {
+    let white = whitened(row, &inner.whitening);
+    let square = |mean: &[f32]| white.iter().zip(mean).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum::<f64>();
+    let classes = inner.means.chunks_exact(row.len().max(1)).enumerate();
+    let nearest = classes.filter(|&(class, _)| Some(class) != without).map(|(_, mean)| square(mean));
+    nearest.fold(f64::MAX, f64::min).sqrt()
+}
+
+/// A row times a lower triangle, which is stored row by row.
+pub(super) fn whitened(row: &[f32], triangle: &[f32]) -> Vec<f64> {
+    let mut rest = triangle;
+    (1..=row.len())
+        .map(|n| {
+            let (own, behind) = rest.split_at(n);
+            rest = behind;
+            dot(own, &row[..n])
+        })
+        .collect()
 }
 
 /// Cosine distance in `0..=2` of an image's features to the nearest mean of `means [classes][features]`, leaving the class
