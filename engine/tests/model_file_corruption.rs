@@ -86,7 +86,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 7] {
+fn samples() -> [Vec<u8>; 8] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),
@@ -95,6 +95,7 @@ fn samples() -> [Vec<u8>; 7] {
         model_sample::half_file(),
         model_sample::calibrated_file(),
         model_sample::rejecting_file(),
+        model_sample::inner_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())
 }

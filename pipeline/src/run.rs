@@ -291,10 +291,11 @@ impl Run<'_> {
                 return Ok(Flow::Stop);
             }
             let share = images.mix(sums.steps, places.len(), x);
-            if epoch == 1 && sums.steps == 0 {
-                if let Some(png) = mosaic(loaded.set.preprocessing(), size, x) {
-                    write_atomic(&folder.file("train_batch0.png"), &png)?;
-                }
+            if epoch == 1
+                && sums.steps == 0
+                && let Some(png) = mosaic(loaded.set.preprocessing(), size, x)
+            {
+                write_atomic(&folder.file("train_batch0.png"), &png)?;
             }
             labels.clear();
             labels.extend(places.iter().map(|&place| images.class(place)));
