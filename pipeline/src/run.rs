@@ -464,7 +464,9 @@ impl Run<'_> {
         file.meta.temperature = fit_temperature(&validated.features.logits, &validated.classes());
         let rate = self.recipe.false_rejects;
         let images = (&trained, &validated);
-        file.meta.rejection = unknown::learn_from(images, self.meta.classes.len(), &values, rate);
+        let fine_tuned = file.meta.trained().is_some_and(|trained| trained.parent.is_some());
+        let network = unknown::Network { classes: self.meta.classes.len(), values: &values, fine_tuned };
+        file.meta.rejection = unknown::learn_from(images, &network, rate);
         if let Some(rejection) = &file.meta.rejection {
             self.reporter.note(unknown::about(rejection))?;
         }

@@ -7,6 +7,6 @@ mod score;
 mod spread;
 mod words;
 
-pub(crate) use of_run::{PER_CLASS, for_means, inner_values, learn_from};
+pub(crate) use of_run::{Network, PER_CLASS, for_means, inner_values, learn_from};
 pub(crate) use score::{Judge, Known, Seen};
 pub(crate) use words::about;

@@ -34,15 +34,24 @@ pub(crate) fn inner_values(graph: &Graph) -> Vec<(usize, usize)> {
     narrow.map(|value| (value, shapes[value].c as usize)).collect()
 }
 
+/// What there is to know of a network.
+pub(crate) struct Network<'a> {
+    pub(crate) classes: usize,
+    /// The [`inner_values`] that it kept.
+    pub(crate) values: &'a [(usize, usize)],
+    /// Whether its training started from another model's weights.
+    pub(crate) fine_tuned: bool,
+}
+
 /// Learns when an image is unknown by what the network makes of training images, of which those that [`for_means`] names
-/// are looked at, and of validation images; `values` are the inner values that it kept. `None` where there are too few of
+/// are looked at, and of validation images. `None` where there are too few of
 /// the latter, or the network has no features.
 pub(crate) fn learn_from(
     (trained, held_out): (&Answers, &Answers),
-    classes: usize,
-    values: &[(usize, usize)],
+    network: &Network<'_>,
     false_rejects: f32,
 ) -> Option<Rejection> {
+    let Network { classes, values, fine_tuned } = *network;
     if false_rejects == 0.0 || held_out.labels.is_empty() || held_out.features.len == 0 {
         return None;
     }
@@ -50,7 +59,7 @@ pub(crate) fn learn_from(
     let sample = for_means(&places, |place| trained.labels[place]);
     let rows = sample.iter().map(|&place| (trained.labels[place] as usize, trained.features.row(place)));
     let means = class_means(rows, (classes, trained.features.len));
-    let learnt = Learnt { means, inner: spreads(values, trained, &sample, classes) };
+    let learnt = Learnt { means, inner: spreads(values, trained, &sample, classes), fine_tuned };
     let Features { logits, values, inner, .. } = &held_out.features;
     let held_out = HeldOut {
         logits: logits.clone(),
