@@ -19,6 +19,7 @@ use crate::metrics::{SkippedImage, check_classes};
 use crate::network_file::NetworkFile;
 use crate::pool;
 use crate::recipe::{Balance, MAX_EPOCHS, Normalize, Origins, Recipe, Start, is_free, is_open};
+use crate::unknown;
 
 /// Names that a message lists before it says how many more there are.
 const SHOWN: usize = 5;
@@ -295,6 +296,60 @@ pub(crate) struct Loaded {
     pub(crate) test: Vec<usize>,
     /// What came up while reading: classes that were left out.
     pub(crate) warnings: Vec<String>,
+    /// Images of no class, where the data has a folder of them; those that are declared for the test are not among them.
+    pub(crate) strange: Option<ImageSet>,
+}
+
+impl Loaded {
+    /// How channels are normalised from here on.
+    pub(crate) fn set_normalization(&mut self, mean: Vec<f32>, std: Vec<f32>) -> Result<(), PipelineError> {
+        if let Some(strange) = &mut self.strange {
+            strange.set_normalization(mean.clone(), std.clone())?;
+        }
+        Ok(self.set.set_normalization(mean, std)?)
+    }
+
+    /// Reads the images of no class that `data` has, at even distances where there are many. Nothing is read where no unknown
+    /// images are to be told.
+    ///
+    /// # Errors
+    /// Those of the data set; [`PipelineError::Stopped`].
+    pub(crate) fn add_strange(
+        &mut self,
+        data: &Data,
+        (recipe, pool): (&Recipe, &Pool),
+        room: &PixelRoom,
+        stop: &AtomicBool,
+    ) -> Result<(), PipelineError> {
+        if recipe.false_rejects == 0.0 || !matches!(data, Data::Path(_)) {
+            return Ok(());
+        }
+        let source = data.open_any()?;
+        let strange = strange_images(&source, self.set.classes());
+        if strange.is_empty() {
+            return Ok(());
+        }
+        let preprocessing = self.set.preprocessing().clone();
+        let room = PixelRoom { memory: room.memory, cache: None };
+        let how = Reading { pool, max_bad: recipe.max_bad, room: &room };
+        self.strange = Some(read(&source, (Some(&strange), &preprocessing), how, stop, &mut |_| Ok(()))?);
+        Ok(())
+    }
+}
+
+/// Most images of no class that are read: a share of five hundred is known to within four points.
+const MOST_STRANGE: usize = 500;
+
+/// The images of folders of no class that are no classes of a model all the same.
+fn strange_images(source: &Source, classes: &[String]) -> Vec<usize> {
+    let strange: Vec<bool> =
+        source.classes().iter().map(|name| unknown::is_no_class(name) && !classes.contains(name)).collect();
+    let items = source.items();
+    let all: Vec<usize> = (0..items.len())
+        .filter(|&i| strange[items[i].class as usize] && items[i].split != Some(Split::Test))
+        .collect();
+    let count = all.len().min(MOST_STRANGE);
+    (0..count).map(|i| all[i * all.len() / count]).collect()
 }
 
 /// Reads, splits and normalises a whole data set by a resolved recipe. Classes of which no training image could be read
@@ -334,7 +389,7 @@ pub(crate) fn load_all(
         let (mean, std) = pool.install(|| set.channel_stats(&train))??;
         set.set_normalization(mean, std)?;
     }
-    Ok(Loaded { set, train, val, test, warnings })
+    Ok(Loaded { set, train, val, test, warnings, strange: None })
 }
 
 /// Draws what the layout leaves undivided, by the fractions of a recipe; of a fold, everything.

@@ -207,6 +207,7 @@ fn time(
         val: Vec::new(),
         test: Vec::new(),
         warnings: Vec::new(),
+        strange: None,
     };
     let mut trainer = Trainer::new(model.clone(), train_config(recipe, &loaded, model.graph()), exec)?;
     let steps_s = exec.pool.install(|| timed_steps(&mut trainer, planned, &loaded))??;

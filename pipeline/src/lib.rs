@@ -103,8 +103,8 @@ pub use lr_find::{LrFind, LrPoint};
 pub use machine::memory_share;
 pub use memory::MemoryEstimate;
 pub use metrics::{
-    Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, SkippedImage,
-    Uncalibrated,
+    Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, Rejections,
+    SkippedImage, Uncalibrated,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
 pub use predict::{Answered, Ask, Decoder, Prediction, Predictor, Ranked};

@@ -69,13 +69,14 @@ impl<'a> Planned<'a> {
         let settings = (options.known().len(), &exec.pool);
         let mut loaded =
             data::load_all(source, recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
+        loaded.add_strange(&options.data, (recipe, &exec.pool), &room, stop)?;
         check_trained(source.name(), loaded.set.classes(), loaded.warnings.first().cloned())?;
         if loaded.set.classes().len() < source.classes().len() {
             *model = first_weights(options, recipe, loaded.set.classes().len())?;
         }
         if let Some(start) = &options.start {
             let pre = start.file.meta.preprocessing.clone();
-            loaded.set.set_normalization(pre.mean, pre.std)?;
+            loaded.set_normalization(pre.mean, pre.std)?;
         }
         if options.start.is_none() && zoo::starts_from_images(&recipe.model) {
             prepare(model, recipe, &loaded)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ocelli_datasets::mosaic;
+use ocelli_datasets::{ImageSet, mosaic};
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Mixed, Model, Shape, Trainer};
 
@@ -15,7 +15,7 @@ use crate::data::Loaded;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
-use crate::features::Answers;
+use crate::features::{Answers, Features};
 use crate::feed::{Flow, feed};
 use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
@@ -182,7 +182,8 @@ impl Run<'_> {
             .len()
             .min(for_means + if self.replay { replay::most_kept(self.meta.classes.len()) } else { 0 });
         let evaluated = [test, val, train].into_iter().find(|split| !split.is_empty()).map_or(0, Vec::len);
-        let held_out = 2 * val.len() + told + evaluated;
+        let strange = self.loaded.strange.as_ref().map_or(0, ImageSet::len);
+        let held_out = 2 * val.len() + told + evaluated + strange;
         let spent = (self.progress.before, self.progress.seconds());
         let budget = self.recipe.time_budget;
         (budget > 0).then(|| TimeBudget::new(budget, spent, held_out, self.evaluation_time))
@@ -466,7 +467,14 @@ impl Run<'_> {
         let images = (&trained, &validated);
         let fine_tuned = file.meta.trained().is_some_and(|trained| trained.parent.is_some());
         let network = unknown::Network { classes: self.meta.classes.len(), values: &values, fine_tuned };
-        file.meta.rejection = unknown::learn_from(images, &network, rate);
+        let strange = match &self.loaded.strange {
+            Some(set) => {
+                let all: Vec<usize> = (0..set.len()).collect();
+                Features::compute(&mut inference, (set, &all), self.stop, &mut |_, _| Ok(()))?
+            }
+            None => Features::default(),
+        };
+        file.meta.rejection = unknown::learn_from(images, &strange, &network, rate);
         if let Some(rejection) = &file.meta.rejection {
             self.reporter.note(unknown::about(rejection))?;
         }

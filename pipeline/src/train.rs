@@ -23,6 +23,7 @@ use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
 use crate::train_options::{TrainOptions, Within};
 use crate::transfer;
+use crate::unknown;
 
 /// Trains a model in a new run folder.
 ///
@@ -206,6 +207,7 @@ pub fn resume_within(
     let mut source = dataset.data(folder.path()).open_any()?;
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
+    unknown::set_apart(&mut source, file.meta.classes.len());
     source.drop_untrained(file.meta.classes.len());
     let settings = (file.meta.classes.len(), &exec.pool);
     let runs = std::fs::canonicalize(folder.path()).map_err(PipelineError::io(folder.path()))?;
@@ -216,6 +218,8 @@ pub fn resume_within(
     })?;
     let mut loaded =
         data::load_all(&source, &recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
+    let dataset_data = dataset.data(folder.path());
+    loaded.add_strange(&dataset_data, (&recipe, &exec.pool), &room, stop)?;
     let known = file.meta.trained().map(|trained| trained.data_hash);
     if known != Some(loaded.set.digest()) || loaded.set.classes() != file.meta.classes {
         let reason = format!(
@@ -225,7 +229,7 @@ pub fn resume_within(
         return Err(PipelineError::run(run_dir, reason));
     }
     let pre = file.meta.preprocessing.clone();
-    loaded.set.set_normalization(pre.mean, pre.std)?;
+    loaded.set_normalization(pre.mean, pre.std)?;
     if let Some(limit) = within.memory {
         memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).keeping(within).check(limit)?;
     }

@@ -11,6 +11,7 @@ use crate::error::PipelineError;
 use crate::machine;
 use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
 use crate::recipe::{Origins, Recipe, START_NETWORK, Start, is_open};
+use crate::unknown;
 
 /// What to train, on what, and where the run goes.
 #[derive(Clone, Debug)]
@@ -139,6 +140,7 @@ impl TrainOptions {
         }
         let known = self.known();
         source.align_classes(known);
+        unknown::set_apart(&mut source, known.len());
         let left_out = source.drop_untrained(known.len());
         check_trained(source.name(), source.classes(), left_out)?;
         Ok(source)

@@ -86,8 +86,13 @@ impl Source {
         format!("left out: {named}: {what} no training image")
     }
 
+    /// Adds a note for people.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
     /// Takes classes away, with their images.
-    fn leave_out(&mut self, classes: &[usize]) {
+    pub fn leave_out(&mut self, classes: &[usize]) {
         let ids = ids_without(self.classes.len(), classes);
         self.classes = kept(&self.classes, &ids);
         let mut places = Vec::new();

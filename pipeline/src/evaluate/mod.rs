@@ -6,6 +6,7 @@ mod images;
 mod measure;
 mod options;
 mod selection;
+mod unknown;
 
 use std::sync::atomic::AtomicBool;
 
@@ -42,6 +43,11 @@ pub fn evaluate(
         observe(&Event::note(text));
     }
     let mut evaluation = measure::measure(file, (&source, &selection), options, (&exec, stop), observe)?;
+    evaluation.unknown = unknown::measure(file, (&source, &selection), options, (&exec, stop))?;
+    if let Some(unknown) = &evaluation.unknown {
+        observe(&Event::note(&unknown.to_string()));
+        evaluation.notes.push(unknown.to_string());
+    }
     evaluation.notes.splice(0..0, selection.notes);
     observe(&evaluated(&evaluation));
     Ok(evaluation)

@@ -90,6 +90,9 @@ pub struct Evaluation {
     /// One row an image.
     #[serde(skip)]
     pub predictions: Vec<PredictionRow>,
+    /// How many images are called unknown, where the data has images of other classes and the model calls any so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Rejections>,
     /// Unreadable images that were left out, with reasons.
     pub skipped: Vec<SkippedImage>,
     /// What a reader of the numbers should know.
@@ -98,6 +101,30 @@ pub struct Evaluation {
     pub seconds: f32,
     /// Images a second in that time.
     pub images_per_second: f32,
+}
+
+/// How many images a model calls unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Rejections {
+    /// Images of the model's classes.
+    pub known_images: usize,
+    /// Part of them that is called unknown, wrongly.
+    pub known_rejected: f32,
+    /// Images of other classes.
+    pub unknown_images: usize,
+    /// Part of them that is called unknown, rightly.
+    pub unknown_found: f32,
+}
+
+impl std::fmt::Display for Rejections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (found, rejected) = (100.0 * self.unknown_found, 100.0 * self.known_rejected);
+        write!(
+            f,
+            "called unknown: {found:.1} % of {} images of other classes, and {rejected:.1} % of {} images of known ones",
+            self.unknown_images, self.known_images
+        )
+    }
 }
 
 /// An image that could not be read.

@@ -8,5 +8,5 @@ mod tests;
 
 pub(crate) use calibration::fit_temperature;
 pub use calibration::{Calibration, CalibrationBin, Uncalibrated};
-pub use evaluation::{ClassReport, Confusion, Evaluation, Mistake, PredictionRow, SkippedImage};
+pub use evaluation::{ClassReport, Confusion, Evaluation, Mistake, PredictionRow, Rejections, SkippedImage};
 pub(crate) use tally::{Tally, check_classes, ranking};

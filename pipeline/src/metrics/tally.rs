@@ -153,6 +153,7 @@ impl Tally {
             confusion: self.confusion,
             worst: Vec::new(),
             predictions: Vec::new(),
+            unknown: None,
             skipped: Vec::new(),
             notes: Vec::new(),
             seconds: 0.0,

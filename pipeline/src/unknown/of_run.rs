@@ -44,10 +44,11 @@ pub(crate) struct Network<'a> {
 }
 
 /// Learns when an image is unknown by what the network makes of training images, of which those that [`for_means`] names
-/// are looked at, and of validation images. `None` where there are too few of
+/// are looked at, of validation images, and of `strange` ones of no class. `None` where there are too few of
 /// the latter, or the network has no features.
 pub(crate) fn learn_from(
     (trained, held_out): (&Answers, &Answers),
+    strange: &Features,
     network: &Network<'_>,
     false_rejects: f32,
 ) -> Option<Rejection> {
@@ -61,11 +62,13 @@ pub(crate) fn learn_from(
     let means = class_means(rows, (classes, trained.features.len));
     let learnt = Learnt { means, inner: spreads(values, trained, &sample, classes), fine_tuned };
     let Features { logits, values, inner, .. } = &held_out.features;
+    let known = held_out.labels.iter().map(|&label| Some(label as usize));
+    let nobody = std::iter::repeat_n(None, strange.logits.len() / classes);
     let held_out = HeldOut {
-        logits: logits.clone(),
-        features: values.clone(),
-        inner: inner.clone(),
-        labels: held_out.labels.iter().map(|&label| Some(label as usize)).collect(),
+        logits: [&logits[..], &strange.logits].concat(),
+        features: [&values[..], &strange.values].concat(),
+        inner: [&inner[..], &strange.inner].concat(),
+        labels: known.chain(nobody).collect(),
     };
     learn(&held_out, learnt, false_rejects)
 }
