@@ -124,4 +124,6 @@ pub use ocelli_datasets::{
     UploadLimits, file_format,
 };
 pub use ocelli_engine::Pool;
-pub use ocelli_engine::model_file::{Imported, Metrics, ModelFile, ModelMeta, Origin, Trained, version_id};
+pub use ocelli_engine::model_file::{
+    Imported, Metrics, ModelFile, ModelMeta, Origin, Rejection, RejectionScore, Trained, version_id,
+};

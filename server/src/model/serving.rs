@@ -29,6 +29,8 @@ pub(crate) struct ModelInfo {
     pub(crate) threads: usize,
     /// Only direct convolutions.
     pub(crate) exact: bool,
+    /// Whether answers have a score of how little an image looks like any class.
+    pub(crate) scores: bool,
 }
 
 /// Size every image is brought to.
@@ -51,6 +53,7 @@ impl ModelInfo {
             isa: predictor.exec().isa.name(),
             threads: predictor.exec().threads(),
             exact: predictor.exec().exact,
+            scores: meta.rejection.is_some(),
         }
     }
 }

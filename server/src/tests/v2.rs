@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use ocelli_pipeline::store::{Actor, Name, NewVersion, Store};
-use ocelli_pipeline::{Compute, ModelFile, Pixels, Prepared, shipped_model};
+use ocelli_pipeline::{
+    Compute, ModelFile, Pixels, Predictor, Prepared, Rejection, RejectionScore, shipped_model,
+};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -260,6 +262,77 @@ fn a_classification_names_the_most_likely_classes() {
     }
 }
 
+/// Half of the images are unknown to this service.
+fn doubting() -> V2 {
+    let mut file = model_file();
+    let rejection = |threshold| Rejection {
+        score: RejectionScore::Probability,
+        threshold,
+        false_rejects: 0.05,
+        images: 20,
+        area: 0.5,
+        detected: 0.5,
+        strange: 0,
+        means: Vec::new(),
+        inner: Vec::new(),
+    };
+    file.meta.rejection = Some(rejection(1.0));
+    let mut scores: Vec<f32> = (0..4)
+        .map(|seed| {
+            let mut predictor = Predictor::from_model_file(file.clone(), Compute::on(1)).unwrap();
+            predictor.predict_bytes(&bmp(seed), 1).unwrap().score.unwrap()
+        })
+        .collect();
+    scores.sort_by(f32::total_cmp);
+    file.meta.rejection = Some(rejection(scores[1]));
+    let predictor = Predictor::from_model_file(file, Compute::on(1)).unwrap();
+    V2::of(Service::serve(Server::new(predictor, patient(), Access::default()).unwrap()))
+}
+
+#[test]
+fn known_and_score_are_what_predict_says() {
+    let v2 = doubting();
+    let files: Vec<Vec<u8>> = (0..4).map(bmp).collect();
+    let predicted: Vec<Value> = files
+        .iter()
+        .map(|file| v2.service.send(&post("/predict", "", file)).json()["predictions"][0].clone())
+        .collect();
+    let known: Vec<bool> = predicted.iter().map(|one| one["known"].as_bool().unwrap()).collect();
+    let scores: Vec<f32> = predicted.iter().map(|one| one["score"].as_f64().unwrap() as f32).collect();
+    assert_eq!(known.iter().filter(|&&known| known).count(), 2, "{scores:?}");
+
+    let data = elements(&files);
+    let input = json!({ "name": "image", "datatype": "BYTES", "shape": [4],
+        "parameters": { "binary_data_size": data.len() } });
+    let ask = |outputs: Value| v2.infer_raw(&json!({ "inputs": [input], "outputs": outputs }), &data);
+    let head = ask(json!([{ "name": "score" }, { "name": "known" }])).json();
+    let found = |i: usize| (&head["outputs"][i]["name"], &head["outputs"][i]["datatype"]);
+    assert_eq!(found(0), (&json!("score"), &json!("FP32")));
+    assert_eq!(found(1), (&json!("known"), &json!("BOOL")));
+    assert_eq!(head["outputs"][0]["shape"], json!([4]));
+    let told: Vec<f32> = serde_json::from_value(head["outputs"][0]["data"].clone()).unwrap();
+    assert_eq!((told, &head["outputs"][1]["data"]), (scores.clone(), &json!(known)));
+
+    // Raw ones follow each other in the order of the request, and one may stay in the JSON.
+    let raw = |name: &str, raw: bool| json!({ "name": name, "parameters": { "binary_data": raw } });
+    let answer = ask(json!([raw("known", true), raw("probabilities", false), raw("score", true)]));
+    let length: usize = answer.headers["inference-header-content-length"].parse().unwrap();
+    let (head, behind) = answer.body.split_at(length);
+    let head: Value = serde_json::from_slice(head).unwrap();
+    let sizes = [0, 2].map(|i| head["outputs"][i]["parameters"]["binary_data_size"].as_u64().unwrap());
+    assert_eq!((sizes, behind.len()), ([4, 16], 20));
+    assert_eq!(behind[..4], known.iter().map(|&known| u8::from(known)).collect::<Vec<u8>>());
+    assert_eq!(behind[4..], le(&scores));
+    assert_eq!(head["outputs"][1]["data"].as_array().unwrap().len(), 4 * v2.classes);
+
+    // Nobody gets them who does not ask.
+    assert_eq!(ask(json!([])).json()["outputs"].as_array().unwrap().len(), 1);
+    // A model without a threshold knows everything.
+    let trusting = V2::start(patient());
+    let request = json!({ "inputs": [input], "outputs": [{ "name": "known" }] });
+    assert_eq!(trusting.infer_raw(&request, &data).json()["outputs"][0]["data"], json!(vec![true; 4]));
+}
+
 /// Everything malformed: the text of the answer says what, and the service goes on.
 #[test]
 fn malformed_requests_are_refused_with_a_reason() {
@@ -346,8 +419,13 @@ fn malformed_requests_are_refused_with_a_reason() {
         (out(json!({ "name": "logits" })), "output \"logits\" is unknown"),
         (
             json!({ "inputs": [good], "outputs": [{ "name": "probabilities" }, { "name": "probabilities" }] }),
-            "asks for 2 outputs; there is one",
+            "output \"probabilities\" is asked for twice",
         ),
+        (
+            out(json!({ "name": "known", "parameters": { "classification": 2 } })),
+            "classification is for \"probabilities\" alone",
+        ),
+        (out(json!({ "name": "score" })), "learnt no threshold for unknown images"),
         (wanted(json!({ "classification": 0 })), "from 1 on"),
         (wanted(json!({ "classification": -1 })), "expected u64"),
         (wanted(json!({ "binary_data": 1 })), "expected a boolean"),

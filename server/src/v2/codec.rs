@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::http::json::{self, Object};
 use crate::http::problem::Problem;
 use crate::http::text::shown;
-use crate::v2::expected::{Expected, IMAGE, PIXELS, PROBABILITIES, bad};
+use crate::v2::expected::{Expected, IMAGE, KNOWN, PIXELS, PROBABILITIES, SCORE, bad};
 use crate::v2::tensors::{self, Data, Images};
 
 /// Length of the JSON in front of raw tensors, in requests and answers.
@@ -31,12 +31,25 @@ pub(crate) struct Asked {
     /// Comes back in the answer.
     pub(crate) id: Option<String>,
     pub(crate) images: Images,
-    pub(crate) output: Output,
+    /// At least one, each at most once.
+    pub(crate) outputs: Vec<Output>,
 }
 
-/// The form in which the output is wanted.
+/// What an output tells of each image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One number a class.
+    Probabilities,
+    /// Whether it shows a class of the model.
+    Known,
+    /// How little it looks like any class.
+    Score,
+}
+
+/// The form in which an output is wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Output {
+    pub(crate) kind: Kind,
     /// Raw, behind the JSON.
     pub(crate) binary: bool,
     /// This many of the most likely classes as texts, in place of all probabilities.
@@ -63,8 +76,8 @@ pub(crate) fn read(
 ) -> Result<Asked, Problem> {
     let length = header_length.unwrap_or(body.len());
     if length == 0 && header_length.is_some() {
-        let output = Output { binary: true, classification: None };
-        return Ok(Asked { id: None, images: tensors::of_body(body, expected)?, output });
+        let outputs = vec![Output { kind: Kind::Probabilities, binary: true, classification: None }];
+        return Ok(Asked { id: None, images: tensors::of_body(body, expected)?, outputs });
     }
     if length > body.len() {
         return Err(bad(format!(
@@ -74,7 +87,7 @@ pub(crate) fn read(
     }
     let (head, raw) = (&body[..length], body.slice(length..));
     let Object(request): Object<Request<'_>> = json::parse(head, expected.json_depth)?;
-    let output = request.output()?;
+    let outputs = request.outputs()?;
     let [Object(tensor)] = request.inputs.0.as_slice() else {
         let count = request.inputs.0.len();
         return Err(bad(format!(
@@ -83,7 +96,7 @@ pub(crate) fn read(
     };
     let data = tensor.data(raw, header_length.is_some())?;
     let images = tensors::read(&tensor.name, &tensor.datatype, &tensor.shape.0, data, expected)?;
-    Ok(Asked { id: request.id, images, output })
+    Ok(Asked { id: request.id, images, outputs })
 }
 
 /// The JSON of a request. Fields and parameters that are not here are let pass, as the protocol wants.
@@ -143,36 +156,54 @@ struct WantedParameters {
 }
 
 impl Request<'_> {
-    fn output(&self) -> Result<Output, Problem> {
-        let whole = self.parameters.as_ref().and_then(|own| own.0.binary_data_output);
-        let mut output = Output { binary: whole.unwrap_or(false), classification: None };
+    fn outputs(&self) -> Result<Vec<Output>, Problem> {
+        let binary = self.parameters.as_ref().and_then(|own| own.0.binary_data_output).unwrap_or(false);
         let wanted = match self.outputs.as_ref().map(|outputs| outputs.0.as_slice()) {
-            None | Some([]) => return Ok(output),
-            Some([Object(one)]) => one,
-            Some(several) => {
-                let count = several.len();
+            None | Some([]) => {
+                return Ok(vec![Output { kind: Kind::Probabilities, binary, classification: None }]);
+            }
+            Some(wanted) => wanted,
+        };
+        let mut outputs: Vec<Output> = Vec::with_capacity(wanted.len());
+        for Object(one) in wanted {
+            let output = one.output(binary)?;
+            if outputs.iter().any(|other| other.kind == output.kind) {
+                return Err(bad(format!("output \"{}\" is asked for twice", shown(&one.name))));
+            }
+            outputs.push(output);
+        }
+        Ok(outputs)
+    }
+}
+
+impl Wanted {
+    /// What is wanted, in binary form where neither this output nor the request says otherwise and `binary` is set.
+    fn output(&self, binary: bool) -> Result<Output, Problem> {
+        let kind = match self.name.as_str() {
+            PROBABILITIES => Kind::Probabilities,
+            KNOWN => Kind::Known,
+            SCORE => Kind::Score,
+            name => {
+                let name = shown(name);
                 return Err(bad(format!(
-                    "the request asks for {count} outputs; there is one, \"{PROBABILITIES}\""
+                    "output \"{name}\" is unknown; there are \"{PROBABILITIES}\", \"{KNOWN}\" and \"{SCORE}\""
                 )));
             }
         };
-        if wanted.name != PROBABILITIES {
-            let name = shown(&wanted.name);
-            return Err(bad(format!("output \"{name}\" is unknown; there is one, \"{PROBABILITIES}\"")));
+        let mut output = Output { kind, binary, classification: None };
+        let Some(Object(own)) = &self.parameters else { return Ok(output) };
+        if own.shared_memory_region.is_some() {
+            return Err(no_shared_memory());
         }
-        if let Some(Object(own)) = &wanted.parameters {
-            if own.shared_memory_region.is_some() {
-                return Err(no_shared_memory());
+        output.binary = own.binary_data.unwrap_or(binary);
+        output.classification = match own.classification {
+            Some(0) => return Err(bad("the parameter classification is a number of classes, from 1 on")),
+            Some(_) if kind != Kind::Probabilities => {
+                return Err(bad(format!("the parameter classification is for \"{PROBABILITIES}\" alone")));
             }
-            output.binary = own.binary_data.unwrap_or(output.binary);
-            output.classification = match own.classification {
-                Some(0) => {
-                    return Err(bad("the parameter classification is a number of classes, from 1 on"));
-                }
-                // More classes than there can be are all of them.
-                wanted => wanted.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
-            };
-        }
+            // More classes than there can be are all of them.
+            wanted => wanted.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
+        };
         Ok(output)
     }
 }

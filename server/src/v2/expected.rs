@@ -10,8 +10,14 @@ pub(super) const PIXELS: &str = "pixels";
 /// The input that takes image files.
 pub(super) const IMAGE: &str = "image";
 
-/// The output.
+/// The output that the metadata names.
 pub(super) const PROBABILITIES: &str = "probabilities";
+
+/// The output that says whether an image shows a class of the model.
+pub(super) const KNOWN: &str = "known";
+
+/// The output that says how little an image looks like any class.
+pub(super) const SCORE: &str = "score";
 
 /// What the model takes and what one request may hold.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! ```text
 //! codec     a body: JSON, then raw tensors            -> what is asked for
 //! tensors   one input, as JSON or raw                 -> images
-//! outputs   answers of the classifier                 -> one output, as JSON or raw
+//! outputs   answers of the classifier                 -> outputs, as JSON or raw
 //! metadata  what clients are told of the model before they ask
 //! ```
 //!
@@ -20,9 +20,13 @@
 //! file of `image` is a base64 text, with or without `data:..;base64,`; raw, it is its length in 4 bytes and its bytes.
 //! `image` is not in the metadata, where clients expect one input. Exactly one of both is sent.
 //!
-//! The one output, `probabilities`, is FP32 `[n, classes]`; with the parameter `classification` it is BYTES
+//! The output that is given where none is asked for, `probabilities`, is FP32 `[n, classes]`; with the parameter `classification` it is BYTES
 //! `[n, k]`, texts `probability:index:label` of the most likely classes, the probability in the fewest digits that
 //! give the same f32. A label may have colons of its own: it is all that follows the second one.
+//!
+//! Who asks for them by name also gets `known`, BOOL `[n]`: whether an image shows a class of the model at all; and `score`, FP32
+//! `[n]`: how little it looks like any of them, of a model that learnt a threshold for that. They are not in the metadata,
+//! where clients for images expect one output.
 //!
 //! An image's answer does not depend on the form in which it came, nor on the images beside it.
 //!

@@ -58,7 +58,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
         input("pixels", json!(["FP32", "UINT8"]), "Pixels of the network's size, 0 to 255; nested or flat"),
         input("image", json!(["BYTES"]), "Image files in base64, as /predict takes it") ] });
     let output = json!({ "type": "object", "required": ["name"], "properties": {
-        "name": { "const": "probabilities" },
+        "name": { "enum": ["probabilities", "known", "score"] },
         "parameters": { "type": "object", "properties": {
             "binary_data": { "type": "boolean" },
             "classification": { "type": "integer", "minimum": 1,
@@ -67,7 +67,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
         "id": { "type": "string" },
         "parameters": { "type": "object", "properties": { "binary_data_output": { "type": "boolean" } } },
         "inputs": { "type": "array", "items": input, "minItems": 1, "maxItems": 1 },
-        "outputs": { "type": "array", "items": output, "maxItems": 1 } } });
+        "outputs": { "type": "array", "items": output, "maxItems": 3 } } });
     let limits = schemas.image_limits(schemas.config.images_per_request);
     schemas
         .answer::<Inferred<'static>>()
@@ -98,8 +98,9 @@ async fn infer(context: &Context<'_>, body: &mut RequestBody) -> Result<Response
     let expected = Expected::new(serving.info.input, context.config());
     // The share goes along: the bytes are in memory for as long as they are read, even if the client leaves.
     let read = move || codec::read(&bytes, header_length, &expected).map(|asked| (asked, share));
-    let (Asked { id, images, output }, share) = classifier.on_pool(read).await?;
-    let ask = Ask { top_k: output.top_k(&serving.info), features: false };
+    let (Asked { id, images, outputs }, share) = classifier.on_pool(read).await?;
+    outputs::check(&outputs, &serving.info)?;
+    let ask = Ask { top_k: outputs::top_k(&outputs, &serving.info), features: false };
     let answers = match images {
         Images::Encoded(files) => classifier.classify(&serving, files, share, ask).await?,
         Images::Prepared(pixels) => {
@@ -108,5 +109,5 @@ async fn infer(context: &Context<'_>, body: &mut RequestBody) -> Result<Response
         }
     };
     context.metrics().classified(&answers);
-    Ok(outputs::respond(&serving.info, id.as_deref(), output, &answers))
+    Ok(outputs::respond(&serving.info, id.as_deref(), &outputs, &answers))
 }
