@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::Split;
 use ocelli_pipeline::{
-    Comparison, EvaluateOptions, Evaluation, Observe, PipelineError, compare, evaluate, open_model,
-    write_atomic,
+    Comparison, EvaluateOptions, Evaluation, LabelEvaluation, ModelFile, Observe, PipelineError, compare,
+    evaluate, evaluate_labels, open_model, write_atomic,
 };
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{comparison, compute, paths, report};
+use crate::{comparison, compute, label_report, paths, report};
 
 /// Measure a model on labelled images
 ///
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     model: PathBuf,
     /// Labelled images, as for `ocelli train`; the built-in Fashion-MNIST if left out
     data: Option<PathBuf>,
+    /// Table (CSV, TSV) with the labels of the images in DATA, a folder or ZIP
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
     /// Only the images of this split
     #[arg(long, value_name = "train|val|test")]
     split: Option<Split>,
@@ -39,6 +42,9 @@ pub(crate) struct Args {
     /// Fail with exit code 3 where the accuracy is lower, e.g. 0.9
     #[arg(long, value_parser = parse_part, value_name = "PART")]
     min_accuracy: Option<f32>,
+    /// Fail with exit code 3 where the mean average precision of a model of several labels is lower, e.g. 0.8
+    #[arg(long, value_parser = parse_part, value_name = "PART", conflicts_with = "min_accuracy")]
+    min_map: Option<f32>,
     /// Write what the model says about each image
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -72,13 +78,26 @@ struct Record<'a> {
     evaluation: &'a Evaluation,
 }
 
+#[derive(Serialize)]
+struct LabelRecord<'a> {
+    schema: u32,
+    r#type: &'static str,
+    model: String,
+    #[serde(flatten)]
+    evaluation: &'a LabelEvaluation,
+}
+
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     if let Some(other) = &args.compare {
         let comparison = compared(&args, other, out)?;
         return comparison::tell(&args.model, other, &comparison, args.json, out)
-            .and_then(|()| gate(comparison.model.accuracy, args.min_accuracy));
+            .and_then(|()| gate("accuracy", comparison.model.accuracy, args.min_accuracy));
     }
-    let evaluation = measured(&args, out)?;
+    let model = open_model(&args.model)?;
+    if model.meta.multi_label.is_some() {
+        return labels(&model, &args, out);
+    }
+    let evaluation = watched(&args, out, |options, stop, observe| evaluate(&model, options, stop, observe))?;
     if let Some(csv) = &args.csv {
         write_atomic(csv, evaluation.predictions_csv().as_bytes())?;
     }
@@ -94,13 +113,13 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         }
         out.line(report::accuracy_line(&evaluation.split, evaluation.accuracy))?;
     }
-    gate(evaluation.accuracy, args.min_accuracy)
+    gate("accuracy", evaluation.accuracy, args.min_accuracy)
 }
 
-fn gate(accuracy: f32, least: Option<f32>) -> Result<(), Failure> {
+fn gate(what: &str, value: f32, least: Option<f32>) -> Result<(), Failure> {
     match least {
-        Some(least) if accuracy < least => {
-            let text = format!("accuracy {accuracy:.4} is below {least:.4}");
+        Some(least) if value < least => {
+            let text = format!("{what} {value:.4} is below {least:.4}");
             Err(Failure::Gate(Message { text, hint: None }))
         }
         _ => Ok(()),
@@ -113,9 +132,34 @@ fn model_name(path: &Path) -> String {
     name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn measured(args: &Args, out: &mut Output) -> Result<Evaluation, Failure> {
-    let model = open_model(&args.model)?;
-    watched(args, out, |options, stop, observe| evaluate(&model, options, stop, observe))
+/// A model of images with any number of labels.
+fn labels(model: &ModelFile, args: &Args, out: &mut Output) -> Result<(), Failure> {
+    if args.min_accuracy.is_some() {
+        return Err(Failure::usage(
+            "--min-accuracy is for models of one class an image, and this one says any number of labels",
+            "--min-map sets the least mean average precision",
+        ));
+    }
+    let measured = |options: &EvaluateOptions, stop: &AtomicBool, observe: Observe<'_>| {
+        evaluate_labels(model, options, stop, observe)
+    };
+    let evaluation = watched(args, out, measured)?;
+    if let Some(csv) = &args.csv {
+        write_atomic(csv, evaluation.predictions_csv().as_bytes())?;
+    }
+    if let Some(folder) = &args.out {
+        evaluation.write_into(folder, &model_name(&args.model))?;
+    }
+    if args.json {
+        let model = args.model.display().to_string();
+        out.json(&LabelRecord { schema: 1, r#type: "evaluation", model, evaluation: &evaluation })?;
+    } else {
+        if !out.quiet() {
+            label_report::print(&evaluation, args.sort, out)?;
+        }
+        out.line(label_report::precision_line(&evaluation))?;
+    }
+    gate("mean average precision", evaluation.mean_average_precision, args.min_map)
 }
 
 fn compared(args: &Args, other: &Path, out: &mut Output) -> Result<Comparison, Failure> {
@@ -129,7 +173,7 @@ fn watched<T>(
     out: &mut Output,
     work: impl FnOnce(&EvaluateOptions, &AtomicBool, Observe<'_>) -> Result<T, PipelineError>,
 ) -> Result<T, Failure> {
-    let data = paths::data(args.data.clone());
+    let data = paths::data(args.data.clone(), args.labels.clone());
     let (compute, max_bad) = (args.compute.into(), args.max_bad);
     let options = EvaluateOptions { data, split: args.split, compute, max_bad, mirror: args.tta };
     let interrupt = Interrupt::listen()?;

@@ -18,6 +18,7 @@ mod failure;
 mod flood;
 mod interrupt;
 mod job;
+mod label_report;
 mod lr_find;
 mod output;
 mod paths;

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use ocelli_pipeline::{BuiltIn, Data};
 
-/// The bundled data set, or what is at a path.
-pub(crate) fn data(path: Option<PathBuf>) -> Data {
-    path.map_or(Data::Bundled, Data::Path)
+/// The bundled data set, or what is at a path, with the labels of a table where one is given beside it.
+pub(crate) fn data(path: Option<PathBuf>, table: Option<PathBuf>) -> Data {
+    match (path, table) {
+        (Some(images), Some(table)) => Data::Labelled { images, table },
+        (path, _) => path.map_or(Data::Bundled, Data::Path),
+    }
 }
 
 /// Whether a path names a model: a `.ocelli` file, a run folder, or one in this program.

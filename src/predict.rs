@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_common::text::{chain, printable};
 use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
-use ocelli_pipeline::{Decoder, Prediction, Predictor, pool};
+use ocelli_pipeline::{Decoder, LabelAnswer, ModelMeta, Prediction, Predictor, pool};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
@@ -20,7 +20,8 @@ const LEAST_SHOWN: f32 = 0.0005;
 
 /// Label images
 ///
-/// One line an image: its path and the likeliest classes. A file that cannot be read is named on standard error and
+/// One line an image: its path and the likeliest classes, or all labels that the image has where the model says any number of
+/// them. A file that cannot be read is named on standard error and
 /// the others go on; the exit code is 1 then. What a folder holds besides images is named on standard error and is no
 /// error.
 #[derive(Debug, clap::Args)]
@@ -119,7 +120,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
     let top_k = args.top_k.min(predictor.meta().classes.len());
     let mut job = Job { format, built_in: model.is_none(), top_k, failed: 0, out };
     if format == Format::Csv {
-        job.csv_header()?;
+        job.csv_header(predictor.meta())?;
     }
     let files = job.expand(&args.paths, args.recursive)?;
     let decoder = predictor.decoder();
@@ -251,6 +252,16 @@ impl Job<'_> {
             }
             Format::Csv => {
                 let mut line = csv_field(&name);
+                if let Some(labels) = &prediction.labels {
+                    let said: Vec<&str> = labels
+                        .iter()
+                        .filter(|label| label.applies)
+                        .map(|label| label.label.as_str())
+                        .collect();
+                    line += &format!(",{}", csv_field(&said.join("|")));
+                    labels.iter().for_each(|label| line += &format!(",{}", label.probability));
+                    return self.out.line(line);
+                }
                 for ranked in &prediction.top {
                     line += &format!(",{},{}", csv_field(&ranked.label), ranked.probability);
                 }
@@ -259,6 +270,18 @@ impl Job<'_> {
             }
             Format::Text => {
                 let mut line = printable(&name);
+                if let Some(labels) = &prediction.labels {
+                    let mut said: Vec<&LabelAnswer> = labels.iter().filter(|label| label.applies).collect();
+                    said.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+                    for label in &said {
+                        let text = format!("{} {:.1}%", printable(&label.label), 100.0 * label.probability);
+                        line += &format!("  {}", self.out.paint.apply(Style::Bold, text));
+                    }
+                    if said.is_empty() {
+                        line += &format!("  {}", self.out.paint.apply(Style::Dim, "none"));
+                    }
+                    return self.out.line(line);
+                }
                 if !prediction.known {
                     line += &format!("  {}", self.out.paint.apply(Style::Bold, "unknown"));
                 }
@@ -273,7 +296,11 @@ impl Job<'_> {
         }
     }
 
-    fn csv_header(&mut self) -> Result<(), Failure> {
+    fn csv_header(&mut self, meta: &ModelMeta) -> Result<(), Failure> {
+        if meta.multi_label.is_some() {
+            let names: String = meta.classes.iter().map(|name| format!(",{}", csv_field(name))).collect();
+            return self.out.line(format!("path,labels{names}"));
+        }
         let mut header = "path,label,probability".to_owned();
         for rank in 2..=self.top_k {
             header += &format!(",label_{rank},probability_{rank}");

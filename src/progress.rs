@@ -128,6 +128,7 @@ impl Progress {
             train_accuracy,
             val_loss,
             val_accuracy,
+            val_map,
             seconds,
             images_per_second,
             waited: _,
@@ -141,7 +142,10 @@ impl Progress {
         let mut line =
             format!("epoch {epoch:>width$}/{epochs}  loss {train_loss:.4}  accuracy {accuracy:5.2}%");
         if let (Some(loss), Some(accuracy)) = (val_loss, val_accuracy) {
-            line += &format!("  val loss {loss:.4}  val accuracy {:5.2}%", 100.0 * accuracy);
+            line += &match val_map {
+                Some(map) => format!("  val loss {loss:.4}  val mAP {map:.4}"),
+                None => format!("  val loss {loss:.4}  val accuracy {:5.2}%", 100.0 * accuracy),
+            };
         }
         line += &format!("  {}  {} images/s", duration(*seconds), thousands(*images_per_second as u64));
         if *best {

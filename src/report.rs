@@ -122,11 +122,15 @@ pub(crate) fn short(name: &str) -> String {
 
 /// The last line of a report, in a form that scripts look for: `test accuracy 0.9213`.
 pub(crate) fn accuracy_line(split: &str, accuracy: f32) -> String {
-    let split = match split {
+    format!("{} accuracy {accuracy:.4}", split_word(split))
+}
+
+/// What people call a split.
+pub(crate) fn split_word(split: &str) -> &str {
+    match split {
         "val" => "validation",
         // All images of a set that the model was not trained on.
         "all" => "test",
         split => split,
-    };
-    format!("{split} accuracy {accuracy:.4}")
+    }
 }

@@ -12,8 +12,8 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
     Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome, PipelineError,
-    Quality, Recipe, Schedule, Start, StartModel, TrainOptions, Within, is_cross_validation, is_network_file,
-    network_text, open_model, version_id,
+    Quality, Recipe, Schedule, Start, StartModel, Task, TrainOptions, Within, is_cross_validation,
+    is_network_file, network_text, open_model, version_id,
 };
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
 use crate::progress::Progress;
-use crate::{cross_validation, dry_run, paths, report};
+use crate::{cross_validation, dry_run, label_report, paths, report};
 
 /// A recipe file is a page of text; more than this is some other file.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -32,7 +32,8 @@ DATA may be
   a folder of class folders      photos/cats/1.jpg, photos/dogs/2.png, ...
   a folder of split folders      photos/train/cats/1.jpg, photos/val/..., photos/test/..., by every usual name
   a ZIP of either                read in place
-  a table (CSV, TSV)             image and label in columns; also beside images without class folders
+  a table (CSV, TSV)             image and label in columns; also beside images without class folders, or by --labels;
+                                 several labels an image: cat|dog, a column for each label, or several rows
   IDX files                      MNIST and its relatives, plain or .gz: their folder, or the images file
   CIFAR-10 or CIFAR-100          the folder of the binary version
 Images: JPEG, PNG, WebP, BMP, GIF, TIFF. Unreadable ones are skipped and named.
@@ -86,6 +87,10 @@ pub(crate) struct Args {
 pub(crate) struct Input {
     /// Images in class folders, a ZIP, a CSV, IDX or CIFAR files; the built-in Fashion-MNIST if left out
     data: Option<PathBuf>,
+    /// Table (CSV, TSV) with the labels of the images in DATA, a folder or ZIP: one a row, or several between | or ;, or a column
+    /// for each label
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
     /// Recipe file in TOML; options on the command line override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -103,6 +108,9 @@ pub(crate) struct Settings {
     /// How much time for how good a model: decides network, size, variation and epochs where nothing else does
     #[arg(long, value_parser = words::<Quality>(Quality::WORDS))]
     quality: Option<Quality>,
+    /// What an image has: one class, or any number of labels; multi-label by itself where a table shows images with several
+    #[arg(long, value_parser = words::<Task>(Task::WORDS))]
+    task: Option<Task>,
     /// Network: one of these, or a TOML file with its layers (--print-network shows what one looks like)
     #[arg(short, long, value_name = "NAME|FILE.toml", value_parser = NetworkParser)]
     model: Option<String>,
@@ -392,7 +400,7 @@ impl Input {
         let given = self.settings.model.is_some();
         self.settings.apply(epochs, &mut recipe, &mut origins);
         recipe.validate()?;
-        let data = paths::data(self.data);
+        let data = paths::data(self.data, self.labels);
         let named = is_network_file(&recipe.model).then(|| PathBuf::from(&recipe.model));
         // A recipe names a file from its own folder on.
         let from = self.config.filter(|_| !given);
@@ -449,6 +457,7 @@ impl Settings {
         set!(epochs, epochs);
         set!(
             quality,
+            task,
             model,
             size,
             first_size,
@@ -568,6 +577,13 @@ pub(crate) fn finish(outcome: &Outcome, json: bool, out: &mut Output) -> Result<
             report::print(evaluation, report::Sort::default(), out)?;
         }
         out.line(report::accuracy_line(&evaluation.split, evaluation.accuracy))?;
+    }
+    if let Some(evaluation) = &outcome.label_evaluation {
+        if !out.quiet() {
+            out.line("")?;
+            label_report::print(evaluation, report::Sort::default(), out)?;
+        }
+        out.line(label_report::precision_line(evaluation))?;
     }
     let run_dir = printable(&outcome.run_dir.display().to_string());
     out.line(format_args!("run folder {run_dir}"))?;

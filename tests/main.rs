@@ -14,6 +14,8 @@ mod support;
 mod photos;
 // How good a model is, beside another one, and whether a run can be repeated.
 mod evaluation;
+// A table of labels to a model that says several of an image.
+mod labels;
 // What folders of photos hold, and files that are no images.
 mod predict;
 // Features of images: written out, compared, doubted.

@@ -14,7 +14,7 @@ fn main() -> Result<(), DatasetError> {
     // How the layout was read, and what was left out.
     source.notes().iter().for_each(|note| println!("{note}"));
     for (class, name) in source.classes().iter().enumerate() {
-        let items = source.items().iter().filter(|item| item.class as usize == class);
+        let items = source.items().iter().filter(|item| item.class() as usize == class);
         let (mut train, mut other) = (0, 0);
         items.for_each(|item| if matches!(item.split, Some(Split::Train)) { train += 1 } else { other += 1 });
         println!("{name}: {train} images declared for training, {other} others");

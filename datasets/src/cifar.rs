@@ -6,6 +6,7 @@
 use crate::classes::note_missing_classes;
 use crate::error::io_error;
 use crate::idx::read_names;
+use crate::item::Labels;
 use crate::shared_file::SharedFile;
 use crate::{DatasetError, DecodeError, Image, Item, Pixels, Split};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -111,7 +112,7 @@ pub(crate) fn open(folder: &Path, found: Found) -> Result<CifarSet, DatasetError
         set.records.files.push((file, labels.len()));
         set.items.extend(labels.iter().enumerate().map(|(i, &label)| Item {
             name: format!("{name}#{i}"),
-            class: u32::from(label),
+            labels: Labels::One(u32::from(label)),
             split: Some(split),
         }));
     }

@@ -32,8 +32,12 @@ pub(crate) fn number_classes<'a>(
 /// classes of a model and are told when it is trained.
 pub(crate) fn note_missing_classes(items: &[Item], classes: &[String], notes: &mut Vec<String>) {
     for split in [Split::Val, Split::Test] {
-        let present: BTreeSet<u32> =
-            items.iter().filter(|i| i.split == Some(split)).map(|i| i.class).collect();
+        let present: BTreeSet<u32> = items
+            .iter()
+            .filter(|i| i.split == Some(split))
+            .flat_map(|i| i.labels.as_slice())
+            .copied()
+            .collect();
         if present.is_empty() {
             continue;
         }

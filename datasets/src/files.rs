@@ -10,6 +10,7 @@ pub(crate) const IMAGE_EXTENSIONS: [&str; 12] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff", "apng"];
 
 /// A file as the reader found it.
+#[derive(Clone)]
 pub(crate) struct Found {
     /// Relative to the root, `/` between the parts.
     pub(crate) path: String,

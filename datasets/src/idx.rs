@@ -5,7 +5,7 @@
 
 use crate::classes::note_missing_classes;
 use crate::error::{DatasetError, io_error};
-use crate::item::Item;
+use crate::item::{Item, Labels};
 use crate::pixel_array::PixelArray;
 use crate::split::Split;
 use flate2::read::MultiGzDecoder;
@@ -119,7 +119,7 @@ pub(crate) fn assemble(
     for part in parts {
         set.items.extend(part.labels.iter().enumerate().map(|(i, &label)| Item {
             name: format!("{}#{i}", part.file),
-            class: u32::from(label),
+            labels: Labels::One(u32::from(label)),
             split: part.split,
         }));
         set.images.push(part.images);

@@ -45,6 +45,7 @@ mod folds;
 mod idx;
 mod images;
 mod item;
+mod labelling;
 mod layout;
 mod mosaic;
 pub mod names;
@@ -70,7 +71,8 @@ pub use decode::{
 };
 pub use error::{DatasetError, DecodeError, Skipped};
 pub use images::{FolderImages, images_in};
-pub use item::Item;
+pub use item::{Item, Labels};
+pub use labelling::{Labelling, LabelsPerImage};
 pub use mosaic::mosaic;
 pub use preprocess::{Fit, MAX_CHANNELS, MAX_INPUT_SIDE, Prepare, Prepared, Preprocessing};
 pub use set::{CacheMade, CacheUse, ImageSet, LoadOptions};

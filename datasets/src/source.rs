@@ -4,11 +4,12 @@ use crate::bundled;
 use crate::cifar::{self, Records};
 use crate::decode::{DecodeLimits, Image, Pixels, decode_channels, probe};
 use crate::error::{DatasetError, DecodeError, io_error};
-use crate::files::{FileKind, MAX_ENTRIES, is_junk};
+use crate::files::{FileKind, Found, MAX_ENTRIES, is_junk};
 use crate::folder::{self, Depth};
 use crate::idx::{self, IdxSet};
-use crate::item::Item;
-use crate::layout::{self, Arranged};
+use crate::item::{Item, Labels};
+use crate::labelling::{Labelling, LabelsPerImage};
+use crate::layout::{self, Arranged, Labelled};
 use crate::pixel_array::PixelArray;
 use crate::split::ContentHash;
 use crate::table::{self, Stored};
@@ -136,15 +137,39 @@ impl Source {
     /// # Errors
     /// [`DatasetError`].
     pub fn open_any(path: &Path) -> Result<Source, DatasetError> {
+        Self::open_labelled(path, &Labelling::default())
+    }
+
+    /// As [`Source::open_any`], with labels as `labelling` says: from a table of its own, or any number for an image. The
+    /// images of other layouts than tables have one label each.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub fn open_labelled(path: &Path, labelling: &Labelling) -> Result<Source, DatasetError> {
         let meta = fs::metadata(path).map_err(|e| io_error(path, e))?;
         let opened = if meta.is_dir() {
-            open_folder(path)?
+            open_folder(path, labelling)?
         } else if meta.is_file() {
-            open_file(path)?
+            open_file(path, labelling)?
         } else {
             return Err(unknown(path, "neither a file nor a folder"));
         };
-        Ok(Source { name: short_name(path, meta.is_dir()), ..opened })
+        Ok(Source { name: short_name(path, meta.is_dir()), ..opened }.labelled(labelling.per_image))
+    }
+
+    /// The same images with so many labels each: of any number they have their class.
+    pub fn labelled(mut self, per_image: LabelsPerImage) -> Source {
+        if per_image == LabelsPerImage::Any {
+            for item in &mut self.items {
+                item.labels = Labels::any(item.labels.as_slice().to_vec());
+            }
+        }
+        self
+    }
+
+    /// Whether images have any number of labels instead of one class each.
+    pub fn is_multi_label(&self) -> bool {
+        matches!(self.items.first(), Some(Item { labels: Labels::Any(_), .. }))
     }
 
     /// Fashion-MNIST from inside the binary, with training and test split.
@@ -158,7 +183,7 @@ impl Source {
         let (archive, listing) = ZipFolder::embedded(bundled::SIGN_DIGITS)
             .expect("the embedded archive is part of the build and a test reads it");
         let path = Path::new("bundled");
-        let source = from_zip(path, archive, listing)
+        let source = from_zip(path, (archive, listing), &Labelling::default())
             .expect("the embedded archive holds class folders, and a test reads it");
         Source { kind: PHOTOS_KIND, name: "sign-digits".to_owned(), notes: Vec::new(), ..source }
     }
@@ -328,8 +353,11 @@ fn names_in(path: &Path) -> Result<(Vec<String>, Vec<PathBuf>), DatasetError> {
     Ok((files, folders))
 }
 
-fn open_folder(path: &Path) -> Result<Source, DatasetError> {
+fn open_folder(path: &Path, labelling: &Labelling) -> Result<Source, DatasetError> {
     let (files, folders) = names_in(path)?;
+    if labelling.table.is_some() {
+        return labelled_folder(path, folder::list(path, Depth::All)?, labelling);
+    }
     if let Some(source) = open_arrays(path, &files)? {
         return Ok(source);
     }
@@ -344,13 +372,45 @@ fn open_folder(path: &Path) -> Result<Source, DatasetError> {
     if !listing.found.iter().any(|file| file.kind == FileKind::Image)
         && let Some(table) = only_table(&files)
     {
-        return open_table(&path.join(table));
+        return open_table(&path.join(table), labelling);
     }
+    labelled_folder(path, listing, labelling)
+}
+
+/// Images in a folder with labels from folders or tables.
+fn labelled_folder(
+    path: &Path,
+    listing: folder::Listing,
+    labelling: &Labelling,
+) -> Result<Source, DatasetError> {
     let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
     let read = |file: usize| folder::read(&listing.paths[file], &limits).ok();
-    let arranged = layout::arrange(path, &listing.found, &read)?;
+    let arranged = arrange(path, &listing.found, &read, labelling)?;
     let paths = arranged.files.iter().map(|&i| listing.paths[i].clone()).collect();
     Ok(from_arranged(arranged, listing.notes, Store::Files(paths), None))
+}
+
+/// Arranges the files of a folder or archive. A table that was given beside them counts as one of them.
+fn arrange(
+    root: &Path,
+    found: &[Found],
+    read: &dyn Fn(usize) -> Option<Vec<u8>>,
+    labelling: &Labelling,
+) -> Result<Arranged, DatasetError> {
+    let mut labelled = Labelled { per_image: labelling.per_image, table: None };
+    let Some(table) = labelling.table else { return layout::arrange(root, found, read, labelled) };
+    let length = fs::metadata(table).map_err(|e| io_error(table, e))?.len();
+    if length > table::MAX_TABLE_BYTES {
+        let what = format!("tables beside images go up to {} MiB", table::MAX_TABLE_BYTES >> 20);
+        return Err(DatasetError::Limit { path: table.to_owned(), what });
+    }
+    let bytes = fs::read(table).map_err(|e| io_error(table, e))?;
+    let mut all = found.to_vec();
+    let path = table.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    all.push(Found { path, kind: FileKind::Other });
+    labelled.table = Some(found.len());
+    let read = |file: usize| if file == found.len() { Some(bytes.clone()) } else { read(file) };
+    layout::arrange(root, &all, &read, labelled)
 }
 
 /// IDX or CIFAR files directly in a folder.
@@ -371,7 +431,7 @@ fn open_arrays(path: &Path, files: &[String]) -> Result<Option<Source>, DatasetE
     }))
 }
 
-fn open_file(path: &Path) -> Result<Source, DatasetError> {
+fn open_file(path: &Path, labelling: &Labelling) -> Result<Source, DatasetError> {
     let head = folder::head(path, HEAD_BYTES).map_err(|e| io_error(path, e))?;
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -379,14 +439,18 @@ fn open_file(path: &Path) -> Result<Source, DatasetError> {
         return Err(packed(path, format));
     }
     match (head.as_slice(), extension.as_str()) {
-        ([b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..], _) => open_zip(path),
+        ([b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..], _) => open_zip(path, labelling),
+        _ if labelling.table.is_some() => Err(unknown(
+            path,
+            "a table says the labels of images in a folder or a ZIP archive, and this is neither",
+        )),
         ([0, 0, 8, 1, ..], _) => {
             Err(unknown(path, "these are IDX labels; give the images file or their folder"))
         }
         ([0, 0, _, 1..=4, ..], _) => idx::open_file(path).map(from_idx),
         ([0x1f, 0x8b, ..], _) => open_gzip(path),
-        (_, "csv" | "tsv") => open_table(path),
-        (_, "zip") => open_zip(path),
+        (_, "csv" | "tsv") => open_table(path, labelling),
+        (_, "zip") => open_zip(path, labelling),
         (_, "bin") => Err(unknown(path, "a single .bin file; give the folder that holds the CIFAR files")),
         _ => Err(unknown(
             path,
@@ -415,21 +479,25 @@ fn packed(path: &Path, format: &str) -> DatasetError {
     unknown(path, &format!("a {format}, which is not read; unpack it and give the folder"))
 }
 
-fn open_zip(path: &Path) -> Result<Source, DatasetError> {
+fn open_zip(path: &Path, labelling: &Labelling) -> Result<Source, DatasetError> {
     let (archive, listing) = ZipFolder::open(path)?;
-    from_zip(path, archive, listing)
+    from_zip(path, (archive, listing), labelling)
 }
 
-fn from_zip(path: &Path, archive: ZipFolder, listing: Listing) -> Result<Source, DatasetError> {
+fn from_zip(
+    path: &Path,
+    (archive, listing): (ZipFolder, Listing),
+    labelling: &Labelling,
+) -> Result<Source, DatasetError> {
     let limits = DecodeLimits { max_bytes: table::MAX_TABLE_BYTES, ..DecodeLimits::default() };
     let read = |file: usize| archive.read(listing.entries[file], &limits).ok();
-    let arranged = layout::arrange(path, &listing.found, &read)?;
+    let arranged = arrange(path, &listing.found, &read, labelling)?;
     let entries = arranged.files.iter().map(|&i| listing.entries[i]).collect();
     Ok(from_arranged(arranged, listing.notes, Store::Zip { archive, entries }, Some("zip")))
 }
 
-fn open_table(path: &Path) -> Result<Source, DatasetError> {
-    let table = table::open(path)?;
+fn open_table(path: &Path, labelling: &Labelling) -> Result<Source, DatasetError> {
+    let table = table::open(path, labelling.per_image)?;
     let store = match table.images {
         Stored::Files(paths) => Store::Files(paths),
         Stored::Pixels(images) => Store::Idx(vec![images]),

@@ -86,7 +86,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 8] {
+fn samples() -> [Vec<u8>; 9] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),
@@ -96,6 +96,7 @@ fn samples() -> [Vec<u8>; 8] {
         model_sample::calibrated_file(),
         model_sample::rejecting_file(),
         model_sample::inner_file(),
+        model_sample::multi_label_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())
 }

@@ -12,7 +12,7 @@ use model_format_reader::{File, Value, read};
 use ocelli_engine::Model;
 use ocelli_engine::graph::{Activation, Conv2d, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    FORMAT_VERSION, ModelFile, ModelMeta, Origin, Rejection, RejectionScore, WeightType,
+    FORMAT_VERSION, ModelFile, ModelMeta, MultiLabel, Origin, Rejection, RejectionScore, WeightType,
 };
 use sha2::{Digest, Sha256};
 
@@ -20,7 +20,7 @@ type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 8] = [
+const GOLDEN: [(&str, Make); 9] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
@@ -29,6 +29,7 @@ const GOLDEN: [(&str, Make); 8] = [
     ("tiny-calibrated.ocelli", model_sample::calibrated_file),
     ("tiny-rejecting.ocelli", model_sample::rejecting_file),
     ("tiny-inner.ocelli", model_sample::inner_file),
+    ("tiny-multi-label.ocelli", model_sample::multi_label_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -105,7 +106,9 @@ fn the_version_is_the_first_that_can_hold_the_model() {
     let calibrated = |file: &mut ModelFile| file.meta.temperature = Some(0.75);
     let all = |file: &mut ModelFile| {
         let rejection = model_sample::rejecting_file().meta.rejection;
-        file.meta = ModelMeta { temperature: Some(2.0), rejection, ..model_sample::imported_file().meta };
+        let multi_label = model_sample::multi_label_file().meta.multi_label;
+        let temperature = Some(2.0);
+        file.meta = ModelMeta { temperature, rejection, multi_label, ..model_sample::imported_file().meta };
         file.meta.preprocessing = model_sample::meta().preprocessing;
         file.weights = WeightType::F16;
     };
@@ -116,7 +119,11 @@ fn the_version_is_the_first_that_can_hold_the_model() {
         file.meta.rejection = model_sample::rejecting_file().meta.rejection;
         file.meta.rejection.as_mut().unwrap().strange = 7;
     };
-    let changes: [(Change, u32); 10] = [
+    let multi_label = |file: &mut ModelFile| {
+        let labels = model_sample::multi_label_file().meta.multi_label;
+        file.meta.multi_label = labels.map(|labels| MultiLabel { quality: None, ..labels });
+    };
+    let changes: [(Change, u32); 11] = [
         (nothing, 1),
         (sigmoid, 2),
         (imported, 2),
@@ -124,9 +131,10 @@ fn the_version_is_the_first_that_can_hold_the_model() {
         (both, 3),
         (calibrated, 4),
         (rejecting, 5),
-        (all, 5),
-        (inner, FORMAT_VERSION),
-        (measured, FORMAT_VERSION),
+        (inner, 6),
+        (measured, 6),
+        (multi_label, FORMAT_VERSION),
+        (all, FORMAT_VERSION),
     ];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
@@ -245,6 +253,22 @@ fn a_rejection_that_cannot_be_is_refused() {
         let mut file = model_sample::inner_file();
         change(file.meta.rejection.as_mut().unwrap());
         assert!(file.to_bytes().is_err(), "{case}");
+    }
+}
+
+#[test]
+fn thresholds_that_cannot_be_are_refused() {
+    let changes: [fn(&mut MultiLabel); 5] = [
+        |labels| labels.thresholds[1] = f32::NAN,
+        |labels| labels.thresholds[1] = 1.5,
+        |labels| labels.thresholds.truncate(3),
+        |labels| labels.quality.as_mut().unwrap().micro_f1 = -0.5,
+        |labels| labels.quality.as_mut().unwrap().mean_average_precision = f32::INFINITY,
+    ];
+    for change in changes {
+        let mut file = model_sample::multi_label_file();
+        change(file.meta.multi_label.as_mut().unwrap());
+        assert!(file.to_bytes().is_err());
     }
 }
 
@@ -380,12 +404,19 @@ fn describe_meta(meta: &ModelMeta, version: u32) -> Vec<Value> {
         all.extend([Value::Float(r.threshold), Value::Float(r.false_rejects), int(r.images)]);
         all.extend([r.area, r.detected].map(Value::Float));
         all.extend(r.means.iter().map(|&mean| Value::Float(mean)));
-        if r.strange > 0 || !r.inner.is_empty() {
+        if version > 5 {
             all.push(int(r.strange));
             for inner in &r.inner {
                 all.extend([int(inner.value.into()), Value::Float(inner.scale)]);
                 all.extend(inner.whitening.iter().chain(&inner.means).map(|&v| Value::Float(v)));
             }
+        }
+    }
+    if let Some(labels) = &meta.multi_label {
+        all.extend(labels.thresholds.iter().map(|&threshold| Value::Float(threshold)));
+        if let Some(q) = &labels.quality {
+            all.extend([q.mean_average_precision, q.micro_f1, q.macro_f1].map(Value::Float));
+            all.extend([text(&q.split), int(q.images)]);
         }
     }
     all

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use ocelli_engine::model_file::{ModelMeta, version_id};
 
-use crate::metrics::Evaluation;
+use crate::labels::{LabelEvaluation, LabelReport};
+use crate::metrics::{Calibration, Evaluation};
 use crate::progress::Progress;
 use crate::run_folder::{DatasetRecord, hex};
 
@@ -21,7 +22,16 @@ pub(crate) struct Card<'a> {
     pub(crate) parameters: usize,
     pub(crate) dataset: &'a DatasetRecord,
     pub(crate) progress: &'a Progress,
-    pub(crate) evaluation: &'a Evaluation,
+    pub(crate) results: Results<'a>,
+}
+
+/// What was measured.
+#[derive(Clone, Copy)]
+pub(crate) enum Results<'a> {
+    /// Of images with one class each.
+    Classes(&'a Evaluation),
+    /// Of images with any number of labels.
+    Labels(&'a LabelEvaluation),
 }
 
 impl Card<'_> {
@@ -33,9 +43,12 @@ impl Card<'_> {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        let Card { meta, dataset, evaluation, progress, .. } = self;
+        let Card { meta, dataset, results, progress, .. } = self;
         let trained = meta.trained().expect("a card is written by a training");
-        let split = &evaluation.split;
+        let (split, images) = match results {
+            Results::Classes(evaluation) => (&evaluation.split, evaluation.images),
+            Results::Labels(evaluation) => (&evaluation.split, evaluation.images),
+        };
         let held_out = split != "train";
         // A JSON string is a YAML string too, whatever is in it.
         let yaml = |text: &str| serde_json::to_string(text).expect("a string is always JSON");
@@ -45,9 +58,23 @@ impl Card<'_> {
         writeln!(out, "model_name: {}", yaml(&meta.name))?;
         writeln!(out, "version: {}", version_id(&self.hash))?;
         writeln!(out, "datasets: [{}]", yaml(&dataset.name))?;
-        writeln!(out, "metrics:\n  split: {split}\n  images: {}", evaluation.images)?;
-        writeln!(out, "  accuracy: {}\n  top5: {}", evaluation.accuracy, evaluation.top5)?;
-        writeln!(out, "  macro_f1: {}\n  loss: {}", evaluation.macro_f1, evaluation.loss)?;
+        writeln!(out, "metrics:\n  split: {split}\n  images: {images}")?;
+        match results {
+            Results::Classes(evaluation) => {
+                writeln!(out, "  accuracy: {}\n  top5: {}", evaluation.accuracy, evaluation.top5)?;
+                writeln!(out, "  macro_f1: {}\n  loss: {}", evaluation.macro_f1, evaluation.loss)?;
+            }
+            Results::Labels(evaluation) => {
+                writeln!(out, "  mean_average_precision: {}", evaluation.mean_average_precision)?;
+                writeln!(
+                    out,
+                    "  micro_f1: {}\n  macro_f1: {}",
+                    evaluation.micro.f1, evaluation.macro_mean.f1
+                )?;
+                writeln!(out, "  subset_accuracy: {}", evaluation.subset_accuracy)?;
+                writeln!(out, "  hamming_loss: {}\n  loss: {}", evaluation.hamming_loss, evaluation.loss)?;
+            }
+        }
         writeln!(out, "---\n\n# {}\n", inline(&meta.name))?;
         let pre = &meta.preprocessing;
         let colour = match pre.channels {
@@ -57,23 +84,20 @@ impl Card<'_> {
         };
         writeln!(
             out,
-            "Tells {} classes apart in {colour} of {}x{} pixels. {} parameters, trained with Ocelli {}.\n",
-            meta.classes.len(),
+            "{} in {colour} of {}x{} pixels. {} parameters, trained with Ocelli {}.\n",
+            match results {
+                Results::Classes(_) => format!("Tells {} classes apart", meta.classes.len()),
+                Results::Labels(_) => format!("Says which of {} labels apply", meta.classes.len()),
+            },
             pre.width,
             pre.height,
             self.parameters,
             trained.version,
         )?;
-        let (low, high) = evaluation.interval;
-        writeln!(
-            out,
-            "**{split} accuracy {:.4}** on {} images (95 % interval {low:.4} to {high:.4}), top-5 {:.4}, macro F1 {:.4}, balanced accuracy {:.4}.\n",
-            evaluation.accuracy,
-            evaluation.images,
-            evaluation.top5,
-            evaluation.macro_f1,
-            evaluation.balanced_accuracy
-        )?;
+        match results {
+            Results::Classes(evaluation) => headline(out, evaluation)?,
+            Results::Labels(evaluation) => label_headline(out, evaluation)?,
+        }
         if !held_out {
             writeln!(out, "These images were trained on: expect less on new ones.\n")?;
         }
@@ -81,27 +105,10 @@ impl Card<'_> {
         writeln!(out, "## Use\n\n```sh\nocelli predict --model weights/best.ocelli photo.jpg")?;
         writeln!(out, "ocelli serve weights/best.ocelli\n```\n")?;
 
-        writeln!(out, "## Results\n\n| class | precision | recall | F1 | images |\n|---|---|---|---|---|")?;
-        for class in evaluation.per_class.iter().take(MAX_ROWS) {
-            let (p, r, f1) = (class.precision, class.recall, class.f1);
-            writeln!(out, "| {} | {p:.3} | {r:.3} | {f1:.3} | {} |", inline(&class.name), class.support)?;
+        match results {
+            Results::Classes(evaluation) => class_results(out, evaluation)?,
+            Results::Labels(evaluation) => label_results(out, evaluation)?,
         }
-        if evaluation.per_class.len() > MAX_ROWS {
-            let rest = evaluation.per_class.len() - MAX_ROWS;
-            writeln!(out, "\n{rest} more classes are in `evaluation.json`.")?;
-        }
-        let confused = evaluation.most_confused(CONFUSIONS);
-        if !confused.is_empty() {
-            writeln!(out, "\nMost often mixed up:\n")?;
-        }
-        for pair in confused {
-            let (label, predicted) = (inline(&pair.label), inline(&pair.predicted));
-            writeln!(out, "- {label} taken for {predicted}: {} images", pair.images)?;
-        }
-        writeln!(out, "\n![loss and accuracy over the epochs](curves.svg)\n")?;
-        writeln!(out, "![confusion matrix](confusion_matrix.svg)\n")?;
-        writeln!(out, "![worst mistakes](worst_mistakes.svg)\n")?;
-        self.write_calibration(out)?;
 
         let [train, val, test] = dataset.totals();
         writeln!(
@@ -132,40 +139,122 @@ impl Card<'_> {
         )?;
 
         writeln!(out, "## Limits\n")?;
-        writeln!(out, "- Every image gets one of these classes, also one that shows none of them.")?;
+        if let Results::Classes(_) = results {
+            writeln!(out, "- Every image gets one of these classes, also one that shows none of them.")?;
+        }
         writeln!(
             out,
             "- The numbers hold for images like those of the data set; light, camera and crop matter."
         )?;
-        match evaluation.calibration.uncalibrated {
-            Some(_) => {
+        match results {
+            Results::Classes(Evaluation {
+                calibration: Calibration { uncalibrated: Some(_), .. }, ..
+            }) => {
                 writeln!(out, "- Probabilities are calibrated for images like those of the data set alone.")
             }
-            None => {
-                writeln!(
-                    out,
-                    "- Probabilities are not calibrated: 0.9 does not mean right nine times in ten."
-                )
-            }
-        }
-    }
-
-    /// What the probabilities are worth.
-    fn write_calibration(&self, out: &mut String) -> std::fmt::Result {
-        let (split, calibration) = (&self.evaluation.split, &self.evaluation.calibration);
-        let ece = calibration.ece;
-        writeln!(out, "![accuracy against probability](reliability.svg)\n")?;
-        write!(out, "Expected calibration error on the {split} images: {ece:.4}")?;
-        if let Some(before) = calibration.uncalibrated {
-            let (temperature, before) = (calibration.temperature, before.ece);
-            write!(
+            _ => writeln!(
                 out,
-                "; {before:.4} before logits are divided by the temperature {temperature:.3}, which was"
-            )?;
-            write!(out, " fitted to the validation images")?;
+                "- Probabilities are not calibrated: 0.9 does not mean right nine times in ten."
+            ),
         }
-        writeln!(out, ".\n")
     }
+}
+
+fn headline(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    let split = &evaluation.split;
+    let (low, high) = evaluation.interval;
+    writeln!(
+        out,
+        "**{split} accuracy {:.4}** on {} images (95 % interval {low:.4} to {high:.4}), top-5 {:.4}, macro F1 {:.4}, balanced accuracy {:.4}.\n",
+        evaluation.accuracy,
+        evaluation.images,
+        evaluation.top5,
+        evaluation.macro_f1,
+        evaluation.balanced_accuracy
+    )
+}
+
+fn label_headline(out: &mut String, evaluation: &LabelEvaluation) -> std::fmt::Result {
+    let LabelEvaluation { split, images, micro, macro_mean, .. } = evaluation;
+    write!(
+        out,
+        "**{split} mean average precision {:.4}** on {images} images",
+        evaluation.mean_average_precision
+    )?;
+    if let Some((low, high)) = evaluation.interval {
+        write!(out, " (95 % interval {low:.4} to {high:.4})")?;
+    }
+    let (all, wrong) = (evaluation.subset_accuracy, evaluation.hamming_loss);
+    writeln!(
+        out,
+        ", micro F1 {:.4}, macro F1 {:.4}, all labels right {all:.4}, wrong answers {wrong:.4}.\n",
+        micro.f1, macro_mean.f1
+    )
+}
+
+fn class_results(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    writeln!(out, "## Results\n\n| class | precision | recall | F1 | images |\n|---|---|---|---|---|")?;
+    for class in evaluation.per_class.iter().take(MAX_ROWS) {
+        let (p, r, f1) = (class.precision, class.recall, class.f1);
+        writeln!(out, "| {} | {p:.3} | {r:.3} | {f1:.3} | {} |", inline(&class.name), class.support)?;
+    }
+    if evaluation.per_class.len() > MAX_ROWS {
+        let rest = evaluation.per_class.len() - MAX_ROWS;
+        writeln!(out, "\n{rest} more classes are in `evaluation.json`.")?;
+    }
+    let confused = evaluation.most_confused(CONFUSIONS);
+    if !confused.is_empty() {
+        writeln!(out, "\nMost often mixed up:\n")?;
+    }
+    for pair in confused {
+        let (label, predicted) = (inline(&pair.label), inline(&pair.predicted));
+        writeln!(out, "- {label} taken for {predicted}: {} images", pair.images)?;
+    }
+    writeln!(out, "\n![loss and accuracy over the epochs](curves.svg)\n")?;
+    writeln!(out, "![confusion matrix](confusion_matrix.svg)\n")?;
+    writeln!(out, "![worst mistakes](worst_mistakes.svg)\n")?;
+    write_calibration(out, evaluation)
+}
+
+fn label_results(out: &mut String, evaluation: &LabelEvaluation) -> std::fmt::Result {
+    writeln!(
+        out,
+        "## Results\n\n| label | average precision | threshold | precision | recall | F1 | images |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|")?;
+    for label in evaluation.per_label.iter().take(MAX_ROWS) {
+        let LabelReport { threshold, precision, recall, f1, positives, .. } = label;
+        let name = inline(&label.name);
+        let ranked = label.average_precision.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        writeln!(
+            out,
+            "| {name} | {ranked} | {threshold:.3} | {precision:.3} | {recall:.3} | {f1:.3} | {positives} |"
+        )?;
+    }
+    if evaluation.per_label.len() > MAX_ROWS {
+        let rest = evaluation.per_label.len() - MAX_ROWS;
+        writeln!(out, "\n{rest} more labels are in `evaluation.json`.")?;
+    }
+    writeln!(out, "\n![loss and mean average precision over the epochs](curves.svg)\n")?;
+    writeln!(out, "![average precision of each label](average_precision.svg)\n")?;
+    writeln!(out, "![worst mistakes](worst_mistakes.svg)\n")
+}
+
+/// What the probabilities are worth.
+fn write_calibration(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    let (split, calibration) = (&evaluation.split, &evaluation.calibration);
+    let ece = calibration.ece;
+    writeln!(out, "![accuracy against probability](reliability.svg)\n")?;
+    write!(out, "Expected calibration error on the {split} images: {ece:.4}")?;
+    if let Some(before) = calibration.uncalibrated {
+        let (temperature, before) = (calibration.temperature, before.ece);
+        write!(
+            out,
+            "; {before:.4} before logits are divided by the temperature {temperature:.3}, which was"
+        )?;
+        write!(out, " fitted to the validation images")?;
+    }
+    writeln!(out, ".\n")
 }
 
 /// A name within a line of Markdown: nothing in it starts a table cell, a tag or a link.

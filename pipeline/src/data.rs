@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ocelli_datasets::{
-    AugmentLevel, CacheFolder, CacheMade, CacheUse, DecodeLimits, ImageSet, LoadOptions, Preprocessing,
-    Source, Split,
+    AugmentLevel, CacheFolder, CacheMade, CacheUse, DatasetError, DecodeLimits, ImageSet, Labelling,
+    LabelsPerImage, LoadOptions, Preprocessing, Source, Split,
 };
-use ocelli_engine::Pool;
+use ocelli_engine::{Loss, Pool};
 
 use crate::balance::imbalance;
 use crate::error::PipelineError;
@@ -55,6 +55,13 @@ pub enum Data {
     BundledPhotos,
     /// A folder or file; see [`Source::open`].
     Path(PathBuf),
+    /// A folder or archive of images, and a table with their labels.
+    Labelled {
+        /// The images.
+        images: PathBuf,
+        /// The table.
+        table: PathBuf,
+    },
 }
 
 impl Data {
@@ -63,20 +70,34 @@ impl Data {
     /// # Errors
     /// Those of [`Source::open`].
     pub fn open(&self) -> Result<Source, PipelineError> {
-        match self {
-            Data::Bundled => Ok(Source::bundled()),
-            Data::BundledPhotos => Ok(Source::bundled_photos()),
-            Data::Path(path) => Ok(Source::open(path)?),
+        self.open_for_training(LabelsPerImage::One)
+    }
+
+    /// As [`Data::open`], with so many labels an image.
+    pub(crate) fn open_for_training(&self, per_image: LabelsPerImage) -> Result<Source, PipelineError> {
+        let source = self.open_labelled(per_image)?;
+        match (source.classes(), self) {
+            ([class], Data::Path(path) | Data::Labelled { images: path, .. }) => {
+                Err(DatasetError::OneClass { path: path.clone(), class: class.clone() }.into())
+            }
+            _ => Ok(source),
         }
     }
 
     /// Opens the data set for evaluation, where one class is enough.
     pub(crate) fn open_any(&self) -> Result<Source, PipelineError> {
-        match self {
-            Data::Bundled => Ok(Source::bundled()),
-            Data::BundledPhotos => Ok(Source::bundled_photos()),
-            Data::Path(path) => Ok(Source::open_any(path)?),
-        }
+        self.open_labelled(LabelsPerImage::One)
+    }
+
+    /// As [`Data::open_any`], with so many labels an image.
+    pub(crate) fn open_labelled(&self, per_image: LabelsPerImage) -> Result<Source, PipelineError> {
+        let (path, table) = match self {
+            Data::Bundled => return Ok(Source::bundled().labelled(per_image)),
+            Data::BundledPhotos => return Ok(Source::bundled_photos().labelled(per_image)),
+            Data::Path(path) => (path, None),
+            Data::Labelled { images, table } => (images, Some(table.as_path())),
+        };
+        Ok(Source::open_labelled(path, &Labelling { per_image, table })?)
     }
 }
 
@@ -117,6 +138,9 @@ pub(crate) fn resolve(
         recipe.hflip = Some(coloured);
         let reason = if coloured { "photos may be mirrored" } else { "gray images may be digits or letters" };
         origins.insert("hflip".to_owned(), reason.to_owned());
+    }
+    if source.is_multi_label() {
+        recipe.suit_labels(origins)?;
     }
     if recipe.balance == Balance::Auto {
         let found = imbalance(training_counts(source), "images");
@@ -169,7 +193,8 @@ fn fit_to_image_count(
 fn training_counts(source: &Source) -> impl Iterator<Item = (&str, usize)> + Clone {
     let mut counts = vec![0; source.classes().len()];
     let pool = source.items().iter().filter(|item| matches!(item.split, None | Some(Split::Train)));
-    pool.for_each(|item| counts[item.class as usize] += 1);
+    let labels = pool.flat_map(|item| item.labels.as_slice());
+    labels.for_each(|&label| counts[label as usize] += 1);
     source.classes().iter().map(String::as_str).zip(counts)
 }
 
@@ -346,7 +371,7 @@ fn strange_images(source: &Source, classes: &[String]) -> Vec<usize> {
         source.classes().iter().map(|name| unknown::is_no_class(name) && !classes.contains(name)).collect();
     let items = source.items();
     let all: Vec<usize> = (0..items.len())
-        .filter(|&i| strange[items[i].class as usize] && items[i].split != Some(Split::Test))
+        .filter(|&i| strange[items[i].class() as usize] && items[i].split != Some(Split::Test))
         .collect();
     let count = all.len().min(MOST_STRANGE);
     (0..count).map(|i| all[i * all.len() / count]).collect()
@@ -431,9 +456,16 @@ fn check_folds(set: &ImageSet, folds: usize, seed: u64) -> Result<(), PipelineEr
 /// Classes from the `known`th on without a training image; none where no class has one.
 fn untrained(set: &ImageSet, known: usize) -> Vec<usize> {
     let mut trained = vec![false; set.classes().len()];
-    set.indices(Split::Train).into_iter().for_each(|i| trained[set.class(i) as usize] = true);
+    for i in set.indices(Split::Train) {
+        set.labels(i).iter().for_each(|&label| trained[label as usize] = true);
+    }
     let untrained = (known..trained.len()).filter(|&class| !trained[class]).collect();
     if trained.contains(&true) { untrained } else { Vec::new() }
+}
+
+/// What training on a set of images makes small.
+pub(crate) fn loss_of(set: &ImageSet) -> Loss {
+    if set.is_multi_label() { Loss::Sigmoid } else { Loss::CrossEntropy }
 }
 
 /// The first few names and how many more there are.

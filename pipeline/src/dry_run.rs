@@ -122,7 +122,9 @@ pub fn dry_run(
         source.classes().iter().map(|name| (name.clone(), 0)).collect();
     let mut splits = BTreeMap::new();
     for item in source.items() {
-        *classes.entry(source.classes()[item.class as usize].clone()).or_default() += 1;
+        for &label in item.labels.as_slice() {
+            *classes.entry(source.classes()[label as usize].clone()).or_default() += 1;
+        }
         if let Some(split) = item.split {
             *splits.entry(split.to_string()).or_default() += 1;
         }
@@ -245,9 +247,8 @@ fn timed_steps(
         let epoch = Epoch::new(loaded, recipe, step as u32 + 1);
         let fill = |place: usize, x: &mut [f32]| epoch.fill(place, x);
         feed(&exec.pool, (&epoch.places(), batch(recipe, loaded)), image_len, fill, |places, x| {
-            let labels: Vec<u32> = places.iter().map(|&place| epoch.class(place)).collect();
             // The rate does not change the time; this one changes no weight for the worse.
-            trainer.step(x, &labels, 0.0)?;
+            epoch.step(trainer, (places, None), x, 0.0)?;
             Ok(Flow::Go)
         })?;
         if step > 0 {

@@ -62,6 +62,11 @@ pub enum PipelineError {
         /// What became of the others.
         reason: String,
     },
+    /// Images with any number of labels where each must have one class.
+    MultiLabel {
+        /// What was asked for, what to do instead.
+        reason: String,
+    },
     /// More classes than a run can report on.
     TooManyClasses {
         /// Classes found.
@@ -201,6 +206,7 @@ impl fmt::Display for PipelineError {
                     "{data}: only one class can be trained ({class}), but telling images apart needs two; {reason}"
                 )
             }
+            PipelineError::MultiLabel { reason } => write!(f, "images with several labels: {reason}"),
             PipelineError::TooManyClasses { found, limit } => write!(
                 f,
                 "{found} classes found, at most {limit} are possible; is the label column or folder level right?"

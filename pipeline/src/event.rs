@@ -113,6 +113,9 @@ pub enum Event {
         val_loss: Option<f32>,
         /// Validation accuracy, where there are validation images.
         val_accuracy: Option<f32>,
+        /// Mean average precision on the validation images, where images have several labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        val_map: Option<f32>,
         /// Time of the epoch, validation included.
         seconds: f32,
         /// Training images a second, validation left out.
@@ -134,10 +137,14 @@ pub enum Event {
         split: String,
         /// Images evaluated.
         images: usize,
-        /// Part of them whose most likely class is right.
+        /// Part of them whose most likely class is right; of which exactly the right labels are said, where they have several.
         accuracy: f32,
-        /// Part of them whose class is among the five most likely.
-        top5: f32,
+        /// Part of them whose class is among the five most likely; absent where images have several labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        top5: Option<f32>,
+        /// Mean average precision, where images have several labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mean_average_precision: Option<f32>,
         /// Mean cross-entropy.
         loss: f32,
     },
@@ -147,8 +154,12 @@ pub enum Event {
         run_dir: String,
         /// The split of `accuracy`.
         split: String,
-        /// Accuracy of the best weights on that split.
+        /// Accuracy of the best weights on that split; the part of the images of which exactly the right labels are said, where
+        /// they have several.
         accuracy: f32,
+        /// Mean average precision on that split, where images have several labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mean_average_precision: Option<f32>,
         /// The epoch of the best weights.
         best_epoch: u32,
         /// Epochs that were run.

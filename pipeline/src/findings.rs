@@ -50,9 +50,11 @@ pub(crate) fn look(loaded: &Loaded, how: Use) -> Result<Findings, DatasetError> 
     let Loaded { set, train, .. } = loaded;
     let mut found = Findings { warnings: loaded.warnings.clone(), notes: Vec::new() };
     let mut counts = vec![0; set.classes().len()];
-    train.iter().for_each(|&i| counts[set.class(i) as usize] += 1);
+    train.iter().flat_map(|&i| set.labels(i)).for_each(|&label| counts[label as usize] += 1);
     let counts = || set.classes().iter().map(String::as_str).zip(counts.iter().copied());
-    if let Some(text) = out_of_balance(set) {
+    if !set.is_multi_label()
+        && let Some(text) = out_of_balance(set)
+    {
         match how.balance {
             Balance::Auto | Balance::None => found.warnings.push(format!(
                 "{text}; add images of the small classes, or train with the setting balance = \"sampling\""
@@ -99,7 +101,10 @@ fn copies(set: &ImageSet, found: &mut Findings) {
     let mut groups: Vec<Vec<usize>> = by_content.into_values().filter(|group| group.len() > 1).collect();
     // In the order of the files, which people know, and not of the hashes.
     groups.sort();
-    let named = |i: usize| format!("{} ({})", set.name(i), set.classes()[set.class(i) as usize]);
+    let names = |i: usize| -> Vec<&str> {
+        set.labels(i).iter().map(|&label| set.classes()[label as usize].as_str()).collect()
+    };
+    let named = |i: usize| format!("{} ({})", set.name(i), names(i).join(", "));
     // Of each group the first image and the first one that differs from it.
     let pairs = |differ: &dyn Fn(usize, usize) -> bool| -> Vec<(usize, usize)> {
         let pair = |group: &Vec<usize>| {
@@ -119,9 +124,14 @@ fn copies(set: &ImageSet, found: &mut Findings) {
         if n == 1 { format!("1 image {one}") } else { format!("{n} images {more}") }
     };
 
-    let labels = pairs(&|a, b| set.class(a) != set.class(b));
+    let labels = pairs(&|a, b| set.labels(a) != set.labels(b));
     if !labels.is_empty() {
-        let what = images(labels.len(), "is in more than one class", "are in more than one class");
+        let what = match set.is_multi_label() {
+            true => {
+                images(labels.len(), "is there again with other labels", "are there again with other labels")
+            }
+            false => images(labels.len(), "is in more than one class", "are in more than one class"),
+        };
         let examples = examples(&labels, EXAMPLES);
         found.warnings.push(format!(
             "{what}, e.g. {examples}: the same image under another label; one of them is wrong, and both are used until it \
@@ -142,7 +152,7 @@ fn copies(set: &ImageSet, found: &mut Findings) {
             found.notes.push(text);
         }
     }
-    let same = pairs(&|a, b| set.class(a) == set.class(b) && set.split(a) == set.split(b));
+    let same = pairs(&|a, b| set.labels(a) == set.labels(b) && set.split(a) == set.split(b));
     if !same.is_empty() {
         let what = images(same.len(), "is there", "are there");
         found.notes.push(format!("{what} more than once in a class, e.g. {}", examples(&same, 1)));

@@ -53,6 +53,8 @@ mod folds;
 mod gate;
 mod input;
 pub mod job;
+mod label_files;
+mod labels;
 mod lr_find;
 mod machine;
 mod mcnemar;
@@ -75,6 +77,7 @@ mod replay;
 mod report_files;
 mod run;
 mod run_folder;
+mod run_labels;
 mod schedule;
 pub mod store;
 #[cfg(test)]
@@ -99,6 +102,7 @@ pub use folds::{
     resume_cross_validation,
 };
 pub use gate::{Candidate, ClassVerdict, Compared, Gate, GateMode, Question, QuestionSet, Rules, Verdict};
+pub use labels::{LabelEvaluation, LabelMean, LabelMistake, LabelReport, LabelRow, evaluate_labels};
 pub use lr_find::{LrFind, LrPoint};
 pub use machine::memory_share;
 pub use memory::MemoryEstimate;
@@ -107,10 +111,10 @@ pub use metrics::{
     SkippedImage, Uncalibrated,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
-pub use predict::{Answered, Ask, Decoder, Prediction, Predictor, Ranked};
+pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use recipe::{
-    Balance, Decay, Normalize, Norms, OptimizerKind, Origins, Quality, Recipe, Schedule, Start,
+    Balance, Decay, Normalize, Norms, OptimizerKind, Origins, Quality, Recipe, Schedule, Start, Task,
 };
 pub use run::Outcome;
 pub use run_folder::write_atomic;
@@ -125,5 +129,6 @@ pub use ocelli_datasets::{
 };
 pub use ocelli_engine::Pool;
 pub use ocelli_engine::model_file::{
-    Imported, Metrics, ModelFile, ModelMeta, Origin, Rejection, RejectionScore, Trained, version_id,
+    Imported, LabelQuality, Metrics, ModelFile, ModelMeta, MultiLabel, Origin, Rejection, RejectionScore,
+    Trained, version_id,
 };

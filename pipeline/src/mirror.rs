@@ -13,6 +13,8 @@ pub(crate) struct Mirror {
     width: usize,
     channels: usize,
     temperature: f32,
+    /// Whether each class is said by itself.
+    multi_label: bool,
     images: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -27,11 +29,13 @@ impl Mirror {
         let Preprocessing { width, channels, .. } = meta.preprocessing;
         let (width, channels) = (width as usize, usize::from(channels));
         let temperature = temperature(meta);
-        Ok(Mirror { width, channels, temperature, images: Vec::new(), logits: Vec::new() })
+        let multi_label = meta.multi_label.is_some();
+        Ok(Mirror { width, channels, temperature, multi_label, images: Vec::new(), logits: Vec::new() })
     }
 
     /// Runs the mirror images of `n` images through the network and replaces `logits`, which the images themselves gave,
-    /// by the logarithms of the mean probabilities. These need no temperature any more.
+    /// by the logarithms of the mean probabilities, or by their logits where each class is said by itself. These need no
+    /// temperature any more.
     ///
     /// # Errors
     /// Those of the engine.
@@ -48,7 +52,10 @@ impl Mirror {
         inference.run(&self.images, n, &mut self.logits)?;
         let classes = inference.classes();
         for (row, other) in logits.chunks_exact_mut(classes).zip(self.logits.chunks_exact(classes)) {
-            mean_log(row, other, self.temperature);
+            match self.multi_label {
+                true => mean_logit(row, other),
+                false => mean_log(row, other, self.temperature),
+            }
         }
         Ok(())
     }
@@ -86,6 +93,20 @@ fn flip(images: &[f32], width: usize, channels: usize, out: &mut [f32]) {
     }
 }
 
+/// Replaces logits by those of the mean of their sigmoids and those of `other`.
+fn mean_logit(logits: &mut [f32], other: &[f32]) {
+    // ln(sigmoid(a) + sigmoid(b)), without leaving the logarithms.
+    let log_sum = |a: f64, b: f64| {
+        let log = |z: f64| z.min(0.0) - (-z.abs()).exp().ln_1p();
+        let (a, b) = (log(a), log(b));
+        a.max(b) + (-(a - b).abs()).exp().ln_1p()
+    };
+    for (logit, &other) in logits.iter_mut().zip(other) {
+        let (a, b) = (f64::from(*logit), f64::from(other));
+        *logit = (log_sum(a, b) - log_sum(-a, -b)) as f32;
+    }
+}
+
 /// Replaces logits by the logarithm of the mean of their probabilities and those of `other`. In logarithms, so that
 /// classes of the smallest probabilities keep their order.
 fn mean_log(logits: &mut [f32], other: &[f32], temperature: f32) {
@@ -107,6 +128,20 @@ fn log_sum(logits: &[f32], temperature: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mean_of_sigmoids_is_that_of_its_logit() {
+        let sigmoid = |z: f64| 1.0 / (1.0 + (-z).exp());
+        for (a, b) in [(0.0f32, 0.0f32), (2.0, -1.0), (-7.5, -6.0), (12.0, 9.0)] {
+            let mut logits = [a];
+            mean_logit(&mut logits, &[b]);
+            let mean = (sigmoid(a.into()) + sigmoid(b.into())) / 2.0;
+            assert!((sigmoid(logits[0].into()) - mean).abs() < 1e-6, "{a} {b}: {}", logits[0]);
+        }
+        let mut far = [-2000.0];
+        mean_logit(&mut far, &[-2000.0]);
+        assert_eq!(far, [-2000.0]);
+    }
     use crate::probability::probabilities;
 
     #[test]

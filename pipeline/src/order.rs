@@ -3,6 +3,7 @@
 
 use ocelli_datasets::rng::{shuffle, split_mix64};
 use ocelli_datasets::{Augment, DatasetError, ImageSet};
+use ocelli_engine::{EngineError, Mixed, StepStats, Trainer};
 
 use crate::data::Loaded;
 use crate::mixing::Mixing;
@@ -76,9 +77,41 @@ impl<'a> Epoch<'a> {
         (0..self.picks.len()).collect()
     }
 
-    /// The class of the image at a place.
-    pub(crate) fn class(&self, place: usize) -> u32 {
-        self.set.class(self.picks[place].image)
+    /// One step of training on the images `x` at some places, which were mixed so that each kept a share of its own.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) fn step(
+        &self,
+        trainer: &mut Trainer,
+        (places, share): (&[usize], Option<f32>),
+        x: &[f32],
+        lr: f32,
+    ) -> Result<StepStats, EngineError> {
+        let labels_at = |place: usize| self.set.labels(self.picks[place].image);
+        if self.set.is_multi_label() {
+            let mut targets = vec![0.0; places.len() * self.set.classes().len()];
+            let rows = targets.chunks_exact_mut(self.set.classes().len());
+            for ((row, &place), &other) in rows.zip(places).zip(places.iter().rev()) {
+                let own = share.unwrap_or(1.0);
+                labels_at(place).iter().for_each(|&label| row[label as usize] += own);
+                if own < 1.0 {
+                    labels_at(other).iter().for_each(|&label| row[label as usize] += 1.0 - own);
+                }
+                // Two shares of one label may add up to a little more than one.
+                row.iter_mut().for_each(|target| *target = target.min(1.0));
+            }
+            return trainer.step_targets(x, &targets, lr);
+        }
+        let labels: Vec<u32> = places.iter().map(|&place| labels_at(place)[0]).collect();
+        match share {
+            None => trainer.step(x, &labels, lr),
+            Some(share) => {
+                let others: Vec<u32> = labels.iter().rev().copied().collect();
+                let share = vec![share; labels.len()];
+                trainer.step_mixed(x, Mixed { labels: &labels, others: &others, share: &share }, lr)
+            }
+        }
     }
 
     /// Writes the varied image at a place to `x`, as the network's input.

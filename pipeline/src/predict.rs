@@ -15,7 +15,7 @@ use crate::compute::Compute;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
 use crate::mirror::Mirror;
-use crate::probability::{probabilities, temperature};
+use crate::probability::{probabilities, sigmoids, temperature};
 use crate::probes;
 use crate::unknown::{Judge, Known, Seen};
 
@@ -30,10 +30,26 @@ pub struct Ranked {
     pub probability: f32,
 }
 
+/// One label of an image that may have several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LabelAnswer {
+    /// The label.
+    pub label: String,
+    /// Its index in the model.
+    pub index: usize,
+    /// Its probability by itself, in 0..=1.
+    pub probability: f32,
+    /// The probability from which the image has it.
+    pub threshold: f32,
+    /// Whether it has.
+    pub applies: bool,
+}
+
 /// What a model says about one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Prediction {
-    /// Name of the most likely class.
+    /// Name of the most likely class; of a model that says any number of labels, the most likely label, whether the image has
+    /// it or not.
     pub label: String,
     /// Its index in the model.
     pub index: usize,
@@ -46,6 +62,10 @@ pub struct Prediction {
     pub score: Option<f32>,
     /// The most likely classes, most likely first; as many as were asked for, at least one.
     pub top: Vec<Ranked>,
+    /// All labels in the order of the model, of a model that says any number of them; absent for others, whose images have one
+    /// class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<LabelAnswer>>,
 }
 
 /// What to say of an image.
@@ -246,9 +266,12 @@ impl Predictor {
         let wanted = ask.features || judge.as_ref().is_some_and(Judge::wants_features);
         let passed = self.pass(images, wanted, |meta, seen| {
             let Seen { logits, features, .. } = seen;
-            probabilities(logits, temperature, &mut of_image);
+            match &meta.multi_label {
+                Some(_) => sigmoids(logits, &mut of_image),
+                None => probabilities(logits, temperature, &mut of_image),
+            }
             let known = judge.as_ref().map(|judge| judge.judge(seen));
-            let prediction = prediction((logits, &of_image), &meta.classes, top_k, known);
+            let prediction = prediction((logits, &of_image), meta, top_k, known);
             answers.push(Answered { prediction, features: ask.features.then(|| features.to_vec()) });
         });
         self.judge = judge;
@@ -349,14 +372,23 @@ impl Predictor {
 /// The answer for one image from its logits and probabilities.
 fn prediction(
     (logits, probabilities): (&[f32], &[f32]),
-    classes: &[String],
+    meta: &ModelMeta,
     top_k: usize,
     known: Option<Known>,
 ) -> Prediction {
+    let classes = &meta.classes;
+    let answer = |(index, &threshold): (usize, &f32)| LabelAnswer {
+        label: classes[index].clone(),
+        index,
+        probability: probabilities[index],
+        threshold,
+        applies: probabilities[index] >= threshold,
+    };
+    let labels = meta.multi_label.as_ref().map(|l| l.thresholds.iter().enumerate().map(answer).collect());
     let ranked =
         |index: usize| Ranked { label: classes[index].clone(), index, probability: probabilities[index] };
     let top: Vec<Ranked> = ranking(logits, top_k).into_iter().map(ranked).collect();
     let Ranked { label, index, probability } = top[0].clone();
     let (score, known) = (known.map(|known| known.score), known.is_none_or(|known| known.known));
-    Prediction { label, index, probability, known, score, top }
+    Prediction { label, index, probability, known, score, top, labels }
 }

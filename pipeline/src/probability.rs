@@ -21,6 +21,17 @@ pub(crate) fn probabilities(logits: &[f32], temperature: f32, out: &mut [f32]) {
     softmax(&scaled, out);
 }
 
+/// The sigmoid of every logit: the probability of each label by itself.
+///
+/// # Panics
+/// When the two do not have the same length.
+pub(crate) fn sigmoids(logits: &[f32], out: &mut [f32]) {
+    assert_eq!(logits.len(), out.len(), "a probability for each logit");
+    for (out, &logit) in out.iter_mut().zip(logits) {
+        *out = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,9 @@ pub(crate) struct EpochRow {
     pub(crate) train_accuracy: f64,
     pub(crate) val_loss: Option<f64>,
     pub(crate) val_accuracy: Option<f64>,
+    /// Mean average precision, where images have several labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) val_map: Option<f64>,
 }
 
 /// State of a run between two epochs.
@@ -43,8 +46,8 @@ impl Progress {
         self.history.last().map_or(0.0, |row| row.seconds)
     }
 
-    /// Takes an epoch in and says whether it is the best so far: by validation accuracy, then by the lower validation
-    /// loss; without validation images by the lower training loss. The first of equals stays.
+    /// Takes an epoch in and says whether it is the best so far: by validation accuracy (the mean average precision where
+    /// images have several labels), then by the lower validation loss; without validation images by the lower training loss. The first of equals stays.
     pub(crate) fn add(&mut self, row: EpochRow) -> bool {
         let best = self.best_epoch.and_then(|best| self.history.iter().find(|old| old.epoch == best));
         let better = best.is_none_or(|best| is_better(&row, best));
@@ -59,14 +62,17 @@ impl Progress {
 
     /// `results.csv`.
     pub(crate) fn to_csv(&self) -> String {
-        let mut text = String::from("epoch,time_s,lr,train_loss,train_accuracy,val_loss,val_accuracy\n");
+        let mut text = String::from("epoch,time_s,lr,train_loss,train_accuracy,val_loss,val_accuracy");
+        let with_map = self.history.iter().any(|row| row.val_map.is_some());
+        text += if with_map { ",val_map\n" } else { "\n" };
         let some = |value: Option<f64>| value.map_or(String::new(), |v| (v as f32).to_string());
         for row in &self.history {
             let [lr, loss, accuracy] = [row.lr, row.train_loss, row.train_accuracy].map(|v| v as f32);
             let (val_loss, val_accuracy) = (some(row.val_loss), some(row.val_accuracy));
             let (epoch, seconds) = (row.epoch, row.seconds);
-            writeln!(text, "{epoch},{seconds:.3},{lr},{loss},{accuracy},{val_loss},{val_accuracy}")
+            write!(text, "{epoch},{seconds:.3},{lr},{loss},{accuracy},{val_loss},{val_accuracy}")
                 .expect("writing to a string cannot fail");
+            text += &if with_map { format!(",{}\n", some(row.val_map)) } else { "\n".to_owned() };
         }
         text
     }
@@ -77,7 +83,8 @@ impl Progress {
 }
 
 fn is_better(row: &EpochRow, best: &EpochRow) -> bool {
-    match (row.val_accuracy, best.val_accuracy) {
+    let score = |row: &EpochRow| row.val_map.or(row.val_accuracy);
+    match (score(row), score(best)) {
         (Some(a), Some(b)) => {
             let loss = |row: &EpochRow| row.val_loss.unwrap_or(f64::INFINITY) as f32;
             a as f32 > b as f32 || a as f32 == b as f32 && loss(row) < loss(best)
@@ -99,6 +106,7 @@ mod tests {
             train_accuracy: 0.5,
             val_loss: val.map(|v| v.0),
             val_accuracy: val.map(|v| v.1),
+            val_map: None,
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use ocelli_datasets::{ImageSet, mosaic};
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
-use ocelli_engine::{Exec, Inference, Mixed, Model, Shape, Trainer};
+use ocelli_engine::{Exec, Inference, Model, Shape, Trainer};
 
 use crate::batch::batch_for;
-use crate::card::Card;
+use crate::card::{Card, Results};
 use crate::charts;
 use crate::data::Loaded;
 use crate::error::PipelineError;
@@ -17,6 +17,7 @@ use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::features::{Answers, Features};
 use crate::feed::{Flow, feed};
+use crate::labels::{self, DEFAULT_THRESHOLD, LabelEvaluation};
 use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
 use crate::probability::temperature;
@@ -40,6 +41,8 @@ pub struct Outcome {
     /// How well the best weights do on the test split, or on val or train where there is none before; its `split` says
     /// which. `None` when training was interrupted.
     pub evaluation: Option<Evaluation>,
+    /// The same of images with any number of labels, in place of `evaluation`.
+    pub label_evaluation: Option<LabelEvaluation>,
     /// Whether the stop flag ended training; [`crate::resume`] goes on after the last finished epoch.
     pub interrupted: bool,
     /// Finished epochs.
@@ -83,11 +86,22 @@ pub(crate) struct Waits {
 impl Waits {
     /// Part of the time that steps waited: in the epochs behind the first one, where files are not in the system's memory
     /// yet, or in that one where there are no others.
-    fn share(&self) -> f32 {
+    pub(crate) fn share(&self) -> f32 {
         let counted = if self.epochs.len() > 1 { &self.epochs[1..] } else { &self.epochs };
         let (waited, all) = counted.iter().fold((0.0, 0.0), |(w, s), (waited, all)| (w + waited, s + all));
         if all > 0.0 { (waited / all) as f32 } else { 0.0 }
     }
+}
+
+/// How good the weights after an epoch are, on the validation images.
+struct Validation {
+    loss: f32,
+    /// Part of the images that are right; of which exactly the right labels are said, where they have several.
+    accuracy: f32,
+    /// Where images have several labels.
+    mean_average_precision: Option<f32>,
+    /// What the model file holds.
+    metrics: Option<Metrics>,
 }
 
 /// What the steps of one epoch gave.
@@ -239,10 +253,11 @@ impl Run<'_> {
             train_accuracy: stats.accuracy.into(),
             val_loss: val.as_ref().map(|val| val.loss.into()),
             val_accuracy: val.as_ref().map(|val| val.accuracy.into()),
+            val_map: val.as_ref().and_then(|val| val.mean_average_precision).map(f64::from),
         });
         self.trained().epochs = epoch;
         if best {
-            self.save_best(val.clone())?;
+            self.save_best(val.as_ref().and_then(|val| val.metrics.clone()))?;
         }
         // After best.ocelli: killed in between, the epoch is done again and finds the same best weights.
         self.save_last()?;
@@ -257,6 +272,7 @@ impl Run<'_> {
             train_accuracy: stats.accuracy,
             val_loss: val.as_ref().map(|val| val.loss),
             val_accuracy: val.as_ref().map(|val| val.accuracy),
+            val_map: val.as_ref().and_then(|val| val.mean_average_precision),
             seconds: seconds as f32,
             images_per_second: stats.images_per_second,
             waited: stats.waited,
@@ -284,7 +300,6 @@ impl Run<'_> {
         let past_epoch = progress.seconds() / f64::from(progress.epochs_done().max(1));
         let start = Instant::now();
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
-        let mut labels: Vec<u32> = Vec::with_capacity(batch);
         let (mut stopped, mut time_up) = (false, false);
         let waited = feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
             if stop.load(Ordering::Relaxed) {
@@ -298,8 +313,6 @@ impl Run<'_> {
             {
                 write_atomic(&folder.file("train_batch0.png"), &png)?;
             }
-            labels.clear();
-            labels.extend(places.iter().map(|&place| images.class(place)));
             let step = first_step + sums.steps as u64;
             let lr = match &mut budget {
                 None => schedule::lr(recipe, step, all_steps),
@@ -309,14 +322,7 @@ impl Run<'_> {
                     schedule::lr_at(recipe, budget.progress().max(by_steps))
                 }
             };
-            let stats = match share {
-                None => trainer.step(x, &labels, lr)?,
-                Some(share) => {
-                    let others: Vec<u32> = labels.iter().rev().copied().collect();
-                    let share = vec![share; labels.len()];
-                    trainer.step_mixed(x, Mixed { labels: &labels, others: &others, share: &share }, lr)?
-                }
-            };
+            let stats = images.step(trainer, (places, share), x, lr)?;
             if !stats.loss.is_finite() {
                 return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
             }
@@ -358,7 +364,7 @@ impl Run<'_> {
     }
 
     /// Quality on the validation images, where there are any.
-    fn validate(&mut self) -> Result<Option<Metrics>, PipelineError> {
+    fn validate(&mut self) -> Result<Option<Validation>, PipelineError> {
         if self.loaded.val.is_empty() {
             return Ok(None);
         }
@@ -368,17 +374,29 @@ impl Run<'_> {
         let Loaded { set, val, .. } = loaded;
         let (classes, split, temperature) = (&meta.classes, "val", 1.0);
         let images = LabelledImages { set, indices: val, map: &map, classes, split, temperature };
-        let tally = images.tally_told(&mut inference, stop, &mut |event| reporter.report(event))?;
-        Ok(Some(tally.metrics("val")))
+        let tell = &mut |event: &Event| reporter.report(event);
+        if set.is_multi_label() {
+            let answers = labels::ask(&images, (&mut inference, None), stop, tell)?;
+            let thresholds = vec![DEFAULT_THRESHOLD; classes.len()];
+            return Ok(Some(Validation {
+                loss: answers.loss() as f32,
+                accuracy: answers.scores.subset_accuracy(&thresholds) as f32,
+                mean_average_precision: Some(answers.scores.mean_average_precision() as f32),
+                metrics: None,
+            }));
+        }
+        let metrics = images.tally_told(&mut inference, stop, tell)?.metrics("val");
+        let Metrics { loss, accuracy, .. } = metrics;
+        Ok(Some(Validation { loss, accuracy, mean_average_precision: None, metrics: Some(metrics) }))
     }
 
-    fn inference(&self, model: &ocelli_engine::Model) -> Result<Inference, PipelineError> {
+    pub(crate) fn inference(&self, model: &ocelli_engine::Model) -> Result<Inference, PipelineError> {
         let batch = batch_for(self.loaded.set.preprocessing().len());
         Ok(Inference::new(model, batch, &self.exec)?)
     }
 
     /// In a run, classes of the data are classes of the model.
-    fn identity(&self) -> Vec<Option<usize>> {
+    pub(crate) fn identity(&self) -> Vec<Option<usize>> {
         (0..self.meta.classes.len()).map(Some).collect()
     }
 
@@ -409,15 +427,20 @@ impl Run<'_> {
     fn interrupted(mut self) -> Result<Outcome, PipelineError> {
         let epoch = self.progress.epochs_done();
         self.reporter.report(&Event::Interrupted { epoch })?;
-        Ok(self.outcome(None))
+        Ok(self.outcome(None, None))
     }
 
-    fn outcome(&self, evaluation: Option<Evaluation>) -> Outcome {
+    pub(crate) fn outcome(
+        &self,
+        evaluation: Option<Evaluation>,
+        label_evaluation: Option<LabelEvaluation>,
+    ) -> Outcome {
         Outcome {
             run_dir: self.folder.path().to_owned(),
             best: self.folder.best(),
-            interrupted: evaluation.is_none(),
+            interrupted: evaluation.is_none() && label_evaluation.is_none(),
             evaluation,
+            label_evaluation,
             epochs_done: self.progress.epochs_done(),
             best_epoch: self.progress.best_epoch,
         }
@@ -444,8 +467,21 @@ impl Run<'_> {
         Answers::compute(inference, (set, &wanted), stop, &mut tell)
     }
 
+    /// The images of the final result, and their split.
+    pub(crate) fn final_images(&self) -> (&[usize], &'static str) {
+        let Loaded { train, val, test, .. } = &self.loaded;
+        match (test.is_empty(), val.is_empty()) {
+            (false, _) => (test, "test"),
+            (true, false) => (val, "val"),
+            (true, true) => (train, "train"),
+        }
+    }
+
     /// Evaluates `weights/best.ocelli` as it is on the disk and writes the reports.
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
+        if self.loaded.set.is_multi_label() {
+            return self.finish_labels();
+        }
         let mut file = ModelFile::load(&self.folder.best())?;
         let values = unknown::inner_values(file.model.graph());
         let kept: Vec<usize> = values.iter().map(|&(value, _)| value).collect();
@@ -454,11 +490,11 @@ impl Run<'_> {
         let keeps = self.replay && inference.feature_len().is_some();
         let selection = keeps.then(|| Selection::of(&self.loaded, self.recipe.seed));
         let trained = self.trained_answers(&mut inference, selection.as_ref())?;
-        let Loaded { set, train, val, test, .. } = &self.loaded;
-        let (indices, split) = match (test.is_empty(), val.is_empty()) {
-            (false, _) => (test, "test"),
+        let Loaded { set, val, .. } = &self.loaded;
+        let (indices, split) = match (self.loaded.test.is_empty(), val.is_empty()) {
+            (false, _) => (&self.loaded.test, "test"),
             (true, false) => (val, "val"),
-            (true, true) => (train, "train"),
+            (true, true) => (&self.loaded.train, "train"),
         };
         let map = self.identity();
         let validated = Answers::compute(&mut inference, (set, val), self.stop, &mut |_, _| Ok(()))?;
@@ -523,12 +559,13 @@ impl Run<'_> {
             run_dir: self.run_dir.clone(),
             split: split.to_owned(),
             accuracy: evaluation.accuracy,
+            mean_average_precision: None,
             best_epoch: self.progress.best_epoch.unwrap_or(0),
             epochs: self.progress.epochs_done(),
             seconds: self.progress.seconds() as f32,
             waited: self.waits.share(),
         })?;
-        Ok(self.outcome(Some(evaluation)))
+        Ok(self.outcome(Some(evaluation), None))
     }
 
     fn write_reports(
@@ -543,7 +580,7 @@ impl Run<'_> {
             parameters: file.model.layout().count(),
             dataset: &self.dataset,
             progress: &self.progress,
-            evaluation,
+            results: Results::Classes(evaluation),
         };
         self.folder.write("README.md", &card.to_markdown())?;
         // Last: its report says that the run is finished.

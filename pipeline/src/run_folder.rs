@@ -209,11 +209,18 @@ pub(crate) struct DatasetRecord {
     pub(crate) schema: u32,
     /// The folder or file, from the run's folder on where it is relative; `None` for the bundled set.
     pub(crate) path: Option<String>,
+    /// The table of labels that was given beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<String>,
     pub(crate) kind: String,
     pub(crate) name: String,
     /// SHA-256 over names, classes, splits and contents, in hexadecimal.
     pub(crate) digest: String,
     pub(crate) classes: Vec<ClassCount>,
+    /// Images to train on, for validation and for the test, where they have several labels: those of the classes add up to
+    /// other numbers then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) images: Option<[usize; 3]>,
     pub(crate) notes: Vec<String>,
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
@@ -233,7 +240,10 @@ impl DatasetRecord {
     /// The images of the run in `folder`.
     pub(crate) fn data(&self, folder: &Path) -> Data {
         match &self.path {
-            Some(path) => Data::Path(folder.join(path)),
+            Some(path) => match &self.labels {
+                Some(table) => Data::Labelled { images: folder.join(path), table: folder.join(table) },
+                None => Data::Path(folder.join(path)),
+            },
             None if self.kind == PHOTOS_KIND => Data::BundledPhotos,
             None => Data::Bundled,
         }
@@ -241,7 +251,9 @@ impl DatasetRecord {
 
     /// Images of each split: train, val, test.
     pub(crate) fn totals(&self) -> [usize; 3] {
-        self.classes.iter().fold([0; 3], |[a, b, c], class| [a + class.train, b + class.val, c + class.test])
+        let add =
+            |[a, b, c]: [usize; 3], class: &ClassCount| [a + class.train, b + class.val, c + class.test];
+        self.images.unwrap_or_else(|| self.classes.iter().fold([0; 3], add))
     }
 }
 

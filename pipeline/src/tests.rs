@@ -16,6 +16,7 @@ mod evaluation;
 mod folds;
 mod growing;
 mod imported;
+mod labels;
 mod memory;
 mod mixed;
 mod preparing;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use ocelli_datasets::{ImageSet, Source};
-use ocelli_engine::model_file::{ModelFile, ModelMeta, Origin, Trained};
+use ocelli_datasets::{ImageSet, LabelsPerImage, Source};
+use ocelli_engine::model_file::{ModelFile, ModelMeta, MultiLabel, Origin, Trained};
 use ocelli_engine::{AdamConfig, Decay, Graph, Norms, Optimizer, TrainConfig, Trainer, zoo};
 
 use crate::data::{self, Data, Loaded};
@@ -13,12 +13,13 @@ use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::event::Observe;
 use crate::findings::{self, Findings, Use};
+use crate::labels::DEFAULT_THRESHOLD;
 use crate::lr_find::{LrFind, range_test};
 use crate::memory;
 use crate::network_file::NETWORK_FILE;
 use crate::preparation::Planned;
 use crate::progress::Progress;
-use crate::recipe::{self, Balance, OptimizerKind, Recipe, with_epochs};
+use crate::recipe::{self, Balance, OptimizerKind, Recipe, Task, with_epochs};
 use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
 use crate::train_options::{TrainOptions, Within};
@@ -44,7 +45,7 @@ pub fn train(
     for text in std::mem::take(&mut planned.notes) {
         reporter.note(text)?;
     }
-    let full = recorded_path(&options.data)?;
+    let (full, table) = (recorded_path(&options.data)?, recorded_table(&options.data)?);
     let name = options.name.as_deref().unwrap_or(planned.source.name());
     // Before images are read: a folder that cannot be written.
     let folder = RunFolder::create(&options.runs_dir, name)?;
@@ -62,7 +63,7 @@ pub fn train(
     let built_in = matches!(options.data, Data::Bundled | Data::BundledPhotos);
     let how = Use { balance: recipe.balance, channels_chosen, built_in };
     let found = findings::look(&loaded, how).inspect_err(|_| folder.clone().discard())?;
-    let dataset = record(&source, &loaded, found, path);
+    let dataset = record(&source, &loaded, found, (path, table));
     let text = recipe.to_toml(&origins);
     let meta = ModelMeta {
         name: folder_name(&folder),
@@ -71,6 +72,7 @@ pub fn train(
         metrics: None,
         temperature: None,
         rejection: None,
+        multi_label: loaded.set.is_multi_label().then(|| untested_labels(loaded.set.classes().len())),
         origin: Origin::Trained(Trained {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: recipe.seed,
@@ -204,7 +206,11 @@ pub fn resume_within(
     }
 
     let exec = recipe.exec()?;
-    let mut source = dataset.data(folder.path()).open_any()?;
+    let per_image = match recipe.task {
+        Some(Task::MultiLabel) => LabelsPerImage::Any,
+        Some(Task::SingleLabel) | None => LabelsPerImage::One,
+    };
+    let mut source = dataset.data(folder.path()).open_labelled(per_image)?;
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
     unknown::set_apart(&mut source, file.meta.classes.len());
@@ -340,6 +346,7 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> T
             OptimizerKind::Muon => zoo::rates(&recipe.model, graph),
         },
         frozen: zoo::frozen(&recipe.model),
+        loss: data::loss_of(&loaded.set),
         clip_norm: (recipe.clip_norm > 0.0).then_some(recipe.clip_norm),
         label_smoothing: recipe.label_smoothing,
         class_weights: match recipe.balance {
@@ -356,7 +363,6 @@ pub(crate) fn train_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph) -> T
             recipe::Norms::Running => Norms::Running,
         },
         ema: (recipe.ema > 0.0).then_some(recipe.ema),
-        ..TrainConfig::default()
     }
 }
 
@@ -401,17 +407,41 @@ fn path_within(full: Option<String>, root: &Path, from: &Path) -> Result<Option<
 
 /// The data set's path as it must be written down to find it again from another folder.
 pub(crate) fn recorded_path(data: &Data) -> Result<Option<String>, PipelineError> {
-    let Data::Path(path) = data else { return Ok(None) };
+    match data {
+        Data::Bundled | Data::BundledPhotos => Ok(None),
+        Data::Path(path) | Data::Labelled { images: path, .. } => full_path(path).map(Some),
+    }
+}
+
+/// The path of the table of labels, where it was given beside the images.
+fn recorded_table(data: &Data) -> Result<Option<String>, PipelineError> {
+    match data {
+        Data::Labelled { table, .. } => full_path(table).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn full_path(path: &Path) -> Result<String, PipelineError> {
     let full = std::fs::canonicalize(path).map_err(PipelineError::io(path))?;
     match full.into_os_string().into_string() {
-        Ok(full) => Ok(Some(full)),
+        Ok(full) => Ok(full),
         Err(_) => {
             Err(PipelineError::run(path, "the path is not UTF-8 and could not be found again; rename it"))
         }
     }
 }
 
-fn record(source: &Source, loaded: &Loaded, found: Findings, path: Option<String>) -> DatasetRecord {
+/// What a model for images with several labels needs, before its thresholds are chosen.
+fn untested_labels(labels: usize) -> MultiLabel {
+    MultiLabel { thresholds: vec![DEFAULT_THRESHOLD; labels], quality: None }
+}
+
+fn record(
+    source: &Source,
+    loaded: &Loaded,
+    found: Findings,
+    (path, labels): (Option<String>, Option<String>),
+) -> DatasetRecord {
     let mut classes: Vec<ClassCount> = loaded
         .set
         .classes()
@@ -419,15 +449,22 @@ fn record(source: &Source, loaded: &Loaded, found: Findings, path: Option<String
         .map(|name| ClassCount { name: name.clone(), train: 0, val: 0, test: 0 })
         .collect();
     let Loaded { set, train, val, test, .. } = loaded;
-    train.iter().for_each(|&i| classes[set.class(i) as usize].train += 1);
-    val.iter().for_each(|&i| classes[set.class(i) as usize].val += 1);
-    test.iter().for_each(|&i| classes[set.class(i) as usize].test += 1);
+    let mut count = |images: &[usize], add: fn(&mut ClassCount)| {
+        let labels = images.iter().flat_map(|&i| set.labels(i));
+        labels.for_each(|&label| add(&mut classes[label as usize]));
+    };
+    count(train, |class| class.train += 1);
+    count(val, |class| class.val += 1);
+    count(test, |class| class.test += 1);
+    let images = [train, val, test].map(Vec::len);
     DatasetRecord {
         schema: 1,
         path,
+        labels,
         kind: source.kind().to_owned(),
         name: source.name().to_owned(),
         digest: hex(&loaded.set.digest()),
+        images: loaded.set.is_multi_label().then_some(images),
         classes,
         notes: source.notes().iter().cloned().chain(found.notes).collect(),
         warnings: found.warnings,

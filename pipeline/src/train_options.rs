@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_datasets::{CacheFolder, Source};
+use ocelli_datasets::{CacheFolder, LabelsPerImage, Source};
 use ocelli_engine::model_file::ModelFile;
 use ocelli_engine::{EngineError, Graph, Shape, zoo};
 
@@ -10,7 +10,7 @@ use crate::data::{self, Data, PixelRoom};
 use crate::error::PipelineError;
 use crate::machine;
 use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
-use crate::recipe::{Origins, Recipe, START_NETWORK, Start, is_open};
+use crate::recipe::{Origins, Recipe, START_NETWORK, Start, Task, is_open};
 use crate::unknown;
 
 /// What to train, on what, and where the run goes.
@@ -130,11 +130,19 @@ impl TrainOptions {
     /// # Errors
     /// Those of [`Source::open`]; [`PipelineError::TooFewTrained`] where fewer than two classes are left.
     pub fn open(&self) -> Result<Source, PipelineError> {
+        let per_image = self.labels_per_image()?;
         let mut source = match &self.start {
             // With the classes of the model there are enough.
-            Some(StartModel { classes: StartClasses::Keep, .. }) => self.data.open_any()?,
-            _ => self.data.open()?,
+            Some(StartModel { classes: StartClasses::Keep, .. }) => self.data.open_labelled(per_image)?,
+            _ => self.data.open_for_training(per_image)?,
         };
+        let keeps = self.start.as_ref().filter(|start| start.classes == StartClasses::Keep);
+        if source.is_multi_label() && keeps.is_some_and(|start| start.file.meta.multi_label.is_none()) {
+            let reason =
+                "the model that training starts from tells classes apart, one an image; train without it"
+                    .to_owned();
+            return Err(PipelineError::MultiLabel { reason });
+        }
         if let Some(name) = &self.data_name {
             source = source.named(name);
         }
@@ -144,6 +152,22 @@ impl TrainOptions {
         let left_out = source.drop_untrained(known.len());
         check_trained(source.name(), source.classes(), left_out)?;
         Ok(source)
+    }
+
+    /// How many labels an image has: as the recipe says, as the model that training starts from has it, or as tables show.
+    fn labels_per_image(&self) -> Result<LabelsPerImage, PipelineError> {
+        let kept = self.start.as_ref().filter(|start| start.classes == StartClasses::Keep);
+        let several = kept.is_some_and(|start| start.file.meta.multi_label.is_some());
+        match self.recipe.task {
+            Some(Task::SingleLabel) if several => {
+                let reason = "the model that training starts from says any number of labels; leave it out";
+                Err(PipelineError::recipe("task", reason))
+            }
+            Some(Task::SingleLabel) => Ok(LabelsPerImage::One),
+            Some(Task::MultiLabel) => Ok(LabelsPerImage::Any),
+            None if several => Ok(LabelsPerImage::Any),
+            None => Ok(LabelsPerImage::AsFound),
+        }
     }
 
     /// The recipe with all that the start model and the data decide, where each setting came from, and what to say

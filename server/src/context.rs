@@ -96,6 +96,16 @@ impl<'r> Context<'r> {
         self.backend.data.as_ref().ok_or_else(Problem::no_data_folder)
     }
 
+    /// Refuses what files images under one class each, where the model that serves says any number of labels.
+    pub(crate) fn one_class_each(&self) -> Result<(), Problem> {
+        if self.models().serving().info.thresholds.is_none() {
+            return Ok(());
+        }
+        let reason = "the model that serves says any number of labels, and a service keeps and trains images of one class each: \
+                      train with the program on a table of labels, then serve the new model";
+        Err(Problem::Conflict(reason.to_owned()))
+    }
+
     pub(crate) fn metrics(&self) -> &'r Metrics {
         &self.backend.metrics
     }

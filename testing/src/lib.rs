@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 pub mod bmp;
+mod collage;
 pub mod exif;
 pub mod hostile;
 pub mod jpeg;
@@ -17,4 +18,5 @@ pub mod webp;
 pub mod xml;
 pub mod zip;
 
+pub use collage::collage;
 pub use picture::{BLUE, GREEN, RED, YELLOW, encode, picture, quad};

@@ -23,12 +23,13 @@ mod tree;
 use crate::classes::{note_missing_classes, note_similar_classes, number_classes};
 use crate::error::DatasetError;
 use crate::files::{FileKind, Found};
-use crate::item::Item;
+use crate::item::{Item, Labels};
+use crate::labelling::LabelsPerImage;
 use crate::names::nfc;
-use crate::table::UsedTable;
+use crate::table::{self, FileLabelSets};
 use ocelli_common::text::{count, some_of};
 pub(crate) use sorted::Kind;
-use sorted::{path_order, sort};
+use sorted::{Sorted, path_order, sort};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tree::Folder;
@@ -44,12 +45,22 @@ pub(crate) struct Arranged {
     pub(crate) notes: Vec<String>,
 }
 
+/// Where the labels of a list of files may come from.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Labelled {
+    /// How many an image has.
+    pub(crate) per_image: LabelsPerImage,
+    /// The table of the list that says them, whatever else is there.
+    pub(crate) table: Option<usize>,
+}
+
 /// Finds the layout of `found`, which stems from `root`; `read` gives the bytes of a file of the list, for tables of
 /// labels.
 pub(crate) fn arrange(
     root: &Path,
     found: &[Found],
     read: &dyn Fn(usize) -> Option<Vec<u8>>,
+    labelled: Labelled,
 ) -> Result<Arranged, DatasetError> {
     let images = || (0..found.len()).filter(|&file| found[file].kind == FileKind::Image);
     if images().next().is_none() {
@@ -60,10 +71,17 @@ pub(crate) fn arrange(
     let reading = reading::read(&tree);
     let mut sorted = sort(found, &tree, &reading)
         .map_err(|why| DatasetError::UnknownLayout { path: root.to_owned(), found: why })?;
+    let by_table = labelled.table.is_some() || sorted.wants_table();
+    if by_table && labelled.per_image != LabelsPerImage::One {
+        let how = (labelled.table, labelled.per_image);
+        if let Some(sets) = table::label_files_by_sets(root, found, read, how)? {
+            return Ok(of_sets(found, sets, &sorted));
+        }
+    }
     let mut used = Vec::new();
     let mut unused = None;
-    if sorted.wants_table() {
-        used = sorted.label_by_tables(root, found, read)?;
+    if by_table {
+        used = sorted.label_by_tables(root, found, read, labelled.table)?;
     } else if sorted.kind == Kind::ClassFolders {
         unused = sorted.other_labels(root, found, read);
     }
@@ -81,7 +99,8 @@ pub(crate) fn arrange(
 
     let (classes, ids) = number_classes(sorted.placed.iter().map(|image| image.class.as_ref()));
     let mut notes = vec![sorted.describe(found, &reading, classes.len(), &used)];
-    notes.extend(ignored(found, &used));
+    let numbers: Vec<usize> = used.iter().map(|table| table.file).collect();
+    notes.extend(ignored(found, &numbers));
     notes.extend(used.into_iter().flat_map(|table| table.notes));
     let mut arranged = Arranged {
         kind: sorted.kind,
@@ -92,7 +111,8 @@ pub(crate) fn arrange(
     };
     for image in &sorted.placed {
         let class = ids[nfc(&image.class).as_ref()];
-        arranged.items.push(Item { name: found[image.file].path.clone(), class, split: image.split });
+        let (name, labels) = (found[image.file].path.clone(), Labels::One(class));
+        arranged.items.push(Item { name, labels, split: image.split });
         arranged.files.push(image.file);
     }
     arranged.notes.extend(unused);
@@ -101,12 +121,30 @@ pub(crate) fn arrange(
     Ok(arranged)
 }
 
+/// Images with any number of labels, as tables say; splits that these leave open are those of folders.
+fn of_sets(found: &[Found], sets: FileLabelSets, sorted: &Sorted) -> Arranged {
+    let splits = sorted.splits();
+    let FileLabelSets { classes, files, used, mut notes } = sets;
+    notes.splice(1..1, ignored(found, &used));
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_by(|a, b| path_order(&found[a.0].path, &found[b.0].path));
+    let mut arranged = Arranged { kind: Kind::Tables, classes, items: Vec::new(), files: Vec::new(), notes };
+    for (file, (labels, split)) in files {
+        let split = split.or_else(|| splits.get(&file).copied());
+        arranged.items.push(Item { name: found[file].path.clone(), labels, split });
+        arranged.files.push(file);
+    }
+    note_missing_classes(&arranged.items, &arranged.classes, &mut arranged.notes);
+    note_similar_classes(&arranged.classes, &mut arranged.notes);
+    arranged
+}
+
 /// What is said of files that are no images and no tables of labels.
-fn ignored(found: &[Found], used: &[UsedTable]) -> Vec<String> {
+fn ignored(found: &[Found], used: &[usize]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut formats: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut others = Vec::new();
-    let is_used = |number: usize| used.iter().any(|table| table.file == number);
+    let is_used = |number: usize| used.contains(&number);
     for (_, file) in found.iter().enumerate().filter(|(number, _)| !is_used(*number)) {
         match file.kind {
             FileKind::Image => {}

@@ -11,7 +11,7 @@ use crate::table::{self, FileLabels, UsedTable};
 use ocelli_common::text::{count, some_of};
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 /// Where the labels stand.
@@ -131,14 +131,17 @@ impl<'a> Sorted<'a> {
             || self.unlabelled.iter().any(|image| image.expected && image.split.is_some())
     }
 
-    /// Labels images by the tables among the files.
+    /// Labels images by the tables among the files, or by the file `only` alone, whatever folders say.
     pub(super) fn label_by_tables(
         &mut self,
         root: &Path,
         found: &[Found],
         read: &dyn Fn(usize) -> Option<Vec<u8>>,
+        only: Option<usize>,
     ) -> Result<Vec<UsedTable>, DatasetError> {
-        let all = self.classes().len() < 2 || self.classes().iter().all(|name| words::is_numbered_part(name));
+        let all = only.is_some()
+            || self.classes().len() < 2
+            || self.classes().iter().all(|name| words::is_numbered_part(name));
         let mut open: BTreeSet<usize> =
             self.unlabelled.iter().filter(|image| image.expected).map(|image| image.file).collect();
         if all {
@@ -146,10 +149,18 @@ impl<'a> Sorted<'a> {
         }
         let known: BTreeSet<String> =
             if all { BTreeSet::new() } else { self.classes().into_iter().map(str::to_owned).collect() };
-        let FileLabels { labels, used, complaint } = table::label_files(root, found, read, &open, &known)?;
+        let FileLabels { labels, used, complaint } =
+            table::label_files(root, found, read, &open, (&known, only))?;
+        if let Some(table) = only.filter(|_| used.is_empty()) {
+            let what = complaint.unwrap_or_else(|| "none of its rows names one of the images".to_owned());
+            let path = root.join(&found[table].path);
+            return Err(DatasetError::BadCsv { path, line: None, what });
+        }
         let folders_say = self.placed.len();
         // Class folders of their own count unless the table knows nearly all of these images.
-        if used.is_empty() || (all && self.classes().len() >= 2 && 10 * labels.len() < 9 * folders_say) {
+        let by_folders = all && only.is_none();
+        if used.is_empty() || (by_folders && self.classes().len() >= 2 && 10 * labels.len() < 9 * folders_say)
+        {
             self.complaint = complaint;
             return Ok(Vec::new());
         }
@@ -177,6 +188,13 @@ impl<'a> Sorted<'a> {
         Ok(used)
     }
 
+    /// The split folder of every image that lies in one, by its number in the list.
+    pub(super) fn splits(&self) -> HashMap<usize, Split> {
+        let placed = self.placed.iter().map(|image| (image.file, image.split));
+        let unlabelled = self.unlabelled.iter().map(|image| (image.file, image.split));
+        placed.chain(unlabelled).filter_map(|(file, split)| Some((file, split?))).collect()
+    }
+
     /// What to say of a table that knows nearly all images of class folders under other classes than these.
     pub(super) fn other_labels(
         &self,
@@ -186,7 +204,7 @@ impl<'a> Sorted<'a> {
     ) -> Option<String> {
         let open = self.placed.iter().map(|image| image.file).collect();
         let FileLabels { labels, used, .. } =
-            table::label_files(root, found, read, &open, &BTreeSet::new()).ok()?;
+            table::label_files(root, found, read, &open, (&BTreeSet::new(), None)).ok()?;
         let differs = |image: &&Placed| {
             labels.get(&image.file).is_some_and(|(label, _)| !same_class(label, &image.class))
         };

@@ -4,6 +4,7 @@ use crate::augment::{Augment, Stored};
 use crate::decode::Pixels;
 use crate::error::{DatasetError, Skipped};
 use crate::folds::deal;
+use crate::item::Labels;
 use crate::names::nfc;
 use crate::preprocess::{Prepare, Prepared, Preprocessing, normalize_one};
 use crate::source::Source;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 mod load;
 mod pixels;
 mod stats;
+mod strata;
 
 use load::Loaded;
 pub use load::{CacheMade, CacheUse, LoadOptions};
@@ -40,7 +42,7 @@ pub struct ImageSet {
 
 struct Entry {
     name: String,
-    class: u32,
+    labels: Labels,
     declared: Option<Split>,
     split: Split,
     hash: ContentHash,
@@ -89,7 +91,7 @@ impl ImageSet {
             match outcome {
                 Ok((place, hash)) => set.entries.push(Entry {
                     name: item.name.clone(),
-                    class: item.class,
+                    labels: item.labels.clone(),
                     declared: item.split,
                     split: item.split.unwrap_or(Split::Train),
                     hash,
@@ -138,9 +140,20 @@ impl ImageSet {
     /// The class of an image, an index into [`Self::classes`].
     ///
     /// # Panics
-    /// Like all methods that take an index: when it is not below [`Self::len`].
+    /// Like all methods that take an index: when it is not below [`Self::len`]. This one also for an image with any number
+    /// of labels.
     pub fn class(&self, index: usize) -> u32 {
-        self.entries[index].class
+        self.entries[index].labels.class()
+    }
+
+    /// The labels of an image, indices into [`Self::classes`], ascending: one where each image has one class.
+    pub fn labels(&self, index: usize) -> &[u32] {
+        self.entries[index].labels.as_slice()
+    }
+
+    /// Whether images have any number of labels instead of one class each.
+    pub fn is_multi_label(&self) -> bool {
+        matches!(self.entries.first(), Some(Entry { labels: Labels::Any(_), .. }))
     }
 
     /// The name of an image's item.
@@ -182,11 +195,14 @@ impl ImageSet {
     /// split whose fraction is above 0, and every class one for training. Beyond that an image's place depends on its
     /// content and the seed alone: in our tests a file that was added moved at most three of its class. See
     /// [`SplitFractions::validate`].
+    ///
+    /// An image with several labels counts here for the rarest of them (the first step of iterative stratification,
+    /// Sechidis et al., 2011), one without labels for a class of its own: rare labels are held to their shares, frequent
+    /// ones come near to theirs.
     pub fn assign_splits(&mut self, fractions: SplitFractions, seed: u64) {
-        let candidates: Vec<Candidate> = self
-            .entries
-            .iter()
-            .map(|e| Candidate { class: e.class, declared: e.declared, hash: &e.hash })
+        let strata = self.strata();
+        let candidates: Vec<Candidate> = (self.entries.iter().zip(&strata))
+            .map(|(e, &class)| Candidate { class, declared: e.declared, hash: &e.hash })
             .collect();
         let splits = divide(&candidates, fractions, seed);
         for (entry, split) in self.entries.iter_mut().zip(splits) {
@@ -197,7 +213,9 @@ impl ImageSet {
     /// The fold of every image among `folds`, for cross-validation: classes are spread evenly, copies of one content stay
     /// together, and nothing but contents, classes and seed decides.
     pub fn folds(&self, folds: usize, seed: u64) -> Vec<usize> {
-        let images: Vec<(u32, &ContentHash)> = self.entries.iter().map(|e| (e.class, &e.hash)).collect();
+        let strata = self.strata();
+        let images: Vec<(u32, &ContentHash)> =
+            self.entries.iter().zip(&strata).map(|(e, &class)| (class, &e.hash)).collect();
         deal(&images, folds.max(1), seed)
     }
 
@@ -206,7 +224,8 @@ impl ImageSet {
     pub fn assign_fold(&mut self, (fold, folds): (usize, usize), val: f32, seed: u64) {
         let of_fold = self.folds(folds, seed);
         let rest: Vec<usize> = (0..self.len()).filter(|&i| of_fold[i] != fold).collect();
-        let candidate = |&i: &usize| Candidate { class: self.class(i), declared: None, hash: self.hash(i) };
+        let strata = self.strata();
+        let candidate = |&i: &usize| Candidate { class: strata[i], declared: None, hash: self.hash(i) };
         let candidates: Vec<Candidate> = rest.iter().map(candidate).collect();
         let splits = divide(&candidates, SplitFractions { val, test: 0.0 }, seed);
         self.entries.iter_mut().for_each(|entry| entry.split = Split::Test);
@@ -215,14 +234,12 @@ impl ImageSet {
         }
     }
 
-    /// Takes classes away, with their images. Splits stay as they are.
+    /// Takes classes away, with their images; images of any number of labels stay, without these. Splits stay as they are.
     pub fn leave_out(&mut self, classes: &[usize]) {
         let ids = ids_without(self.classes.len(), classes);
         self.classes = kept(&self.classes, &ids);
         self.entries.retain_mut(|entry| {
-            let id = ids[entry.class as usize];
-            entry.class = id.unwrap_or(entry.class);
-            id.is_some()
+            entry.labels.clone().renumbered(&ids).map(|labels| entry.labels = labels).is_some()
         });
     }
 
@@ -414,7 +431,7 @@ impl ImageSet {
         Ok(())
     }
 
-    /// SHA-256 over name, class name after NFC, split and content hash of every image, sorted by name: two sets with the same
+    /// SHA-256 over name, class names after NFC, split and content hash of every image, sorted by name: two sets with the same
     /// digest train the same model.
     pub fn digest(&self) -> ContentHash {
         let mut order: Vec<&Entry> = self.entries.iter().collect();
@@ -422,11 +439,16 @@ impl ImageSet {
         let mut hasher = Sha256::new();
         for entry in order {
             // Lengths in front keep "ab" + "c" and "a" + "bc" apart.
-            let class = nfc(&self.classes[entry.class as usize]);
-            for text in [entry.name.as_str(), &class, &entry.split.to_string()] {
+            let mut add = |text: &str| {
                 hasher.update((text.len() as u64).to_le_bytes());
                 hasher.update(text);
+            };
+            add(&entry.name);
+            if let Labels::Any(labels) = &entry.labels {
+                add(&labels.len().to_string());
             }
+            entry.labels.as_slice().iter().for_each(|&label| add(&nfc(&self.classes[label as usize])));
+            add(&entry.split.to_string());
             hasher.update(entry.hash);
         }
         hasher.finalize().into()

@@ -2,6 +2,7 @@
 
 use super::{Source, Store};
 use crate::Split;
+use crate::item::Item;
 use crate::names::nfc;
 use ocelli_common::text::{count, some_of};
 use std::collections::HashMap;
@@ -27,15 +28,15 @@ impl Source {
                 classes.len() as u32 - 1
             })
         };
-        let ids: Vec<u32> = self.classes.iter().map(&mut new_id).collect();
+        let ids: Vec<Option<u32>> = self.classes.iter().map(&mut new_id).map(Some).collect();
         for item in &mut self.items {
-            item.class = ids[item.class as usize];
+            item.labels = item.labels.clone().renumbered(&ids).expect("every class has a new number");
         }
         self.classes = classes;
     }
 
     /// Leaves out the classes that have no image to train on, with what images they have: a class that is never trained
-    /// can only be wrong. The first `keep` classes stay, as a model that training starts from knows them. Both is noted;
+    /// can only be wrong. Images of any number of labels stay, without these. The first `keep` classes stay, as a model that training starts from knows them. Both is noted;
     /// what was left out is given, too.
     ///
     /// Images for training are those that the layout declares so and those without a declaration. Nothing is done where
@@ -43,7 +44,7 @@ impl Source {
     pub fn drop_untrained(&mut self, keep: usize) -> Option<String> {
         let mut trained = vec![false; self.classes.len()];
         for item in self.items.iter().filter(|item| matches!(item.split, None | Some(Split::Train))) {
-            trained[item.class as usize] = true;
+            item.labels.as_slice().iter().for_each(|&label| trained[label as usize] = true);
         }
         if !trained.contains(&true) || !trained.contains(&false) {
             return None;
@@ -69,7 +70,8 @@ impl Source {
     fn reason(&self, classes: &[usize]) -> String {
         let one = |&class: &usize| {
             let of = |split| {
-                self.items.iter().filter(|i| i.class as usize == class && i.split == Some(split)).count()
+                let has = |item: &Item| item.labels.as_slice().contains(&(class as u32));
+                self.items.iter().filter(|item| has(item) && item.split == Some(split)).count()
             };
             let (val, test) = (of(Split::Val), of(Split::Test));
             let where_ = match (val, test) {
@@ -91,7 +93,7 @@ impl Source {
         self.notes.push(text);
     }
 
-    /// Takes classes away, with their images.
+    /// Takes classes away, with their images; images of any number of labels stay, without these.
     pub fn leave_out(&mut self, classes: &[usize]) {
         let ids = ids_without(self.classes.len(), classes);
         self.classes = kept(&self.classes, &ids);
@@ -99,14 +101,9 @@ impl Source {
         let mut at = 0;
         self.items.retain_mut(|item| {
             at += 1;
-            match ids[item.class as usize] {
-                Some(id) => {
-                    item.class = id;
-                    places.push(at - 1);
-                    true
-                }
-                None => false,
-            }
+            let kept = item.labels.clone().renumbered(&ids).map(|labels| item.labels = labels).is_some();
+            places.extend(kept.then_some(at - 1));
+            kept
         });
         if places.len() < at {
             let store = std::mem::replace(&mut self.store, Store::Files(Vec::new()));

@@ -2,10 +2,13 @@
 //! by what they are called.
 
 use super::find::{Certainty, Meaning, base_and_extension};
+use super::lists;
 use super::pixels;
 use super::text::{Fault, Row};
 use crate::names::nfc;
+use crate::split::Split;
 use crate::split_words::exact_split;
+use ocelli_common::text::some_of;
 use std::collections::BTreeSet;
 
 /// Characters of a field that messages show.
@@ -65,6 +68,8 @@ const LABEL_NAMES: [&str; 27] = [
 ];
 /// Columns whose values must be splits.
 const SPLIT_NAMES: [&str; 4] = ["split", "set", "subset", "partition"];
+/// Columns that say yes for validation and no for training.
+const VALID_NAMES: [&str; 3] = ["isvalid", "isval", "isvalidation"];
 /// Columns whose values may be splits.
 const MAYBE_SPLIT_NAMES: [&str; 6] = ["part", "usage", "purpose", "phase", "mode", "stage"];
 
@@ -77,15 +82,15 @@ const SAMPLE: usize = 200;
 /// Different values of a column that are counted; more are many.
 const MANY: usize = 100_000;
 
-/// Columns of a table that has names or pixels of images.
-pub(super) struct Columns {
+/// Columns of a table that has names or pixels of images; `L` says where the labels stand.
+pub(super) struct Columns<L = Label> {
     /// Names by number, where the table has a header.
     names: Option<Vec<String>>,
     /// Rows in front of the first image.
     pub(super) header_rows: usize,
     pub(super) images: Images,
-    pub(super) label: Label,
-    pub(super) split: Option<usize>,
+    pub(super) label: L,
+    pub(super) split: Option<SplitColumn>,
     /// Columns that nothing was read from.
     pub(super) unused: Vec<String>,
 }
@@ -105,7 +110,74 @@ pub(super) enum Label {
     OneHot(Vec<usize>),
 }
 
-impl Columns {
+/// Where the labels of a row stand when it may have several.
+pub(super) enum Several {
+    /// In this column, between separators; without one, a label a row and several rows for an image.
+    Lists { column: usize, separator: Option<char> },
+    /// In these columns, one for each label: yes or no.
+    Flags(Vec<usize>),
+}
+
+/// The column of splits.
+#[derive(Clone, Copy)]
+pub(super) struct SplitColumn {
+    column: usize,
+    /// Whether it says yes for validation and no for training, instead of a split's name.
+    is_valid: bool,
+}
+
+/// Which columns say what an image is labelled with.
+pub(super) trait LabelColumns {
+    /// Their numbers, ascending.
+    fn places(&self) -> &[usize];
+
+    /// `column dx`, for messages; `name` names a column.
+    fn about(&self, name: &dyn Fn(usize) -> String) -> String;
+}
+
+impl LabelColumns for Label {
+    fn places(&self) -> &[usize] {
+        match self {
+            Label::Column(column) => std::slice::from_ref(column),
+            Label::OneHot(columns) => columns,
+        }
+    }
+
+    fn about(&self, name: &dyn Fn(usize) -> String) -> String {
+        match self {
+            Label::Column(column) => name(*column),
+            Label::OneHot(columns) => format!("{} with one class each", columns.len()),
+        }
+    }
+}
+
+impl LabelColumns for Several {
+    fn places(&self) -> &[usize] {
+        match self {
+            Several::Lists { column, .. } => std::slice::from_ref(column),
+            Several::Flags(columns) => columns,
+        }
+    }
+
+    fn about(&self, name: &dyn Fn(usize) -> String) -> String {
+        match self {
+            Several::Lists { column, separator: Some(' ') } => {
+                format!("{} with labels between spaces", name(*column))
+            }
+            Several::Lists { column, separator: Some(mark) } => {
+                format!("{} with labels between {mark:?}", name(*column))
+            }
+            Several::Lists { column, separator: None } => format!("{} with a label a row", name(*column)),
+            Several::Flags(columns) => {
+                let names: Vec<String> = columns.iter().map(|&column| name(column)).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                format!("{} with yes or no for a label each ({})", columns.len(), some_of(&names))
+            }
+        }
+    }
+}
+
+impl<L: LabelColumns> Columns<L> {
     /// What messages call a column.
     pub(super) fn name(&self, column: usize) -> String {
         column_name(self.names.as_deref(), column)
@@ -122,11 +194,7 @@ impl Columns {
             Images::Named(column) => *column,
             Images::Pixels(place) => place.columns().end - 1,
         };
-        let label = match &self.label {
-            Label::Column(column) => *column,
-            Label::OneHot(columns) => columns.last().copied().unwrap_or(0),
-        };
-        1 + image.max(label)
+        1 + image.max(self.label.places().last().copied().unwrap_or(0))
     }
 
     /// How many columns the header has.
@@ -140,13 +208,20 @@ impl Columns {
             Images::Named(column) => self.name(*column),
             Images::Pixels(place) => self.name(place.first),
         };
-        let label = match &self.label {
-            Label::Column(label) => self.name(*label),
-            Label::OneHot(labels) => format!("{} with one class each", labels.len()),
-        };
+        let label = self.label.about(&|column| self.name(column));
         match self.split {
-            Some(split) => format!("columns {images}, {label} and {}", self.name(split)),
+            Some(split) => format!("columns {images}, {label} and {}", self.name(split.column)),
             None => format!("columns {images} and {label}"),
+        }
+    }
+
+    /// The split of a row, where it has one.
+    pub(super) fn split_of(&self, row: &Row) -> Option<Split> {
+        let SplitColumn { column, is_valid } = self.split?;
+        match (is_valid, lists::flag(row.field(column))) {
+            (false, _) => exact_split(row.field(column)),
+            (true, _) if row.field(column).is_empty() => None,
+            (true, flag) => flag.map(|valid| if valid { Split::Val } else { Split::Train }),
         }
     }
 }
@@ -165,11 +240,43 @@ pub(super) fn choose(
     find: &dyn Fn(&str) -> Meaning,
     known: &BTreeSet<String>,
 ) -> Result<Columns, Fault> {
+    choose_by(rows, find, false, |table, open, images| table.label_column(open, images, known))
+}
+
+/// As [`choose`], for a table whose rows may have several labels. `always` also takes one with a label an image for such.
+///
+/// # Errors
+/// Also where each image has one label.
+pub(super) fn choose_several(
+    rows: &[Row],
+    find: &dyn Fn(&str) -> Meaning,
+    always: bool,
+) -> Result<Columns<Several>, Fault> {
+    choose_by(rows, find, true, |table, open, images| {
+        let found = match images {
+            Images::Named(path) => table.several_labels(open, (*path, find), always),
+            Images::Pixels(_) => None,
+        };
+        found.ok_or_else(|| Fault::whole("each image has one label"))
+    })
+}
+
+/// Finds the columns; `label` finds those of the labels among the open ones. Where `flags` may be labels, columns of zeros and
+/// ones are no pixels.
+fn choose_by<L: LabelColumns>(
+    rows: &[Row],
+    find: &dyn Fn(&str) -> Meaning,
+    flags: bool,
+    label: impl FnOnce(&Table, &[usize], &Images) -> Result<L, Fault>,
+) -> Result<Columns<L>, Fault> {
     let body = if rows.len() > 1 { &rows[1..] } else { rows };
     let sample: Vec<&Row> = spread(body);
     let width = body.iter().map(Row::len).max().unwrap_or(0).max(rows[0].len());
     let label_behind = LABEL_NAMES.contains(&plain(rows[0].fields().last().unwrap_or("")).as_str());
-    let pixels = pixels::find(&sample, label_behind);
+    let black = |place: &pixels::Place| {
+        sample.iter().all(|row| place.columns().all(|column| lists::flag(row.field(column)).is_some()))
+    };
+    let pixels = pixels::find(&sample, label_behind).filter(|place| !(flags && black(place)));
     let one_each = pixels.as_ref().is_some_and(|place| place.columns().len() > 1);
     if width > MAX_COLUMNS && !one_each {
         return Err(Fault::whole(format!("{width} columns; at most {MAX_COLUMNS} are read")));
@@ -193,13 +300,10 @@ pub(super) fn choose(
     };
     let open: Vec<usize> = (0..width).filter(|&column| !taken(column)).collect();
     let split = table.split_column(&open)?;
-    let open: Vec<usize> = open.into_iter().filter(|&column| Some(column) != split).collect();
-    let label = table.label_column(&open, &images, known)?;
-    let used = |column: &usize| match &label {
-        Label::Column(label) => column == label,
-        Label::OneHot(labels) => labels.contains(column),
-    };
-    let unused = open.iter().filter(|column| !used(column) && !table.is_index(**column));
+    let open: Vec<usize> =
+        open.into_iter().filter(|&column| split.is_none_or(|split| split.column != column)).collect();
+    let label = label(&table, &open, &images)?;
+    let unused = open.iter().filter(|column| !label.places().contains(column) && !table.is_index(**column));
     let unused = unused.map(|&column| column_name(table.names.as_deref(), column)).collect();
     Ok(Columns { header_rows, images, label, split, unused, names: table.names })
 }
@@ -294,7 +398,7 @@ impl Table<'_> {
     }
 
     /// The column of splits: called so, or holding nothing else.
-    fn split_column(&self, open: &[usize]) -> Result<Option<usize>, Fault> {
+    fn split_column(&self, open: &[usize]) -> Result<Option<SplitColumn>, Fault> {
         let called = |names: &[&str]| {
             open.iter().copied().find(|&column| names.contains(&self.plain_name(column).as_str()))
         };
@@ -312,7 +416,7 @@ impl Table<'_> {
                 let value = row.field(column);
                 !value.is_empty() && exact_split(value).is_none()
             }) else {
-                return Ok(Some(column));
+                return Ok(Some(SplitColumn { column, is_valid: false }));
             };
             if splits > 0 {
                 let what = format!(
@@ -330,7 +434,13 @@ impl Table<'_> {
             let third = open.get(1).copied().filter(|_| self.names.is_none());
             third.filter(|&column| holds_splits(column, 1))
         };
-        Ok(maybe.or_else(by_content).or_else(without_header))
+        let named = maybe.or_else(by_content).or_else(without_header);
+        let valid = || {
+            let all_flags = |column: &usize| self.values(*column).all(|value| lists::flag(value).is_some());
+            called(&VALID_NAMES).filter(all_flags)
+        };
+        let named = named.map(|column| SplitColumn { column, is_valid: false });
+        Ok(named.or_else(|| valid().map(|column| SplitColumn { column, is_valid: true })))
     }
 
     /// The column of classes.
@@ -376,6 +486,52 @@ impl Table<'_> {
             (Some(column), None) => Ok(Label::Column(column)),
             _ => Err(self.no_label(open)),
         }
+    }
+
+    /// Where the labels stand when images may have several: a column of lists, columns of yes and no, or several rows for
+    /// an image. `None` where each image has one label, unless `always`.
+    fn several_labels(
+        &self,
+        open: &[usize],
+        (path, find): (usize, &dyn Fn(&str) -> Meaning),
+        always: bool,
+    ) -> Option<Several> {
+        let called = |name: &&str| open.iter().copied().find(|&column| self.plain_name(column) == *name);
+        let list = lists::NAMES.iter().find_map(called);
+        let named = list.or_else(|| LABEL_NAMES.iter().find_map(called));
+        if named.is_none()
+            && let Some(flags) = self.flags(open, always)
+        {
+            return Some(Several::Flags(flags));
+        }
+        let first = || open.first().copied().filter(|_| open.len() == 1 || self.names.is_none());
+        let column = named.or_else(first)?;
+        let values = || self.rows.iter().map(|row| row.field(column));
+        let separator = lists::separator(values, list.is_some(), always);
+        if always || separator.is_some() {
+            return Some(Several::Lists { column, separator });
+        }
+        let rows = self.rows.iter().map(|row| (find(row.field(path)), row.field(column)));
+        let files = rows.filter_map(|(meaning, label)| match meaning {
+            Meaning::File(file, _) => Some((file, label)),
+            _ => None,
+        });
+        lists::listed_often(files).then_some(Several::Lists { column, separator: None })
+    }
+
+    /// Columns of yes and no, unless each row says yes once, which is a class a row.
+    fn flags(&self, open: &[usize], always: bool) -> Option<Vec<usize>> {
+        let is_flag = |&column: &usize| {
+            !self.plain_name(column).is_empty()
+                && self.values(column).next().is_some()
+                && self.values(column).all(|value| lists::flag(value).is_some())
+        };
+        let columns: Vec<usize> = open.iter().copied().filter(is_flag).collect();
+        let yes = |row: &Row| {
+            columns.iter().filter(|&&column| lists::flag(row.field(column)) == Some(true)).count()
+        };
+        let enough = columns.len() >= 2 && self.rows.iter().any(|row| yes(row) > 0);
+        (enough && (always || self.rows.iter().any(|row| yes(row) != 1))).then_some(columns)
     }
 
     /// Columns of zeros and ones of which each row has one 1.

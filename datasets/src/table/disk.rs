@@ -3,8 +3,9 @@
 use super::find::{Certainty, Files, Meaning};
 use crate::files::FileKind;
 use crate::folder::{self, Depth};
+use ocelli_common::text::{count, some_of};
 use std::cell::{OnceCell, Ref, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The files that were meant so far, and those that could be.
@@ -68,6 +69,19 @@ impl Disk {
     /// The paths of the files that were meant, by their numbers.
     pub(super) fn paths(&self) -> Ref<'_, Vec<PathBuf>> {
         self.paths.borrow()
+    }
+
+    /// How many images below the folder no name meant so far; `None` for none, and where they cannot be listed.
+    pub(super) fn unlisted(&self) -> Option<String> {
+        let below = self.below.get_or_init(|| self.list()).as_ref()?;
+        let numbers = self.numbers.borrow();
+        // The folder may be written in another way in the table.
+        let meant: HashSet<PathBuf> = numbers.keys().filter_map(|path| path.canonicalize().ok()).collect();
+        let open = |path: &&PathBuf| path.canonicalize().is_ok_and(|path| !meant.contains(&path));
+        let names: Vec<String> =
+            below.paths.iter().filter(open).map(|path| path.display().to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        (!names.is_empty()).then(|| format!("{} ({})", count(names.len(), "image"), some_of(&names)))
     }
 
     fn list(&self) -> Option<Below> {

@@ -7,50 +7,37 @@
 mod columns;
 mod disk;
 mod find;
+mod lists;
 mod pixels;
+mod rows;
+mod several;
 mod text;
 
 use crate::classes::{note_missing_classes, number_classes};
 use crate::error::{DatasetError, io_error};
 use crate::files::{FileKind, Found};
-use crate::item::Item;
+use crate::item::{Item, Labels};
+use crate::labelling::LabelsPerImage;
 use crate::names::{nfc, same_class};
 use crate::pixel_array::PixelArray;
 use crate::split::Split;
-use crate::split_words::exact_split;
 use columns::{Columns, Images, Label};
 use disk::Disk;
 use find::{Files, Meaning};
-use ocelli_common::text::{count, some_of};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use ocelli_common::text::count;
+use rows::SHOWN;
+use rows::{Labelled, bad, labelled, notes_of, on_disk, several, tables};
+pub(crate) use rows::{MAX_TABLE_BYTES, Opened, Stored};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use text::{Fault, Row};
+
+pub(crate) use several::{FileLabelSets, label_files as label_files_by_sets};
 
 /// Largest table in bytes: FER-2013 has 288 MB of pixels.
 const MAX_BYTES: u64 = 512 << 20;
-
-/// Most tables among the files of a data set that are looked at, and the bytes of all of them.
-const MAX_TABLES: usize = 16;
-pub(crate) const MAX_TABLE_BYTES: u64 = 64 << 20;
-
-/// How many missing files an error names.
-const SHOWN: usize = 5;
-
-/// A table that was given itself.
-pub(crate) struct Opened {
-    pub(crate) classes: Vec<String>,
-    pub(crate) items: Vec<Item>,
-    pub(crate) images: Stored,
-    pub(crate) notes: Vec<String>,
-}
-
-/// The images of a table, in the order of its items.
-pub(crate) enum Stored {
-    Files(Vec<PathBuf>),
-    Pixels(PixelArray),
-}
 
 /// A table that images of a folder or archive have their labels from.
 pub(crate) struct UsedTable {
@@ -62,17 +49,8 @@ pub(crate) struct UsedTable {
     pub(crate) notes: Vec<String>,
 }
 
-/// A row as it was understood.
-struct Labelled<'a> {
-    line: u64,
-    name: &'a str,
-    label: &'a str,
-    split: Option<Split>,
-    file: Option<usize>,
-}
-
 /// Opens a table that was given itself.
-pub(crate) fn open(path: &Path) -> Result<Opened, DatasetError> {
+pub(crate) fn open(path: &Path, per_image: LabelsPerImage) -> Result<Opened, DatasetError> {
     let fail = |fault: Fault| bad(path, fault);
     let mut bytes = Vec::new();
     File::open(path)
@@ -87,21 +65,14 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DatasetError> {
     if rows.is_empty() {
         return Err(fail(Fault::whole("no rows; each needs path,label or path,label,split")));
     }
+    if per_image != LabelsPerImage::One
+        && let Some(opened) = several::open(path, &rows, per_image)?
+    {
+        return Ok(opened);
+    }
     let mut disk = Disk::new(path);
-    let direct = columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new());
-    let found = |columns: &Columns| match columns.images {
-        Images::Named(path) => rows.iter().any(|row| disk.find(row.field(path)) != Meaning::Nothing),
-        Images::Pixels(_) => true,
-    };
-    let names_are_paths = direct.as_ref().is_ok_and(found);
-    disk.look_below();
-    // Otherwise they are names alone, perhaps without extension, of images anywhere below.
-    let columns = if names_are_paths {
-        direct
-    } else {
-        columns::choose(&rows, &|name| disk.find(name), &BTreeSet::new())
-    };
-    let columns = columns.map_err(fail)?;
+    let known = BTreeSet::new();
+    let columns = on_disk(&rows, &mut disk, |find| columns::choose(&rows, find, &known)).map_err(fail)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if let Images::Pixels(place) = &columns.images {
         return pixel_images(&rows, &columns, place, &name).map_err(fail);
@@ -115,10 +86,6 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DatasetError> {
     named_images(&labelled, &columns, &disk).map_err(fail)
 }
 
-fn bad(path: &Path, fault: Fault) -> DatasetError {
-    DatasetError::BadCsv { path: path.to_owned(), line: fault.line, what: fault.what }
-}
-
 /// What tables say of images.
 #[derive(Default)]
 pub(crate) struct FileLabels {
@@ -129,8 +96,8 @@ pub(crate) struct FileLabels {
     pub(crate) complaint: Option<String>,
 }
 
-/// Labels the files `open` (by number in `found`) by the tables in `found`; where `known` is not empty, labels must be
-/// among these classes.
+/// Labels the files `open` (by number in `found`) by the tables in `found`, or by the file `only` alone; where `known` is not
+/// empty, labels must be among these classes.
 ///
 /// # Errors
 /// [`DatasetError::BadCsv`] for a table that names these images and is malformed, or contradicts another one.
@@ -139,7 +106,7 @@ pub(crate) fn label_files(
     found: &[Found],
     read: &dyn Fn(usize) -> Option<Vec<u8>>,
     open: &BTreeSet<usize>,
-    known: &BTreeSet<String>,
+    (known, only): (&BTreeSet<String>, Option<usize>),
 ) -> Result<FileLabels, DatasetError> {
     let images: Vec<usize> = (0..found.len()).filter(|&file| found[file].kind == FileKind::Image).collect();
     let paths = |files: &[usize]| files.iter().map(|&file| found[file].path.clone()).collect::<Vec<_>>();
@@ -147,7 +114,7 @@ pub(crate) fn label_files(
     let mut result = FileLabels::default();
     let mut parts: Vec<(usize, Split)> = Vec::new();
     let mut left = MAX_TABLE_BYTES;
-    for table in tables(found) {
+    for table in only.map_or_else(|| tables(found), |table| vec![table]) {
         let path = found[table].path.as_str();
         let Some(bytes) = read(table).filter(|bytes| bytes.len() as u64 <= left) else { continue };
         left -= bytes.len() as u64;
@@ -171,6 +138,9 @@ pub(crate) fn label_files(
             Ok(columns) => columns,
             Err(fault) => {
                 // Of other texts nothing was expected.
+                if only.is_some() {
+                    return Err(bad(Path::new(path), fault));
+                }
                 if known.is_empty() && !path.to_ascii_lowercase().ends_with(".txt") {
                     result.complaint.get_or_insert(bad(Path::new(path), fault).to_string());
                 }
@@ -241,23 +211,6 @@ pub(crate) fn label_files(
     Ok(result)
 }
 
-/// Files that may be tables of labels, those nearest to the root first.
-fn tables(found: &[Found]) -> Vec<usize> {
-    let may_be = |file: &usize| {
-        let path = found[*file].path.to_ascii_lowercase();
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let is_table = [".csv", ".tsv", ".txt"].iter().any(|end| name.ends_with(end));
-        // What a competition wants back has made-up labels.
-        found[*file].kind == FileKind::Other && is_table && !name.contains("submission")
-    };
-    let mut tables: Vec<usize> = (0..found.len()).filter(may_be).collect();
-    tables.sort_by_key(|&file| {
-        (found[file].path.ends_with(".txt"), found[file].path.matches('/').count(), file)
-    });
-    tables.truncate(MAX_TABLES);
-    tables
-}
-
 fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Opened, Fault> {
     let (classes, ids) = number_classes(rows.iter().map(|row| row.label));
     let (mut items, mut files) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
@@ -266,8 +219,8 @@ fn named_images(rows: &[Labelled], columns: &Columns, disk: &Disk) -> Result<Ope
     notes.extend(notes_of(columns, rows));
     let (kept, doubles) = without_doubles(rows)?;
     for row in kept {
-        let class = ids[nfc(row.label).as_ref()];
-        items.push(Item { name: row.name.to_owned(), class, split: row.split });
+        let labels = Labels::One(ids[nfc(row.label).as_ref()]);
+        items.push(Item { name: row.name.to_owned(), labels, split: row.split });
         files.push(paths[row.file.expect("rows without a file were refused")].clone());
     }
     if doubles > 0 {
@@ -293,7 +246,7 @@ fn pixel_images(rows: &[Row], columns: &Columns, place: &pixels::Place, name: &s
     let (classes, ids) = number_classes(labelled.iter().map(|row| row.label));
     let item = |row: &Labelled| Item {
         name: format!("{name}#{}", row.line),
-        class: ids[nfc(row.label).as_ref()],
+        labels: Labels::One(ids[nfc(row.label).as_ref()]),
         split: row.split,
     };
     let items: Vec<Item> = labelled.iter().map(item).collect();
@@ -309,83 +262,19 @@ fn pixel_images(rows: &[Row], columns: &Columns, place: &pixels::Place, name: &s
     Ok(Opened { classes, items, images: Stored::Pixels(images), notes })
 }
 
-/// What to say about columns that are not used and rows without a split.
-fn notes_of(columns: &Columns, rows: &[Labelled]) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !columns.unused.is_empty() {
-        let names: Vec<&str> = columns.unused.iter().map(String::as_str).collect();
-        let noun = if names.len() == 1 { "column" } else { "columns" };
-        notes.push(format!("{noun} not used: {}", some_of(&names)));
-    }
-    let without = rows.iter().filter(|row| row.split.is_none()).count();
-    if columns.split.is_some() && without > 0 {
-        notes.push(format!("{} without a split", count(without, "row")));
-    }
-    notes
-}
-
 /// The rows behind the header: name, class, split and file of each.
 fn labels<'a>(
     rows: &'a [Row],
     columns: &'a Columns,
     find: &dyn Fn(&str) -> Meaning,
 ) -> Result<Vec<Labelled<'a>>, Fault> {
-    let usual = columns.width().unwrap_or_else(|| {
-        let mut lengths: BTreeMap<usize, usize> = BTreeMap::new();
-        rows.iter().for_each(|row| *lengths.entry(row.len()).or_default() += 1);
-        // Of two lengths that are as frequent the shorter one: the rest is too long.
-        let usual = lengths.into_iter().rev().max_by_key(|(_, n)| *n).map_or(0, |(length, _)| length);
-        usual.max(columns.needed())
-    });
-    let one = |row: &'a Row| {
-        if row.fields().skip(usual).any(|field| !field.is_empty()) {
-            let what = format!(
-                "{} columns where {usual} are expected; put values that hold the separator in quotes",
-                row.len()
-            );
-            return Err(Fault::at(row.line, what));
-        }
+    labelled(rows, columns, find, |row| {
         let label = match &columns.label {
             Label::Column(column) => row.field(*column),
             Label::OneHot(labels) => one_hot_label(row, labels, columns)?,
         };
-        let Images::Named(path) = columns.images else {
-            let split = split_of(row, columns);
-            return empty_label(row, label, columns).map(|label| Labelled {
-                line: row.line,
-                name: "",
-                label,
-                split,
-                file: None,
-            });
-        };
-        let name = row.field(path);
-        if name.is_empty() {
-            let what = format!(
-                "the path is empty (column {}); each row needs a path and a label",
-                columns.name(path)
-            );
-            return Err(Fault::at(row.line, what));
-        }
-        let label = empty_label(row, label, columns)?;
-        let file = match find(name) {
-            Meaning::File(file, _) => Some(file),
-            Meaning::Nothing | Meaning::Labelled(_) => None,
-            Meaning::Several => {
-                return Err(Fault::at(row.line, several(name, &columns.name(path))));
-            }
-        };
-        Ok(Labelled { line: row.line, name, label, split: split_of(row, columns), file })
-    };
-    rows[columns.header_rows..].iter().map(one).collect()
-}
-
-fn several(name: &str, column: &str) -> String {
-    format!("{name:?} in column {column} may mean several images; write the path with its folder")
-}
-
-fn split_of(row: &Row, columns: &Columns) -> Option<Split> {
-    columns.split.and_then(|column| exact_split(row.field(column)))
+        empty_label(row, label, columns)
+    })
 }
 
 fn empty_label<'a>(row: &Row, label: &'a str, columns: &Columns) -> Result<&'a str, Fault> {

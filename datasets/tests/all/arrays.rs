@@ -89,7 +89,7 @@ fn idx_in_all_spellings() {
         put_mnist(dir.path(), names, pack);
         let source = Source::open(dir.path()).unwrap_or_else(|e| panic!("{names:?}: {e}"));
         assert_eq!((source.kind(), source.classes()), ("idx", ["0", "1", "2"].map(str::to_owned).as_slice()));
-        let classes: Vec<u32> = source.items().iter().map(|i| i.class).collect();
+        let classes: Vec<u32> = source.items().iter().map(|i| i.class()).collect();
         assert_eq!(classes, [0, 2, 1, 0, 1, 2]);
         let train = source.items().iter().filter(|i| i.split == Some(Split::Train)).count();
         let test = source.items().iter().filter(|i| i.split == Some(Split::Test)).count();
@@ -274,7 +274,11 @@ fn the_bundled_set_is_what_its_page_says() {
     assert!(source.notes().is_empty(), "{:?}", source.notes());
     for split in [Split::Train, Split::Test] {
         let mut counts = [0; 10];
-        source.items().iter().filter(|i| i.split == Some(split)).for_each(|i| counts[i.class as usize] += 1);
+        source
+            .items()
+            .iter()
+            .filter(|i| i.split == Some(split))
+            .for_each(|i| counts[i.class() as usize] += 1);
         assert_eq!(counts, [if split == Split::Train { 6000 } else { 1000 }; 10]);
     }
     let shape = source.native_shape();

@@ -106,7 +106,7 @@ pub(crate) fn message<T>(result: Result<T, DatasetError>) -> String {
 pub(crate) fn summary(source: &Source) -> Vec<(String, String, String)> {
     let item = |i: &ocelli_datasets::Item| {
         let split = i.split.map_or_else(|| "-".to_owned(), |s| s.to_string());
-        (i.name.clone(), source.classes()[i.class as usize].clone(), split)
+        (i.name.clone(), source.classes()[i.class() as usize].clone(), split)
     };
     source.items().iter().map(item).collect()
 }

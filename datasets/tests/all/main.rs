@@ -10,6 +10,7 @@ mod decoding;
 mod helpers;
 mod images_in;
 mod jpegs;
+mod label_sets;
 mod layouts;
 mod orientation;
 mod pngs;

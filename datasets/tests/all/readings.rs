@@ -244,7 +244,7 @@ type Seen = Result<(BTreeMap<String, usize>, BTreeMap<String, usize>, Vec<String
 fn seen(classes: &[String], items: &[Item], notes: &[String]) -> Seen {
     let (mut of_class, mut of_split) = (BTreeMap::new(), BTreeMap::new());
     for item in items {
-        *of_class.entry(classes[item.class as usize].clone()).or_default() += 1;
+        *of_class.entry(classes[item.class() as usize].clone()).or_default() += 1;
         if let Some(split) = item.split {
             *of_split.entry(split.to_string()).or_default() += 1;
         }

@@ -128,7 +128,7 @@ fn layout_is_that_of_training() {
     let (_keep, path) = saved(&zip(&parts));
     let archive = UploadZip::open(&path, &UploadLimits::default()).unwrap();
     let items: Vec<(&str, u32, Option<Split>)> =
-        archive.items().iter().map(|item| (item.name.as_str(), item.class, item.split)).collect();
+        archive.items().iter().map(|item| (item.name.as_str(), item.class(), item.split)).collect();
     assert_eq!(archive.classes(), ["a", "b"]);
     assert_eq!(items[0], ("set/test/a/3.png", 0, Some(Split::Test)));
     assert_eq!((items.len(), items[3].1, items[3].2), (4, 1, Some(Split::Train)));

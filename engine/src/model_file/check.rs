@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::bytes::{error, invalid_network};
 use super::contents::{
-    InnerValue, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, Metrics, ModelMeta, Preprocessing, Rejection,
-    RejectionScore,
+    InnerValue, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, Metrics, ModelMeta, MultiLabel, Preprocessing,
+    Rejection, RejectionScore,
 };
 use super::half::{from_f16, to_f16};
 use crate::error::EngineError;
@@ -38,7 +38,20 @@ pub(super) fn meta(graph: &Graph, meta: &ModelMeta) -> Result<(), EngineError> {
         return Err(error(format!("temperature {temperature} is not a positive number")));
     }
     meta.rejection.as_ref().map_or(Ok(()), |r| rejection(graph, r, logits))?;
+    meta.multi_label.as_ref().map_or(Ok(()), |labels| multi_label(labels, logits))?;
     meta.metrics.as_ref().map_or(Ok(()), metrics)
+}
+
+fn multi_label(labels: &MultiLabel, classes: usize) -> Result<(), EngineError> {
+    let MultiLabel { thresholds, quality } = labels;
+    if thresholds.len() != classes {
+        return Err(error(format!("{} thresholds for {classes} labels", thresholds.len())));
+    }
+    let quality = quality.as_ref().map_or([0.0; 3], |q| [q.mean_average_precision, q.micro_f1, q.macro_f1]);
+    match thresholds.iter().chain(&quality).find(|value| !(0.0..=1.0).contains(*value)) {
+        Some(value) => Err(error(format!("a threshold or quality of labels of {value} is not in 0..=1"))),
+        None => Ok(()),
+    }
 }
 
 fn rejection(graph: &Graph, rejection: &Rejection, classes: usize) -> Result<(), EngineError> {

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::bytes::error;
 use super::contents::{
-    InnerValue, MAX_CLASSES, MAX_MEANS, ModelMeta, Origin, Preprocessing, Rejection, RejectionScore,
-    TrainingState, WeightType,
+    InnerValue, MAX_CLASSES, MAX_MEANS, ModelMeta, MultiLabel, Origin, Preprocessing, Rejection,
+    RejectionScore, TrainingState, WeightType,
 };
 use crate::error::EngineError;
 use crate::graph::{Activation, Graph, MAX_INNER_VALUES, MAX_INPUTS, MAX_NODES, Node, Op};
@@ -60,7 +60,8 @@ pub(super) fn version(graph: &Graph, meta: &ModelMeta, weights: WeightType) -> u
     };
     let temperature = if meta.temperature.is_some() { 4 } else { 1 };
     let rejection = meta.rejection.as_ref().map_or(1, first_version_of_rejection);
-    let meta = [weights, origin, temperature, rejection];
+    let labels = if meta.multi_label.is_some() { 7 } else { 1 };
+    let meta = [weights, origin, temperature, rejection, labels];
     graph.nodes.iter().map(|node| first_version(&node.op)).chain(meta).fold(1, u32::max)
 }
 
@@ -103,7 +104,8 @@ pub(super) fn encode_header(
     weights: WeightType,
     tensors: &[Tensor],
 ) -> Result<Vec<u8>, EngineError> {
-    let ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, origin } = meta;
+    let ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, multi_label, origin } =
+        meta;
     match (version(graph, meta, weights), origin) {
         (1, Origin::Trained(trained)) => {
             encode((graph, (name, classes, preprocessing, metrics, trained), tensors), "header")
@@ -121,7 +123,13 @@ pub(super) fn encode_header(
                 _ => {
                     let more = |rejection| (plain(rejection), rejection.strange, &rejection.inner);
                     let rejection = rejection.as_ref().map(more);
-                    encode((graph, meta, weights, temperature, rejection, tensors), "header")
+                    match version {
+                        6 => encode((graph, meta, weights, temperature, rejection, tensors), "header"),
+                        _ => encode(
+                            (graph, meta, weights, temperature, rejection, multi_label, tensors),
+                            "header",
+                        ),
+                    }
                 }
             }
         }
@@ -165,7 +173,12 @@ pub(super) fn decode_header(bytes: &[u8], file_version: u32) -> Result<Header, E
         1..=4 => None,
         _ => record.rejection(file_version)?,
     };
-    let meta = ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, origin };
+    let multi_label = match file_version {
+        1..=6 => None,
+        _ => record.multi_label()?,
+    };
+    let meta =
+        ModelMeta { name, classes, preprocessing, metrics, temperature, rejection, multi_label, origin };
     // A batch normalisation has the most tensors: four.
     let tensors = record.list("tensors", 4 * MAX_NODES, 32, |r| {
         Ok(Tensor {
@@ -271,6 +284,18 @@ impl<'a> Record<'a> {
             whitening: self.list("floats of a whitening", MAX_MEANS, 4, Record::value)?,
             means: self.list("class means", MAX_MEANS, 4, Record::value)?,
         })
+    }
+
+    /// An optional [`MultiLabel`].
+    fn multi_label(&mut self) -> Result<Option<MultiLabel>, EngineError> {
+        match self.value::<u8>()? {
+            0 => Ok(None),
+            1 => Ok(Some(MultiLabel {
+                thresholds: self.list("thresholds", MAX_CLASSES, 4, Record::value)?,
+                quality: self.value()?,
+            })),
+            tag => Err(error(format!("{} has the option {tag}, neither 0 nor 1", self.what))),
+        }
     }
 
     /// At most `max` items of at least `min_bytes` in the file; room is made only for what can be there.

@@ -128,6 +128,30 @@ pub enum RejectionScore {
     Inner,
 }
 
+/// What a model needs that says of every class by itself whether an image has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MultiLabel {
+    /// For each class the probability, the sigmoid of its logit, from which an image has it; in `0..=1`.
+    pub thresholds: Vec<f32>,
+    /// Quality on held-out images, where it was measured.
+    pub quality: Option<LabelQuality>,
+}
+
+/// How well a model with several labels an image does on images that it was not trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelQuality {
+    /// Mean of the average precisions of the labels that have images, in `0..=1`.
+    pub mean_average_precision: f32,
+    /// F1 of all labels of all images together, in `0..=1`.
+    pub micro_f1: f32,
+    /// Mean F1 of the labels that have images, in `0..=1`.
+    pub macro_f1: f32,
+    /// The split that was measured: `val` or `test`.
+    pub split: String,
+    /// Number of images in it.
+    pub images: u64,
+}
+
 /// All of a model file that is not weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelMeta {
@@ -143,6 +167,8 @@ pub struct ModelMeta {
     pub temperature: Option<f32>,
     /// When an image is called unknown; `None` for a model that never says so.
     pub rejection: Option<Rejection>,
+    /// For a model of images with any number of labels; `None` for one of images with one class each.
+    pub multi_label: Option<MultiLabel>,
     /// Where the model comes from.
     pub origin: Origin,
 }

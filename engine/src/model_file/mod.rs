@@ -35,9 +35,9 @@ use crate::error::EngineError;
 use crate::params::{Model, ParamKind};
 
 pub use contents::{
-    Fit, Imported, InnerValue, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, MAX_PROBES, Metrics, ModelFile,
-    ModelMeta, Origin, Preprocessing, Probe, Probes, Rejection, RejectionScore, Trained, TrainingState,
-    WeightType,
+    Fit, Imported, InnerValue, LabelQuality, MAX_CLASS_NAME_BYTES, MAX_CLASSES, MAX_MEANS, MAX_PROBES,
+    Metrics, ModelFile, ModelMeta, MultiLabel, Origin, Preprocessing, Probe, Probes, Rejection,
+    RejectionScore, Trained, TrainingState, WeightType,
 };
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
 

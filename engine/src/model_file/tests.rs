@@ -41,6 +41,7 @@ fn sample() -> ModelFile {
         metrics: None,
         temperature: None,
         rejection: None,
+        multi_label: None,
         origin,
     };
     let training = TrainingState { optimizer: "adam".into(), step: 3, moments, extra: String::new() };

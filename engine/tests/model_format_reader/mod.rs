@@ -191,7 +191,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=6).contains(&version));
+    assert!((1..=7).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -212,8 +212,9 @@ pub(crate) fn read(file: &[u8]) -> File {
     } else {
         assert_ne!(version, 4);
     }
-    if version > 4 {
-        assert!(b.flag());
+    let rejects = version > 4 && b.flag();
+    assert!(rejects || version != 5);
+    if rejects {
         meta.push(Value::Int(b.u32().into()));
         meta.extend([Value::Float(b.f32()), Value::Float(b.f32()), Value::Int(b.int(8))]);
         meta.extend([Value::Float(b.f32()), Value::Float(b.f32())]);
@@ -222,13 +223,25 @@ pub(crate) fn read(file: &[u8]) -> File {
         }
     }
     if version > 5 {
-        meta.push(Value::Int(b.int(8)));
-        for _ in 0..b.int(8) {
-            meta.extend([Value::Int(b.u32().into()), Value::Float(b.f32())]);
-            for _ in 0..2 {
-                let floats = b.int(8) as usize;
-                meta.extend(b.floats(floats));
+        if rejects {
+            meta.push(Value::Int(b.int(8)));
+            for _ in 0..b.int(8) {
+                meta.extend([Value::Int(b.u32().into()), Value::Float(b.f32())]);
+                for _ in 0..2 {
+                    let floats = b.int(8) as usize;
+                    meta.extend(b.floats(floats));
+                }
             }
+        }
+        assert!(rejects || version != 6);
+    }
+    if version > 6 {
+        assert!(b.flag());
+        let labels = b.int(8) as usize;
+        meta.extend(b.floats(labels));
+        if b.flag() {
+            meta.extend(b.floats(3));
+            meta.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
         }
     }
     let mut table = Vec::new();

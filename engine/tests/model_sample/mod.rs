@@ -2,8 +2,8 @@
 
 use ocelli_engine::graph::{Activation, BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{
-    Fit, Imported, InnerValue, Metrics, ModelFile, ModelMeta, Origin, Preprocessing, Probe, Probes,
-    Rejection, RejectionScore, Trained, TrainingState, WeightType,
+    Fit, Imported, InnerValue, LabelQuality, Metrics, ModelFile, ModelMeta, MultiLabel, Origin,
+    Preprocessing, Probe, Probes, Rejection, RejectionScore, Trained, TrainingState, WeightType,
 };
 use ocelli_engine::{Model, ParamKind, Shape};
 
@@ -153,6 +153,23 @@ pub(crate) fn inner_file() -> ModelFile {
     file
 }
 
+/// The network as one of images with any number of labels: what version 7 has and version 6 has not.
+pub(crate) fn multi_label_file() -> ModelFile {
+    let mut file = model_file(false);
+    file.meta.metrics = None;
+    file.meta.multi_label = Some(MultiLabel {
+        thresholds: vec![0.5, 0.25, 0.0, 1.0],
+        quality: Some(LabelQuality {
+            mean_average_precision: 0.875,
+            micro_f1: 0.75,
+            macro_f1: 0.625,
+            split: "test".into(),
+            images: 128,
+        }),
+    });
+    file
+}
+
 /// The network with training state and two probes, whose answers are not those that it would give.
 pub(crate) fn probed_file() -> ModelFile {
     let file = model_file(true);
@@ -180,6 +197,7 @@ pub(crate) fn meta() -> ModelMeta {
         metrics: Some(Metrics { accuracy: 0.75, top5: 1.0, loss: 0.625, split: "test".into(), images: 128 }),
         temperature: None,
         rejection: None,
+        multi_label: None,
         origin: Origin::Trained(Trained {
             version: "0.1.0".into(),
             seed: 42,

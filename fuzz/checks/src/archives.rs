@@ -26,10 +26,8 @@ pub(crate) fn folder(data: &[u8]) {
 pub(crate) fn read_items(source: &Source) {
     assert!(!source.items().is_empty(), "a source without images");
     for (index, item) in source.items().iter().enumerate() {
-        assert!(
-            (item.class as usize) < source.classes().len(),
-            "image {index} has a class that is not there"
-        );
+        let there = |label: &u32| (*label as usize) < source.classes().len();
+        assert!(item.labels.as_slice().iter().all(there), "image {index} has a class that is not there");
     }
     for index in 0..source.items().len().min(READ) {
         if let Err(error) = source.image(index, &LIMITS) {
@@ -54,7 +52,7 @@ pub(crate) fn upload(data: &[u8]) {
         let mut bytes = 0;
         for (index, item) in archive.items().iter().enumerate() {
             assert!(
-                (item.class as usize) < archive.classes().len(),
+                (item.class() as usize) < archive.classes().len(),
                 "image {index} has a class that is not there"
             );
             match archive.bytes(index) {

@@ -24,7 +24,12 @@ pub(crate) fn curves(name: &str, rows: &[EpochRow], best_epoch: Option<u32>) -> 
         Line::new("val", rows, |row| row.val_accuracy),
     ];
     panel(&mut svg, 0.0, "loss", &losses, best_epoch);
-    panel(&mut svg, PANEL_WIDTH, "accuracy", &accuracies, best_epoch);
+    // Of images with several labels the accuracy says little.
+    let precisions = [Line::new("val", rows, |row| row.val_map)];
+    match precisions[0].points.is_empty() {
+        true => panel(&mut svg, PANEL_WIDTH, "accuracy", &accuracies, best_epoch),
+        false => panel(&mut svg, PANEL_WIDTH, "mean average precision", &precisions, best_epoch),
+    }
     svg.finish()
 }
 

@@ -4,6 +4,10 @@ use crate::metrics::{Evaluation, Mistake, PredictionRow, Tally};
 use crate::progress::EpochRow;
 use ocelli_testing::xml::elements;
 
+fn worst_of(evaluation: &Evaluation) -> String {
+    worst_mistakes("x", &evaluation.split, &evaluation.pictures())
+}
+
 fn rows(n: u32, val: bool) -> Vec<EpochRow> {
     let row = |epoch: u32| {
         let t = f64::from(epoch);
@@ -15,6 +19,7 @@ fn rows(n: u32, val: bool) -> Vec<EpochRow> {
             train_accuracy: 1.0 - 0.5 / t,
             val_loss: val.then_some(2.5 / t),
             val_accuracy: val.then_some(1.0 - 0.6 / t),
+            val_map: None,
         }
     };
     (1..=n).map(row).collect()
@@ -97,7 +102,7 @@ fn mistakes_are_well_formed_for_any_number_of_them() {
             },
             png: if i == 3 { Vec::new() } else { png.clone() },
         };
-        let text = worst_mistakes("x", &Evaluation { worst: (0..n).map(mistake).collect(), ..report(9) });
+        let text = worst_of(&Evaluation { worst: (0..n).map(mistake).collect(), ..report(9) });
         let images = elements(&text).iter().filter(|name| *name == "image").count();
         assert_eq!(images, n - usize::from(n > 3));
     }

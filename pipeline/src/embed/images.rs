@@ -72,7 +72,7 @@ impl Images {
 
     pub(super) fn label(&self, index: usize) -> Option<u32> {
         match self {
-            Images::Labelled(source) => Some(source.items()[index].class),
+            Images::Labelled(source) => Some(source.items()[index].class()),
             Images::Files { .. } => None,
         }
     }

@@ -34,8 +34,12 @@ pub(super) fn match_classes(data: &[String], model: &[String]) -> Result<Vec<Opt
 pub(super) fn unmatched(source: &Source, model: &[String], map: &[Option<usize>]) -> Vec<String> {
     let mut notes = Vec::new();
     let foreign = || source.classes().iter().zip(map).filter(|(_, m)| m.is_none()).map(|(n, _)| n.as_str());
-    let images = source.items().iter().filter(|item| map[item.class as usize].is_none()).count();
-    if foreign().next().is_some() {
+    let is_foreign = |label: &u32| map[*label as usize].is_none();
+    let images = source.items().iter().filter(|item| item.labels.as_slice().iter().any(is_foreign)).count();
+    if foreign().next().is_some() && source.is_multi_label() {
+        let names = list(foreign());
+        notes.push(format!("the model does not know these labels, which {images} images have: {names}"));
+    } else if foreign().next().is_some() {
         let names = list(foreign());
         notes.push(format!("{images} images left out: the model does not know their classes ({names})"));
     }

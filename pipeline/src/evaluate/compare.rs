@@ -107,6 +107,10 @@ pub fn compare(
     observe: Observe<'_>,
 ) -> Result<Comparison, PipelineError> {
     let exec = options.compute.exec()?;
+    if model.meta.multi_label.is_some() || other.meta.multi_label.is_some() {
+        let reason = "two models of these cannot be compared yet: evaluate each, and compare their mean average precision";
+        return Err(PipelineError::MultiLabel { reason: reason.to_owned() });
+    }
     let source = options.data.open_any()?;
     let first = select(&source, (model, Some(other)), options, (&exec.pool, stop), observe)?;
     let notes = first.notes.clone();

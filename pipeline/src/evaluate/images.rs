@@ -17,7 +17,7 @@ use crate::mirror::Mirror;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Mistakes that a report shows.
-const WORST: usize = 25;
+pub(crate) const WORST: usize = 25;
 
 /// Longest side of their pictures in pixels.
 const PICTURE_SIDE: u32 = 96;
@@ -31,7 +31,8 @@ pub(crate) fn evaluated(evaluation: &Evaluation) -> Event {
         split: evaluation.split.clone(),
         images: evaluation.images,
         accuracy: evaluation.accuracy,
-        top5: evaluation.top5,
+        top5: Some(evaluation.top5),
+        mean_average_precision: None,
         loss: evaluation.loss,
     }
 }
@@ -67,8 +68,8 @@ impl LabelledImages<'_> {
         tell: Tell<'_>,
     ) -> Result<Tally, PipelineError> {
         let mut tally = Tally::new(self.classes.len(), self.temperature)?;
-        self.logits((inference, None), (stop, tell), |_, logits, class| {
-            tally.add(logits, class);
+        self.logits((inference, None), (stop, tell), |index, logits| {
+            tally.add(logits, self.class(index));
         })?;
         Ok(tally)
     }
@@ -103,7 +104,8 @@ impl LabelledImages<'_> {
         let temperature = if asked.mirror.is_some() { 1.0 } else { self.temperature };
         let mut tally = Tally::new(self.classes.len(), temperature)?;
         let mut predictions = Vec::with_capacity(self.indices.len());
-        self.ask(asked, (stop, tell), |index, logits, class| {
+        self.ask(asked, (stop, tell), |index, logits| {
+            let class = self.class(index);
             let answer = tally.add(logits, class);
             predictions.push(PredictionRow {
                 name: self.set.name(index).to_owned(),
@@ -137,20 +139,30 @@ impl LabelledImages<'_> {
     }
 
     /// An image of the set as a small PNG.
-    fn picture(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
+    pub(crate) fn picture(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
         let pre = self.set.preprocessing();
         let Prepared { pixels } = self.set.prepared(index)?;
         let image = Image { width: pre.width, height: pre.height, channels: pre.channels, pixels };
         Ok(thumbnail(&image, PICTURE_SIDE).expect("an image of the set has the shape of its preprocessing"))
     }
 
-    /// Calls `take` with every image's index, logits and class, in the order of the indices. With a mirror, the logits are
-    /// the logarithms of mean probabilities.
+    /// The model's index of the class of an image.
+    pub(crate) fn class(&self, index: usize) -> usize {
+        self.map[self.set.class(index) as usize].expect("images of unknown classes are left out")
+    }
+
+    /// The model's indices of the labels of an image, as far as it knows them.
+    pub(crate) fn labels(&self, index: usize) -> impl Iterator<Item = usize> {
+        self.set.labels(index).iter().filter_map(|&label| self.map[label as usize])
+    }
+
+    /// Calls `take` with every image's index and logits, in the order of the indices. With a mirror, the logits are those of
+    /// mean probabilities: see [`Mirror::average`].
     pub(crate) fn logits(
         &self,
         (inference, mirror): (&mut Inference, Option<&mut Mirror>),
         (stop, tell): (&AtomicBool, Tell<'_>),
-        take: impl FnMut(usize, &[f32], usize),
+        take: impl FnMut(usize, &[f32]),
     ) -> Result<(), PipelineError> {
         self.ask(Asked { inference, mirror, keep: None }, (stop, tell), take)
     }
@@ -159,7 +171,7 @@ impl LabelledImages<'_> {
         &self,
         asked: Asked<'_>,
         (stop, tell): (&AtomicBool, Tell<'_>),
-        mut take: impl FnMut(usize, &[f32], usize),
+        mut take: impl FnMut(usize, &[f32]),
     ) -> Result<(), PipelineError> {
         let Asked { inference, mut mirror, mut keep } = asked;
         let features = inference.feature_len().unwrap_or(0);
@@ -191,9 +203,7 @@ impl LabelledImages<'_> {
                     mirror.average(inference, x, indices.len(), rows)?;
                 }
                 for (&index, row) in indices.iter().zip(rows.chunks_exact(classes)) {
-                    let class = self.map[self.set.class(index) as usize]
-                        .expect("images of unknown classes are left out");
-                    take(index, row, class);
+                    take(index, row);
                 }
                 done += indices.len();
                 if told.elapsed() >= REPORT_EVERY {

@@ -17,6 +17,19 @@ use crate::mirror::Mirror;
 use crate::probability::temperature;
 use crate::probes;
 
+/// A model ready to answer, and its mirror where answers are means over mirror images.
+pub(crate) fn prepared(
+    file: &ModelFile,
+    options: &EvaluateOptions,
+    exec: &Exec,
+) -> Result<(Inference, Option<Mirror>), PipelineError> {
+    let mirror = if options.mirror { Some(Mirror::new(&file.meta)?) } else { None };
+    let batch = batch_for(file.meta.preprocessing.clone().len());
+    let mut inference = Inference::new(&file.model, batch, exec)?;
+    probes::check(&mut inference, file)?;
+    Ok((inference, mirror))
+}
+
 /// The report on a selection. The only notes are those on how it was measured.
 pub(crate) fn measure(
     file: &ModelFile,
@@ -25,10 +38,7 @@ pub(crate) fn measure(
     (exec, stop): (&Exec, &AtomicBool),
     observe: Observe<'_>,
 ) -> Result<Evaluation, PipelineError> {
-    let mut mirror = if options.mirror { Some(Mirror::new(&file.meta)?) } else { None };
-    let batch = batch_for(file.meta.preprocessing.clone().len());
-    let mut inference = Inference::new(&file.model, batch, exec)?;
-    probes::check(&mut inference, file)?;
+    let (mut inference, mut mirror) = prepared(file, options, exec)?;
     let map = map_of(source, file);
     let images = LabelledImages {
         set: &selection.set,

@@ -18,8 +18,10 @@ use crate::metrics::Evaluation;
 
 pub(crate) use classes::class_map;
 pub use compare::{ClassChange, Comparison, Flip, Side, compare};
-pub(crate) use images::{LabelledImages, evaluated};
+pub(crate) use images::{LabelledImages, Tell, WORST, evaluated};
+pub(crate) use measure::prepared;
 pub use options::EvaluateOptions;
+pub(crate) use selection::{map_of, select};
 
 /// Evaluates a model.
 ///
@@ -29,13 +31,17 @@ pub use options::EvaluateOptions;
 ///
 /// # Errors
 /// [`PipelineError::NoCommonClass`], [`PipelineError::EmptySplit`], [`PipelineError::NoMirror`], [`PipelineError::Stopped`],
-/// and those of reading the data.
+/// [`PipelineError::MultiLabel`] for a model of images with several labels, and those of reading the data.
 pub fn evaluate(
     file: &ModelFile,
     options: &EvaluateOptions,
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Evaluation, PipelineError> {
+    if file.meta.multi_label.is_some() {
+        let reason = "the model says any number of labels: it is measured as such".to_owned();
+        return Err(PipelineError::MultiLabel { reason });
+    }
     let exec = options.compute.exec()?;
     let source = options.data.open_any()?;
     let selection = selection::select(&source, (file, None), options, (&exec.pool, stop), observe)?;

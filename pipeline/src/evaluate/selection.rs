@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use ocelli_datasets::{ImageSet, Source, Split};
+use ocelli_datasets::{ImageSet, Item, Source, Split};
 use ocelli_engine::Pool;
 use ocelli_engine::model_file::ModelFile;
 
@@ -40,9 +40,12 @@ pub(crate) fn select(
     let of_other = other.map(|other| match_classes(source.classes(), &other.meta.classes)).transpose()?;
     let knows =
         |class: usize| map[class].is_some() && of_other.as_ref().is_none_or(|map| map[class].is_some());
-    let known: Vec<usize> =
-        (0..source.items().len()).filter(|&i| knows(source.items()[i].class as usize)).collect();
-    let of_first = source.items().iter().filter(|item| map[item.class as usize].is_some()).count();
+    // An image with several labels is one whatever the model knows of them.
+    let any = source.is_multi_label();
+    let all_known = |item: &Item| any || item.labels.as_slice().iter().all(|&label| knows(label as usize));
+    let known: Vec<usize> = (0..source.items().len()).filter(|&i| all_known(&source.items()[i])).collect();
+    let by_first = |item: &&Item| any || map[item.labels.as_slice()[0] as usize].is_some();
+    let of_first = source.items().iter().filter(by_first).count();
     if of_first > known.len() {
         let n = of_first - known.len();
         notes.push(format!("{n} images left out: the other model does not know their classes"));

@@ -62,7 +62,8 @@ pub(super) fn measure(
 /// The images to read of classes that the model does not know.
 fn others(file: &ModelFile, source: &Source, split: &str) -> Vec<usize> {
     let (map, items) = (map_of(source, file), source.items());
-    let foreign: Vec<usize> = (0..items.len()).filter(|&i| map[items[i].class as usize].is_none()).collect();
+    let foreign: Vec<usize> =
+        (0..items.len()).filter(|&i| map[items[i].class() as usize].is_none()).collect();
     let of_split = |i: &usize| items[*i].split.is_some_and(|own| own.to_string() == split);
     let same: Vec<usize> = foreign.iter().copied().filter(of_split).collect();
     let others = if same.is_empty() { foreign } else { same };

@@ -64,6 +64,10 @@ pub fn cross_validate(
     }
     // Whatever is wrong with data or recipe is said before there is a folder.
     let source = options.open()?;
+    if source.is_multi_label() {
+        let reason = "cross-validation is for images with one class each; train once, with more images for validation and test";
+        return Err(PipelineError::MultiLabel { reason: reason.to_owned() });
+    }
     options.resolve(&source)?;
     let name = options.name.as_deref().unwrap_or(source.name());
     let folder = next_folder(&options.runs_dir, name)?;
@@ -213,7 +217,8 @@ fn out_of_fold(
         let mut tally = Tally::new(classes.len(), temperature)?;
         let mut rows = Vec::with_capacity(indices.len());
         exec.pool.install(|| {
-            images.logits((&mut inference, None), (stop, &mut |_| Ok(())), |index, logits, class| {
+            images.logits((&mut inference, None), (stop, &mut |_| Ok(())), |index, logits| {
+                let class = images.class(index);
                 tally.add(logits, class);
                 let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
                 rows.push((index, scaled, class));

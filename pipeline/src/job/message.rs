@@ -107,6 +107,7 @@ impl FailureKind {
             | PipelineError::Decode(_)
             | PipelineError::NoTrainingImages { .. }
             | PipelineError::TooFewTrained { .. }
+            | PipelineError::MultiLabel { .. }
             | PipelineError::TooManyClasses { .. }
             | PipelineError::NoCommonClass { .. }
             | PipelineError::EmptySplit { .. } => FailureKind::Data,

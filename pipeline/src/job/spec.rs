@@ -10,7 +10,7 @@ use crate::data::Data;
 use crate::error::PipelineError;
 use crate::gate::{Gate, Question, Rules, Verdict};
 use crate::metrics::Evaluation;
-use crate::recipe::{Origins, Recipe};
+use crate::recipe::{Origins, Recipe, Task};
 use crate::train_options::{StartModel, TrainOptions, Within};
 
 /// What to train and on what.
@@ -102,7 +102,8 @@ impl JobSpec {
         };
         Ok(TrainOptions {
             data: Data::Path(self.data.clone()),
-            recipe: self.recipe.clone(),
+            // A table of a service has a class a row, whatever characters are in its name.
+            recipe: Recipe { task: Some(Task::SingleLabel), ..self.recipe.clone() },
             origins: self.origins.clone(),
             runs_dir: self.runs_dir.clone(),
             name: self.name.clone(),

@@ -70,7 +70,6 @@ pub(crate) fn range_test(
 ) -> Result<LrFind, PipelineError> {
     let mut curve = Curve::default();
     let mut reported: Option<Instant> = None;
-    let mut labels = Vec::new();
     // Epochs that no run reaches, so that training sees its images varied otherwise.
     for number in (0..=u32::MAX).rev() {
         let epoch = Epoch::new(loaded, recipe, number);
@@ -81,10 +80,8 @@ pub(crate) fn range_test(
             if stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Stopped);
             }
-            labels.clear();
-            labels.extend(places.iter().map(|&place| epoch.class(place)));
             let lr = rate(curve.points.len());
-            let loss = trainer.step(x, &labels, lr)?.loss;
+            let loss = epoch.step(trainer, (places, None), x, lr)?.loss;
             curve.add(lr, loss);
             let now = Instant::now();
             if curve.over() || reported.is_none_or(|last| now - last >= REPORT_EVERY) {

@@ -139,8 +139,10 @@ fn answers<'a>(
 
 /// Up to `count` of the images: one of each class in turn, of classes evenly apart where there are more classes.
 fn spread(set: &ImageSet, indices: &[usize], count: usize) -> Vec<usize> {
-    let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); set.classes().len()];
-    indices.iter().for_each(|&index| of_class[set.class(index) as usize].push(index));
+    // Images without a label are a class of their own, those with several are of the first.
+    let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); set.classes().len() + 1];
+    let class = |index: usize| set.labels(index).first().map_or(set.classes().len(), |&label| label as usize);
+    indices.iter().for_each(|&index| of_class[class(index)].push(index));
     of_class.retain(|images| !images.is_empty());
     let classes = of_class.len();
     let asked: Vec<&Vec<usize>> = match classes > count {

@@ -2,6 +2,7 @@
 
 mod check;
 mod imagenet;
+mod labels;
 mod networks;
 mod quality;
 mod rate;
@@ -15,7 +16,7 @@ pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
 pub(crate) use text::{is_free, is_open, with_epochs};
-pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start};
+pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start, Task};
 
 #[cfg(test)]
 mod tests {
@@ -32,6 +33,7 @@ mod tests {
             chunk: Some(16),
             fold: Some((2, 5)),
             start: Some(Start::Fresh),
+            task: Some(Task::MultiLabel),
             lr: Some(0.1 + 0.2),
             weight_decay: 5e-7,
             seed: MAX_SEED,

@@ -5,7 +5,7 @@ use ocelli_engine::Exec;
 use serde::{Deserialize, Serialize};
 
 use super::rate;
-use super::words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start};
+use super::words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start, Task};
 use crate::compute::Compute;
 use crate::error::PipelineError;
 
@@ -24,6 +24,10 @@ pub struct Recipe {
     /// The weights that training starts from, where it is not another model; chosen from the data where it is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
+    /// What an image has: one class, or any number of labels; where it is `None`, one class unless a table of labels shows
+    /// images with several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// Name of the network: one of [`NAMES`](ocelli_engine::zoo::NAMES), or `start` for the network of the model that
     /// training starts from, where that has no name.
     pub model: String,
@@ -116,6 +120,7 @@ impl Default for Recipe {
         Recipe {
             quality: Quality::Standard,
             start: None,
+            task: None,
             model: "keras-cnn".to_owned(),
             size: None,
             first_size: 0,

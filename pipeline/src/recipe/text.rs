@@ -13,9 +13,10 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 39] = [
+pub(super) const FIELDS: [(&str, &str); 40] = [
     ("quality", "quick, standard or best"),
     ("start", "imagenet or none: the weights that training starts from"),
+    ("task", "single-label or multi-label: one class or any number of labels an image"),
     ("model", "network"),
     ("size", "width and height of its input"),
     ("first_size", "shorter side of the first training images, which grow to the size (0: off)"),

@@ -82,6 +82,15 @@ words! {
 }
 
 words! {
+    /// What an image has.
+    Task, "task":
+    /// One class.
+    SingleLabel = "single-label",
+    /// Any number of labels.
+    MultiLabel = "multi-label"
+}
+
+words! {
     /// What is subtracted from the pixels and what they are divided by.
     Normalize, "normalize":
     /// Mean and standard deviation of each channel over the training images.

@@ -329,7 +329,7 @@ impl Plan {
             Err(reason) => return self.skip(item, reason),
         };
         let id = file.id;
-        let named = &self.classes[item.class as usize];
+        let named = &self.classes[item.class() as usize];
         let composed = nfc(named).into_owned();
         let known = self.before.get(&composed).map(|(name, _)| name);
         let class =

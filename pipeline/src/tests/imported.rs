@@ -55,6 +55,7 @@ fn imported() -> ModelFile {
         metrics: None,
         temperature: None,
         rejection: None,
+        multi_label: None,
         origin,
     };
     ModelFile::new(Model::init(graph(), 5).unwrap(), meta)

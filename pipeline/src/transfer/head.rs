@@ -6,12 +6,12 @@ use ocelli_datasets::rng::shuffle;
 use ocelli_engine::graph::Dense;
 use ocelli_engine::{Exec, Graph, Inference, Model, Op, Shape};
 
-use super::layer::{How, fit_layer};
+use super::layer::{How, Taught, fit_layer};
 use crate::batch::batch_for;
 use crate::data::Loaded;
 use crate::error::PipelineError;
 use crate::event::Event;
-use crate::features::Answers;
+use crate::features::Features;
 use crate::recipe::Recipe;
 use crate::run_folder::Reporter;
 
@@ -34,7 +34,7 @@ pub(crate) fn fit_head(
     let images = (&loaded.set, &loaded.train[..]);
     let mut tell = |done, total| reporter.report(&Event::Features { done, total });
     let mut inference = Inference::new(model, batch_for(loaded.set.preprocessing().len()), exec)?;
-    let Answers { features, labels, .. } = Answers::compute(&mut inference, images, stop, &mut tell)?;
+    let features = Features::compute(&mut inference, images, stop, &mut tell)?;
     drop(inference);
     if features.len == 0 {
         return Ok(());
@@ -44,18 +44,29 @@ pub(crate) fn fit_head(
     graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));
     // Zero weights: every class is as likely as the others, and the problem is convex.
     let head = Model::zeros(graph)?;
+    let set = &loaded.set;
+    let labels_of = |i: usize| set.labels(i).iter();
+    let labels: Vec<u32> = loaded.train.iter().flat_map(|&i| labels_of(i)).copied().collect();
+    let mut targets = vec![0.0; if set.is_multi_label() { loaded.train.len() * classes } else { 0 }];
+    for (row, &i) in targets.chunks_exact_mut(classes).zip(&loaded.train) {
+        labels_of(i).for_each(|&label| row[label as usize] = 1.0);
+    }
+    let taught = match set.is_multi_label() {
+        true => Taught::Labels(&targets),
+        false => Taught::Classes(&labels),
+    };
     let how = How {
-        images: labels.len(),
+        images: loaded.train.len(),
         passes: recipe.head_epochs,
         lr: LR,
         label_smoothing: recipe.label_smoothing,
     };
-    let mut order: Vec<usize> = (0..labels.len()).collect();
+    let mut order: Vec<usize> = (0..loaded.train.len()).collect();
     let shuffled = |pass| {
         shuffle(&mut order, recipe.seed ^ pass as u64);
         order.clone()
     };
-    let (head, _) = fit_layer(head, (&features, &labels), &how, shuffled, (exec, stop))?;
+    let (head, _) = fit_layer(head, (&features, taught), &how, shuffled, (exec, stop))?;
     model.set_last_layer(&head)?;
     Ok(())
 }

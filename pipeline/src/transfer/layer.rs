@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocelli_engine::{AdamConfig, Exec, Model, Optimizer, TrainConfig, Trainer};
+use ocelli_engine::{AdamConfig, Exec, Loss, Model, Optimizer, TrainConfig, Trainer};
 
 use crate::error::PipelineError;
 use crate::features::Features;
@@ -24,6 +24,21 @@ pub(crate) struct How {
     pub(crate) label_smoothing: f32,
 }
 
+/// What images show, for each place.
+#[derive(Clone, Copy)]
+pub(crate) enum Taught<'a> {
+    /// A class each.
+    Classes(&'a [u32]),
+    /// A target for each image and label, `[images][labels]`.
+    Labels(&'a [f32]),
+}
+
+impl<'a> From<&'a Vec<u32>> for Taught<'a> {
+    fn from(classes: &'a Vec<u32>) -> Self {
+        Taught::Classes(classes)
+    }
+}
+
 /// What one pass gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Pass {
@@ -35,30 +50,36 @@ pub(crate) struct Pass {
     pub(crate) accuracy: f32,
 }
 
-/// Fits `layer`, from the weights that it has, to features and their classes. `order` gives the places of the images of a
+/// Fits `layer`, from the weights that it has, to features and what their images show. `order` gives the places of the images of a
 /// pass, counted from 0: as many as `how` says.
 ///
 /// # Errors
 /// Those of the engine; [`PipelineError::Stopped`].
-pub(crate) fn fit_layer(
+pub(crate) fn fit_layer<'a>(
     layer: Model,
-    (features, labels): (&Features, &[u32]),
+    (features, taught): (&Features, impl Into<Taught<'a>>),
     how: &How,
     mut order: impl FnMut(usize) -> Vec<usize>,
     (exec, stop): (&Exec, &AtomicBool),
 ) -> Result<(Model, Vec<Pass>), PipelineError> {
+    let taught = taught.into();
     let batch = BATCH.min(how.images);
     let config = TrainConfig {
         batch,
         optimizer: Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() }),
+        loss: match taught {
+            Taught::Classes(_) => Loss::CrossEntropy,
+            Taught::Labels(_) => Loss::Sigmoid,
+        },
         label_smoothing: how.label_smoothing,
         ..TrainConfig::default()
     };
     let mut trainer = Trainer::new(layer, config, exec)?;
+    let classes = trainer.model().graph().classes()?;
     let a_pass = how.images.div_ceil(batch);
     let count = MIN_STEPS.div_ceil(a_pass).max(usize::try_from(how.passes).unwrap_or(1));
     let steps = (count * a_pass) as u64;
-    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let (mut x, mut y, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     let (mut step, mut passes) = (0, Vec::with_capacity(count));
     for pass in 0..count {
         let (mut loss, mut correct, mut lr) = (0.0, 0, 0.0);
@@ -68,12 +89,19 @@ pub(crate) fn fit_layer(
             }
             x.clear();
             y.clear();
+            targets.clear();
             for &place in places {
                 x.extend_from_slice(features.row(place));
-                y.push(labels[place]);
+                match taught {
+                    Taught::Classes(labels) => y.push(labels[place]),
+                    Taught::Labels(rows) => targets.extend_from_slice(&rows[place * classes..][..classes]),
+                }
             }
             lr = Schedule::Cosine.lr(how.lr, 0.1, step, steps);
-            let stats = trainer.step(&x, &y, lr)?;
+            let stats = match taught {
+                Taught::Classes(_) => trainer.step(&x, &y, lr)?,
+                Taught::Labels(_) => trainer.step_targets(&x, &targets, lr)?,
+            };
             loss += f64::from(stats.loss) * places.len() as f64;
             correct += stats.correct;
             step += 1;

@@ -27,10 +27,11 @@ pub(crate) fn is_no_class(name: &str) -> bool {
 pub(crate) fn set_apart(source: &mut Source, known: usize) {
     let apart: Vec<usize> =
         (known..source.classes().len()).filter(|&class| is_no_class(&source.classes()[class])).collect();
-    if apart.is_empty() {
+    // Of images with any number of labels, one without any is of no class already.
+    if apart.is_empty() || source.is_multi_label() {
         return;
     }
-    let images = source.items().iter().filter(|item| apart.contains(&(item.class as usize))).count();
+    let images = source.items().iter().filter(|item| apart.contains(&(item.class() as usize))).count();
     let names: Vec<&str> = apart.iter().map(|&class| source.classes()[class].as_str()).collect();
     let note =
         format!("{images} images in {} show no class: unknown images are learnt from them", names.join(", "));

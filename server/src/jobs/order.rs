@@ -66,6 +66,12 @@ impl Spec<'_> {
             StartFrom::Fresh => None,
             _ => Some(versions.load(serving)?),
         };
+        if file.as_ref().is_some_and(|file| file.meta.multi_label.is_some()) {
+            let reason = format!(
+                "version {serving} says any number of labels, and a service trains images of one class each"
+            );
+            return Err(JobError::Failed(reason));
+        }
         let usable = file.as_ref().is_some_and(StartModel::usable) && request.recipe.get("model").is_none();
         let (start, note) = match (request.from, &file) {
             (StartFrom::Fresh, _) | (_, None) => (None, "fresh weights, as asked for".to_owned()),

@@ -24,6 +24,9 @@ pub(crate) struct ModelInfo {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) classes: Vec<String>,
+    /// For each class the probability from which an image has it, of a model that says any number of labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thresholds: Option<Vec<f32>>,
     pub(crate) input: Input,
     pub(crate) isa: &'static str,
     pub(crate) threads: usize,
@@ -49,6 +52,7 @@ impl ModelInfo {
             name: name.to_owned(),
             version: predictor.version().to_owned(),
             classes: meta.classes.clone(),
+            thresholds: meta.multi_label.as_ref().map(|labels| labels.thresholds.clone()),
             input: Input { width: input.width, height: input.height, channels: input.channels },
             isa: predictor.exec().isa.name(),
             threads: predictor.exec().threads(),

@@ -2,14 +2,15 @@
 //!
 //! The body is an image, a form with one or several `file` fields, or JSON with `image` or `images` in base64, as
 //! [`payload`](crate::http::payload) tells them apart; `?top_k=` asks for more or fewer of the best classes, `?version=` for another version
-//! of the model than the one that serves. Either every image gets its prediction, in order, or the request fails as a
+//! of the model than the one that serves. Of a model that says any number of labels, `labels` holds all of them with probability
+//! and threshold, and `label` is the most likely one, whether the image has it or not. Either every image gets its prediction, in order, or the request fails as a
 //! whole and says which image is at fault.
 
 use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
-use ocelli_pipeline::{Ask, Prediction};
+use ocelli_pipeline::{Ask, LabelAnswer, Prediction};
 use serde::Serialize;
 
 use crate::answer::Answer;
@@ -54,6 +55,9 @@ struct Single<'a> {
     label: &'a str,
     index: usize,
     probability: f32,
+    /// All labels, of a model that says any number of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<&'a [LabelAnswer]>,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
@@ -115,8 +119,8 @@ fn respond(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Respon
     );
     let single = match answers {
         [Answer { prediction, .. }] => {
-            let Prediction { label, index, probability, .. } = prediction;
-            Some(Single { label, index: *index, probability: *probability })
+            let Prediction { label, index, probability, labels, .. } = prediction;
+            Some(Single { label, index: *index, probability: *probability, labels: labels.as_deref() })
         }
         _ => None,
     };

@@ -41,6 +41,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 
 /// The body is JSON; without one, the defaults are taken.
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    context.one_class_each()?;
     let (data, config) = (context.data()?, context.config());
     context.no_query()?;
     payload::check_content_encoding(context.headers())?;

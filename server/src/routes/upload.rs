@@ -84,6 +84,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 
 /// See the module.
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
+    context.one_class_each()?;
     let (data, config) = (context.data()?, context.config());
     let mut query = context.query()?;
     let named = query.text("dataset")?;

@@ -30,7 +30,7 @@ fn contents(source: &Source) -> Vec<(String, String, Vec<u8>)> {
         let item = &source.items()[i];
         let (image, _) = source.image(i, &limits).unwrap();
         let crate::Pixels::U8(values) = image.pixels else { panic!("8-bit files") };
-        (item.name.clone(), source.classes()[item.class as usize].clone(), values)
+        (item.name.clone(), source.classes()[item.class() as usize].clone(), values)
     };
     (0..source.items().len()).map(one).collect()
 }
@@ -122,16 +122,16 @@ fn classes_are_aligned_after_nfc_and_never_doubled() {
     let mut source = open(dir.path());
     source.align_classes(&[composed.to_owned()]);
     assert_eq!(source.classes(), [composed, "bar"]);
-    assert_eq!(source.items().iter().map(|item| item.class).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(source.items().iter().map(|item| item.class()).collect::<Vec<_>>(), [1, 0]);
     // Two spellings in one source become one class, as it is written first.
     source.classes = vec![decomposed.to_owned(), composed.to_owned()];
     source.align_classes(&[]);
     assert_eq!(source.classes(), [decomposed]);
     // A model that was made with both keeps them apart.
     source.classes = vec![composed.to_owned(), decomposed.to_owned()];
-    source.items[0].class = 1;
-    source.items[1].class = 0;
+    source.items[0].labels = crate::Labels::One(1);
+    source.items[1].labels = crate::Labels::One(0);
     source.align_classes(&[decomposed.to_owned(), composed.to_owned()]);
     assert_eq!(source.classes(), [decomposed, composed]);
-    assert_eq!(source.items().iter().map(|item| item.class).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(source.items().iter().map(|item| item.class()).collect::<Vec<_>>(), [0, 1]);
 }

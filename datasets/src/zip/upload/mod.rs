@@ -230,7 +230,7 @@ impl UploadZip {
             self.check_packed(&places)?;
         }
         let read = |file: usize| self.read_entry(places[file], MAX_TABLE_BYTES).ok();
-        let arranged = layout::arrange(Path::new("the archive"), &found, &read).map_err(|error| {
+        let arranged = layout::arrange(Path::new("the archive"), &found, &read, layout::Labelled::default()).map_err(|error| {
             let reason = match error {
                 DatasetError::Empty { found, .. } | DatasetError::Unlabelled { found, .. } => format!(
                     "no image in a class folder ({found}); put each class in a folder of its own, e.g. cats/1.jpg and \
