@@ -87,6 +87,9 @@ impl Progress {
             Event::Warning { text } => {
                 self.print(&format!("{} {}", self.paint.apply(Style::Yellow, "warning:"), printable(text)));
             }
+            Event::ClassesAdded { added } => self.line("added", &printable(&added.describe())),
+            // Nothing was trained by steps that would wait.
+            Event::Done { waited: 0.0, .. } => {}
             Event::Done { waited, .. } => {
                 self.line(
                     "images",

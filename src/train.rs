@@ -11,9 +11,9 @@ use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
-    Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome, PipelineError,
-    Quality, Recipe, Schedule, Start, StartModel, Task, TrainOptions, Within, is_cross_validation,
-    is_network_file, network_text, open_model, version_id,
+    ADDING_SETTINGS, Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome,
+    Parent, PipelineError, Quality, Recipe, Schedule, Start, StartModel, Task, TrainOptions, Within,
+    is_cross_validation, is_network_file, network_text, open_model, version_id,
 };
 use serde::Serialize;
 
@@ -61,6 +61,11 @@ pub(crate) struct Args {
     /// Continue the run or the cross-validation in this folder; with a larger --epochs, extend a run
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
+    /// Add the classes of DATA to this model, a run folder or a model file with its folder `replay`, without losing those
+    /// that it knows: the last layer is fitted again, the others stay; takes a small part of the time of training on all
+    #[arg(long, value_name = "RUN", requires = "data",
+          conflicts_with_all = ["resume", "start", "config", "folds", "dry_run", "epochs"])]
+    add_classes: Option<PathBuf>,
     /// Memory for decoded images, e.g. 500M or 2G (60 % of what is free if left out): what does not fit goes to a file in
     /// .cache in the folder of the runs, which the next run on the same images reads again; `ocelli clean` removes it
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
@@ -102,7 +107,7 @@ pub(crate) struct Input {
 }
 
 /// The settings of a recipe; what is left out comes from the recipe file or the defaults.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(crate) struct Settings {
     /// How much time for how good a model: decides network, size, variation and epochs where nothing else does
@@ -302,6 +307,7 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
 /// What is to be done, checked.
 enum Plan {
     Train(Box<TrainOptions>),
+    Add { options: Box<TrainOptions>, parent: Box<Parent> },
     Resume { run_dir: PathBuf, epochs: Option<u32>, within: Within },
 }
 
@@ -314,6 +320,13 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     match (args.plan()?, folds) {
         (Plan::Train(options), Some(folds)) => {
             cross_validation::run(&options, (folds, with_final), json, out)
+        }
+        (Plan::Add { options, parent }, _) => {
+            let interrupt = Interrupt::listen()?;
+            let outcome = watched(&interrupt, json, out, |observe| {
+                ocelli_pipeline::add_classes(&options, &parent, &interrupt.stop, observe)
+            })?;
+            finish(&outcome, json, out)
         }
         (Plan::Train(options), None) if dry_run => dry_run::describe(&options, json, out),
         (Plan::Train(options), None) => {
@@ -368,8 +381,15 @@ impl Args {
         if let Some(run_dir) = self.resume {
             return Ok(Plan::Resume { run_dir, epochs: self.epochs, within });
         }
+        if self.add_classes.is_some() {
+            self.input.settings.check_for_adding()?;
+        }
         let options = self.input.options(self.epochs, self.out, self.name)?;
-        Ok(Plan::Train(Box::new(TrainOptions { within, ..options })))
+        let options = Box::new(TrainOptions { within, ..options });
+        match self.add_classes {
+            Some(path) => Ok(Plan::Add { options, parent: Box::new(Parent::open(&path)?) }),
+            None => Ok(Plan::Train(options)),
+        }
     }
 }
 
@@ -443,6 +463,23 @@ impl Settings {
         }
     }
 
+    /// Refuses settings that were decided when the model was trained that classes are added to.
+    fn check_for_adding(&self) -> Result<(), Failure> {
+        let (mut recipe, mut given) = (Recipe::default(), Origins::new());
+        self.clone().apply(None, &mut recipe, &mut given);
+        let stays = |name: &&String| !ADDING_SETTINGS.contains(&name.as_str());
+        match given.keys().find(stays) {
+            Some(name) => {
+                let (option, allowed) = (option(name), ADDING_SETTINGS.map(option).join(", "));
+                let text = format!(
+                    "{option} cannot be used with --add-classes: it was decided when the model was trained"
+                );
+                Err(Failure::usage(text, format!("these can be chosen: {allowed}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Lays what was given over a recipe, and notes where it came from.
     pub(crate) fn apply(self, epochs: Option<u32>, recipe: &mut Recipe, origins: &mut Origins) {
         macro_rules! set {
@@ -494,6 +531,11 @@ impl Settings {
             normalize
         );
     }
+}
+
+/// The option of a setting.
+fn option(setting: &str) -> String {
+    format!("--{}", setting.replace('_', "-"))
 }
 
 /// The weights in this program that a word names, where no file has that name.

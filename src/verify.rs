@@ -10,7 +10,6 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::train;
 
 /// Train a finished run again and compare the bits of its weights
 ///
@@ -21,7 +20,8 @@ use crate::train;
 pub(crate) struct Args {
     /// The run's folder
     run: PathBuf,
-    /// The model that the run started from, where it started from one that is not in this program
+    /// The model that the run started from, where it started from one that is not in this program; the one that it added
+    /// classes to, where that is not at its place any more
     #[arg(long, value_name = "MODEL")]
     start: Option<PathBuf>,
     /// One JSON object on standard output
@@ -39,10 +39,9 @@ struct Record<'a> {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let start = args.start.as_deref().map(train::start_model).transpose()?;
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new(out, false);
-    let result = verify(&args.run, start, &interrupt.stop, &mut |event| {
+    let result = verify(&args.run, args.start.as_deref(), &interrupt.stop, &mut |event| {
         if !args.json {
             progress.show(event, out);
         }

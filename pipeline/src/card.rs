@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use ocelli_engine::model_file::{ModelMeta, version_id};
 
+use crate::added::AddedClasses;
 use crate::labels::{LabelEvaluation, LabelReport};
 use crate::metrics::{Calibration, Evaluation};
 use crate::progress::Progress;
@@ -23,6 +24,8 @@ pub(crate) struct Card<'a> {
     pub(crate) dataset: &'a DatasetRecord,
     pub(crate) progress: &'a Progress,
     pub(crate) results: Results<'a>,
+    /// What was learnt, where it is a model that learnt further classes.
+    pub(crate) added: Option<&'a AddedClasses>,
 }
 
 /// What was measured.
@@ -129,14 +132,17 @@ impl Card<'_> {
             writeln!(out)?;
         }
 
-        writeln!(
-            out,
-            "## Training\n\n{} epochs in {:.0} s; these weights are from epoch {}. `recipe.toml`:\n\n```toml\n{}```\n",
-            progress.epochs_done(),
-            progress.seconds(),
-            progress.best_epoch.unwrap_or(0),
-            trained.recipe
-        )?;
+        match self.added {
+            None => writeln!(
+                out,
+                "## Training\n\n{} epochs in {:.0} s; these weights are from epoch {}. `recipe.toml`:\n\n```toml\n{}```\n",
+                progress.epochs_done(),
+                progress.seconds(),
+                progress.best_epoch.unwrap_or(0),
+                trained.recipe
+            )?,
+            Some(added) => self.write_added(added, out)?,
+        }
 
         writeln!(out, "## Limits\n")?;
         if let Results::Classes(_) = results {
@@ -157,6 +163,25 @@ impl Card<'_> {
                 "- Probabilities are not calibrated: 0.9 does not mean right nine times in ten."
             ),
         }
+    }
+
+    /// How the model came by further classes.
+    fn write_added(&self, added: &AddedClasses, out: &mut String) -> std::fmt::Result {
+        let trained = self.meta.trained().expect("a card is written by a training");
+        writeln!(out, "## Training\n")?;
+        writeln!(
+            out,
+            "The layers below the last one are those of version {}; the last layer was fitted anew to the features of {} training images that it had kept, and to those of the new images above, in {} passes and {:.0} s in all.\n",
+            added.parent.version,
+            added.replayed,
+            self.progress.epochs_done(),
+            added.seconds
+        )?;
+        let classes = [("New class", &added.added), ("Further images of", &added.further)];
+        for (what, class) in classes.iter().flat_map(|(what, of)| of.iter().map(move |class| (what, class))) {
+            writeln!(out, "- {what} {}: {} training images", inline(&class.name), class.images)?;
+        }
+        writeln!(out, "\n{}.\n\n`recipe.toml`:\n\n```toml\n{}```\n", added.describe(), trained.recipe)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::added::AddedClasses;
+
 /// Version of the JSON form; raised when a field changes its meaning or goes away.
 const SCHEMA: u32 = 1;
 
@@ -170,6 +172,11 @@ pub enum Event {
         /// are no others; since the run was last taken up.
         #[serde(default)]
         waited: f32,
+    },
+    /// A model has learnt further classes.
+    ClassesAdded {
+        /// Which, and what became of the old ones.
+        added: AddedClasses,
     },
     /// Something a person should know.
     Note {

@@ -32,6 +32,8 @@
 //! [`Event`]s, to a closure and to the run's `events.jsonl`; nothing here prints.
 #![forbid(unsafe_code)]
 
+mod add_classes;
+mod added;
 mod balance;
 mod batch;
 mod built_in;
@@ -89,6 +91,8 @@ mod transfer;
 mod unknown;
 mod verify;
 
+pub use add_classes::{ADDING_SETTINGS, Parent, add_classes};
+pub use added::{AddedClasses, ClassImages, OldClasses, ParentName};
 pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
 pub use compute::Compute;
 pub use data::Data;

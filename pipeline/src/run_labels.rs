@@ -113,6 +113,7 @@ impl Run<'_> {
             dataset: &self.dataset,
             progress: &self.progress,
             results: Results::Labels(evaluation),
+            added: None,
         };
         self.folder.write("README.md", &card.to_markdown())?;
         // Last: its report says that the run is finished.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod add_classes;
 mod built_in;
 mod caching;
 mod channels;

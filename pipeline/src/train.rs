@@ -40,6 +40,11 @@ pub fn train(
     observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
     let begun = Instant::now();
+    if options.recipe.add_classes.is_some() {
+        let reason =
+            "the recipe is of a model that learnt further classes: name that model to add them again";
+        return Err(PipelineError::recipe("add_classes", reason));
+    }
     let mut reporter = Reporter::new(observe);
     let mut planned = Planned::new(options)?;
     for text in std::mem::take(&mut planned.notes) {
@@ -158,6 +163,15 @@ pub fn resume_within(
     let mut text = folder.read("recipe.toml")?;
     let mut recipe = Recipe::from_toml(&text)?;
     recipe.validate()?;
+    if recipe.add_classes.is_some() {
+        let reason = match folder.file("evaluation.json").is_file() {
+            true => {
+                "its classes are added and it has no epochs to go on with; add more classes to it, or train a new model"
+            }
+            false => "it was stopped while classes were added, which is done as a whole: add them again",
+        };
+        return Err(PipelineError::run(run_dir, reason));
+    }
     if !folder.last().is_file() {
         let reason = "stopped before training began, nothing to resume; start it again";
         return Err(PipelineError::run(run_dir, reason));
@@ -214,6 +228,7 @@ pub fn resume_within(
     // The order of a run that started from another model, and without the classes that could not be trained.
     source.align_classes(&file.meta.classes);
     unknown::set_apart(&mut source, file.meta.classes.len());
+    source.note_fading(file.meta.classes.len());
     source.drop_untrained(file.meta.classes.len());
     let settings = (file.meta.classes.len(), &exec.pool);
     let runs = std::fs::canonicalize(folder.path()).map_err(PipelineError::io(folder.path()))?;
@@ -436,7 +451,7 @@ fn untested_labels(labels: usize) -> MultiLabel {
     MultiLabel { thresholds: vec![DEFAULT_THRESHOLD; labels], quality: None }
 }
 
-fn record(
+pub(crate) fn record(
     source: &Source,
     loaded: &Loaded,
     found: Findings,

@@ -149,6 +149,9 @@ impl TrainOptions {
         let known = self.known();
         source.align_classes(known);
         unknown::set_apart(&mut source, known.len());
+        if self.recipe.add_classes.is_none() {
+            source.note_fading(known.len());
+        }
         let left_out = source.drop_untrained(known.len());
         check_trained(source.name(), source.classes(), left_out)?;
         Ok(source)

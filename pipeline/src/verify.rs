@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ocelli_engine::model_file::{ModelFile, version_id};
 use serde::Serialize;
 
+use crate::add_classes::{Parent, add_classes};
+use crate::added::{ADDED, AddedClasses};
 use crate::built_in::{BUILT_IN, open_model};
 use crate::environment::Environment;
 use crate::error::PipelineError;
@@ -81,14 +83,14 @@ pub struct Verification {
 
 /// Trains a finished run again, from its recipe and its data, in a temporary folder, and compares the weights of
 /// `best.ocelli` bit by bit. `start` is the model that the run started from, where it started from one that is not in this
-/// program.
+/// program. Classes that were added to a model are added again; `start` is that model, where it is not at its place any more.
 ///
 /// # Errors
 /// [`PipelineError::Run`] for a folder that is no finished run, or one that cannot be repeated;
 /// [`PipelineError::Stopped`]; those of training.
 pub fn verify(
     run_dir: &Path,
-    start: Option<StartModel>,
+    start: Option<&Path>,
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Verification, PipelineError> {
@@ -101,18 +103,22 @@ pub fn verify(
     }
     let file = open_model(run_dir)?;
     let text = folder.read("recipe.toml")?;
+    let mut recipe = Recipe::from_toml(&text)?;
+    let parent = match &recipe.add_classes {
+        Some(hash) => Some(parent_of(&folder, hash, start)?),
+        None => None,
+    };
     let start = match start {
-        // The recipe names the weights in this program that it took.
-        _ if Recipe::from_toml(&text)?.start.is_some() => None,
+        // The recipe names the weights in this program that it took, or the model that classes were added to.
+        _ if recipe.start.is_some() || parent.is_some() => None,
         None => built_in_start(&file)?,
-        start => start,
+        Some(path) => Some(start_model(path)?),
     };
     let dataset: DatasetRecord = parse(&folder, "dataset.json")?;
     // Whatever the recipe says was decided then, and is not to be chosen again.
     let origins: Origins =
         Recipe::named_in(&text)?.into_iter().map(|name| (name, "recipe of the run".to_owned())).collect();
-    let mut recipe = Recipe::from_toml(&text)?;
-    if recipe.start.is_none() {
+    if recipe.start.is_none() && parent.is_none() {
         check_start(run_dir, &file, start.as_ref())?;
     }
     let mut notes = Vec::new();
@@ -150,7 +156,11 @@ pub fn verify(
         weights: None,
         notes,
     };
-    let Some(again) = repeat(&options, &mut found.data, stop, observe)? else { return Ok(found) };
+    let again = match &parent {
+        Some(parent) => add_again(&options, parent, &mut found.data, stop, observe)?,
+        None => repeat(&options, &mut found.data, stop, observe)?,
+    };
+    let Some(again) = again else { return Ok(found) };
     let (own, its) = (folder.read("results.csv")?, again.read("results.csv")?);
     found.first_difference = first_difference(&own, &its);
     let other = ModelFile::load(&again.best())?;
@@ -161,6 +171,41 @@ pub fn verify(
         found.notes.push("the networks differ in their layers or shapes".to_owned());
     }
     Ok(found)
+}
+
+fn start_model(path: &Path) -> Result<StartModel, PipelineError> {
+    let file = ModelFile { training: None, ..open_model(path)? };
+    Ok(StartModel::new(version_id(&file.content_hash()?), file))
+}
+
+/// The model that a run added classes to: at `path`, or where it was then.
+fn parent_of(folder: &RunFolder, hash: &str, path: Option<&Path>) -> Result<Parent, PipelineError> {
+    let recorded: AddedClasses = parse(folder, ADDED)?;
+    let path = path.unwrap_or(Path::new(&recorded.parent.path));
+    let parent = Parent::open(path)?;
+    if parent.hash != hash {
+        let reason = format!(
+            "it added classes to version {}, and {} is version {}; that model is needed to repeat it",
+            recorded.parent.version,
+            path.display(),
+            parent.version
+        );
+        return Err(PipelineError::run(folder.path(), reason));
+    }
+    Ok(parent)
+}
+
+/// Adds the classes again; `None` where the data is not what it was.
+fn add_again(
+    options: &TrainOptions,
+    parent: &Parent,
+    data: &mut Recorded,
+    stop: &AtomicBool,
+    observe: Observe<'_>,
+) -> Result<Option<RunFolder>, PipelineError> {
+    let outcome = add_classes(options, parent, stop, observe)?;
+    data.found = digest(&outcome.run_dir)?;
+    if data.differs() { Ok(None) } else { RunFolder::open(&outcome.run_dir).map(Some) }
 }
 
 /// The model in this program that a model was trained from, where it was trained from one of them.

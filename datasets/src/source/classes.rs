@@ -35,27 +35,40 @@ impl Source {
         self.classes = classes;
     }
 
-    /// Leaves out the classes that have no image to train on, with what images they have: a class that is never trained
-    /// can only be wrong. Images of any number of labels stay, without these. The first `keep` classes stay, as a model that training starts from knows them. Both is noted;
-    /// what was left out is given, too.
-    ///
-    /// Images for training are those that the layout declares so and those without a declaration. Nothing is done where
-    /// there are none at all.
-    pub fn drop_untrained(&mut self, keep: usize) -> Option<String> {
+    /// Notes which of the first `known` classes, which a model that training starts from knows, have no image to train on.
+    pub fn note_fading(&mut self, known: usize) {
+        let trained = self.trained();
+        let fading: Vec<&str> = (0..known.min(trained.len()))
+            .filter(|&id| !trained[id])
+            .map(|id| self.classes[id].as_str())
+            .collect();
+        if !fading.is_empty() && trained.contains(&true) {
+            let names = some_of(&fading);
+            self.notes.push(format!("no training images of {names}: what the model knows of them may fade"));
+        }
+    }
+
+    /// Whether there are images to train on, by class.
+    fn trained(&self) -> Vec<bool> {
         let mut trained = vec![false; self.classes.len()];
         for item in self.items.iter().filter(|item| matches!(item.split, None | Some(Split::Train))) {
             item.labels.as_slice().iter().for_each(|&label| trained[label as usize] = true);
         }
+        trained
+    }
+
+    /// Leaves out the classes that have no image to train on, with what images they have: a class that is never trained
+    /// can only be wrong. Images of any number of labels stay, without these. The first `keep` classes stay, as a model that
+    /// training starts from knows them. What was left out is noted and given, too.
+    ///
+    /// Images for training are those that the layout declares so and those without a declaration. Nothing is done where
+    /// there are none at all.
+    pub fn drop_untrained(&mut self, keep: usize) -> Option<String> {
+        let trained = self.trained();
         if !trained.contains(&true) || !trained.contains(&false) {
             return None;
         }
         let untrained = |id: &usize| !trained[*id];
-        let kept: Vec<&str> =
-            (0..keep.min(trained.len())).filter(untrained).map(|id| self.classes[id].as_str()).collect();
-        if !kept.is_empty() {
-            let names = some_of(&kept);
-            self.notes.push(format!("no training images of {names}: what the model knows of them may fade"));
-        }
         let left_out: Vec<usize> = (keep..trained.len()).filter(untrained).collect();
         if left_out.is_empty() {
             return None;

@@ -81,7 +81,7 @@ impl LabelledImages<'_> {
         stop: &AtomicBool,
         tell: Tell<'_>,
     ) -> Result<Evaluation, PipelineError> {
-        self.report(Asked { inference, mirror, keep: None }, (stop, tell))
+        self.report(Asked { inference, mirror, keep: None }, (&[], &[]), (stop, tell))
     }
 
     /// The whole report; `keep` gets every image's index and features.
@@ -91,18 +91,33 @@ impl LabelledImages<'_> {
         stop: &AtomicBool,
         tell: Tell<'_>,
     ) -> Result<Evaluation, PipelineError> {
-        self.report(Asked { inference, mirror: None, keep: Some(keep) }, (stop, tell))
+        self.run_after((&[], &[]), (inference, keep), stop, tell)
+    }
+
+    /// As [`Self::run_keeping`], counting first images that were answered earlier: their logits and classes.
+    pub(crate) fn run_after(
+        &self,
+        earlier: (&[f32], &[u32]),
+        (inference, keep): (&mut Inference, Keep<'_>),
+        stop: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Evaluation, PipelineError> {
+        self.report(Asked { inference, mirror: None, keep: Some(keep) }, earlier, (stop, tell))
     }
 
     fn report(
         &self,
         asked: Asked<'_>,
+        (logits, classes): (&[f32], &[u32]),
         (stop, tell): (&AtomicBool, Tell<'_>),
     ) -> Result<Evaluation, PipelineError> {
         let start = Instant::now();
         // The means have their temperature already.
         let temperature = if asked.mirror.is_some() { 1.0 } else { self.temperature };
         let mut tally = Tally::new(self.classes.len(), temperature)?;
+        for (row, &class) in logits.chunks_exact(self.classes.len()).zip(classes) {
+            tally.add(row, class as usize);
+        }
         let mut predictions = Vec::with_capacity(self.indices.len());
         self.ask(asked, (stop, tell), |index, logits| {
             let class = self.class(index);

@@ -32,6 +32,7 @@ mod tests {
             hflip: Some(false),
             chunk: Some(16),
             fold: Some((2, 5)),
+            add_classes: Some("0f".repeat(32)),
             start: Some(Start::Fresh),
             task: Some(Task::MultiLabel),
             lr: Some(0.1 + 0.2),

@@ -94,6 +94,10 @@ pub struct Recipe {
     /// the data set declares for the test are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold: Option<(u32, u32)>,
+    /// SHA-256 of the model that learns further classes, in hexadecimal; the other settings are those that it was trained
+    /// with, but for those that decide the new images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub add_classes: Option<String>,
     /// Seconds that the run may take, with loading and evaluation; 0 for no limit. The learning rate follows the clock then.
     pub time_budget: u32,
     /// Seed of initial weights, order, augmentation, dropout and split.
@@ -150,6 +154,7 @@ impl Default for Recipe {
             val_split: val,
             test_split: test,
             fold: None,
+            add_classes: None,
             time_budget: 0,
             seed: 42,
             threads: 0,

@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 40] = [
+pub(super) const FIELDS: [(&str, &str); 41] = [
     ("quality", "quick, standard or best"),
     ("start", "imagenet or none: the weights that training starts from"),
     ("task", "single-label or multi-label: one class or any number of labels an image"),
@@ -46,6 +46,7 @@ pub(super) const FIELDS: [(&str, &str); 40] = [
     ("val_split", "part for validation"),
     ("test_split", "part for the test"),
     ("fold", "cross-validation: which fold of how many is the test"),
+    ("add_classes", "SHA-256 of the model that learns further classes"),
     ("time_budget", "seconds that the run may take, 0 for no limit"),
     ("seed", ""),
     ("threads", "0 for all cores"),

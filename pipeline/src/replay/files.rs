@@ -165,7 +165,6 @@ impl Replay {
     ///
     /// # Errors
     /// [`PipelineError::Replay`] for a file that is missing, damaged, or of another model; [`PipelineError::Io`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "no classes can be added yet"))]
     pub(crate) fn read(model: &Path, file: &ModelFile) -> Result<Option<Replay>, PipelineError> {
         let folder = folder_of(model);
         let path = folder.join(RECORD);

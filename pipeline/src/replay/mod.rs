@@ -2,11 +2,10 @@
 //! the folder `replay` beside its file.
 
 mod files;
+mod merge;
 mod of_run;
 mod sample;
 
-pub(crate) use files::DataName;
-#[cfg(test)]
-pub(crate) use files::Replay;
+pub(crate) use files::{DataName, Kept, Replay, short_hash};
 pub(crate) use of_run::{Computed, Selection};
 pub(crate) use sample::most_kept;

@@ -238,7 +238,10 @@ impl JobRecord {
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
             }
-            Event::Dataset { .. } | Event::Interrupted { .. } | Event::Done { .. } => {}
+            Event::ClassesAdded { .. }
+            | Event::Dataset { .. }
+            | Event::Interrupted { .. }
+            | Event::Done { .. } => {}
         }
     }
 }

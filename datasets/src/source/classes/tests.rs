@@ -84,6 +84,7 @@ fn classes_of_a_model_stay_where_they_are() {
     let mut source = open(dir.path());
     source.align_classes(&["d", "x", "b"].map(str::to_owned));
     assert_eq!(source.classes(), ["d", "x", "b", "a", "c"]);
+    source.note_fading(3);
     let note = source.drop_untrained(3).unwrap();
     assert_eq!(note, "left out: a (1 image in val): the class has no training image");
     assert_eq!(source.classes(), ["d", "x", "b", "c"]);
