@@ -210,7 +210,8 @@ pub(crate) struct Settings {
     /// Only direct convolutions: no Winograd transforms, whose rounding errors are about twice as large
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     exact: Option<bool>,
-    /// Part of the images of known classes that may be called unknown, 0 for a model that calls none so
+    /// Part of the images of known classes that may be called unknown, 0 for a model that calls none so; images of other things in
+    /// a folder _unknown_ or _background_ beside the classes are no class and help to tell
     #[arg(long, value_name = "PART")]
     false_rejects: Option<f32>,
     /// Part of the images that may be unreadable

@@ -51,7 +51,7 @@ pub fn evaluate(
     let mut evaluation = measure::measure(file, (&source, &selection), options, (&exec, stop), observe)?;
     evaluation.unknown = unknown::measure(file, (&source, &selection), options, (&exec, stop))?;
     if let Some(unknown) = &evaluation.unknown {
-        observe(&Event::note(&unknown.to_string()));
+        observe(&Event::note(unknown.to_string()));
         evaluation.notes.push(unknown.to_string());
     }
     evaluation.notes.splice(0..0, selection.notes);

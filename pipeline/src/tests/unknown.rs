@@ -7,7 +7,7 @@ use ocelli_datasets::rng::Rng;
 use tempfile::TempDir;
 
 use super::{bmp, folder_data, options, pattern, recipe, train_quietly};
-use crate::{Compute, EvaluateOptions, Predictor, Recipe, evaluate, open_model};
+use crate::{Compute, Data, EvaluateOptions, Predictor, Recipe, evaluate, open_model};
 
 #[test]
 fn a_model_learns_a_threshold_and_answers_by_it() {
@@ -99,4 +99,35 @@ fn a_folder_of_no_class_is_learnt_from_and_is_no_class() {
     let never = train_quietly(&options(&dir, data, Recipe { false_rejects: 0.0, ..recipe }));
     let file = open_model(&never.best).unwrap();
     assert_eq!((file.meta.classes.len(), file.meta.rejection), (2, None));
+}
+
+#[test]
+fn split_folders_have_images_of_no_class_of_their_own() {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().join("photos");
+    let mut rng = Rng::new(21);
+    for (split, each) in [("train", 40), ("val", 15), ("test", 10)] {
+        for (class, name) in ["rows", "columns", "_background_"].into_iter().enumerate() {
+            let folder = root.join(split).join(name);
+            fs::create_dir_all(&folder).unwrap();
+            for i in 0..each {
+                let image = if class == 2 { noise(&mut rng) } else { pattern(class, &mut rng) };
+                fs::write(folder.join(format!("{i}.bmp")), bmp(&image, 1)).unwrap();
+            }
+        }
+    }
+    let data = Data::Path(root);
+    let outcome = train_quietly(&options(&dir, data.clone(), Recipe { epochs: 3, ..recipe() }));
+    let file = open_model(&outcome.best).unwrap();
+    assert_eq!(file.meta.classes, ["columns", "rows"]);
+    // Those for training and validation are learnt from, those of the test are for the evaluation.
+    let rejection = file.meta.rejection.clone().unwrap();
+    assert_eq!((rejection.strange, rejection.images), (55, 30));
+    let options_of =
+        EvaluateOptions { data, split: None, compute: Compute::on(1), max_bad: 0.0, mirror: false };
+    let evaluation = evaluate(&file, &options_of, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let unknown = evaluation.unknown.unwrap();
+    assert_eq!((unknown.unknown_images, unknown.known_images), (10, 20));
+    let json = serde_json::to_value(&evaluation).unwrap();
+    assert_eq!(json["unknown"]["unknown_images"], 10);
 }

@@ -47,9 +47,9 @@ struct Candidate {
 ///
 /// Which score is best is measured on strange images where there are any: the largest area under the ROC curve, and of equals the
 /// first of inner values, features and probabilities. Where there are none, a network that was fine-tuned is judged by its
-/// inner values, if it has any: fine-tuning on few classes draws the features of all images towards these, the inner values less,
-/// and they were better in all draws of docs/results.md. Else each class in turn is taken for strange, for features and
-/// probabilities; of networks that were trained from nothing neither inner values nor these are better throughout.
+/// inner values, if it has any: fine-tuning on few classes draws the features of all images towards these, the inner values
+/// less, and over several draws of photos these were better on average, though not in every one. Else each class in turn is
+/// taken for strange, for features and probabilities; of networks that were trained from nothing no score was better.
 ///
 /// `None` for fewer than 10 images of known classes.
 pub(crate) fn learn(held_out: &HeldOut, learnt: Learnt, false_rejects: f32) -> Option<Rejection> {
