@@ -20,6 +20,8 @@ mod labels;
 mod predict;
 // Features of images: written out, compared, doubted.
 mod embed;
+// Further classes for a model that is trained already.
+mod add_classes;
 // Kill, interrupt, resume: the same bits.
 mod resume;
 // Networks of people's own, from a file.
