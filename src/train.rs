@@ -99,8 +99,9 @@ pub(crate) struct Input {
     /// Recipe file in TOML; options on the command line override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Start from the weights of this model file, run or built-in model; its network and input stay, new classes are added
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["model", "size", "channels", "fit", "normalize"])]
+    /// Start from the weights of this model file or run, whose network and input stay and to which new classes are added;
+    /// imagenet: those in this program; none: random ones
+    #[arg(long, value_name = "MODEL")]
     start: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,

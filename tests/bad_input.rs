@@ -158,7 +158,7 @@ fn model_files_that_are_none() {
     let sandbox = Sandbox::new();
     let model = fs::read(TRAINED.run_dir.join("weights/best.ocelli")).unwrap();
     let mut newer = model.clone();
-    newer[8..12].copy_from_slice(&7u32.to_le_bytes());
+    newer[8..12].copy_from_slice(&8u32.to_le_bytes());
     let mut flipped = model.clone();
     flipped[model.len() / 2] ^= 1;
     sandbox.write("newer.ocelli", newer);
@@ -170,7 +170,7 @@ fn model_files_that_are_none() {
     sandbox.write("a.png", image("circle", 1));
     small_data(&sandbox);
     let table: [(&str, &[&str]); 7] = [
-        ("newer.ocelli", &["newer.ocelli", "format version 7", "update ocelli"]),
+        ("newer.ocelli", &["newer.ocelli", "format version 8", "update ocelli"]),
         ("flipped.ocelli", &["flipped.ocelli"]),
         ("cut.ocelli", &["cut.ocelli"]),
         ("empty.ocelli", &["empty.ocelli"]),

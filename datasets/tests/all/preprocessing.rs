@@ -184,7 +184,8 @@ fn nonsense_is_refused() {
     let bad = [
         Preprocessing { width: 0, ..good.clone() },
         Preprocessing { height: 4097, ..good.clone() },
-        Preprocessing { channels: 2, mean: vec![0.0; 2], std: vec![1.0; 2], ..good.clone() },
+        Preprocessing { channels: 33, mean: vec![0.0; 33], std: vec![1.0; 33], ..good.clone() },
+        Preprocessing { channels: 0, mean: vec![], std: vec![], ..good.clone() },
         Preprocessing { mean: vec![], ..good.clone() },
         Preprocessing { mean: vec![f32::NAN], ..good.clone() },
         Preprocessing { std: vec![0.0], ..good.clone() },
