@@ -78,7 +78,7 @@ pub fn cross_validate(
 /// Goes on with a cross-validation that was interrupted or killed.
 ///
 /// # Errors
-/// As [`cross_validate`], and those of [`resume`].
+/// As [`cross_validate`], and those of [`crate::resume`].
 pub fn resume_cross_validation(
     folder: &Path,
     stop: &AtomicBool,
