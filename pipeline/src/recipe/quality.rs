@@ -16,11 +16,14 @@ impl Recipe {
             return;
         }
         let reason = format!("for quality {}", self.quality);
+        let has_its_own = Recipe::of_network(&self.model).is_some();
         match self.quality {
+            Quality::Quick | Quality::Standard if has_its_own => {}
             Quality::Quick => choose!(self, origins, epochs = 18, reason),
             Quality::Standard => choose!(self, origins, epochs = 30, reason),
             Quality::Best => {
-                let epochs = if is_free!(self, Recipe::default(), origins, model) { 16 } else { 60 };
+                let free = is_free!(self, Recipe::default(), origins, model);
+                let epochs = if free || has_its_own { 16 } else { 60 };
                 choose!(self, origins, augment = AugmentLevel::Light, reason);
                 choose!(self, origins, epochs = epochs, reason);
                 choose!(self, origins, model = "cifar-fast".to_owned(), reason);
@@ -48,6 +51,9 @@ mod tests {
         assert!(resolved(Quality::Quick, 60_000, &[]).epochs < standard.epochs);
         assert_eq!(resolved(Quality::Best, 60_000, &[]).model, "cifar-fast");
         assert_eq!(resolved(Quality::Best, 60_000, &[("model", "command line")]).model, standard.model);
+        let mut fast = Recipe { model: "cifar-fast".to_owned(), ..Recipe::default() };
+        fast.suit_quality(&mut Origins::new(), 60_000);
+        assert_eq!(fast.epochs, Recipe::default().epochs);
         let own = resolved(Quality::Quick, 60_000, &[("epochs", "a.toml")]);
         assert_eq!(own.epochs, Recipe::default().epochs);
         for quality in [Quality::Quick, Quality::Standard, Quality::Best] {
