@@ -36,14 +36,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let (mut recipe, mut origins) = (Recipe::default(), Origins::new());
-    let data = if args.photos {
-        recipe.quality = Quality::Quick;
-        origins.insert("quality".to_owned(), "of the demo".to_owned());
-        Data::BundledPhotos
-    } else {
-        Data::Bundled
-    };
+    let mut recipe = Recipe { quality: Quality::Quick, ..Recipe::default() };
+    let mut origins = Origins::from([("quality".to_owned(), "of the demo".to_owned())]);
+    let data = if args.photos { Data::BundledPhotos } else { Data::Bundled };
     train::Settings::with_compute(args.threads, args.exact).apply(args.epochs, &mut recipe, &mut origins);
     recipe.validate()?;
     let name = Some("demo".to_owned());

@@ -553,7 +553,9 @@ impl Run<'_> {
             let bytes = replay.write(&self.folder.best(), &hash, &self.meta.classes)?;
             self.reporter.note(replay.describe(bytes))?;
         }
-        self.write_reports(&file, hash, &evaluation)?;
+        self.write_card(&file, hash, Results::Classes(&evaluation))?;
+        // Last: its report says that the run is finished.
+        evaluation.write_into(self.folder.path(), &self.meta.name)?;
         self.reporter.report(&evaluated(&evaluation))?;
         self.reporter.report(&Event::Done {
             run_dir: self.run_dir.clone(),
@@ -568,11 +570,12 @@ impl Run<'_> {
         Ok(self.outcome(Some(evaluation), None))
     }
 
-    fn write_reports(
+    /// Writes the model card.
+    pub(crate) fn write_card(
         &self,
         file: &ModelFile,
         hash: [u8; 32],
-        evaluation: &Evaluation,
+        results: Results<'_>,
     ) -> Result<(), PipelineError> {
         let card = Card {
             meta: &file.meta,
@@ -580,12 +583,10 @@ impl Run<'_> {
             parameters: file.model.layout().count(),
             dataset: &self.dataset,
             progress: &self.progress,
-            results: Results::Classes(evaluation),
+            results,
             added: None,
         };
-        self.folder.write("README.md", &card.to_markdown())?;
-        // Last: its report says that the run is finished.
-        evaluation.write_into(self.folder.path(), &self.meta.name)
+        self.folder.write("README.md", &card.to_markdown())
     }
 }
 

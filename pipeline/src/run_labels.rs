@@ -2,13 +2,12 @@
 
 use ocelli_engine::model_file::{LabelQuality, ModelFile, MultiLabel};
 
-use crate::card::{Card, Results};
+use crate::card::Results;
 use crate::error::PipelineError;
 use crate::evaluate::LabelledImages;
 use crate::event::Event;
 use crate::labels::{
-    DEFAULT_THRESHOLD, LEAST_POSITIVES, LabelEvaluation, ask, choose_thresholds, evaluated, report,
-    without_own,
+    DEFAULT_THRESHOLD, LEAST_POSITIVES, ask, choose_thresholds, evaluated, report, without_own,
 };
 use crate::probes;
 use crate::run::{Outcome, Run};
@@ -85,7 +84,9 @@ impl Run<'_> {
         file.meta.multi_label = Some(MultiLabel { thresholds, quality });
         file.probes = probes::ask(&file, &self.loaded.set, &indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
-        self.write_label_reports(&file, hash, &evaluation)?;
+        self.write_card(&file, hash, Results::Labels(&evaluation))?;
+        // Last: its report says that the run is finished.
+        evaluation.write_into(self.folder.path(), &self.meta.name)?;
         self.reporter.report(&evaluated(&evaluation))?;
         self.reporter.report(&Event::Done {
             run_dir: self.run_dir.clone(),
@@ -98,25 +99,5 @@ impl Run<'_> {
             waited: self.waits.share(),
         })?;
         Ok(self.outcome(None, Some(evaluation)))
-    }
-
-    fn write_label_reports(
-        &self,
-        file: &ModelFile,
-        hash: [u8; 32],
-        evaluation: &LabelEvaluation,
-    ) -> Result<(), PipelineError> {
-        let card = Card {
-            meta: &file.meta,
-            hash,
-            parameters: file.model.layout().count(),
-            dataset: &self.dataset,
-            progress: &self.progress,
-            results: Results::Labels(evaluation),
-            added: None,
-        };
-        self.folder.write("README.md", &card.to_markdown())?;
-        // Last: its report says that the run is finished.
-        evaluation.write_into(self.folder.path(), &self.meta.name)
     }
 }

@@ -28,7 +28,10 @@ fn read_again(graph: &Graph, classes: usize) -> Graph {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let text = |name: &&str| network_text(&zoo::build(name, Shape::new(32, 32, 3), 10).unwrap()).into_bytes();
+    let text = |name: &&str| {
+        network_text(&zoo::build(name, Shape::new(32, 32, 3), 10).expect("both networks take this size"))
+            .into_bytes()
+    };
     let branches = "[[layer]]\nop = \"conv2d\"\nname = \"a\"\nfilters = \"classes\"\nkernel = [1, 2]\npadding = \"same\"\n\
         [[layer]]\nop = \"sigmoid\"\n[[layer]]\nop = \"concat\"\ninputs = [\"a\", \"sigmoid_2\", \"input\"]\n\
         [[layer]]\nop = \"flatten\"\n[[layer]]\nop = \"dropout\"\nrate = 0.5\n\
