@@ -96,7 +96,7 @@ impl Progress {
                     &format!("{:.1} % of the training time went into waiting for them", 100.0 * waited),
                 );
             }
-            Event::Interrupted { .. } | Event::Evaluated { .. } => {}
+            Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Mistakes { .. } => {}
         }
     }
 

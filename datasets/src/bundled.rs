@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use std::path::Path;
 
 /// Photos of hands as a ZIP of class folders; `bundled/sign-digits/make.py` draws them.
-pub(crate) const SIGN_DIGITS: &[u8] = include_bytes!("../bundled/sign-digits/photos.zip");
+pub const SIGN_DIGITS: &[u8] = include_bytes!("../bundled/sign-digits/photos.zip");
 
 /// Class names in the order of the labels.
 const CLASSES: [&str; 10] = [

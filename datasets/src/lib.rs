@@ -65,6 +65,7 @@ mod zip;
 
 pub use crate::zip::upload::{UploadError, UploadLimits, UploadZip};
 pub use augment::{Augment, AugmentLevel, Rectangles};
+pub use bundled::SIGN_DIGITS;
 pub use cache::{CacheEntry, CacheFolder};
 pub use decode::{
     DecodeLimits, FileFormat, Image, ImageHeader, Pixels, decode, decode_channels, file_format, probe,

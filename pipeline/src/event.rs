@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::added::AddedClasses;
+use crate::metrics::{Confusion, PredictionRow};
 
 /// Version of the JSON form; raised when a field changes its meaning or goes away.
 const SCHEMA: u32 = 1;
@@ -98,6 +99,15 @@ pub enum Event {
         done: usize,
         /// Images in all.
         total: usize,
+    },
+    /// What the network is wrong about after an epoch, on the validation images; said where it is wrong about any.
+    Mistakes {
+        /// The epoch.
+        epoch: u32,
+        /// The pairs of classes that are mixed up most often, most frequent first; at most five.
+        pairs: Vec<Confusion>,
+        /// The images with the highest loss, highest first; at most eight.
+        images: Vec<PredictionRow>,
     },
     /// An epoch was done and its weights saved.
     Epoch {

@@ -53,6 +53,7 @@ mod feed;
 mod findings;
 mod folds;
 mod gate;
+mod html;
 mod input;
 pub mod job;
 mod label_files;
@@ -80,6 +81,7 @@ mod report_files;
 mod run;
 mod run_folder;
 mod run_labels;
+mod run_report;
 mod schedule;
 pub mod store;
 #[cfg(test)]
@@ -111,8 +113,8 @@ pub use lr_find::{LrFind, LrPoint};
 pub use machine::memory_share;
 pub use memory::MemoryEstimate;
 pub use metrics::{
-    Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionRow, Rejections,
-    SkippedImage, Uncalibrated,
+    Calibration, CalibrationBin, ClassReport, Confusion, Evaluation, Mistake, PredictionFilter,
+    PredictionRow, Rejections, SkippedImage, Uncalibrated, read_predictions,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
 pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
@@ -126,6 +128,8 @@ pub use train::{lr_find, resume, resume_within, train};
 pub use train_options::{StartClasses, StartModel, TrainOptions, Within, cache_folder};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 
+/// Photos of hands in class folders, a ZIP (Turkey Ankara Ayranci Anadolu High School, Apache-2.0).
+pub use ocelli_datasets::SIGN_DIGITS as SAMPLE_PHOTOS;
 pub use ocelli_datasets::names::same_class;
 pub use ocelli_datasets::{
     AugmentLevel, DatasetError, DecodeError, DecodeLimits, Fit, MAX_THUMBNAIL_SIDE, Pixels, Prepared, Split,

@@ -12,13 +12,14 @@ use crate::batch::batch_for;
 use crate::card::{Card, Results};
 use crate::charts;
 use crate::data::Loaded;
+use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::features::{Answers, Features};
 use crate::feed::{Flow, feed};
 use crate::labels::{self, DEFAULT_THRESHOLD, LabelEvaluation};
-use crate::metrics::{Evaluation, fit_temperature};
+use crate::metrics::{Evaluation, Mistake, fit_temperature};
 use crate::order::{self, Epoch};
 use crate::probability::temperature;
 use crate::probes;
@@ -27,6 +28,7 @@ use crate::progressive;
 use crate::recipe::{Recipe, with_epochs};
 use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
+use crate::run_report::{Training, run_report};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
 use crate::unknown;
@@ -53,6 +55,10 @@ pub struct Outcome {
 
 /// Time between two reports of steps.
 const STEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Pairs of classes and images that are told after an epoch.
+const TOLD_PAIRS: usize = 5;
+const TOLD_MISTAKES: usize = 8;
 
 /// A run in work. Order and augmentation are functions of seed, epoch and image, dropout of seed and step: between two
 /// epochs weights, moments, step and [`Progress`] are all there is to know.
@@ -385,7 +391,18 @@ impl Run<'_> {
                 metrics: None,
             }));
         }
-        let metrics = images.tally_told(&mut inference, stop, tell)?.metrics("val");
+        let (tally, mut wrong) = images.tally_told(&mut inference, stop, tell)?;
+        let metrics = tally.metrics("val");
+        if !wrong.is_empty() {
+            let pairs = tally.report("val", classes).most_confused(TOLD_PAIRS);
+            wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+            wrong.truncate(TOLD_MISTAKES);
+            self.reporter.report(&Event::Mistakes {
+                epoch: self.progress.epochs_done() + 1,
+                pairs,
+                images: wrong,
+            })?;
+        }
         let Metrics { loss, accuracy, .. } = metrics;
         Ok(Some(Validation { loss, accuracy, mean_average_precision: None, metrics: Some(metrics) }))
     }
@@ -544,6 +561,7 @@ impl Run<'_> {
             split: split.to_owned(),
             images: evaluation.images as u64,
         });
+        let mistakes = images.mistakes(&evaluation.predictions)?;
         file.probes = probes::ask(&file, &self.loaded.set, indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
         if let Some(selection) = selection {
@@ -554,6 +572,7 @@ impl Run<'_> {
             self.reporter.note(replay.describe(bytes))?;
         }
         self.write_card(&file, hash, Results::Classes(&evaluation))?;
+        self.write_report(&file, |training| run_report(training, &evaluation, &mistakes))?;
         // Last: its report says that the run is finished.
         evaluation.write_into(self.folder.path(), &self.meta.name)?;
         self.reporter.report(&evaluated(&evaluation))?;
@@ -568,6 +587,26 @@ impl Run<'_> {
             waited: self.waits.share(),
         })?;
         Ok(self.outcome(Some(evaluation), None))
+    }
+
+    /// Writes `report.html`: what `page` makes of the training.
+    pub(crate) fn write_report(
+        &self,
+        file: &ModelFile,
+        page: impl FnOnce(&Training<'_>) -> String,
+    ) -> Result<(), PipelineError> {
+        // A run that an older program began may lack the picture.
+        let batch = std::fs::read(self.folder.file("train_batch0.png")).unwrap_or_default();
+        let training = Training {
+            meta: &file.meta,
+            parameters: file.model.layout().count(),
+            dataset: &self.dataset,
+            progress: &self.progress,
+            added: None,
+            batch: &batch,
+            environment: Environment::of(self.exec.isa),
+        };
+        self.folder.write("report.html", &page(&training))
     }
 
     /// Writes the model card.

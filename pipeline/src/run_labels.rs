@@ -11,6 +11,7 @@ use crate::labels::{
 };
 use crate::probes;
 use crate::run::{Outcome, Run};
+use crate::run_report::label_report;
 
 impl Run<'_> {
     /// Chooses the thresholds of `weights/best.ocelli` as it is on the disk, evaluates it and writes the reports.
@@ -85,6 +86,7 @@ impl Run<'_> {
         file.probes = probes::ask(&file, &self.loaded.set, &indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
         self.write_card(&file, hash, Results::Labels(&evaluation))?;
+        self.write_report(&file, |training| label_report(training, &evaluation))?;
         // Last: its report says that the run is finished.
         evaluation.write_into(self.folder.path(), &self.meta.name)?;
         self.reporter.report(&evaluated(&evaluation))?;

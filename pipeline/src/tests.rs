@@ -23,6 +23,7 @@ mod mixed;
 mod preparing;
 mod probes;
 mod replay;
+mod report;
 mod uneven;
 mod unknown;
 
@@ -189,12 +190,13 @@ fn a_run_leaves_every_file_and_learns() {
         "reliability.svg",
         "worst_mistakes.svg",
         "README.md",
+        "report.html",
         "weights/best.ocelli",
         "weights/last.ocelli",
     ] {
         assert!(fs::metadata(run.join(name)).unwrap().len() > 0, "{name}");
     }
-    assert_eq!(fs::read_dir(run).unwrap().count(), 17, "temporary files are left");
+    assert_eq!(fs::read_dir(run).unwrap().count(), 18, "temporary files are left");
     let evaluation = outcome.evaluation.unwrap();
     assert_eq!(
         (evaluation.split.as_str(), evaluation.images, evaluation.predictions.len()),

@@ -30,6 +30,7 @@ pub(crate) struct Context<'r> {
     parts: &'r Parts,
     parameters: Parameters<'r>,
     caller: &'r Caller,
+    has_keys: bool,
 }
 
 impl<'r> Context<'r> {
@@ -39,9 +40,19 @@ impl<'r> Context<'r> {
         ticket: &'r Ticket,
         parts: &'r Parts,
         parameters: Parameters<'r>,
-        caller: &'r Caller,
+        (caller, has_keys): (&'r Caller, bool),
     ) -> Context<'r> {
-        Context { backend, ticket, parts, parameters, caller }
+        Context { backend, ticket, parts, parameters, caller, has_keys }
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &'r Caller {
+        self.caller
+    }
+
+    /// Whether the service has keys.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.has_keys
     }
 
     /// What the request holds: its id, and when it came.

@@ -127,27 +127,30 @@ impl Keys {
         self.known.is_empty()
     }
 
-    /// Who sent a request, if that may use an endpoint of `scope`. There is at least one key.
+    /// Who sent a request, if that may use an endpoint of `scope`. There is at least one key. What is public is for
+    /// everybody, whatever key they show.
     pub(crate) fn check(&self, scope: Scope, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if scope == Scope::Public {
-            return Ok(Caller::nobody());
+        match self.caller(headers) {
+            Some(caller) if caller.scope >= scope => Ok(caller),
+            Some(_) => Err(Problem::Forbidden { scope }),
+            None if scope == Scope::Public => Ok(Caller::nobody()),
+            None => Err(Problem::Unauthorized { scope }),
         }
+    }
+
+    /// Whose key a request shows.
+    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(Problem::Unauthorized { scope });
-        };
-        let key = bearer(value.as_bytes()).ok_or(Problem::Unauthorized { scope })?;
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let key = bearer(value.as_bytes())?;
         let digest: [u8; 32] = Sha256::digest(key).into();
         // All are compared whatever the outcome, so that time tells nothing about which one came close.
         let mut found = u32::MAX;
         for (own, at) in self.known.iter().zip(0..) {
             found.conditional_assign(&at, own.digest.ct_eq(&digest));
         }
-        match self.known.get(found as usize) {
-            Some(own) if own.scope >= scope => Ok(Caller { scope: own.scope, name: own.name.clone() }),
-            Some(_) => Err(Problem::Forbidden { scope }),
-            None => Err(Problem::Unauthorized { scope }),
-        }
+        let own = self.known.get(found as usize)?;
+        Some(Caller { scope: own.scope, name: own.name.clone() })
     }
 }
 

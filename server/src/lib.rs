@@ -37,6 +37,7 @@ mod description;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod http;
 mod images;
 mod jobs;

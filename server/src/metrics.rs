@@ -3,6 +3,7 @@
 //! Names follow Prometheus' conventions: seconds and bytes, `_total` for counters. Labels take few values: operations of
 //! the table in `endpoint.rs`, and status codes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ocelli_pipeline::store::Usage;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
+use crate::history::History;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,6 +24,9 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// Bounds in seconds, from a tenth of a millisecond to the longest that clients usually wait.
 const SECONDS: [f64; 14] =
     [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Operations that predict: what the history counts.
+const PREDICTING: [&str; 4] = ["predict", "embed", "v2Infer", "v2VersionInfer"];
 
 const BATCHES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
@@ -101,6 +106,7 @@ pub(crate) struct Metrics {
     batches: Histogram,
     swaps: Counter,
     connections_refused: Family<Limit, Counter>,
+    history: Arc<History>,
 }
 
 fn seconds() -> Histogram {
@@ -124,6 +130,7 @@ impl Default for Metrics {
             compute: seconds(),
             batches: Histogram::new(BATCHES),
             swaps: Counter::default(),
+            history: Arc::new(History::new()),
         }
     }
 }
@@ -133,11 +140,15 @@ impl Metrics {
     pub(crate) fn answered(&self, operation: &'static str, code: u16, took: Duration) {
         self.requests.get_or_create(&Served { operation, code }).inc();
         self.durations.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+        if PREDICTING.contains(&operation) {
+            self.history.answered(code < 400, took);
+        }
     }
 
     /// Images were classified.
     pub(crate) fn classified(&self, answers: &[Answer]) {
         self.images.inc_by(answers.len() as u64);
+        self.history.classified(answers.iter().map(|answer| &answer.prediction));
         for answer in answers {
             self.decode.observe(answer.decode.as_secs_f64());
             self.queue.observe(answer.queue.as_secs_f64());
@@ -153,6 +164,11 @@ impl Metrics {
     /// A connection was turned away.
     pub(crate) fn refused(&self, reason: Refused) {
         self.connections_refused.get_or_create(&reason.label()).inc();
+    }
+
+    /// What was answered over the last day.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     /// Another version took over.

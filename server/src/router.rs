@@ -116,7 +116,8 @@ async fn route(
     if route.effect == Effect::Changes && server.backend.config.read_only {
         return Err(Problem::ReadOnly);
     }
-    let context = Context::new(&server.backend, ticket, parts, parameters, &called.caller);
+    let context =
+        Context::new(&server.backend, ticket, parts, parameters, (&called.caller, !access.keys.is_empty()));
     (route.handle)(&context, body).await
 }
 

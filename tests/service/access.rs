@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 3] = [
 
 /// Every operation: the scope that it needs, and its status for somebody who may, without a body and for things that
 /// do not exist. A route that is not in here fails the test: decide who may use it.
-const OPERATIONS: [(&str, &str, u16); 54] = [
+const OPERATIONS: [(&str, &str, u16); 62] = [
     ("predict", "predict", 400),
     ("embed", "predict", 400),
     ("uploadData", "data", 400),
@@ -36,6 +36,10 @@ const OPERATIONS: [(&str, &str, u16); 54] = [
     ("getImage", "data", 404),
     ("deleteImage", "data", 404),
     ("getThumbnail", "data", 404),
+    ("listChanges", "data", 404),
+    ("changeImages", "data", 400),
+    ("undoChange", "data", 404),
+    ("getSample", "public", 200),
     ("listJobs", "predict", 200),
     ("showJob", "predict", 404),
     ("cancelJob", "admin", 404),
@@ -48,6 +52,10 @@ const OPERATIONS: [(&str, &str, u16); 54] = [
     ("downloadModel", "data", 404),
     ("promote", "admin", 404),
     ("index", "public", 303),
+    ("listPredictions", "data", 404),
+    ("getReport", "data", 404),
+    ("showCaller", "public", 200),
+    ("showHistory", "predict", 200),
     ("listAudit", "admin", 200),
     ("listFeedback", "data", 200),
     ("addFeedback", "predict", 400),

@@ -14,6 +14,8 @@ mod events;
 mod full_cycle;
 // What asks for training and what it is told.
 mod jobs;
+// What people look at and change by hand.
+mod review;
 // Malicious archives and images.
 mod hostile;
 // Archives under every content type and field name.

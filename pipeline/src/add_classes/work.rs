@@ -31,6 +31,7 @@ use crate::recipe::Balance;
 use crate::replay::{Computed, DataName, Kept, Replay, Selection};
 use crate::run::{Outcome, introduce};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
+use crate::run_report::{Training, run_report};
 use crate::train::record;
 use crate::transfer::{How, Pass, fit_layer};
 use crate::unknown;
@@ -308,6 +309,16 @@ impl Grown {
             added: Some(&self.added),
         };
         folder.write("README.md", &card.to_markdown())?;
+        let training = Training {
+            meta,
+            parameters: self.file.model.layout().count(),
+            dataset: &self.dataset,
+            progress: &progress,
+            added: Some(&self.added),
+            batch: &[],
+            environment: self.environment.clone(),
+        };
+        folder.write("report.html", &run_report(&training, &self.evaluation, &[]))?;
         self.evaluation.write_into(folder.path(), &meta.name)?;
         reporter.report(&Event::ClassesAdded { added: self.added.clone() })?;
         reporter.report(&evaluated(&self.evaluation))?;

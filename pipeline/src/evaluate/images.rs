@@ -1,5 +1,6 @@
 //! Labelled images go through a model, and a report comes of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::data;
 use crate::error::PipelineError;
 use crate::event::Event;
 use crate::feed::{Flow, feed};
-use crate::metrics::{Evaluation, Mistake, PredictionRow, Tally};
+use crate::metrics::{Evaluation, Mistake, PredictionRow, Tally, TallyAnswer};
 use crate::mirror::Mirror;
 
 /// Time between two words of how far an evaluation is.
@@ -18,6 +19,10 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Mistakes that a report shows.
 pub(crate) const WORST: usize = 25;
+
+/// Mistakes of one pair of classes that are shown, and of all pairs: a page of some megabytes.
+const OF_A_PAIR: usize = 12;
+const OF_ALL_PAIRS: usize = 400;
 
 /// Longest side of their pictures in pixels.
 const PICTURE_SIDE: u32 = 96;
@@ -60,18 +65,33 @@ pub(crate) struct LabelledImages<'a> {
 }
 
 impl LabelledImages<'_> {
-    /// The counts alone, with word of how far it is.
+    /// The counts, and the images that it is wrong about in the order of the indices, with word of how far it is.
     pub(crate) fn tally_told(
         &self,
         inference: &mut Inference,
         stop: &AtomicBool,
         tell: Tell<'_>,
-    ) -> Result<Tally, PipelineError> {
+    ) -> Result<(Tally, Vec<PredictionRow>), PipelineError> {
         let mut tally = Tally::new(self.classes.len(), self.temperature)?;
+        let mut wrong = Vec::new();
         self.logits((inference, None), (stop, tell), |index, logits| {
-            tally.add(logits, self.class(index));
+            let row = self.row(index, &tally.add(logits, self.class(index)));
+            if row.predicted != row.label {
+                wrong.push(row);
+            }
         })?;
-        Ok(tally)
+        Ok((tally, wrong))
+    }
+
+    /// What is said of an image.
+    fn row(&self, index: usize, answer: &TallyAnswer) -> PredictionRow {
+        PredictionRow {
+            name: self.set.name(index).to_owned(),
+            label: self.classes[self.class(index)].clone(),
+            predicted: self.classes[answer.predicted].clone(),
+            probability: answer.probability,
+            loss: answer.loss,
+        }
     }
 
     /// The whole report, with word of how far it is. With a mirror, of the means over images and mirror images.
@@ -120,15 +140,7 @@ impl LabelledImages<'_> {
         }
         let mut predictions = Vec::with_capacity(self.indices.len());
         self.ask(asked, (stop, tell), |index, logits| {
-            let class = self.class(index);
-            let answer = tally.add(logits, class);
-            predictions.push(PredictionRow {
-                name: self.set.name(index).to_owned(),
-                label: self.classes[class].clone(),
-                predicted: self.classes[answer.predicted].clone(),
-                probability: answer.probability,
-                loss: answer.loss,
-            });
+            predictions.push(self.row(index, &tally.add(logits, self.class(index))));
         })?;
         let seconds = start.elapsed().as_secs_f32();
         let mut report = tally.report(self.split, self.classes);
@@ -151,6 +163,26 @@ impl LabelledImages<'_> {
             Ok(Mistake { row: predictions[place].clone(), png: self.picture(self.indices[place])? })
         };
         places.map(mistake).collect()
+    }
+
+    /// Mistakes with their pictures, of each pair of classes those with the highest loss; `predictions` are in the order of
+    /// the indices.
+    pub(crate) fn mistakes(&self, predictions: &[PredictionRow]) -> Result<Vec<Mistake>, DatasetError> {
+        let mut shown: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        let mut mistakes = Vec::new();
+        for place in Evaluation::worst_mistakes(predictions, predictions.len()) {
+            let row = &predictions[place];
+            let count = shown.entry((&row.label, &row.predicted)).or_default();
+            if *count == OF_A_PAIR {
+                continue;
+            }
+            *count += 1;
+            mistakes.push(Mistake { row: row.clone(), png: self.picture(self.indices[place])? });
+            if mistakes.len() == OF_ALL_PAIRS {
+                break;
+            }
+        }
+        Ok(mistakes)
     }
 
     /// An image of the set as a small PNG.

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod evaluation;
+mod predictions;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -9,4 +10,5 @@ mod tests;
 pub(crate) use calibration::fit_temperature;
 pub use calibration::{Calibration, CalibrationBin, Uncalibrated};
 pub use evaluation::{ClassReport, Confusion, Evaluation, Mistake, PredictionRow, Rejections, SkippedImage};
-pub(crate) use tally::{Tally, check_classes, ranking};
+pub use predictions::{PredictionFilter, read_predictions};
+pub(crate) use tally::{Answer as TallyAnswer, Tally, check_classes, ranking};

@@ -17,7 +17,7 @@ use crate::error::PipelineError;
 use crate::store::audit::note;
 use crate::store::database::files::{FileRow, StoredFile};
 use crate::store::database::images::NewImage;
-use crate::store::database::{Fault, Tx, files, images, jobs};
+use crate::store::database::{Fault, Tx, changes, files, images, jobs};
 use crate::store::disk::{self, Condition};
 use crate::store::entries::Actor;
 use crate::store::error::StoreError;
@@ -175,7 +175,7 @@ impl Datasets {
         added.inspect_err(|_| self.inner.undo(&moved))
     }
 
-    /// Takes an image out of a data set. Its file goes too, unless another data set, feedback or a job has it.
+    /// Takes an image out of a data set for good. Its file goes too, unless another data set, feedback or a job has it.
     ///
     /// # Errors
     /// As [`Datasets::image`].
@@ -185,6 +185,7 @@ impl Datasets {
             let dataset = key(tx, name)?;
             let (file, info) = find(tx, dataset, id)?;
             images::delete_image(tx, dataset, file.key)?;
+            changes::forget(tx, dataset, file.key)?;
             images::touch(tx, dataset, now(), 0)?;
             note(tx, by, ("delete image", name.as_str()), &json!({ "image": info.id, "class": info.class }))?;
             files::release(tx, &[file.key])
@@ -380,7 +381,8 @@ pub(super) fn key(tx: &Tx<'_>, name: &Name) -> Result<i64, Fault> {
     Err(StoreError::NotFound { what: WHAT, name: format!("{name} ({there})") }.into())
 }
 
-fn find(tx: &Tx<'_>, dataset: i64, id: &str) -> Result<(FileRow, ImageInfo), Fault> {
+/// An image of a data set; an error where it is not there.
+pub(super) fn find(tx: &Tx<'_>, dataset: i64, id: &str) -> Result<(FileRow, ImageInfo), Fault> {
     let found = match Id::parse(id) {
         Some(id) => images::image(tx, dataset, &id)?,
         None => None,

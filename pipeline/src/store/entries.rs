@@ -38,6 +38,25 @@ pub struct AuditEntry {
     pub detail: Value,
 }
 
+/// A change of images of a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Change {
+    /// Its number: they go up, and are never given twice.
+    pub change: u64,
+    /// When it was made, in seconds since 1970.
+    pub at: u64,
+    /// Who made it: the scope of the key.
+    pub scope: String,
+    /// Who made it: the name of the key.
+    pub key: String,
+    /// The class that its images went to; null where they were removed.
+    pub class: Option<String>,
+    /// How many images.
+    pub images: usize,
+    /// When it was undone, in seconds since 1970.
+    pub undone: Option<u64>,
+}
+
 /// What somebody says about a prediction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FeedbackInput {

@@ -86,6 +86,12 @@ pub(super) fn extension(text: &str) -> Option<&'static str> {
     EXTENSIONS.into_iter().find(|known| *known == text)
 }
 
+/// The id of an image of a store by the path of its file.
+pub fn image_id(path: &str) -> Option<String> {
+    let (id, _) = id_of_file(path.rsplit('/').next()?)?;
+    Some(id.to_string())
+}
+
 /// The id and the extension in a file's name, if we gave it.
 pub(super) fn id_of_file(name: &str) -> Option<(Id, &'static str)> {
     let (id, ending) = name.split_once('.')?;
@@ -149,6 +155,8 @@ mod tests {
     fn ids_are_64_lower_case_digits() {
         let id = Id::of(b"x");
         assert_eq!(Id::parse(&id.to_string()), Some(id));
+        assert_eq!(image_id(&format!("../images/01/{id}.png")), Some(id.to_string()));
+        assert_eq!(image_id(&format!("../images/01/{id}.exe")), None);
         for bad in ["", "../x", &"0".repeat(63), &"0".repeat(65), &"A".repeat(64), &"\u{e4}".repeat(32)] {
             assert!(Id::parse(bad).is_none(), "{bad}");
         }

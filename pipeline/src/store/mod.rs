@@ -17,6 +17,7 @@
 
 mod audit;
 mod backup;
+mod changes;
 mod check;
 mod data_folder;
 mod database;
@@ -44,13 +45,14 @@ mod tests;
 
 pub use audit::Audit;
 pub use backup::{Backup, backup};
+pub use changes::{KEPT_CHANGES, MAX_CHANGED};
 pub use check::{CheckReport, Problem, check};
 pub use data_folder::Store;
 pub use datasets::{Datasets, Staging};
-pub use entries::{Actor, AuditEntry, FeedbackEntry, FeedbackInput, FeedbackPage, StoredJob};
+pub use entries::{Actor, AuditEntry, Change, FeedbackEntry, FeedbackInput, FeedbackPage, StoredJob};
 pub use error::StoreError;
 pub use feedback::{Feedback, MAX_FEEDBACK, MAX_FEEDBACK_BYTES, MAX_FEEDBACK_TOTAL};
-pub use image::{MAX_IMAGES, Origin};
+pub use image::{MAX_IMAGES, Origin, image_id};
 pub use import::{ClassChange, ImportReport, MAX_SKIPPED};
 pub use info::{AddedImage, ClassInfo, DatasetInfo, DatasetSummary, ImageInfo, ImagePage, StoredImage};
 pub use jobs::{JobChange, JobData, JobHistory, Preview, StoredJobs};

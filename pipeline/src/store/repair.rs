@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::store::backup::copies;
 use crate::store::check::{CheckReport, Problem, RESTORE, SEND_AGAIN, TAKEN_UP, check};
 use crate::store::data_folder::Store;
-use crate::store::database::{Database, Rescued, files, rescue, with_new_schema};
+use crate::store::database::{Database, Rescued, VERSION, files, rescue, with_new_schema};
 use crate::store::disk::{self, COPIES, DATABASE, QUARANTINE};
 use crate::store::error::StoreError;
 use crate::store::folder_lock::{Locked, lock_folder};
@@ -78,15 +78,27 @@ fn rescue_any(path: &Path, sound: Option<&Path>, to: &Path) -> Result<Option<Res
         return Ok(Some(found));
     }
     let patched = dir.join(".ocelli.tmp-patched");
-    let mut found = None;
-    if with_new_schema(path, &patched)?.is_some() {
-        disk::remove(to)?;
-        found = rescue((&patched, sound), to, dir)?;
+    let rescue_as = |version: usize| {
+        let mut found = None;
+        if with_new_schema(path, &patched, version)?.is_some() {
+            disk::remove(to)?;
+            found = rescue((&patched, sound), to, dir)?;
+        }
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            disk::remove(&dir.join(format!(".ocelli.tmp-patched{suffix}")))?;
+        }
+        Ok::<_, StoreError>(found)
+    };
+    // Where tables lie depends on the version in which the database was made, whatever it was brought to since.
+    let mut best = (0, 0);
+    for version in 1..=VERSION {
+        let rows = rescue_as(version)?.map_or(0, |found| found.rows);
+        best = best.max((rows, version));
     }
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        disk::remove(&dir.join(format!(".ocelli.tmp-patched{suffix}")))?;
+    match best {
+        (0, _) => Ok(None),
+        (_, version) => rescue_as(version),
     }
-    Ok(found)
 }
 
 /// Restores the database, if it needs that; says what was done.

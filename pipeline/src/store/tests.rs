@@ -1,5 +1,6 @@
 //! The store on a real disk.
 
+mod changes;
 mod checks;
 mod damage;
 mod database;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ocelli_pipeline::{Event, Verdict};
+use ocelli_pipeline::store::image_id;
+use ocelli_pipeline::{Confusion, Event, PredictionRow, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::failures::Failures;
@@ -90,6 +91,37 @@ pub(crate) struct EpochMetrics {
     pub(crate) best: bool,
 }
 
+/// What the network is wrong about after an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct Mistakes {
+    pub(crate) epoch: u32,
+    /// The pairs of classes that are mixed up most often, most frequent first.
+    pub(crate) pairs: Vec<Pair>,
+    /// The validation images with the highest loss, highest first.
+    pub(crate) images: Vec<WrongImage>,
+}
+
+/// A pair of classes that is mixed up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct Pair {
+    /// The class of the images.
+    pub(crate) label: String,
+    /// What they are taken for.
+    pub(crate) predicted: String,
+    pub(crate) images: u64,
+}
+
+/// An image that is taken for another class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct WrongImage {
+    /// Its id in the data set.
+    pub(crate) image: Option<String>,
+    pub(crate) label: String,
+    pub(crate) predicted: String,
+    /// Probability of that.
+    pub(crate) probability: f32,
+}
+
 /// A job. Times are seconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct JobRecord {
@@ -119,6 +151,9 @@ pub(crate) struct JobRecord {
     pub(crate) run: Option<String>,
     pub(crate) progress: Progress,
     pub(crate) epochs: Vec<EpochMetrics>,
+    /// What the network was wrong about after the last epoch.
+    #[serde(default)]
+    pub(crate) mistakes: Option<Mistakes>,
     /// What a person should know.
     pub(crate) notes: Vec<String>,
     /// The version that came of it.
@@ -169,6 +204,7 @@ impl JobRecord {
             run: None,
             progress: Progress { phase: "waiting".to_owned(), ..Progress::default() },
             epochs: Vec::new(),
+            mistakes: None,
             notes: Vec::new(),
             version: None,
             verdict: None,
@@ -228,6 +264,23 @@ impl JobRecord {
                     self.epochs.retain(|known| known.epoch < metrics.epoch);
                     self.epochs.push(metrics);
                 }
+            }
+            Event::Mistakes { epoch, pairs, images } => {
+                let pair = |pair: &Confusion| {
+                    let Confusion { label, predicted, images } = pair.clone();
+                    Pair { label, predicted, images }
+                };
+                let image = |row: &PredictionRow| WrongImage {
+                    image: image_id(&row.name),
+                    label: row.label.clone(),
+                    predicted: row.predicted.clone(),
+                    probability: row.probability,
+                };
+                self.mistakes = Some(Mistakes {
+                    epoch: *epoch,
+                    pairs: pairs.iter().map(pair).collect(),
+                    images: images.iter().map(image).collect(),
+                });
             }
             Event::Note { text } | Event::Warning { text } => {
                 if self.notes.len() < MAX_NOTES {

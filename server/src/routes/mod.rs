@@ -1,17 +1,22 @@
 //! All routes, a file for each group. A new route stands in the `ROUTES` of its file; a new file has two lines here.
 
 mod audit;
+mod changes;
 mod datasets;
 mod docs;
 mod embed;
 mod feedback;
 mod health;
+mod history;
 mod jobs;
+mod me;
 mod models;
 mod paging;
 mod predict;
 mod retrain;
+mod sample;
 mod status;
+mod trained;
 mod upload;
 mod v2;
 
@@ -26,11 +31,16 @@ const GROUPS: &[&[Route]] = &[
     v2::repository::ROUTES,
     status::ROUTES,
     health::ROUTES,
+    me::ROUTES,
+    history::ROUTES,
     upload::ROUTES,
     retrain::ROUTES,
     jobs::ROUTES,
     models::ROUTES,
+    trained::ROUTES,
     datasets::ROUTES,
+    changes::ROUTES,
+    sample::ROUTES,
     feedback::ROUTES,
     audit::ROUTES,
     docs::ROUTES,

@@ -89,13 +89,14 @@ pub(in crate::store) fn set_damaged(tx: &Tx<'_>, key: i64, reason: Option<&str>)
     Ok(())
 }
 
-/// Forgets those of the files that no image, feedback or snapshot names; gives their paths, which are noted as removed.
+/// Forgets those of the files that no image, feedback, snapshot or change names; gives their paths, which are noted as removed.
 pub(in crate::store) fn release(tx: &Tx<'_>, keys: &[i64]) -> Result<Vec<String>, Fault> {
     let mut forget = tx.prepare_cached(
         "DELETE FROM files WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM images WHERE file = ?1)
          AND NOT EXISTS (SELECT 1 FROM feedback WHERE file = ?1)
          AND NOT EXISTS (SELECT 1 FROM snapshots WHERE file = ?1)
+         AND NOT EXISTS (SELECT 1 FROM changed WHERE file = ?1)
          RETURNING hash, extension",
     )?;
     let mut paths = Vec::new();

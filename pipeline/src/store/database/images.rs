@@ -33,7 +33,16 @@ pub(in crate::store) struct SnapshotRow {
     pub(in crate::store) split: Split,
 }
 
-fn split_of(row: &Row<'_>, at: usize) -> Result<Split, rusqlite::Error> {
+/// A split as rows say it.
+pub(super) fn split_word(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train",
+        Split::Val => "val",
+        Split::Test => "test",
+    }
+}
+
+pub(super) fn split_of(row: &Row<'_>, at: usize) -> Result<Split, rusqlite::Error> {
     let text: String = row.get(at)?;
     let unknown = |_| rusqlite::Error::InvalidColumnType(at, text.clone(), rusqlite::types::Type::Text);
     text.parse().map_err(unknown)
@@ -169,11 +178,6 @@ pub(in crate::store) fn add(
     file: i64,
     image: &NewImage<'_>,
 ) -> Result<(), Fault> {
-    let split = match image.split {
-        Split::Train => "train",
-        Split::Val => "val",
-        Split::Test => "test",
-    };
     tx.prepare_cached(
         "INSERT INTO images (dataset, class, file, split, name, added, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?
@@ -181,7 +185,7 @@ pub(in crate::store) fn add(
         dataset,
         class,
         file,
-        split,
+        split_word(image.split),
         image.name,
         image.added as i64,
         image.origin.as_str()
@@ -251,7 +255,25 @@ pub(in crate::store) fn page(
 
 /// Takes an image out of a data set, and its class where it was the last one.
 pub(in crate::store) fn delete_image(tx: &Tx<'_>, dataset: i64, file: i64) -> Result<(), Fault> {
-    tx.execute("DELETE FROM images WHERE dataset = ? AND file = ?", [dataset, file])?;
+    take_out(tx, dataset, file)?;
+    drop_empty_classes(tx, dataset)
+}
+
+/// Takes an image out of a data set; its class stays, whether it has images or not.
+pub(in crate::store) fn take_out(tx: &Tx<'_>, dataset: i64, file: i64) -> Result<(), Fault> {
+    tx.prepare_cached("DELETE FROM images WHERE dataset = ? AND file = ?")?.execute([dataset, file])?;
+    Ok(())
+}
+
+/// Puts an image under another class of its data set.
+pub(in crate::store) fn set_class(tx: &Tx<'_>, (dataset, class): (i64, i64), file: i64) -> Result<(), Fault> {
+    tx.prepare_cached("UPDATE images SET class = ?2 WHERE dataset = ?1 AND file = ?3")?
+        .execute([dataset, class, file])?;
+    Ok(())
+}
+
+/// Removes the classes of a data set that have no images.
+pub(in crate::store) fn drop_empty_classes(tx: &Tx<'_>, dataset: i64) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM classes WHERE dataset = ?1 AND NOT EXISTS (SELECT 1 FROM images i WHERE i.class = classes.id)",
         [dataset],
@@ -259,10 +281,13 @@ pub(in crate::store) fn delete_image(tx: &Tx<'_>, dataset: i64, file: i64) -> Re
     Ok(())
 }
 
-/// Deletes a data set; gives the keys of the files of its images.
+/// Deletes a data set; gives the keys of the files of its images, and of those that its changes keep.
 pub(in crate::store) fn delete(tx: &Tx<'_>, dataset: i64) -> Result<Vec<i64>, Fault> {
     let keys = {
-        let mut statement = tx.prepare("SELECT file FROM images WHERE dataset = ?")?;
+        let mut statement = tx.prepare(
+            "SELECT file FROM images WHERE dataset = ?1
+             UNION SELECT c.file FROM changed c JOIN changes g ON g.id = c.change WHERE g.dataset = ?1",
+        )?;
         let rows = statement.query_map([dataset], |row| row.get(0))?;
         rows.collect::<Result<Vec<i64>, _>>()?
     };

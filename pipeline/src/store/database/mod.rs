@@ -5,6 +5,7 @@
 //! the rows that name them, and removed after the rows that named them: see [`crate::store::disk`].
 
 pub(super) mod audit;
+pub(super) mod changes;
 pub(super) mod fault;
 pub(super) mod feedback;
 pub(super) mod files;
@@ -28,6 +29,7 @@ pub(super) use fault::{Fault, Tx};
 pub(super) use files::FileRow;
 pub(super) use images::SplitCounts;
 pub(super) use rescue::{Rescued, rescue, with_new_schema};
+pub(super) use schema::VERSION;
 pub(super) use versions::VersionRow;
 
 /// How long a connection waits for another process, such as `ocelli store backup`.

@@ -15,11 +15,13 @@ use crate::store::error::StoreError;
 use crate::store::image::{Id, image_path};
 
 /// Parents before children, so that a row finds what it names.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 18] = [
     "files",
     "datasets",
     "classes",
     "images",
+    "changes",
+    "changed",
     "jobs",
     "epochs",
     "events",
@@ -46,15 +48,19 @@ pub(in crate::store) struct Rescued {
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// A copy of a damaged database with the header and the schema of a new one: all databases of one version of the tables
-/// begin alike. None where it has another form.
-pub(in crate::store) fn with_new_schema(damaged: &Path, to: &Path) -> Result<Option<()>, StoreError> {
+/// A copy of a damaged database with the header and the schema of a new one whose tables have `version`: all databases that
+/// were made in one version begin alike. None where it has another form.
+pub(in crate::store) fn with_new_schema(
+    damaged: &Path,
+    to: &Path,
+    version: usize,
+) -> Result<Option<()>, StoreError> {
     fs::copy(damaged, to).map_err(StoreError::io(to))?;
     let fresh = to.with_extension("tmp-fresh");
     atomic_file::remove(&fresh).map_err(StoreError::io(&fresh))?;
     let make = || -> Result<HashSet<usize>, rusqlite::Error> {
         let mut made = Connection::open(&fresh)?;
-        schema::migrate(&mut made)?;
+        schema::migrate_to(&mut made, version)?;
         let mut statement = made.prepare("SELECT rootpage FROM sqlite_schema")?;
         let roots = statement.query_map([], |row| row.get::<_, i64>(0))?;
         roots.map(|root| root.map(|root| root as usize)).collect()
@@ -105,7 +111,11 @@ pub(in crate::store) fn rescue(
     // Or SQLite refuses a file that is cut, and one of whose indexes is damaged, as a whole.
     let _ = source.execute_batch("PRAGMA writable_schema = ON; PRAGMA cell_size_check = ON;");
     let mut found = Rescued { rows: 0, partial: Vec::new() };
-    for table in TABLES {
+    let version = source.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+    let came_later = |table: &str| {
+        schema::LATER.iter().any(|(later, since)| *later == table && (1..*since as i64).contains(&version))
+    };
+    for table in TABLES.into_iter().filter(|table| !came_later(table)) {
         match copy(&source, &target, table) {
             Ok((rows, whole)) => {
                 found.rows += rows;
@@ -152,6 +162,7 @@ const ORPHANS: &str = "
 DELETE FROM epochs WHERE job NOT IN (SELECT id FROM jobs);
 DELETE FROM events WHERE job NOT IN (SELECT id FROM jobs);
 DELETE FROM snapshots WHERE job NOT IN (SELECT id FROM jobs) OR file NOT IN (SELECT id FROM files);
+DELETE FROM changed WHERE change NOT IN (SELECT id FROM changes) OR file NOT IN (SELECT id FROM files);
 DELETE FROM judged_on WHERE version NOT IN (SELECT id FROM versions) OR file NOT IN (SELECT id FROM files);
 ";
 

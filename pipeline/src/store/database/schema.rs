@@ -3,13 +3,17 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Version of the tables, in `user_version`. A step is added to [`STEPS`] for each change, and none is ever edited.
-pub(super) const VERSION: usize = STEPS.len();
+pub(in crate::store) const VERSION: usize = STEPS.len();
+
+/// Tables that came after the first version, and the version that brought them.
+pub(super) const LATER: [(&str, usize); 2] = [("changes", 2), ("changed", 2)];
 
 /// Part of the text that refuses a database of a newer program.
 pub(super) const NEWER: &str = "and this program knows those";
 
 /// Times are seconds since 1970-01-01 UTC. Ids of jobs are never given twice (`AUTOINCREMENT`).
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE files (                 -- images/AB/HASH.EXTENSION
     id INTEGER PRIMARY KEY,
     hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
@@ -129,12 +133,41 @@ CREATE TABLE facts (                 -- single values
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE changes (               -- of images, by people; the newest ones of a data set can be undone
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    dataset INTEGER NOT NULL REFERENCES datasets ON DELETE CASCADE,
+    at INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    class TEXT,                      -- what the images became; NULL: they were removed
+    undone INTEGER                   -- when
+) STRICT;
+CREATE INDEX changes_dataset ON changes (dataset, id);
+CREATE TABLE changed (               -- what the images of a change were before it
+    change INTEGER NOT NULL REFERENCES changes ON DELETE CASCADE,
+    file INTEGER NOT NULL REFERENCES files,
+    class TEXT NOT NULL,
+    split TEXT NOT NULL,
+    name TEXT NOT NULL,
+    added INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    PRIMARY KEY (change, file)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX changed_file ON changed (file);
+",
+];
 
 /// Brings the tables to [`VERSION`], a step at a time, each in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    migrate_to(connection, VERSION)
+}
+
+/// Brings the tables to a version that is no older than theirs.
+pub(super) fn migrate_to(connection: &mut Connection, version: usize) -> Result<(), rusqlite::Error> {
     let found = check_version(connection)?;
-    for (number, step) in STEPS.iter().enumerate().skip(found) {
+    for (number, step) in STEPS.iter().enumerate().take(version).skip(found) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(step)?;
         tx.pragma_update(None, "user_version", number as i64 + 1)?;

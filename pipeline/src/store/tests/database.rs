@@ -12,6 +12,8 @@ pub(super) fn used(dir: &Path) {
     let store = Store::open(dir).unwrap();
     upload(&store, "pets", &archive(1, 40)).unwrap();
     upload(&store, "cars", &archive(2, 12)).unwrap();
+    let moved: Vec<String> = ids(&store, "pets").into_iter().take(12).collect();
+    store.datasets().change(&name("pets"), &moved, Some("moved"), &by()).unwrap();
     store.feedback().add(&super::png(9, 9, b"f"), &Default::default(), store.datasets(), &by()).unwrap();
     let versions = store.versions(&name("m")).unwrap();
     for seed in 0..2 {
