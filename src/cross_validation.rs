@@ -13,8 +13,8 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
 use crate::paths;
-use crate::progress::Progress;
 use crate::report::short;
+use crate::view::View;
 
 /// Suspects that are listed; `suspects.csv` has all.
 const MAX_SUSPECTS: usize = 10;
@@ -23,34 +23,31 @@ const MAX_SUSPECTS: usize = 10;
 pub(crate) fn run(
     options: &TrainOptions,
     folds: (u32, bool),
-    json: bool,
+    view: View,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let outcome =
-        watched(&interrupt, json, out, |observe| cross_validate(options, folds, &interrupt.stop, observe))?;
-    finish(&interrupt, &outcome, json, out)
+        watched(&interrupt, view, out, |observe| cross_validate(options, folds, &interrupt.stop, observe))?;
+    finish(&interrupt, &outcome, view.json, out)
 }
 
 /// Goes on with the cross-validation in a folder.
-pub(crate) fn resume(folder: &Path, json: bool, out: &mut Output) -> Result<(), Failure> {
+pub(crate) fn resume(folder: &Path, view: View, out: &mut Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let outcome =
-        watched(&interrupt, json, out, |observe| resume_cross_validation(folder, &interrupt.stop, observe))?;
-    finish(&interrupt, &outcome, json, out)
+        watched(&interrupt, view, out, |observe| resume_cross_validation(folder, &interrupt.stop, observe))?;
+    finish(&interrupt, &outcome, view.json, out)
 }
 
 fn watched(
     interrupt: &Interrupt,
-    json: bool,
+    view: View,
     out: &mut Output,
     work: impl FnOnce(Observe<'_>) -> Result<CrossOutcome, PipelineError>,
 ) -> Result<CrossOutcome, Failure> {
     interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
-    let mut progress = Progress::new(out, json);
-    let result = work(&mut |event| progress.show(event, out));
-    progress.finish();
-    match result {
+    match view.watch(interrupt, out, work)? {
         Err(PipelineError::Stopped) => {
             let message = Message { text: PipelineError::Stopped.to_string(), hint: None };
             Err(Failure::Interrupted { signal: interrupt.signal(), message })

@@ -7,6 +7,7 @@ use ocelli_pipeline::{Compute, Data, Origins, Quality, Recipe, TrainOptions};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
+use crate::view::View;
 use crate::{serve, train};
 
 /// Train on the built-in images, show the result, then serve it
@@ -44,7 +45,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let name = Some("demo".to_owned());
     let options = TrainOptions { recipe, origins, name, ..TrainOptions::new(data, args.out) };
     let interrupt = Interrupt::listen()?;
-    let outcome = train::train(&options, &interrupt, false, out)?;
+    let outcome = train::train(&options, &interrupt, View::default(), out)?;
     train::finish(&outcome, false, out)?;
     out.flush()?;
     if args.no_serve {

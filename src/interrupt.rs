@@ -26,6 +26,8 @@ pub(crate) struct Interrupt {
     signal: AtomicU8,
     notify: Notify,
     announcement: Mutex<&'static str>,
+    /// Gives the terminal back before the process ends at once.
+    before_exit: Mutex<Option<fn()>>,
 }
 
 impl Interrupt {
@@ -43,7 +45,7 @@ impl Interrupt {
         let listen = move || {
             runtime.block_on(async {
                 shared.raise(signals.next().await);
-                std::process::exit(128 + i32::from(signals.next().await));
+                shared.exit(signals.next().await);
             });
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(failed)?;
@@ -53,6 +55,28 @@ impl Interrupt {
     /// What to say when the first signal comes.
     pub(crate) fn announce(&self, text: &'static str) {
         *self.announcement.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// What to do before the process ends at once.
+    pub(crate) fn before_exit(&self, work: fn()) {
+        *self.before_exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
+    }
+
+    /// A key was pressed that means Ctrl-C: in a terminal that hands out single keys, none sends a signal.
+    pub(crate) fn press(&self) {
+        if self.raised() {
+            self.exit(SIGINT);
+        }
+        self.signal.store(SIGINT, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    fn exit(&self, signal: u8) -> ! {
+        if let Some(work) = *self.before_exit.lock().unwrap_or_else(PoisonError::into_inner) {
+            work();
+        }
+        std::process::exit(128 + i32::from(signal));
     }
 
     fn raise(&self, signal: u8) {

@@ -25,11 +25,14 @@ mod paths;
 mod predict;
 mod progress;
 mod report;
+mod screen;
 mod serve;
 mod similar;
 mod store;
+mod tensorboard;
 mod train;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ use crate::bytes::parse_bytes;
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
-use crate::progress::Progress;
+use crate::view::View;
 use crate::{cross_validation, dry_run, label_report, paths, report};
 
 /// A recipe file is a page of text; more than this is some other file.
@@ -73,9 +73,8 @@ pub(crate) struct Args {
     /// Keep no features of the images beside the model: no classes can be added to it later
     #[arg(long)]
     no_replay: bool,
-    /// Events as JSON, one object a line, on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    view: View,
     /// Show data, recipe, layers, memory and the time that it will take by a few steps, then stop
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
@@ -315,32 +314,33 @@ enum Plan {
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     if let Some(name) = &args.print_network {
-        return print_network(name, &args.input.settings, args.json, out);
+        return print_network(name, &args.input.settings, args.view.json, out);
     }
-    let (json, dry_run) = (args.json, args.dry_run);
+    let (view, dry_run) = (args.view, args.dry_run);
+    let json = view.json;
     let (folds, with_final) = (args.folds, args.r#final);
     match (args.plan()?, folds) {
         (Plan::Train(options), Some(folds)) => {
-            cross_validation::run(&options, (folds, with_final), json, out)
+            cross_validation::run(&options, (folds, with_final), view, out)
         }
         (Plan::Add { options, parent }, _) => {
             let interrupt = Interrupt::listen()?;
-            let outcome = watched(&interrupt, json, out, |observe| {
+            let outcome = watched(&interrupt, view, out, |observe| {
                 ocelli_pipeline::add_classes(&options, &parent, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
         }
         (Plan::Train(options), None) if dry_run => dry_run::describe(&options, json, out),
         (Plan::Train(options), None) => {
-            let outcome = train(&options, &*Interrupt::listen()?, json, out)?;
+            let outcome = train(&options, &*Interrupt::listen()?, view, out)?;
             finish(&outcome, json, out)
         }
         (Plan::Resume { run_dir, .. }, _) if is_cross_validation(&run_dir) => {
-            cross_validation::resume(&run_dir, json, out)
+            cross_validation::resume(&run_dir, view, out)
         }
         (Plan::Resume { run_dir, epochs, within }, _) => {
             let interrupt = Interrupt::listen()?;
-            let outcome = watched(&interrupt, json, out, |observe| {
+            let outcome = watched(&interrupt, view, out, |observe| {
                 ocelli_pipeline::resume_within(&run_dir, epochs, &within, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
@@ -578,23 +578,20 @@ fn read_recipe(path: &Path) -> Result<(Recipe, Origins), Failure> {
 pub(crate) fn train(
     options: &TrainOptions,
     interrupt: &Interrupt,
-    json: bool,
+    view: View,
     out: &mut Output,
 ) -> Result<Outcome, Failure> {
-    watched(interrupt, json, out, |observe| ocelli_pipeline::train(options, &interrupt.stop, observe))
+    watched(interrupt, view, out, |observe| ocelli_pipeline::train(options, &interrupt.stop, observe))
 }
 
 fn watched(
     interrupt: &Interrupt,
-    json: bool,
+    view: View,
     out: &mut Output,
     work: impl FnOnce(Observe<'_>) -> Result<Outcome, PipelineError>,
 ) -> Result<Outcome, Failure> {
     interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
-    let mut progress = Progress::new(out, json);
-    let result = work(&mut |event| progress.show(event, out));
-    progress.finish();
-    match result {
+    match view.watch(interrupt, out, work)? {
         Ok(outcome) if outcome.interrupted => {
             let text = match outcome.epochs_done {
                 1 => "1 epoch is done and saved".to_owned(),

@@ -22,6 +22,8 @@ mod predict;
 mod embed;
 // Further classes for a model that is trained already.
 mod add_classes;
+// How a training is shown: a screen, event files.
+mod views;
 // Kill, interrupt, resume: the same bits.
 mod resume;
 // Networks of people's own, from a file.
