@@ -121,7 +121,8 @@ pub(crate) fn resolve(
     if recipe.start == Some(Start::ImageNet) {
         recipe.suit_imagenet(origins, images, &shape);
     } else {
-        recipe.suit_quality(origins, images);
+        let coloured = recipe.channels.unwrap_or(shape.channels) != 1;
+        recipe.suit_quality(origins, images, coloured);
     }
     if recipe.size.is_none() {
         let (size, reason) = input::choose(Wanted::by(&recipe.model, network), &shape, recipe.fit);

@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::features::{Answers, Features};
 use crate::feed::{Flow, feed};
 use crate::labels::{self, DEFAULT_THRESHOLD, LabelEvaluation};
-use crate::metrics::{Evaluation, Mistake, fit_temperature};
+use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
 use crate::probability::temperature;
 use crate::probes;

@@ -200,7 +200,7 @@ mod tests {
                 images_per_second: 1200.0,
                 eta_s: 61.0,
             },
-            Event::note("few images"),
+            Event::Note { text: "few images".to_owned() },
         ];
         events.iter().for_each(|event| state.take(event));
         for epoch in 1..=3 {
