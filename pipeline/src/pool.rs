@@ -1,6 +1,8 @@
 //! Work on the pool of threads of the process, and the only file of this crate that names rayon.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ocelli_engine::Pool;
@@ -29,6 +31,49 @@ pub(crate) fn on_threads(pool: &Pool, threads: usize, f: impl Fn() + Sync) -> Re
     let f = &f;
     pool.thread_pool()?.scope(|scope| (0..threads).for_each(|_| scope.spawn(move |_| f())));
     Ok(())
+}
+
+/// `f` of every number below `count`, in order, by up to `threads` threads of a pool, each of which lets waiting jobs of the
+/// pool go first between two calls. This thread waits.
+///
+/// # Errors
+/// The first one of those of `f`; the rest is left then.
+pub(crate) fn numbered<R: Send, E: Send + From<PipelineError>>(
+    pool: &Pool,
+    (threads, count): (usize, usize),
+    f: impl Fn(usize) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let found: Mutex<Vec<Option<R>>> = Mutex::new(std::iter::repeat_with(|| None).take(count).collect());
+    let work = || {
+        loop {
+            yield_to_another();
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            match f(number) {
+                Ok(result) => lock(&found)[number] = Some(result),
+                Err(error) => {
+                    // Others find nothing left to do; the first error is the one to tell.
+                    next.store(count, Ordering::Relaxed);
+                    lock(&failed).get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    };
+    on_threads(pool, threads.clamp(1, count.max(1)), work)?;
+    if let Some(error) = lock(&failed).take() {
+        return Err(error);
+    }
+    let found = std::mem::take(&mut *lock(&found));
+    Ok(found.into_iter().map(|result| result.expect("without an error every number had its turn")).collect())
+}
+
+/// What a panic left behind is still whole: results are moved in as they are.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// On a thread of a pool: lets a waiting job of that pool, such as an image that a client waits for, go first.

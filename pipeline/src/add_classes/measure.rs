@@ -1,28 +1,12 @@
 //! What a model answers by features that are there, and how much of its old classes it lost.
 
-use ocelli_engine::{Exec, Inference, Model};
+use ocelli_engine::{Exec, Model};
 
 use crate::added::OldClasses;
 use crate::error::PipelineError;
 use crate::metrics::ranking;
 use crate::replay::{Kept, Replay};
-
-/// Images that a call answers.
-const BATCH: usize = 256;
-
-/// Logits `[images][classes]` of a last layer for features `[images][features]`.
-///
-/// # Errors
-/// Those of the engine.
-pub(crate) fn logits(layer: &Model, features: &[f32], exec: &Exec) -> Result<Vec<f32>, PipelineError> {
-    let mut inference = Inference::new(layer, BATCH, exec)?;
-    let (len, classes) = (inference.input_len(), inference.classes());
-    let mut logits = vec![0.0; features.len() / len * classes];
-    for (x, rows) in features.chunks(BATCH * len).zip(logits.chunks_mut(BATCH * classes)) {
-        inference.run(x, x.len() / len, rows)?;
-    }
-    Ok(logits)
-}
+use crate::transfer::logits;
 
 /// Asks the last layer before and the one after about the test images that were kept, or else about the validation images.
 /// `None` where there are neither.

@@ -9,7 +9,7 @@ use ocelli_engine::{Inference, Model};
 
 use super::balanced::Balanced;
 use super::images::{News, take_new};
-use super::measure::{logits, old_classes};
+use super::measure::old_classes;
 use super::parent::Parent;
 use crate::added::{ADDED, AddedClasses, ParentName};
 use crate::batch::batch_for;
@@ -33,7 +33,7 @@ use crate::run::{Outcome, introduce};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
 use crate::run_report::{Training, run_report};
 use crate::train::record;
-use crate::transfer::{How, Pass, fit_layer};
+use crate::transfer::{How, Pass, fit_layer, logits};
 use crate::unknown;
 
 /// Highest learning rate. On 20 and 5 classes of photos 5e-4 to 2e-3 come to the same within chance; higher ones win new

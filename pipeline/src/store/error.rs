@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ocelli_datasets::UploadError;
+
 use crate::error::PipelineError;
 
 /// Why the data folder does not do what it was asked for.
@@ -79,6 +81,15 @@ impl StoreError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| StoreError::Io { path, source }
+    }
+
+    /// What is wrong with the archive `zip` of somebody.
+    pub(crate) fn of_upload(zip: &Path, error: UploadError) -> Self {
+        match error {
+            UploadError::Refused { reason } => StoreError::Refused { reason },
+            UploadError::TooLarge { reason } => StoreError::TooLarge { reason },
+            UploadError::Io { source } => StoreError::io(zip)(source),
+        }
     }
 
     pub(crate) fn database(path: &Path, reason: &str) -> Self {

@@ -6,12 +6,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_common::text::chain;
 use ocelli_datasets::names::nfc;
-use ocelli_datasets::{Item, Split, UploadError, UploadLimits, UploadZip};
+use ocelli_datasets::{Item, Split, UploadLimits, UploadZip};
 use ocelli_engine::Pool;
 use serde::Serialize;
 use serde_json::json;
@@ -28,7 +27,7 @@ use crate::store::disk::{self, Condition, examine, put};
 use crate::store::entries::Actor;
 use crate::store::error::StoreError;
 use crate::store::image::{Id, Origin, check_class, check_counts, original};
-use crate::store::inner::{Inner, lock, now};
+use crate::store::inner::{Inner, now};
 use crate::store::name::Name;
 use crate::store::splits::{Declared, draw};
 
@@ -97,7 +96,7 @@ impl Datasets {
         stop: &AtomicBool,
         by: &Actor,
     ) -> Result<ImportReport, StoreError> {
-        let archive = UploadZip::open(zip, limits).map_err(|error| store_error(zip, error))?;
+        let archive = UploadZip::open(zip, limits).map_err(|error| StoreError::of_upload(zip, error))?;
         for class in archive.classes() {
             check_class(class)
                 .map_err(|reason| StoreError::Refused { reason: format!("{reason}; rename the folder") })?;
@@ -184,55 +183,18 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&self, pool: &Pool) -> Result<Vec<Staged>, StoreError> {
         let count = self.archive.items().len();
-        let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<StoreError>> = Mutex::new(None);
-        let staged: Mutex<Vec<Option<Staged>>> = Mutex::new(vec![None; count]);
-        let work = || {
-            loop {
-                pool::yield_to_another();
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    return;
-                }
-                match self.one(index) {
-                    Ok(outcome) => lock(&staged)[index] = Some(outcome),
-                    Err(error) => {
-                        // Others find nothing left to do; the first error is the one to tell.
-                        next.store(count, Ordering::Relaxed);
-                        lock(&failed).get_or_insert(error);
-                        return;
-                    }
-                }
-            }
-        };
-        pool::on_threads(pool, self.limits.max_parallel.clamp(1, count.max(1)), work)?;
-        if let Some(error) = lock(&failed).take() {
-            return Err(error);
-        }
-        let staged = std::mem::take(&mut *lock(&staged));
-        Ok(staged
-            .into_iter()
-            .map(|outcome| outcome.expect("without an error every index was worked on"))
-            .collect())
+        pool::numbered(pool, (self.limits.max_parallel, count), |index| self.one(index))
     }
 
     fn one(&self, index: usize) -> Result<Staged, StoreError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(StoreError::Stopped);
         }
-        let bytes = self.archive.bytes(index).map_err(|error| store_error(self.zip, error))?;
+        let bytes = self.archive.bytes(index).map_err(|error| StoreError::of_upload(self.zip, error))?;
         match examine(&bytes, &self.limits.image) {
             Ok(image) => Ok(Ok(put(self.staging, image, &bytes)?)),
             Err(error) => Ok(Err(chain(&error))),
         }
-    }
-}
-
-fn store_error(zip: &Path, error: UploadError) -> StoreError {
-    match error {
-        UploadError::Refused { reason } => StoreError::Refused { reason },
-        UploadError::TooLarge { reason } => StoreError::TooLarge { reason },
-        UploadError::Io { source } => StoreError::io(zip)(source),
     }
 }
 

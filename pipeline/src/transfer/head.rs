@@ -3,10 +3,9 @@
 use std::sync::atomic::AtomicBool;
 
 use ocelli_datasets::rng::shuffle;
-use ocelli_engine::graph::Dense;
-use ocelli_engine::{Exec, Graph, Inference, Model, Op, Shape};
+use ocelli_engine::{Exec, Inference, Model};
 
-use super::layer::{How, Taught, fit_layer};
+use super::layer::{How, Taught, fit_layer, plain_layer};
 use crate::batch::batch_for;
 use crate::data::Loaded;
 use crate::error::PipelineError;
@@ -40,10 +39,7 @@ pub(crate) fn fit_head(
         return Ok(());
     }
     let classes = loaded.set.classes().len();
-    let mut graph = Graph::new(Shape::new(1, 1, features.len));
-    graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));
-    // Zero weights: every class is as likely as the others, and the problem is convex.
-    let head = Model::zeros(graph)?;
+    let head = plain_layer(features.len, classes)?;
     let set = &loaded.set;
     let labels_of = |i: usize| set.labels(i).iter();
     let labels: Vec<u32> = loaded.train.iter().flat_map(|&i| labels_of(i)).copied().collect();

@@ -1,8 +1,11 @@
-//! Fits a network of one dense layer to features that are computed already.
+//! A network of one dense layer on features that are computed already: fitting it, and its answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocelli_engine::{AdamConfig, Exec, Loss, Model, Optimizer, TrainConfig, Trainer};
+use ocelli_engine::graph::Dense;
+use ocelli_engine::{
+    AdamConfig, Exec, Graph, Inference, Loss, Model, Op, Optimizer, Shape, TrainConfig, Trainer,
+};
 
 use crate::error::PipelineError;
 use crate::features::Features;
@@ -12,6 +15,9 @@ use crate::recipe::Schedule;
 const BATCH: usize = 64;
 /// Least steps: few images are gone over more often.
 const MIN_STEPS: usize = 400;
+
+/// Images that a call answers.
+const ANSWERED: usize = 256;
 
 /// How a layer is fitted.
 pub(crate) struct How {
@@ -48,6 +54,17 @@ pub(crate) struct Pass {
     pub(crate) loss: f32,
     /// Part of the images that were right, likewise.
     pub(crate) accuracy: f32,
+}
+
+/// A network of one dense layer, from features to logits. Its weights are zero: every class is as likely as the others, and
+/// fitting it is a convex problem.
+///
+/// # Errors
+/// Those of the engine.
+pub(crate) fn plain_layer(features: usize, classes: usize) -> Result<Model, PipelineError> {
+    let mut graph = Graph::new(Shape::new(1, 1, features));
+    graph.then("dense", Op::Dense(Dense { units: classes as u32, bias: true }));
+    Ok(Model::zeros(graph)?)
 }
 
 /// Fits `layer`, from the weights that it has, to features and what their images show. `order` gives the places of the images of a
@@ -110,4 +127,18 @@ pub(crate) fn fit_layer<'a>(
         passes.push(Pass { lr, loss: (loss / images) as f32, accuracy: (correct as f64 / images) as f32 });
     }
     Ok((trainer.model().clone(), passes))
+}
+
+/// Logits `[images][classes]` of a last layer for features `[images][features]`.
+///
+/// # Errors
+/// Those of the engine.
+pub(crate) fn logits(layer: &Model, features: &[f32], exec: &Exec) -> Result<Vec<f32>, PipelineError> {
+    let mut inference = Inference::new(layer, ANSWERED, exec)?;
+    let (len, classes) = (inference.input_len(), inference.classes());
+    let mut logits = vec![0.0; features.len() / len * classes];
+    for (x, rows) in features.chunks(ANSWERED * len).zip(logits.chunks_mut(ANSWERED * classes)) {
+        inference.run(x, x.len() / len, rows)?;
+    }
+    Ok(logits)
 }

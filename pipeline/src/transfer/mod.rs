@@ -6,4 +6,4 @@ mod layer;
 
 pub(crate) use choose::with_start;
 pub(crate) use head::fit_head;
-pub(crate) use layer::{How, Pass, fit_layer};
+pub(crate) use layer::{How, Pass, fit_layer, logits, plain_layer};
