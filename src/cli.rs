@@ -8,13 +8,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, clean, completions, demo, doctor, embed, evaluate, flood, job, lr_find, predict, serve, similar,
-    store, train, verify,
+    bench, clean, completions, demo, doctor, embed, evaluate, flood, inspect, job, lr_find, predict, serve,
+    similar, store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
-verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
+inspect --strict, verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
 standard error.
 
 Start here:
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     LrFind(Box<lr_find::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Inspect(inspect::Args),
     Embed(embed::Args),
     Similar(similar::Args),
     Serve(serve::Args),

@@ -16,6 +16,7 @@ mod embed;
 mod evaluate;
 mod failure;
 mod flood;
+mod inspect;
 mod interrupt;
 mod job;
 mod label_report;
@@ -65,6 +66,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::LrFind(args) => lr_find::run(*args, out),
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
+        Command::Inspect(args) => inspect::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),
         Command::Serve(args) => serve::run(args, out),

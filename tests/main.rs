@@ -20,6 +20,8 @@ mod labels;
 mod predict;
 // Features of images: written out, compared, doubted.
 mod embed;
+// Data sets looked over before they are trained on.
+mod inspect;
 // Further classes for a model that is trained already.
 mod add_classes;
 // How a training is shown: a screen, event files.

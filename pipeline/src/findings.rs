@@ -10,17 +10,17 @@ use crate::order::MAX_REPEATS;
 use crate::recipe::Balance;
 
 /// Fewer training images than this in a class are told: with so few, chance decides what is learnt of it.
-const FEW: usize = 6;
+pub(crate) const FEW: usize = 6;
 /// What that means, as `docs/results.md` has it: test accuracy on photos of hands, over three draws.
-const EXPECT: &str = "5 a class gave an accuracy of 0.84 to 0.89 on ten hand signs, depending on which 5, and 20 a class 0.97 to 0.98: add images, and judge by cross-validation";
+pub(crate) const EXPECT: &str = "5 a class gave an accuracy of 0.84 to 0.89 on ten hand signs, depending on which 5, and 20 a class 0.97 to 0.98: add images, and judge by cross-validation";
 /// Pairs of files that a warning about labels shows.
 const EXAMPLES: usize = 3;
 /// Part of the held-out images that may be training images too before it is a warning: below it, figures hardly change.
 const LEAK: f64 = 0.01;
 /// Levels of 255 by which the channels of a gray pixel may differ: JPEG rounds, and scanners are a little off.
-const GRAY_LEVELS: u8 = 8;
+pub(crate) const GRAY_LEVELS: u8 = 8;
 /// Part of the images that must be gray for a set of gray images.
-const MOSTLY: f64 = 0.95;
+pub(crate) const MOSTLY: f64 = 0.95;
 
 /// What to tell about a data set.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -55,6 +55,7 @@ mod folds;
 mod gate;
 mod html;
 mod input;
+pub mod inspect;
 pub mod job;
 mod label_files;
 mod labels;

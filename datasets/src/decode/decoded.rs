@@ -69,6 +69,8 @@ pub struct ImageHeader {
     pub height: u32,
     /// 1 (gray) or 3 (RGB): what [`crate::decode`] would give.
     pub channels: u8,
+    /// Whether EXIF or XMP say that the stored pixels are to be turned or mirrored, which width and height have in them.
+    pub turned: bool,
 }
 
 /// Pixels as they are stored, and how they are to be turned.

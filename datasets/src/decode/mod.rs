@@ -86,7 +86,8 @@ pub fn probe(bytes: &[u8], limits: &DecodeLimits) -> Result<ImageHeader, DecodeE
         };
         let (width, height) =
             if orientation::is_sideways(orientation) { (height, width) } else { (width, height) };
-        Ok(ImageHeader { width, height, channels })
+        let turned = orientation != Orientation::NoTransforms;
+        Ok(ImageHeader { width, height, channels, turned })
     })
 }
 

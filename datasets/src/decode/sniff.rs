@@ -28,6 +28,8 @@ impl Format {
 /// The format of an image file, for its name and for the web.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileFormat {
+    /// Its name, e.g. `JPEG`.
+    pub name: &'static str,
     /// Usual extension, without a dot, e.g. `jpg`.
     pub extension: &'static str,
     /// Media type (RFC 2046), e.g. `image/jpeg`.
@@ -45,7 +47,7 @@ pub fn file_format(bytes: &[u8]) -> Option<FileFormat> {
         Format::Tiff => ("tif", "image/tiff"),
         Format::Bmp => ("bmp", "image/bmp"),
     };
-    Some(FileFormat { extension, media_type })
+    Some(FileFormat { name: format.name(), extension, media_type })
 }
 
 /// How many bytes [`sniff`] wants to see: the brands of an ISO media file stand behind its first 16.

@@ -1,0 +1,24 @@
+//! The rule about labels that look wrong.
+
+use ocelli_common::text::count;
+
+use super::super::facts::Facts;
+use super::super::report::{FileFound, Finding, Kind, Severity};
+use super::super::suspects::Suspect;
+use super::make::finding;
+
+/// Labels that may be wrong, most suspicious first.
+pub(super) fn suspicious(facts: &Facts, suspects: &[Suspect]) -> Option<Finding> {
+    let file = |suspect: &Suspect| FileFound {
+        detail: Some(suspect.reason.clone()),
+        suggested: Some(suspect.suggested.clone()),
+        score: Some(suspect.score),
+        ..facts.file(suspect.index)
+    };
+    let n = suspects.len();
+    let may = if n == 1 { "looks" } else { "look" };
+    let text = format!("{} {may} wrong", count(n, "label"));
+    let advice = "look at these images, most suspicious first, and move those that are wrong; hard images are among them, too";
+    let files = suspects.iter().map(file).collect();
+    (n > 0).then(|| finding(Kind::SuspiciousLabels, Severity::Warning, text, advice).about_files(files))
+}
