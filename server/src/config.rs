@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ocelli_pipeline::DecodeLimits;
+use ocelli_pipeline::{DecodeLimits, UploadLimits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::ServerError;
@@ -183,6 +183,18 @@ impl Config {
     /// The limits for one image of an upload: its file may be larger than a body of `/predict`.
     pub(crate) fn upload_image_limits(&self) -> DecodeLimits {
         DecodeLimits { max_bytes: DecodeLimits::default().max_bytes, ..self.decode_limits() }
+    }
+
+    /// What an uploaded archive may cost.
+    pub(crate) fn upload_limits(&self) -> UploadLimits {
+        UploadLimits {
+            max_entries: self.zip_entries,
+            max_total_bytes: self.zip_bytes,
+            max_ratio: self.zip_ratio,
+            image: self.upload_image_limits(),
+            max_parallel: self.decode_threads,
+            ..UploadLimits::default()
+        }
     }
 
     /// What is added to the niceness of a training job.

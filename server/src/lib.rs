@@ -29,6 +29,7 @@
 
 mod access;
 mod answer;
+mod archive;
 mod backend;
 mod blocking;
 mod config;
@@ -55,6 +56,7 @@ mod run;
 mod scope;
 mod server;
 mod snapshot;
+mod stopper;
 #[cfg(test)]
 mod tests;
 mod ticket;

@@ -20,6 +20,8 @@ mod review;
 mod hostile;
 // Archives under every content type and field name.
 mod bodies;
+// Archives that are looked over before they are uploaded.
+mod inspect;
 // kill -9 at any moment.
 mod kills;
 // Files of the data folder that are damaged or gone.

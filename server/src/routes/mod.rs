@@ -8,6 +8,7 @@ mod embed;
 mod feedback;
 mod health;
 mod history;
+mod inspect;
 mod jobs;
 mod me;
 mod models;
@@ -34,6 +35,7 @@ const GROUPS: &[&[Route]] = &[
     me::ROUTES,
     history::ROUTES,
     upload::ROUTES,
+    inspect::ROUTES,
     retrain::ROUTES,
     jobs::ROUTES,
     models::ROUTES,
