@@ -2,12 +2,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance notebook decode-compare deny soak loom miri fuzz
+.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance test-browser notebook decode-compare deny soak loom miri fuzz
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs deny bench-once peers-check codegen conformance notebook unit ## All that CI checks; tests last, so that their count is the last line
+test: format lint docs deny bench-once peers-check codegen conformance test-browser notebook unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -51,6 +51,10 @@ peers-check: ## The comparison's statistics and reports; installs and measures n
 
 conformance: ## tritonclient and schemathesis on the service (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/conformance/run --debug
+
+test-browser: ## Every screen of the web page in Chromium (needs node, npm and Chromium, else skipped out loud)
+	$(CARGO) build --locked
+	tests/browser/run $(CURDIR)/target/debug/ocelli
 
 notebook: ## Every cell of docs/tutorial.ipynb, with the program (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/notebook/run

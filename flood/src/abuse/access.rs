@@ -16,8 +16,9 @@ const NOTHING: &str = "ocelli-abuse-none";
 /// Long enough to be a key, and nobody's.
 const WRONG: &str = "authorization: Bearer nobody-has-this-key-at-all\r\n";
 /// What anybody may ask: all else needs a key where there are keys.
-const PUBLIC: [&str; 8] = [
+const PUBLIC: [&str; 9] = [
     "/",
+    "/assets/{file}",
     "/health/live",
     "/health/ready",
     "/openapi.json",

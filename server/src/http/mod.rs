@@ -1,5 +1,6 @@
 //! The parts of requests and answers: headers, bodies, queries, problems.
 
+pub(crate) mod asset;
 pub(crate) mod body;
 pub(crate) mod host;
 pub(crate) mod json;

@@ -1,11 +1,12 @@
-//! `GET /openapi.json`, `GET /`, and `GET /docs`: Swagger UI, from files inside the program.
+//! `GET /openapi.json` and `GET /docs`: Swagger UI, from files inside the program.
 
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, LOCATION};
-use hyper::{Response, StatusCode};
+use hyper::Response;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::description::{Description, text};
+use crate::description::Description;
+use crate::http::asset::Asset;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
@@ -23,17 +24,6 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "This description",
         handle: |context, _| Box::pin(openapi(context)),
         describe: |_| Description::new(json!({ "type": "object" })),
-    },
-    Route {
-        id: "index",
-        method: Verb::Get,
-        path: "/",
-        scope: Scope::Public,
-        effect: Effect::Reads,
-        tag: Tag::Operations,
-        summary: "Leads to the description as a page",
-        handle: |context, _| Box::pin(index(context)),
-        describe: |_| Description::of_type("text/html").status(303).header("Location", text(), "`/docs`"),
     },
     Route {
         id: "docs",
@@ -59,17 +49,20 @@ pub(super) const ROUTES: &[Route] = &[
     },
 ];
 
+static PAGE: Asset =
+    Asset::new("index.html", "text/html; charset=utf-8", include_bytes!("../../assets/docs/index.html"));
+
 /// Files of Swagger UI (server/assets/swagger-ui/README.md) and the two of ours that start it.
-const FILES: [(&str, &str, &[u8]); 5] = [
-    ("start.js", "text/javascript", include_bytes!("../../assets/docs/start.js")),
-    ("style.css", "text/css", include_bytes!("../../assets/docs/style.css")),
-    (
+static FILES: [Asset; 5] = [
+    Asset::new("start.js", "text/javascript", include_bytes!("../../assets/docs/start.js")),
+    Asset::new("style.css", "text/css", include_bytes!("../../assets/docs/style.css")),
+    Asset::new(
         "swagger-ui-bundle.js",
         "text/javascript",
         include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js"),
     ),
-    ("swagger-ui.css", "text/css", include_bytes!("../../assets/swagger-ui/swagger-ui.css")),
-    ("LICENSE", "text/plain", include_bytes!("../../assets/swagger-ui/LICENSE")),
+    Asset::new("swagger-ui.css", "text/css", include_bytes!("../../assets/swagger-ui/swagger-ui.css")),
+    Asset::new("LICENSE", "text/plain", include_bytes!("../../assets/swagger-ui/LICENSE")),
 ];
 
 /// Only what this service sends itself; Swagger UI writes styles into its elements and draws images from data.
@@ -82,20 +75,10 @@ async fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Proble
     Ok(response::bytes("application/json", context.openapi()))
 }
 
-/// `GET /`: whoever comes with a browser looks for a page.
-async fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let mut response = response::bytes("text/html; charset=utf-8", "<a href=\"/docs\">/docs</a>\n");
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/docs"));
-    Ok(response)
-}
-
 /// `GET /docs`.
 async fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let mut response =
-        response::bytes("text/html; charset=utf-8", &include_bytes!("../../assets/docs/index.html")[..]);
+    let mut response = PAGE.answer(context.headers());
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     Ok(response)
 }
@@ -104,8 +87,8 @@ async fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> 
 async fn file(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
     let name = context.parameter("file");
-    match FILES.iter().find(|(own, ..)| *own == name) {
-        Some(&(_, media_type, bytes)) => Ok(response::bytes(media_type, bytes)),
+    match FILES.iter().find(|asset| asset.name == name) {
+        Some(asset) => Ok(asset.answer(context.headers())),
         None => Err(Problem::NotFound("the documentation has no such file".into())),
     }
 }

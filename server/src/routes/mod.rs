@@ -12,6 +12,7 @@ mod inspect;
 mod jobs;
 mod me;
 mod models;
+mod page;
 mod paging;
 mod predict;
 mod retrain;
@@ -45,6 +46,7 @@ const GROUPS: &[&[Route]] = &[
     sample::ROUTES,
     feedback::ROUTES,
     audit::ROUTES,
+    page::ROUTES,
     docs::ROUTES,
 ];
 

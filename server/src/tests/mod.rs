@@ -7,6 +7,7 @@ mod embed; // features
 mod labels; // a model that says any number of labels
 mod load; // many clients at once, departed clients, overload, faults inside the model
 mod openapi; // the description, and the table of routes
+mod page; // the web page
 mod predict; // every way to send an image
 mod protocol; // hosts, expectations, what is refused before its body is sent
 mod refusals; // one table of everything that is refused, and hostile bytes
