@@ -80,7 +80,7 @@ export async function begin({ window, service, has }) {
     await test('the sample can be downloaded', [window], async () => {
       await go('data');
       const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: /small ZIP/ }).click()]);
-      same(download.suggestedFilename(), 'sample.zip', 'name');
+      same(download.suggestedFilename(), 'hands.zip', 'name');
     });
   }
 }

@@ -121,7 +121,7 @@ export async function data({ window, hands, folder, has, service }) {
 
 /** Moving images to another class, and back. */
 export async function relabel({ window, has }) {
-  if (!has('/v1/datasets/{name}/images/change')) return;
+  if (!has('/v1/datasets/{name}/changes')) return;
   const { page, go, accessible } = window;
   const options = () => page.getByRole('option');
 
@@ -149,7 +149,7 @@ export async function relabel({ window, has }) {
     await page.getByRole('button', { name: 'Remove' }).click();
     await page.getByText('3 images removed.').waitFor();
     await go('data/set/own');
-    await page.getByRole('button', { name: /Take back/ }).first().click();
+    await page.getByRole('button', { name: /^Undo: 3 images removed/ }).first().click();
     await page.getByText('3 images as before.').waitFor();
     await page.getByRole('link', { name: 'right' }).click();
     await page.waitForFunction(() => document.querySelectorAll('[role=option]').length === 3);

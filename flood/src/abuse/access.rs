@@ -16,7 +16,7 @@ const NOTHING: &str = "ocelli-abuse-none";
 /// Long enough to be a key, and nobody's.
 const WRONG: &str = "authorization: Bearer nobody-has-this-key-at-all\r\n";
 /// What anybody may ask: all else needs a key where there are keys.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 11] = [
     "/",
     "/assets/{file}",
     "/health/live",
@@ -24,6 +24,8 @@ const PUBLIC: [&str; 9] = [
     "/openapi.json",
     "/docs",
     "/docs/{file}",
+    "/sample.zip",
+    "/v1/me",
     "/v2/health/live",
     "/v2/health/ready",
 ];

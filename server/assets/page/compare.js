@@ -23,12 +23,12 @@ export async function compare(place, { before, after, signal }) {
   if (signal.aborted) return;
   const flipped = el('div');
   put(place, numbers([before, after], [old, fresh]), old && fresh && classes(old, fresh), flipped);
-  if (!old || !fresh) return;
+  if (!old || !fresh || !may('data')) return;
   try {
     await flips(flipped, [before, after], signal);
   } catch (problem) {
     // Without stored answers everything else is still worth seeing.
-    if (!signal.aborted && !['no_route', 'not_found'].includes(problem.code)) put(flipped, el('p', { class: 'notice warn' }, problem.message));
+    if (!signal.aborted) put(flipped, el('p', { class: 'notice warn' }, problem.message));
   }
 }
 
@@ -88,7 +88,7 @@ async function flips(place, [before, after], signal) {
   const worse = changed.filter(({ now, then }) => then.predicted === now.label);
   const tiles = (list) => el('ul', { class: 'thumbs' }, list.slice(0, SHOWN).map(({ now, then }) =>
     el('li', {},
-      may('data') && photo(`/v1/datasets/${encodeURIComponent(fresh.dataset)}/images/${now.image}/thumbnail`, now.label),
+      photo(`/v1/datasets/${encodeURIComponent(fresh.dataset)}/images/${now.image}/thumbnail`, now.label),
       el('span', { class: 'name' }, now.label), el('span', { class: 'hint' }, `${then.predicted} → ${now.predicted}`))));
   put(place,
     el('h3', {}, 'Answers that changed'),

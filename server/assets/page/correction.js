@@ -11,7 +11,7 @@ export function correction(shot, { model }) {
   if (labels) return null;
   if (shot.corrected) return thanks(shot.corrected);
   const refused = whyNot('predict');
-  if (refused) return el('p', { class: 'hint' }, `Corrections cannot be sent: ${refused}`);
+  if (refused) return el('p', { class: 'hint' }, `Corrections cannot be sent. ${refused}`);
   const { input, list } = suggesting(model.classes, { required: true, maxlength: 255, placeholder: 'class' });
   const send = el('button', { class: 'button' }, 'Send for review');
   const submit = (event) => {

@@ -48,5 +48,5 @@ function lesson() {
   return empty('Show it what you want to tell apart',
     el('p', {}, 'One folder for each class, with images in it. The names of the folders become the names of the classes.'),
     el('pre', { class: 'tree', 'aria-label': 'Folders of an example' }, 'photos.zip\n├── cat\n│   ├── 001.jpg\n│   └── 002.jpg\n└── dog\n    ├── 001.jpg\n    └── 002.jpg'),
-    el('p', {}, 'Twenty images of each are enough to begin with. To try it at once: ', el('a', { href: '/sample.zip', download: 'sample.zip' }, 'a small ZIP of hands that show digits'), '.'));
+    el('p', {}, 'Twenty images of each are enough to begin with. To try it at once: ', el('a', { href: '/sample.zip', download: 'hands.zip' }, 'a small ZIP of hands that show digits'), '.'));
 }

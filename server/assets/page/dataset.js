@@ -1,6 +1,6 @@
 // One data set: its classes, and the images of a class, which can be moved, given another split, or removed.
 
-import { busy, button, chip, confirmed, dialog, el, empty, photo, put, select, suggesting, table, toast } from './dom.js';
+import { busy, button, chip, confirmed, dialog, el, empty, photo, put, suggesting, table, toast } from './dom.js';
 import { gallery } from './gallery.js';
 import { address, get, post, remove } from './http.js';
 import { mayChange } from './session.js';
@@ -11,8 +11,6 @@ const PAGE = 60;
 
 /** Images on the card of a class. */
 const SAMPLES = 4;
-
-const SPLITS = [['train', 'to train on'], ['val', 'to choose the best epoch'], ['test', 'for the result']];
 
 const setPath = (name) => `/v1/datasets/${encodeURIComponent(name)}`;
 const setLink = (name) => `#/data/set/${encodeURIComponent(name)}`;
@@ -72,25 +70,22 @@ function classCard(set, { name, images, train, val, test, damaged }, { most, sig
 
 /** What was changed lately, each with a way back. */
 async function changes(place, { name, signal }) {
-  let list;
-  try {
-    ({ changes: list } = await get(`${setPath(name)}/changes?limit=20`, { signal }));
-  } catch (problem) {
-    if (problem.code === 'no_route') return;
-    throw problem;
-  }
+  const { changes: list } = await get(`${setPath(name)}/changes?limit=20`, { signal });
   if (!list.length) return;
-  const rows = list.map(({ change, at, by, what, undone }) => [
-    what, by, moment(at),
-    undone ? chip('taken back') : mayChange('data') && button('Take back', { kind: 'quiet', 'aria-label': `Take back: ${what}`, click: (event) => undo(event.target, name, change) }),
+  const rows = list.map((one) => [
+    told(one), one.key, moment(one.at),
+    one.undone ? chip('undone') : mayChange('data') && button('Undo', { kind: 'quiet', 'aria-label': `Undo: ${told(one)}`, click: (event) => undo(event.target, name, one.change) }),
   ]);
   put(place, el('h2', {}, 'Changes'), table('Changes', [{ title: 'What' }, { title: 'By' }, { title: 'When' }, { title: '' }], rows));
 }
 
-async function undo(control, name, change) {
+/** A change in words. */
+const told = ({ images, class: to }) => `${counted(images, 'image')} ${to === null ? 'removed' : `moved to “${to}”`}`;
+
+async function undo(control, name, number) {
   await busy(control ?? {}, async () => {
-    const { restored } = await post(`${setPath(name)}/changes/${change}/undo`);
-    toast(`${counted(restored, 'image')} as before.`);
+    const { images } = await post(`${setPath(name)}/changes/${number}/undo`);
+    toast(`${counted(images, 'image')} as before.`);
     dispatchEvent(new HashChangeEvent('hashchange'));
   });
 }
@@ -119,11 +114,11 @@ export async function showClass(root, { name, className, signal }) {
     const items = images.map(({ id, name: title, split, damaged }) => ({ id, title, note: damaged ? 'damaged' : split, src: thumbnail(name, id) }));
     const tools = el('div', { class: 'selection' });
     let chosen = [];
-    const change = (what, words) => async (event) => {
-      const moved = chosen.length;
+    const change = (what) => async (event) => {
+      event.preventDefault();
       await busy(event.submitter ?? event.target, async () => {
-        const { change: number } = await post(`${setPath(name)}/images/change`, { images: chosen, ...what() });
-        toast(`${counted(moved, 'image')} ${words()}.`, { text: 'Undo', run: () => undo(null, name, number) });
+        const made = await post(`${setPath(name)}/changes`, { images: chosen, ...what() });
+        toast(`${told(made)}.`, { text: 'Undo', run: () => undo(null, name, made.change) });
         await load();
       });
     };
@@ -154,14 +149,10 @@ const HOW = 'Click to choose, Shift for a range, Ctrl+A for all. A double click 
 function selectionTools(classes, change, { clear }) {
   const text = el('p', { 'aria-live': 'polite', class: 'hint' }, HOW);
   const { input, list } = suggesting(classes, { required: true, maxlength: 255, 'aria-label': 'Class to move them to', placeholder: 'class' });
-  const split = select(SPLITS.map(([value, about]) => [value, `${value}: ${about}`]), 'train', null, { 'aria-label': 'Split to put them in' });
-  const stop = (work) => (event) => { event.preventDefault(); return work(event); };
-  const move = stop(change(() => ({ class: input.value.trim() }), () => `moved to “${input.value.trim()}”`));
-  const divide = stop(change(() => ({ split: split.value }), () => `now in ${split.value}`));
+  const move = change(() => ({ class: input.value.trim() }));
   const controls = el('div', { class: 'row', hidden: true },
     el('form', { class: 'row', on: { submit: move } }, input, list, el('button', { class: 'button' }, 'Move')),
-    el('form', { class: 'row', on: { submit: divide } }, split, el('button', { class: 'button' }, 'Set split')),
-    button('Remove', { kind: 'danger', click: change(() => ({ remove: true }), () => 'removed') }),
+    button('Remove', { kind: 'danger', click: change(() => ({ remove: true })) }),
     button('Choose none', { kind: 'quiet', click: clear }));
   const told = (number) => {
     controls.hidden = number === 0;

@@ -65,17 +65,13 @@ function sections(report, record, signal) {
   ].filter(Boolean);
 }
 
-/** The images of a cell: from the service, else those among the worst mistakes. */
+/** The images of a cell; without a key for data, those of the report's worst mistakes. */
 function source({ version }, { worst }, signal) {
   const path = `/v1/models/${version}/predictions`;
   return async ({ label, predicted }) => {
-    try {
-      return await get(address(path, { label, predicted, limit: SHOWN }), { signal });
-    } catch (problem) {
-      if (problem.code !== 'no_route') throw problem;
-      const predictions = worst.filter((one) => one.label === label && one.predicted === predicted);
-      return { total: predictions.length, predictions };
-    }
+    if (may('data')) return get(address(path, { label, predicted, limit: SHOWN }), { signal });
+    const predictions = worst.filter((one) => one.label === label && one.predicted === predicted);
+    return { total: predictions.length, predictions };
   };
 }
 
@@ -90,7 +86,7 @@ export function mistakes(predictions, { data_name: dataset }) {
     const text = wrong ? `${one.label} → ${one.predicted}` : one.label;
     const shown = id && may('data')
       ? photo(`/v1/datasets/${encodeURIComponent(dataset)}/images/${id}/thumbnail`, text)
-      : el('span', { class: 'gone' }, id ? 'needs a key for data' : baseName(one.name));
+      : el('span', { class: 'gone' }, id ? 'needs a key for data' : baseName(one.name ?? ''));
     return el('li', {}, shown, el('span', { class: 'name', title: text }, text), el('span', { class: 'hint' }, percent(one.probability, 0)));
   }));
 }

@@ -4,13 +4,13 @@ import { announce, button, dialog, el, failure, field, put, svg } from './dom.js
 import { key, setKey } from './http.js';
 import { identify, may, session } from './session.js';
 
-/** A screen has `title` and `show(root, { parts, signal })`; `scope` is what looking at it needs. */
+/** `scope` is what looking at a screen needs, `kept` whether it is about what a data folder holds. */
 const SCREENS = [
   { name: 'predict', title: 'Predict', scope: 'predict', load: () => import('./predict.js') },
-  { name: 'data', title: 'Data', scope: 'data', load: () => import('./data.js') },
-  { name: 'train', title: 'Train', scope: 'predict', load: () => import('./train.js') },
-  { name: 'evaluate', title: 'Evaluate', scope: 'predict', load: () => import('./evaluate.js') },
-  { name: 'models', title: 'Models', scope: 'predict', load: () => import('./models.js') },
+  { name: 'data', title: 'Data', scope: 'data', kept: true, load: () => import('./data.js') },
+  { name: 'train', title: 'Train', scope: 'predict', kept: true, load: () => import('./train.js') },
+  { name: 'evaluate', title: 'Evaluate', scope: 'predict', kept: true, load: () => import('./evaluate.js') },
+  { name: 'models', title: 'Models', scope: 'predict', kept: true, load: () => import('./models.js') },
   { name: 'status', title: 'Status', scope: 'predict', load: () => import('./status.js') },
 ];
 
@@ -132,7 +132,7 @@ function tools() {
 }
 
 function links() {
-  const offered = SCREENS.filter(({ scope }) => session.scope === 'none' || may(scope));
+  const offered = SCREENS.filter(({ scope, kept }) => (session.scope === 'none' || may(scope)) && (session.data || !kept));
   put(navigation,
     offered.map(({ name, title }) => el('a', { href: `#/${name}`, data: { name } }, title)),
     el('a', { href: '/docs' }, 'API'));

@@ -53,7 +53,7 @@ function versions({ versions: all, serving }, load) {
 }
 
 /** What can be done with a version. */
-function deeds({ version, serving: serves, damaged }, serving, load) {
+function deeds({ version, serving: serves, damaged, origin }, serving, load) {
   const promote = (event) => busy(event.target, async () => {
     const { before } = await post(`/v1/models/${version}/promote`);
     await load();
@@ -67,7 +67,7 @@ function deeds({ version, serving: serves, damaged }, serving, load) {
   return [
     !serves && !damaged && mayChange('admin') && button('Promote', { ...about('Promote'), kind: '', click: promote }),
     may('data') && download('Download', `/v1/models/${version}/file`, `model-${version}.ocelli`, about('Download')),
-    download('Report', `/v1/models/${version}/report`, `report-${version}.html`, about('Report of')),
+    may('data') && origin === 'trained' && download('Report', `/v1/models/${version}/report`, `report-${version}.html`, about('Report of')),
     version !== serving && mayChange('admin') && button('Delete', { ...about('Delete'), click: erase }),
   ];
 }

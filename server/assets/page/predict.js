@@ -6,7 +6,7 @@ import { correction } from './correction.js';
 import { announce, button, chip, copy, el, empty, failure, put, save } from './dom.js';
 import { address, get, postImage } from './http.js';
 import { views } from './picture.js';
-import { may } from './session.js';
+import { mayChange } from './session.js';
 import { snippets } from './snippets.js';
 import { counted, milliseconds, percent } from './words.js';
 
@@ -138,7 +138,7 @@ function welcome({ name, version, classes, input }) {
   return empty(`${counted(classes.length, 'class', 'classes')} that this model knows`,
     el('ul', { class: 'classes' }, few.map((text) => el('li', {}, text)), classes.length > few.length && el('li', {}, `and ${classes.length - few.length} more`)),
     el('p', { class: 'hint' }, `${name}, version ${version}. It sees images at ${input.width} × ${input.height} pixels, ${input.channels === 1 ? 'in gray' : 'in colour'}.`),
-    may('data') && el('p', {}, 'Other things to tell apart? ', el('a', { href: '#/data' }, 'Show it your own images'), ' and train it on them.'));
+    mayChange('data') && el('p', {}, 'Other things to tell apart? ', el('a', { href: '#/data' }, 'Show it your own images'), ' and train it on them.'));
 }
 
 /** All images, to choose one from. */

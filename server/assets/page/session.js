@@ -4,17 +4,13 @@ import { get } from './http.js';
 
 const SCOPES = ['none', 'predict', 'data', 'admin'];
 
-/** As the service told last; everything is allowed until it says otherwise. */
-export const session = { keys: false, scope: 'admin', name: '', readOnly: false };
+/** As the service told last. `data`: whether it has a data folder. */
+export const session = { keys: false, scope: 'admin', name: '', readOnly: false, data: true };
 
 /** Asks the service anew. */
 export async function identify() {
-  try {
-    const me = await get('/v1/me');
-    Object.assign(session, { keys: me.keys, scope: me.scope, name: me.name, readOnly: me.read_only });
-  } catch (problem) {
-    if (problem.code !== 'no_route') throw problem;
-  }
+  const { keys, scope, name, read_only: readOnly, data } = await get('/v1/me');
+  Object.assign(session, { keys, scope, name, readOnly, data });
 }
 
 /** Whether the key opens what needs `scope`. */
@@ -22,9 +18,9 @@ export function may(scope) {
   return SCOPES.indexOf(session.scope) >= SCOPES.indexOf(scope);
 }
 
-/** Whether something that needs `scope` may be changed. */
+/** Whether something that is kept and needs `scope` may be changed. */
 export function mayChange(scope) {
-  return may(scope) && !session.readOnly;
+  return may(scope) && session.data && !session.readOnly;
 }
 
 /** Why something is not offered, in one sentence; null where it is. */
@@ -34,5 +30,6 @@ export function whyNot(scope) {
       ? 'Enter a key to do this.'
       : `Your key is for “${session.scope}”; this needs one for “${scope}”.`;
   }
+  if (!session.data) return 'This service has no data folder: it keeps nothing and trains nothing.';
   return session.readOnly ? 'This service is read-only: it answers and changes nothing.' : null;
 }

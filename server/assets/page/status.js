@@ -4,7 +4,7 @@ import { day, shares } from './charts.js';
 import { busy, button, card, chip, el, failure, put, table } from './dom.js';
 import { fact, stateChip } from './job.js';
 import { address, get, wait } from './http.js';
-import { may } from './session.js';
+import { may, session } from './session.js';
 import { bytes, count, counted, duration, moment, percent, short } from './words.js';
 
 /** Between two looks, in milliseconds. */
@@ -23,7 +23,7 @@ export async function show(root, { signal }) {
   const log = el('div');
   put(root, el('h1', {}, 'Status'), now, past, log);
   await look(now, null, signal);
-  await Promise.all([yesterday(past, signal), may('admin') && audit(log, signal)]);
+  await Promise.all([yesterday(past, signal), may('admin') && session.data && audit(log, signal)]);
   keepLooking(now, past, signal);
 }
 
@@ -97,7 +97,7 @@ async function yesterday(place, signal) {
   try {
     history = await get('/v1/history', { signal });
   } catch (problem) {
-    if (!signal.aborted && problem.code !== 'no_route') put(place, failure(problem));
+    if (!signal.aborted) put(place, failure(problem));
     return;
   }
   const used = history.buckets;
