@@ -83,6 +83,14 @@ pub enum Mode {
     Infer,
     /// Logits, loss and the gradients of what learns.
     Train(Learning),
+    /// Logits, and their gradients with respect to the value `value` of the graph, one of [`Graph::spatial_values`]:
+    /// all is computed as at inference, nothing learns, and the backward pass ends at that value.
+    ///
+    /// [`Graph::spatial_values`]: crate::Graph::spatial_values
+    Gradient {
+        /// The value.
+        value: usize,
+    },
 }
 
 /// What learns in training, and by which statistics batch normalisations normalise.
@@ -106,15 +114,23 @@ pub enum Norms {
 }
 
 impl Mode {
-    pub(crate) fn is_training(self) -> bool {
+    /// Whether parameters learn, and dropouts drop.
+    pub(crate) fn learns(self) -> bool {
         matches!(self, Mode::Train(_))
     }
 
-    /// What is done with a node: a frozen one is computed as at inference.
+    /// Whether there is a backward pass.
+    pub(crate) fn has_backward(self) -> bool {
+        self != Mode::Infer
+    }
+
+    /// What is done with a node: a frozen one is computed as at inference, and so is one up to the value whose gradient is
+    /// wanted.
     pub(crate) fn of(self, node: usize) -> Mode {
         match self {
             Mode::Train(learning) if learning.frozen <= node => self,
-            Mode::Train(_) | Mode::Infer => Mode::Infer,
+            Mode::Gradient { value } if value <= node => self,
+            Mode::Train(_) | Mode::Gradient { .. } | Mode::Infer => Mode::Infer,
         }
     }
 
@@ -122,7 +138,7 @@ impl Mode {
     pub(crate) fn has_running_statistics(self, node: usize) -> bool {
         match self.of(node) {
             Mode::Train(learning) => learning.norms == Norms::Running,
-            Mode::Infer => true,
+            Mode::Gradient { .. } | Mode::Infer => true,
         }
     }
 }

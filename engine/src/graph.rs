@@ -484,6 +484,17 @@ impl Graph {
         values
     }
 
+    /// Values of more than one pixel that layers make, in their order: those whose gradient a network gives, by
+    /// [`ClassGradients`]. The image itself is none of them, nor what a layer only hands on. Empty for a malformed graph.
+    ///
+    /// [`ClassGradients`]: crate::ClassGradients
+    pub fn spatial_values(&self) -> Vec<usize> {
+        let Ok(shapes) = self.shapes() else { return Vec::new() };
+        let layers = self.nodes.iter().zip(&shapes[1..]).enumerate();
+        let spatial = layers.filter(|(_, (node, y))| y.h * y.w > 1 && !node.op.is_identity(false));
+        spatial.map(|(index, _)| index + 1).collect()
+    }
+
     /// Whether a depthwise convolution makes a value, with what is done to each element behind it.
     fn is_depthwise(&self, value: usize, shapes: &[Shape]) -> bool {
         let Some(node) = value.checked_sub(1).map(|index| &self.nodes[index]) else { return false };

@@ -208,7 +208,7 @@ fn no_features() -> EngineError {
     EngineError::Config("the network has no dense layer, whose input would be an image's features".to_owned())
 }
 
-fn check_len(what: &'static str, found: &[f32], expected: usize) -> Result<(), EngineError> {
+pub(crate) fn check_len(what: &'static str, found: &[f32], expected: usize) -> Result<(), EngineError> {
     if found.len() != expected {
         let found = found.len().to_string();
         return Err(EngineError::Shape { what, expected: format!("{expected} floats"), found });

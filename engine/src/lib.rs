@@ -47,6 +47,7 @@
 mod arena;
 #[allow(unsafe_code, reason = "the one place that allocates with an alignment")]
 mod buffer;
+mod class_gradients;
 mod error;
 mod exec;
 pub mod geometry;
@@ -69,6 +70,7 @@ mod train;
 pub mod zoo;
 
 pub use buffer::Buffer;
+pub use class_gradients::{ClassGradients, GradientOutputs};
 pub use error::EngineError;
 pub use exec::{Exec, Learning, Mode, Norms};
 pub use geometry::Shape;

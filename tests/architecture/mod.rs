@@ -201,7 +201,7 @@ const ENGINE_FLOORS: [&[&str]; 7] = [
     &["kernels"],
     &["layers"],
     &["plan", "optim"],
-    &["train", "infer"],
+    &["train", "infer", "class_gradients"],
     &["oracle", "lib"],
 ];
 

@@ -71,7 +71,7 @@ impl Choice {
 fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
     let weights = (g.cin * g.cout) as f64;
     // Filters are read once for as many images as a batch is taken to have: one at inference.
-    let images = if mode.is_training() { TRAINING_IMAGES } else { 1.0 };
+    let images = if mode.learns() { TRAINING_IMAGES } else { 1.0 };
     let read =
         |values: f64| values * if values * weights > CACHED { FROM_MEMORY } else { FROM_CACHE } / images;
     let direct = 9.0 * (h * w) as f64 + read(9.0);

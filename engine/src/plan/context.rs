@@ -20,11 +20,13 @@ pub(super) struct Context<'a> {
     pub(super) stages: Vec<Stage>,
     /// For every value the one that it is the same memory as.
     pub(super) alias: Vec<usize>,
+    /// Values that are there until the end of a pass.
+    pub(super) keep: &'a [usize],
 }
 
 impl Context<'_> {
-    pub(super) fn is_training(&self) -> bool {
-        self.mode.is_training()
+    pub(super) fn has_backward(&self) -> bool {
+        self.mode.has_backward()
     }
 
     /// When the backward pass of a stage runs.
@@ -46,16 +48,17 @@ impl Context<'_> {
         self.shapes[stage.inputs[0]]
     }
 
-    /// Whether each value depends on a parameter that learns.
-    pub(super) fn learns(&self) -> Vec<bool> {
-        let mut learns = vec![false; self.shapes.len()];
+    /// Whether each value has a gradient: it depends on a parameter that learns, or on the value whose gradient is wanted.
+    pub(super) fn has_gradient(&self) -> Vec<bool> {
+        let mut has = vec![false; self.shapes.len()];
         for stage in &self.stages {
             let find = |kind| self.layout.find(stage.node, kind);
-            let own = self.mode.of(stage.node).is_training()
+            let own = self.mode.of(stage.node).learns()
                 && find(ParamKind::Weight).or(find(ParamKind::Scale)).is_some();
-            learns[stage.output] = own || stage.inputs.iter().any(|&value| learns[self.alias[value]]);
+            let wanted = self.mode == Mode::Gradient { value: stage.output };
+            has[stage.output] = own || wanted || stage.inputs.iter().any(|&value| has[self.alias[value]]);
         }
-        learns
+        has
     }
 
     /// Whether the pool that alone reads a value can apply the ReLU that made it.
@@ -81,12 +84,12 @@ impl Context<'_> {
         maker.act.filter(|_| made && self.readers(root) == 1)
     }
 
-    /// How often stages read a value.
+    /// How often stages read a value, and whoever is given it after a pass.
     fn readers(&self, root: usize) -> usize {
-        let reads = |stage: &Stage| {
-            stage.inputs.iter().chain(&stage.residual).filter(|&&v| self.alias[v] == root).count()
-        };
-        self.stages.iter().map(reads).sum()
+        let count =
+            |values: &mut dyn Iterator<Item = &usize>| values.filter(|&&v| self.alias[v] == root).count();
+        let reads = |stage: &Stage| count(&mut stage.inputs.iter().chain(&stage.residual));
+        self.stages.iter().map(reads).sum::<usize>() + count(&mut self.keep.iter())
     }
 
     /// Whether the only reader of a stage's output applies the derivative of its activation.

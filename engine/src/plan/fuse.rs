@@ -19,13 +19,14 @@ pub(super) struct Fused {
 /// A convolution or dense layer takes in the batch normalisation behind it (if that has running statistics), then the
 /// residual sum (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then
 /// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise
-/// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish.
+/// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish, and
+/// none of those to `keep`.
 /// Frozen nodes are fused as at inference.
 pub(super) fn fuse(
     graph: &Graph,
     shapes: &[Shape],
     choices: &[Option<Choice>],
-    mode: Mode,
+    (mode, keep): (Mode, &[usize]),
     exec: &Exec,
 ) -> Fused {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
@@ -33,7 +34,7 @@ pub(super) fn fuse(
         node.inputs.iter().for_each(|&value| readers[value as usize].push(index));
     }
     let only_reader = |value: usize| match readers[value][..] {
-        [reader] => Some(reader),
+        [reader] if !keep.contains(&value) => Some(reader),
         _ => None,
     };
     let mut taken = vec![false; graph.nodes.len()];
@@ -45,7 +46,7 @@ pub(super) fn fuse(
         }
         let inputs: Vec<usize> = node.inputs.iter().map(|&v| v as usize).collect();
         let own = mode.of(index);
-        if node.op.is_identity(own.is_training()) {
+        if node.op.is_identity(own.learns()) {
             alias[index + 1] = alias[inputs[0]];
             continue;
         }
@@ -101,7 +102,7 @@ pub(super) fn fuse(
         }
         stages.push(stage);
     }
-    stages = separable::join(stages, graph, (shapes, &alias), mode, exec.threads());
+    stages = separable::join(stages, graph, (shapes, &alias), (mode, keep), exec.threads());
     Fused { stages, alias }
 }
 
@@ -162,7 +163,7 @@ mod tests {
         g.then("flatten", Op::Flatten);
         g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
         let shapes = g.shapes().unwrap();
-        let Fused { stages, .. } = fuse(&g, &shapes, &choose(&g, &shapes, mode, exec), mode, exec);
+        let Fused { stages, .. } = fuse(&g, &shapes, &choose(&g, &shapes, mode, exec), (mode, &[]), exec);
         stages[0].pool.is_some()
     }
 

@@ -42,7 +42,8 @@ pub struct Plan {
     layers: Vec<Box<dyn Layer>>,
     arena: Arena,
     packed: Buffer,
-    /// Work space in which filters are folded; empty at inference, which packs once and makes it for that time.
+    /// Work space in which filters are folded; empty where nothing learns: weights are packed once then, and it is made for
+    /// that time.
     folding: Buffer,
     /// Floats of that work space.
     folding_len: usize,
@@ -57,8 +58,10 @@ pub struct Plan {
     features: Option<(Slot, usize)>,
     /// Values that are there until the end of a pass, besides.
     kept: Vec<Kept>,
-    /// Gradient of the logits, in training.
+    /// Gradient of the logits, where there is a backward pass.
     dlogits: Option<Slot>,
+    /// The gradient that [`Mode::Gradient`] asks for.
+    gradient: Option<Slot>,
     input_len: usize,
     classes: usize,
     /// Multiply-adds of one image's forward pass.
@@ -87,7 +90,7 @@ impl Plan {
     }
 
     /// As [`Plan::compile`], for an owner that takes the floats that `owned` gives besides. The values `keep` of
-    /// [`Graph::inner_values`] are there until the end of a pass.
+    /// [`Graph::inner_values`] are there until the end of a pass, or in their place the one of [`Mode::Gradient`].
     pub(crate) fn compile_with(
         graph: &Graph,
         (batch, mode): (usize, Mode),
@@ -115,6 +118,7 @@ impl Plan {
             features: draft.features,
             kept: draft.kept,
             dlogits: draft.dlogits,
+            gradient: draft.gradient,
             input_len: draft.input_len,
             classes: draft.classes,
             macs: draft.macs,
@@ -222,9 +226,15 @@ impl Plan {
         self.arena.read(kept.slot, images)
     }
 
+    /// The gradient `[images][pixels][channels]` that the last backward pass found of the value of [`Mode::Gradient`].
+    pub(crate) fn gradient(&self, images: usize) -> &[f32] {
+        let slot = self.gradient.expect("only a plan for the gradient of a value is asked for it");
+        self.arena.read(slot, images)
+    }
+
     /// The gradient of the logits, to fill, and the logits.
     pub(crate) fn loss_slices(&mut self, images: usize) -> (&mut [f32], &[f32]) {
-        let dlogits = self.dlogits.expect("only a training plan computes a loss");
+        let dlogits = self.dlogits.expect("only a plan with a backward pass starts one");
         let ([dlogits], [logits]) = self.arena.split(images, [dlogits], [self.logits]);
         (dlogits, logits)
     }

@@ -19,8 +19,8 @@ pub(super) struct Places<'a> {
     /// Places of values and of their gradients, by value; aliases share their root's.
     values: Vec<Option<Slot>>,
     grads: Vec<Option<Slot>>,
-    /// Whether a value depends on a parameter.
-    learns: Vec<bool>,
+    /// Whether a value has a gradient.
+    has_gradient: Vec<bool>,
     /// Whether a gradient has been written by a later stage.
     written: Vec<bool>,
     /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
@@ -32,16 +32,16 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// Places the input, every stage's output and, in training, the gradient of the logits. The values `keep` stay until the
-    /// end of a pass.
-    pub(super) fn new(context: &'a Context<'a>, keep: &[usize]) -> Self {
+    /// Places the input, every stage's output and, where there is a backward pass, the gradient of the logits. What is to be
+    /// kept stays until the end of all.
+    pub(super) fn new(context: &'a Context<'a>) -> Self {
         let count = context.shapes.len();
         let mut places = Places {
             context,
             arena: ArenaBuilder::default(),
             values: vec![None; count],
             grads: vec![None; count],
-            learns: context.learns(),
+            has_gradient: context.has_gradient(),
             written: vec![false; count],
             moments: vec![None; count],
             packed: 0,
@@ -61,8 +61,9 @@ impl<'a> Places<'a> {
         if let Some(features) = places.features() {
             places.arena.touch(features, end);
         }
-        keep.iter().for_each(|&value| places.arena.touch(places.value(value), end));
-        if context.is_training() {
+        let last = if context.has_backward() { 2 * end } else { end };
+        context.keep.iter().for_each(|&value| places.arena.touch(places.value(value), last));
+        if context.has_backward() {
             let root = context.alias[output];
             places.grads[root] = Some(places.arena.add(context.shapes[output].len(), 0, end));
             places.written[root] = true;
@@ -84,11 +85,11 @@ impl<'a> Places<'a> {
     /// What the last dense layer reads, at inference: it is there until the end of a pass. No stage takes it in, as one
     /// takes in what convolutions, norms, activations and pools alone read.
     pub(super) fn features(&self) -> Option<Slot> {
-        let value = self.context.graph.features().filter(|_| !self.context.is_training())?;
+        let value = self.context.graph.features().filter(|_| !self.context.has_backward())?;
         Some(self.value(value))
     }
 
-    /// The gradient of the logits, in training.
+    /// The gradient of the logits, where there is a backward pass.
     pub(super) fn dlogits(&self) -> Option<Slot> {
         self.grads[self.context.alias[self.context.shapes.len() - 1]]
     }
@@ -106,10 +107,17 @@ impl<'a> Places<'a> {
         slot
     }
 
-    /// Where the gradient of a stage's input goes; `None` when nothing before it learns.
+    /// The gradient of a value, which stays until the end of the backward pass; `None` where the value has none.
+    pub(super) fn gradient(&mut self, value: usize) -> Option<Slot> {
+        let slot = self.grads[self.context.alias[value]]?;
+        self.arena.touch(slot, 2 * self.context.stages.len());
+        Some(slot)
+    }
+
+    /// Where the gradient of a stage's input goes; `None` when it has none, as nothing before it learns.
     pub(super) fn grad_out(&mut self, time: usize, value: usize) -> Option<GradOut> {
         let root = self.context.alias[value];
-        if !self.learns[root] {
+        if !self.has_gradient[root] {
             return None;
         }
         let (now, len) = (self.context.backward_time(time), self.context.shapes[root].len());
@@ -125,14 +133,14 @@ impl<'a> Places<'a> {
         self.folding = self.folding.max(filters.folding_len());
     }
 
-    /// Whether a layer has a backward pass: something in it or before it learns.
+    /// Whether a layer has a backward pass: its output has a gradient, and is not where the backward pass ends.
     pub(super) fn has_backward(&self, stage: &Stage) -> bool {
-        self.context.is_training() && self.learns[stage.output]
+        self.context.mode.of(stage.node).has_backward() && self.has_gradient[stage.output]
     }
 
-    /// Gradients of a layer without parameters; `None` at inference or when nothing before it learns.
+    /// Gradients of a layer without parameters; `None` at inference or when its input has no gradient.
     pub(super) fn backward_pair(&mut self, time: usize, stage: &Stage) -> Option<(Slot, GradOut)> {
-        if !self.context.is_training() {
+        if !self.context.has_backward() {
             return None;
         }
         let dx = self.grad_out(time, stage.inputs[0])?;

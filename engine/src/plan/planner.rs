@@ -42,6 +42,8 @@ pub(super) struct Draft {
     pub(super) features: Option<(Slot, usize)>,
     pub(super) kept: Vec<Kept>,
     pub(super) dlogits: Option<Slot>,
+    /// The gradient that [`Mode::Gradient`] asks for.
+    pub(super) gradient: Option<Slot>,
     pub(super) input_len: usize,
     pub(super) classes: usize,
     pub(super) macs: usize,
@@ -49,7 +51,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Plans a graph for batches of up to `batch` images; the values `keep`, each of which a convolution reads, are there
-    /// until the end of a pass.
+    /// until the end of a pass, and in their place the one whose gradient is wanted, if one is.
     pub(super) fn new(
         graph: &Graph,
         (batch, mode): (usize, Mode),
@@ -57,23 +59,32 @@ impl Draft {
         exec: &Exec,
     ) -> Result<Self, EngineError> {
         let shapes = graph.shapes()?;
+        check_gradient(graph, mode)?;
+        let keep = match &mode {
+            Mode::Gradient { value } => std::slice::from_ref(value),
+            Mode::Train(_) | Mode::Infer => keep,
+        };
         let choices = choose(graph, &shapes, mode, exec);
-        let Fused { stages, alias } = fuse(graph, &shapes, &choices, mode, exec);
+        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), exec);
         let layout = ParamLayout::new(graph)?;
         let macs = graph.macs(&shapes)?;
         // Layers multiply their share by the images of a batch.
         macs.checked_mul(batch).ok_or_else(|| {
             EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
         })?;
-        let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias };
+        let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias, keep };
         check_learning(&context)?;
-        let mut places = Places::new(&context, keep);
+        let mut places = Places::new(&context);
         // Backward order, as the places of gradients ask for it.
         let stages = context.stages.iter().enumerate().rev();
         let mut layers: Vec<_> = stages.map(|(time, stage)| lower(&mut places, time, stage)).collect();
         layers.reverse();
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
+        let gradient = match mode {
+            Mode::Gradient { value } => places.gradient(value),
+            Mode::Train(_) | Mode::Infer => None,
+        };
         let features = places.features().zip(graph.features());
         let features = features.map(|(slot, value)| (slot, context.shapes[value].len()));
         let kept = |&value: &usize| {
@@ -88,8 +99,8 @@ impl Draft {
         let Places { arena, packed, folding, scratch, .. } = places;
         let chunk = chunk(&context, &arena, batch).ok_or_else(past_address_space)?;
         let arena = arena.layout(chunk).ok_or_else(past_address_space)?;
-        // Inference packs once, and does not keep the work space.
-        let kept = if context.is_training() { folding } else { 0 };
+        // Weights that do not change are packed once, and the work space is not kept.
+        let kept = if mode.learns() { folding } else { 0 };
         let sizes = Sizes { tensors: arena.bytes(), packed, folding: kept, scratch };
         let [input_len, classes] = [0, output].map(|value| context.shapes[value].len());
         let layout = context.layout;
@@ -105,6 +116,7 @@ impl Draft {
             features,
             kept: kept_values,
             dlogits,
+            gradient,
             input_len,
             classes,
             macs,
@@ -112,16 +124,28 @@ impl Draft {
     }
 }
 
+/// Refuses the gradient of a value that has none.
+fn check_gradient(graph: &Graph, mode: Mode) -> Result<(), EngineError> {
+    match mode {
+        Mode::Gradient { value } if !graph.spatial_values().contains(&value) => {
+            Err(EngineError::Config(format!(
+                "value {value} is none that a layer of the network makes and that has more than one pixel"
+            )))
+        }
+        Mode::Gradient { .. } | Mode::Train(_) | Mode::Infer => Ok(()),
+    }
+}
+
 /// Refuses to train a network that is frozen altogether.
 fn check_learning(context: &Context) -> Result<(), EngineError> {
     match context.mode {
-        Mode::Train(Learning { frozen, .. }) if frozen > 0 && !context.learns().contains(&true) => {
+        Mode::Train(Learning { frozen, .. }) if frozen > 0 && !context.has_gradient().contains(&true) => {
             let nodes = context.graph.nodes.len();
             Err(EngineError::Config(format!(
                 "nothing learns: of {nodes} layers the first {frozen} are frozen, and no later one has parameters"
             )))
         }
-        Mode::Train(_) | Mode::Infer => Ok(()),
+        Mode::Train(_) | Mode::Gradient { .. } | Mode::Infer => Ok(()),
     }
 }
 
@@ -129,7 +153,7 @@ fn check_learning(context: &Context) -> Result<(), EngineError> {
 /// one by one and the parameters, which every pass reads and whose gradients it adds to, are few beside them. `None`
 /// where a batch exceeds the address space.
 fn chunk(context: &Context, arena: &ArenaBuilder, batch: usize) -> Option<usize> {
-    let training = context.is_training();
+    let training = context.has_backward();
     let joins = |stage: &Stage| {
         context.node(stage).op.joins_images() && !context.mode.has_running_statistics(stage.node)
     };

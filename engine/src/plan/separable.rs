@@ -13,16 +13,17 @@ const WIDE: usize = 64 * 1024;
 const REPEATED: usize = 12;
 
 /// Joins stages that are computed as at inference: a depthwise convolution with a wide input takes in the pointwise convolution behind it, and
-/// the one before it, where nobody else reads what is between them.
+/// the one before it, where nobody else reads what is between them and none of that is to `keep`.
 pub(super) fn join(
     mut stages: Vec<Stage>,
     graph: &Graph,
     (shapes, alias): (&[Shape], &[usize]),
-    mode: Mode,
+    (mode, keep): (Mode, &[usize]),
     threads: usize,
 ) -> Vec<Stage> {
     let mut readers = vec![0; shapes.len()];
-    stages.iter().flat_map(|s| s.inputs.iter().chain(&s.residual)).for_each(|&v| readers[alias[v]] += 1);
+    let read = stages.iter().flat_map(|s| s.inputs.iter().chain(&s.residual));
+    read.chain(keep).for_each(|&v| readers[alias[v]] += 1);
     let conv = |stage: &Stage| match &graph.nodes[stage.node].op {
         Op::Conv2d(conv) => Some(conv),
         _ => None,

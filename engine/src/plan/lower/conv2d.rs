@@ -19,7 +19,9 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let geometry = choice.geometry;
     let filters = context.filters(stage, geometry.cout);
     let mut method = choice.forward(isa);
-    if let (Method::Winograd(winograd, shared), Mode::Infer) = (&mut method, context.mode) {
+    // In training, and before a backward pass that needs to know which pixel a pool took, images are not shared.
+    let answers = context.mode.of(stage.node) == Mode::Infer && !context.mode.learns();
+    if let (Method::Winograd(winograd, shared), true) = (&mut method, answers) {
         *shared = SharedTiles::new(winograd).map(|tiles| {
             let pixels = places.arena.add(0, tiles.pixels_len(), time);
             let products = places.arena.add(0, tiles.products_len(), time);
