@@ -79,4 +79,4 @@ pub use preprocess::{Fit, MAX_CHANNELS, MAX_INPUT_SIDE, Prepare, Prepared, Prepr
 pub use set::{CacheMade, CacheUse, ImageSet, LoadOptions};
 pub use source::{NativeShape, PHOTOS_KIND, Source};
 pub use split::{ContentHash, Split, SplitFractions};
-pub use thumbnail::{MAX_THUMBNAIL_SIDE, thumbnail};
+pub use thumbnail::{MAX_THUMBNAIL_SIDE, png, thumbnail};

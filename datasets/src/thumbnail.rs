@@ -41,8 +41,11 @@ pub fn thumbnail(image: &Image, side: u32) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// A PNG of 8-bit values, gray or RGB.
-pub(crate) fn png(values: &[u8], (width, height): (u32, u32), rgb: bool) -> Vec<u8> {
+/// A PNG of 8-bit values, gray or RGB, `[height][width]` or `[height][width][3]`.
+///
+/// # Panics
+/// When there are not as many values as size and colour say.
+pub fn png(values: &[u8], (width, height): (u32, u32), rgb: bool) -> Vec<u8> {
     let colour = if rgb { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
     let mut png = Vec::new();
     image::codecs::png::PngEncoder::new(&mut png)

@@ -141,6 +141,20 @@ pub enum PipelineError {
         /// Why.
         reason: String,
     },
+    /// There is no heat map of this network, or of this layer.
+    NoMap {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Something that a model does not have.
+    UnknownName {
+        /// What it is: a class, a layer.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The names that are most like it.
+        near: Vec<String>,
+    },
     /// This build was made without a model.
     NoShippedModel,
     /// The caller raised the stop flag before there was anything to keep.
@@ -169,7 +183,10 @@ impl PipelineError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            PipelineError::Recipe { .. } | PipelineError::RecipeFile { .. } | PipelineError::Network { .. }
+            PipelineError::Recipe { .. }
+                | PipelineError::RecipeFile { .. }
+                | PipelineError::Network { .. }
+                | PipelineError::UnknownName { .. }
         )
     }
 }
@@ -246,6 +263,10 @@ impl fmt::Display for PipelineError {
             ),
             PipelineError::NoMirror { reason } => {
                 write!(f, "the model's answers cannot be averaged over mirror images: {reason}")
+            }
+            PipelineError::NoMap { reason } => f.write_str(reason),
+            PipelineError::UnknownName { what, name, near } => {
+                write!(f, "the model has no {what} {name:?}; most like it: {}", near.join(", "))
             }
             PipelineError::NoShippedModel => f.write_str("this build carries no model"),
             PipelineError::Stopped => f.write_str("stopped before there was anything to keep"),

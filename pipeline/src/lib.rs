@@ -48,6 +48,7 @@ mod environment;
 mod error;
 mod evaluate;
 mod event;
+pub mod explain;
 mod features;
 mod feed;
 mod findings;

@@ -96,7 +96,8 @@ impl FailureKind {
         match error {
             PipelineError::Recipe { .. }
             | PipelineError::RecipeFile { .. }
-            | PipelineError::Network { .. } => FailureKind::Settings,
+            | PipelineError::Network { .. }
+            | PipelineError::UnknownName { .. } => FailureKind::Settings,
             PipelineError::Memory { .. } | PipelineError::Dataset(DatasetError::Memory { .. }) => {
                 FailureKind::Memory
             }
@@ -118,6 +119,7 @@ impl FailureKind {
             | PipelineError::Replay { .. }
             | PipelineError::Finished { .. }
             | PipelineError::NoMirror { .. }
+            | PipelineError::NoMap { .. }
             | PipelineError::NoShippedModel
             | PipelineError::Stopped => FailureKind::Other,
         }
