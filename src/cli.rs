@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, clean, completions, demo, doctor, embed, evaluate, flood, inspect, job, lr_find, predict, serve,
+    bench, clean, completions, demo, doctor, embed, evaluate, explain, flood, inspect, job, lr_find, predict, serve,
     similar, store, train, verify,
 };
 
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     LrFind(Box<lr_find::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Explain(explain::Args),
     Inspect(inspect::Args),
     Embed(embed::Args),
     Similar(similar::Args),

@@ -111,6 +111,12 @@ impl From<PipelineError> for Failure {
             PipelineError::NoMirror { .. } => {
                 "leave `--tta` out; a model trained with `--hflip true` takes it"
             }
+            PipelineError::NoMap { .. } => {
+                "`--method occlusion` works with every network, `--layer` left out takes the last layer that does"
+            }
+            PipelineError::UnknownName { .. } => {
+                "names are taken as the model has them; left out, the likeliest class and the last layer with places are taken"
+            }
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {
                 "a model names its classes when it is loaded: `ocelli predict --json`"

@@ -14,6 +14,7 @@ mod doctor;
 mod dry_run;
 mod embed;
 mod evaluate;
+mod explain;
 mod failure;
 mod flood;
 mod inspect;
@@ -66,6 +67,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::LrFind(args) => lr_find::run(*args, out),
         Command::Evaluate(args) => evaluate::run(args, out),
         Command::Predict(args) => predict::run(args, out),
+        Command::Explain(args) => explain::run(args, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),

@@ -68,6 +68,24 @@ impl Paint {
     pub(crate) fn apply(self, style: Style, text: impl Display) -> String {
         if self.0 { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_string() }
     }
+
+    /// `text` on a background of the nearest of the 216 colours that every colour terminal has, in black or white, whichever
+    /// can be read on it; or as it is where there are no colours.
+    pub(crate) fn on(self, colour: [u8; 3], text: impl Display) -> String {
+        if !self.0 {
+            return text.to_string();
+        }
+        let [red, green, blue] = colour.map(|value| (u32::from(value) * 5 + 127) / 255);
+        let light = 2 * u32::from(colour[0]) + 5 * u32::from(colour[1]) + u32::from(colour[2]) > 8 * 127;
+        let letters = if light { 30 } else { 97 };
+        format!("\x1b[{letters};48;5;{}m{text}\x1b[0m", 16 + 36 * red + 6 * green + blue)
+    }
+
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) fn none() -> Paint {
+        Paint(false)
+    }
 }
 
 /// Where a command writes.

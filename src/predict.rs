@@ -231,15 +231,7 @@ impl Job<'_> {
 
     fn refuse(&mut self, path: &Path, reason: &str) -> Result<(), Failure> {
         self.failed += 1;
-        let name = path.display().to_string();
-        let word = self.out.message_paint.apply(Style::Red, "error:");
-        print_message(format_args!("{word} {}: {}", printable(&name), printable(reason)));
-        match self.format {
-            Format::Json => {
-                self.out.json(&Unreadable { schema: 1, r#type: "error", path: name, error: reason })
-            }
-            Format::Text | Format::Csv => Ok(()),
-        }
+        print_refused((path, reason), self.format == Format::Json, self.out)
     }
 
     fn tell(&mut self, path: &Path, prediction: &Prediction) -> Result<(), Failure> {
@@ -309,8 +301,24 @@ impl Job<'_> {
     }
 }
 
-/// Why a folder gives nothing to label.
-fn nothing_in(found: &FolderImages, recursive: bool) -> &'static str {
+/// Names a file that cannot be read on standard error, and where results are JSON among them, too.
+pub(crate) fn print_refused(
+    (path, reason): (&Path, &str),
+    json: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let name = path.display().to_string();
+    let word = out.message_paint.apply(Style::Red, "error:");
+    print_message(format_args!("{word} {}: {}", printable(&name), printable(reason)));
+    if json {
+        out.json(&Unreadable { schema: 1, r#type: "error", path: name, error: reason })
+    } else {
+        Ok(())
+    }
+}
+
+/// Why a folder gives no images.
+pub(crate) fn nothing_in(found: &FolderImages, recursive: bool) -> &'static str {
     if found.folders > 0 && !recursive {
         "no images directly in this folder; -r searches the folders in it too"
     } else if found.undecoded.is_empty() {
@@ -328,7 +336,8 @@ fn csv_field(value: &str) -> String {
     value.to_owned()
 }
 
-fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
+/// An image file as the network's pixels, or what is wrong with it.
+pub(crate) fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
     let bytes = read(path).map_err(|error| error.to_string())?;
     let refused = |error: DecodeError| match paths::no_image(path, &bytes) {
         Some(what) => what.to_owned(),

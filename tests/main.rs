@@ -20,6 +20,8 @@ mod labels;
 mod predict;
 // Features of images: written out, compared, doubted.
 mod embed;
+// What in images speaks for a class: pictures, text, lines.
+mod explain;
 // Data sets looked over before they are trained on.
 mod inspect;
 // Further classes for a model that is trained already.

@@ -105,6 +105,11 @@ impl Decoder {
         Decoder { limits, ..self }
     }
 
+    /// What it makes of images.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
     /// Size and channels of an image file, from its header alone.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::jobs::Jobs;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::model::classifier::Classifier;
+use crate::model::explaining::Explaining;
 use crate::model::models::Models;
 use crate::net::connections::Connections;
 use crate::ticket::Requests;
@@ -22,6 +23,7 @@ pub(crate) struct Backend {
     pub(crate) config: Arc<Config>,
     pub(crate) models: Arc<Models>,
     pub(crate) classifier: Classifier,
+    pub(crate) explaining: Explaining,
     /// None where the service keeps nothing.
     pub(crate) data: Option<Data>,
     /// One permit per byte of request bodies in memory.

@@ -16,6 +16,7 @@ use crate::http::query::Query;
 use crate::keys::Caller;
 use crate::metrics::Metrics;
 use crate::model::classifier::Classifier;
+use crate::model::explaining::Explaining;
 use crate::model::models::Models;
 use crate::snapshot::Snapshot;
 use crate::ticket::Ticket;
@@ -100,6 +101,10 @@ impl<'r> Context<'r> {
 
     pub(crate) fn classifier(&self) -> &'r Classifier {
         &self.backend.classifier
+    }
+
+    pub(crate) fn explaining(&self) -> &'r Explaining {
+        &self.backend.explaining
     }
 
     /// The data folder and what works in it.

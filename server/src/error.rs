@@ -59,7 +59,7 @@ pub enum ServerError {
     Store(StoreError),
     /// The model fails on a blank image.
     WarmUp(PipelineError),
-    /// The operating system gave no thread for the classifier.
+    /// The operating system gave no thread for what computes.
     Thread(io::Error),
     /// Shutdown had to cut off clients that did not finish in time.
     Unfinished {
@@ -97,7 +97,7 @@ impl fmt::Display for ServerError {
             }
             ServerError::Store(error) => error.fmt(f),
             ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
-            ServerError::Thread(_) => write!(f, "no thread could be started for the classifier"),
+            ServerError::Thread(_) => write!(f, "no thread could be started for what computes"),
             ServerError::Unfinished { connections, seconds } => {
                 write!(
                     f,

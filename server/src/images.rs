@@ -15,7 +15,11 @@ use crate::model::serving::Serving;
 
 /// Adds the bodies that bring images: a file, a form of files, or JSON.
 pub(crate) fn describe(description: Description, schemas: &Schemas<'_>) -> Description {
-    let most = schemas.config.images_per_request;
+    describe_up_to(description, schemas, schemas.config.images_per_request)
+}
+
+/// As [`describe`], for at most `most` images.
+pub(crate) fn describe_up_to(description: Description, schemas: &Schemas<'_>, most: usize) -> Description {
     let files = json!({ "type": "array", "items": binary(), "minItems": 1, "maxItems": most });
     let form = json!({ "type": "object", "required": ["file"], "properties": { "file": files },
         "additionalProperties": false });

@@ -15,6 +15,7 @@ use crate::jobs::{Jobs, Worker};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::model::classifier::Classifier;
+use crate::model::explaining::Explaining;
 use crate::model::first::{self, First};
 use crate::model::models::Models;
 use crate::model::serving::Serving;
@@ -102,6 +103,7 @@ impl Server {
         let for_openapi = config.clone();
         let backend = Backend {
             classifier: Classifier::new(&config, models.pool().clone()),
+            explaining: Explaining::start().map_err(ServerError::Thread)?,
             models,
             data,
             body_memory: Arc::new(Semaphore::new(config.body_memory)),

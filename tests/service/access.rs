@@ -20,6 +20,7 @@ const KEYS: [(&str, &str); 3] = [
 const OPERATIONS: [(&str, &str, u16); 64] = [
     ("predict", "predict", 400),
     ("embed", "predict", 400),
+    ("explain", "predict", 400),
     ("uploadData", "data", 400),
     ("inspectArchive", "data", 400),
     ("retrain", "admin", 404),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocelli_datasets::{DecodeError, Prepare, Prepared, Preprocessing};
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{ClassGradients, Exec, GradientOutputs, Inference};
+use ocelli_engine::{ClassGradients, EngineError, Exec, GradientOutputs, Inference};
 
 use super::cam;
 use super::layer::Layer;
@@ -54,6 +54,7 @@ pub struct Explainer {
     decoder: Decoder,
     meta: ModelMeta,
     version: String,
+    batch: usize,
 }
 
 enum Network {
@@ -72,11 +73,24 @@ impl Explainer {
     ///
     /// [`Predictor::from_model_file`]: crate::Predictor::from_model_file
     pub fn new(file: &ModelFile, options: &ExplainOptions, compute: Compute) -> Result<Self, PipelineError> {
+        Explainer::with_batch(file, options, compute, MAX_BATCH)
+    }
+
+    /// As [`Explainer::new`], with memory for at most `batch` images at once.
+    ///
+    /// # Errors
+    /// As [`Explainer::new`].
+    pub fn with_batch(
+        file: &ModelFile,
+        options: &ExplainOptions,
+        compute: Compute,
+        batch: usize,
+    ) -> Result<Self, PipelineError> {
         probes::check_probes(file, compute)?;
         let exec = compute.exec()?;
         let pre = &file.meta.preprocessing;
         pre.validate()?;
-        let batch = batch_for(pre.len()).min(MAX_BATCH);
+        let batch = batch_for(pre.len()).min(batch.clamp(1, MAX_BATCH));
         let layer = match options.method {
             ExplainMethod::GradCam | ExplainMethod::LayerCam => {
                 Some(Layer::choose(file.model.graph(), options.layer.as_deref())?)
@@ -95,6 +109,7 @@ impl Explainer {
             decoder: Decoder::new(&file.meta),
             meta: file.meta.clone(),
             version: version_id(&file.content_hash()?),
+            batch,
         })
     }
 
@@ -121,7 +136,7 @@ impl Explainer {
             return Err(DecodeError::BadShape { width, height, channels, values }.into());
         }
         let mut found = Vec::with_capacity(images.len());
-        for (images, classes) in images.chunks(MAX_BATCH).zip(classes.chunks(MAX_BATCH)) {
+        for (images, classes) in images.chunks(self.batch).zip(classes.chunks(self.batch)) {
             if stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Stopped);
             }
@@ -150,12 +165,7 @@ impl Explainer {
     /// # Errors
     /// [`PipelineError::UnknownName`], with the nearest names.
     pub fn class(&self, name: &str) -> Result<usize, PipelineError> {
-        let classes = &self.meta.classes;
-        classes.iter().position(|class| class == name).ok_or_else(|| PipelineError::UnknownName {
-            what: "class",
-            name: name.to_owned(),
-            near: nearest(name, classes.iter().map(String::as_str)),
-        })
+        class_index(&self.meta.classes, name)
     }
 
     /// The name of the layer that maps are made from; none for occlusion.
@@ -190,6 +200,18 @@ impl Explainer {
             Network::Answers(network) => network.exec(),
         }
     }
+}
+
+/// The index of a class among the names of all.
+///
+/// # Errors
+/// [`PipelineError::UnknownName`], with the nearest names.
+pub fn class_index(classes: &[String], name: &str) -> Result<usize, PipelineError> {
+    classes.iter().position(|class| class == name).ok_or_else(|| PipelineError::UnknownName {
+        what: "class",
+        name: name.to_owned(),
+        near: nearest(name, classes.iter().map(String::as_str)),
+    })
 }
 
 /// Maps of a layer for some normalised images.
@@ -227,7 +249,7 @@ fn by_occlusion(
     network.run(x, 1, &mut whole)?;
     let index = match class {
         Some(label) if label as usize >= count => {
-            return Err(ocelli_engine::EngineError::Label { label, classes: count }.into());
+            return Err(EngineError::Label { label, classes: count }.into());
         }
         Some(label) => label as usize,
         None => ranking(&whole, 1)[0],

@@ -23,7 +23,7 @@ mod picture;
 mod tests;
 
 pub use colours::colour;
-pub use explainer::{ExplainOptions, Explainer, Explanation};
+pub use explainer::{ExplainOptions, Explainer, Explanation, class_index};
 pub use map::HeatMap;
 pub use method::ExplainMethod;
 pub use overlays::overlays;

@@ -3,6 +3,7 @@
 pub(crate) mod batcher;
 pub(crate) mod classifier;
 pub(crate) mod decode;
+pub(crate) mod explaining;
 pub(crate) mod first;
 pub(crate) mod loader;
 pub(crate) mod models;

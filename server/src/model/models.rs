@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ocelli_common::text::chain;
 use ocelli_pipeline::store::{Actor, StoreError, VersionRecord, Versions};
-use ocelli_pipeline::{Compute, Pool};
+use ocelli_pipeline::{Compute, ModelFile, Pool};
 
 use crate::config::Config;
 use crate::error::ServerError;
@@ -276,6 +276,15 @@ impl Models {
             Some(found) => Ok(found),
             None => self.read(version).map(Arc::new),
         }
+    }
+
+    /// Reads the file of a version when it is called, which takes the time of reading and of a hash.
+    pub(crate) fn reader(&self, version: &str) -> Box<dyn FnOnce() -> Result<ModelFile, Problem> + Send> {
+        let (versions, version) = (self.versions.clone(), version.to_owned());
+        Box::new(move || {
+            let versions = versions.ok_or_else(Problem::no_data_folder)?;
+            versions.load(&version).map_err(|error| cannot_serve(&version, error))
+        })
     }
 
     fn read(&self, version: &str) -> Result<Serving, Problem> {

@@ -5,6 +5,7 @@ mod changes;
 mod datasets;
 mod docs;
 mod embed;
+mod explain;
 mod feedback;
 mod health;
 mod history;
@@ -28,6 +29,7 @@ use crate::route::Route;
 const GROUPS: &[&[Route]] = &[
     predict::ROUTES,
     embed::ROUTES,
+    explain::ROUTES,
     v2::infer::ROUTES,
     v2::metadata::ROUTES,
     v2::repository::ROUTES,

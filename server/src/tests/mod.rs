@@ -4,6 +4,7 @@
 
 mod connections; // keep-alive, pipelining, slow clients, limits on connections
 mod embed; // features
+mod explain; // heat maps
 mod labels; // a model that says any number of labels
 mod load; // many clients at once, departed clients, overload, faults inside the model
 mod openapi; // the description, and the table of routes
@@ -13,6 +14,6 @@ mod protocol; // hosts, expectations, what is refused before its body is sent
 mod refusals; // one table of everything that is refused, and hostile bytes
 mod requests; // every way that clients have of writing an image
 mod shutdown; // what is in flight finishes
-mod support;
+pub(crate) mod support;
 mod v2; // the Open Inference Protocol
 mod versions; // several versions: loaded once, gone back from, changed by nobody

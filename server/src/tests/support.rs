@@ -46,7 +46,7 @@ pub(super) fn predictor() -> Predictor {
 }
 
 /// The file of that model.
-pub(super) fn model_file() -> ModelFile {
+pub(crate) fn model_file() -> ModelFile {
     static MODEL: OnceLock<ModelFile> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -73,7 +73,7 @@ pub(super) fn offline(predictor: &mut Predictor, image: &[u8], top_k: usize) -> 
 }
 
 /// A 24-bit BMP of 8 by 8 pixels that differs with the seed.
-pub(super) fn bmp(seed: u64) -> Vec<u8> {
+pub(crate) fn bmp(seed: u64) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     for word in [54 + 192, 0, 54, 40, 8, 8, 24 << 16 | 1, 0, 192, 2835, 2835, 0, 0u32] {
         bytes.extend(word.to_le_bytes());
