@@ -22,6 +22,7 @@
 //!   nothing had happened.
 //! * [`job::run_job`] does both for a process that trains and does nothing else.
 //! * [`evaluate()`] measures a model file on labelled images. Classes are matched by name.
+//! * [`explain`] makes heat maps of what in an image speaks for a class.
 //! * [`Predictor`] answers for single images and batches. Its [`Decoder`] half can be cloned to other threads.
 //!
 //! Preprocessing lives in the model file. Training, evaluation and prediction decode, resize, normalise and rank through

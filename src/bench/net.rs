@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{
-    AdamConfig, Exec, Graph, Inference, Model, Optimizer, PlanMemory, TrainConfig, Trainer, zoo,
+    AdamConfig, ClassGradients, Exec, GradientOutputs, Graph, Inference, Model, Optimizer, PlanMemory,
+    TrainConfig, Trainer, zoo,
 };
 use ocelli_pipeline::Compute;
 use serde::Serialize;
@@ -61,6 +62,8 @@ enum Mode {
     Train,
     /// Forward
     Infer,
+    /// Forward, and backward to the last layer that tells places apart, as for a heat map
+    Explain,
 }
 
 /// Statistics of batch normalisations in training.
@@ -122,13 +125,14 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--batch {batch} is not in 1..={MAX_BATCH}"), "try --batch 32"));
     }
     // Single images one after the other are timed for their latency.
-    let exec = if args.mode == Mode::Infer && batch == 1 { exec.latency() } else { exec };
+    let exec = if args.mode != Mode::Train && batch == 1 { exec.latency() } else { exec };
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
     // From a thread of the pool, as a run trains.
     let (memory, times) = exec.pool.install(|| match args.mode {
         Mode::Train => time_training(model, (batch, args.norms), &exec, args.seconds),
         Mode::Infer => time_inference(&model, batch, &exec, args.seconds),
+        Mode::Explain => time_gradients(&model, batch, &exec, args.seconds),
     })??;
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64();
     let record = Record {
@@ -210,6 +214,23 @@ fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Res
     let mut logits = vec![0.0; batch * inference.classes()];
     let times = timed(seconds, || Ok(inference.run(&images, batch, &mut logits)?))?;
     Ok((inference.memory(), times))
+}
+
+fn time_gradients(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
+    let images = random_images(model.graph(), batch);
+    let Some(&value) = model.graph().spatial_values().last() else {
+        return Err(Failure::usage("no layer of this network tells places apart", "try --model resnet9"));
+    };
+    let mut network = ClassGradients::new(model, value, batch, exec)?;
+    let (classes, len) = (vec![None; batch], batch * network.shape().len());
+    let mut logits = vec![0.0; batch * network.classes()];
+    let (mut values, mut gradients) = (vec![0.0; len], vec![0.0; len]);
+    let times = timed(seconds, || {
+        let (values, gradients) = (&mut values[..], &mut gradients[..]);
+        network.run(&images, &classes, GradientOutputs { logits: &mut logits, values, gradients })?;
+        Ok(())
+    })?;
+    Ok((network.memory(), times))
 }
 
 /// Standard normal values, as after normalisation.

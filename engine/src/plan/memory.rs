@@ -21,7 +21,7 @@ pub struct PlanMemory {
     /// Work space of all threads, and of a caller that is none of them.
     pub scratch: usize,
     /// What is kept for every parameter besides the model: a copy in an inference, gradients and the optimiser's moments
-    /// in a training, nothing in a plan alone.
+    /// in a training, a copy and gradients where a layer's gradients are wanted, nothing in a plan alone.
     pub parameters: usize,
 }
 
