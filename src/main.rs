@@ -17,6 +17,7 @@ mod evaluate;
 mod explain;
 mod failure;
 mod flood;
+mod image_files;
 mod inspect;
 mod interrupt;
 mod job;

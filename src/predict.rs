@@ -1,16 +1,14 @@
 //! `ocelli predict`: labels of image files.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ocelli_common::text::{chain, printable};
-use ocelli_datasets::{DecodeError, DecodeLimits, FolderImages, Prepared, images_in};
+use ocelli_common::text::printable;
 use ocelli_pipeline::{Decoder, LabelAnswer, ModelMeta, Prediction, Predictor, pool};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
-use crate::output::{Output, Style, print_message};
+use crate::image_files::{decode, images_of, print_refused};
+use crate::output::{Output, Style};
 use crate::{compute, paths, serve};
 
 /// Images decoded at a time, then computed as one batch.
@@ -72,31 +70,6 @@ struct Labelled<'a> {
     prediction: &'a Prediction,
 }
 
-/// An image file of a folder whose format is not decoded.
-#[derive(Serialize)]
-struct Left<'a> {
-    schema: u32,
-    r#type: &'static str,
-    path: String,
-    format: &'a str,
-}
-
-/// What else a folder held.
-#[derive(Serialize)]
-struct Note<'a> {
-    schema: u32,
-    r#type: &'static str,
-    text: &'a str,
-}
-
-#[derive(Serialize)]
-struct Unreadable<'a> {
-    schema: u32,
-    r#type: &'static str,
-    path: String,
-    error: &'a str,
-}
-
 pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
     let mut model = args.model.take();
     if model.is_none() && paths::is_model(&args.paths[0]) {
@@ -149,7 +122,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// All files to label: folders are replaced by the images in them.
     fn expand(&mut self, paths: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
-        let mut files = Vec::new();
+        let (mut files, json) = (Vec::new(), self.format == Format::Json);
         for path in paths {
             if !path.is_dir() {
                 files.push(path.clone());
@@ -159,48 +132,12 @@ impl Job<'_> {
                 self.refuse(path, "a run folder: a model comes first, or behind --model")?;
                 continue;
             }
-            match images_in(path, recursive) {
-                Ok(found) => {
-                    self.tell_left_out(&found)?;
-                    if found.images.is_empty() {
-                        self.refuse(path, nothing_in(&found, recursive))?;
-                    }
-                    files.extend(found.images);
-                }
-                Err(error) => {
-                    // It names a folder, this one or one below.
-                    let (text, own) = (chain(&error), format!("{}: ", path.display()));
-                    self.refuse(path, text.strip_prefix(&own).unwrap_or(&text))?;
-                }
+            match images_of(path, recursive, json, self.out)? {
+                Ok(images) => files.extend(images),
+                Err(reason) => self.refuse(path, &reason)?,
             }
         }
         Ok(files)
-    }
-
-    /// Names what is in a folder and will not be labelled. Nobody asked for these files by name, so they are no failure.
-    fn tell_left_out(&mut self, found: &FolderImages) -> Result<(), Failure> {
-        let mut notes = found.notes.clone();
-        if found.folders > 0 && !found.images.is_empty() {
-            let folders =
-                if found.folders == 1 { "1 folder".to_owned() } else { format!("{} folders", found.folders) };
-            notes.push(format!("{folders} in it not searched: -r does"));
-        }
-        for warning in &found.warnings {
-            self.out.warn(printable(warning));
-        }
-        for note in &notes {
-            self.out.say(format_args!("note: {}", printable(note)));
-        }
-        if self.format == Format::Json {
-            for (path, format) in &found.undecoded {
-                let path = path.display().to_string();
-                self.out.json(&Left { schema: 1, r#type: "skipped", path, format })?;
-            }
-            for text in &notes {
-                self.out.json(&Note { schema: 1, r#type: "note", text })?;
-            }
-        }
-        Ok(())
     }
 
     fn label(
@@ -301,61 +238,12 @@ impl Job<'_> {
     }
 }
 
-/// Names a file that cannot be read on standard error, and where results are JSON among them, too.
-pub(crate) fn print_refused(
-    (path, reason): (&Path, &str),
-    json: bool,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let name = path.display().to_string();
-    let word = out.message_paint.apply(Style::Red, "error:");
-    print_message(format_args!("{word} {}: {}", printable(&name), printable(reason)));
-    if json {
-        out.json(&Unreadable { schema: 1, r#type: "error", path: name, error: reason })
-    } else {
-        Ok(())
-    }
-}
-
-/// Why a folder gives no images.
-pub(crate) fn nothing_in(found: &FolderImages, recursive: bool) -> &'static str {
-    if found.folders > 0 && !recursive {
-        "no images directly in this folder; -r searches the folders in it too"
-    } else if found.undecoded.is_empty() {
-        "no images in this folder"
-    } else {
-        "no images in this folder that can be read"
-    }
-}
-
 /// Quoted where it holds a comma, a quote or a line break (RFC 4180).
 fn csv_field(value: &str) -> String {
     if value.contains([',', '"', '\n', '\r']) {
         return format!("\"{}\"", value.replace('"', "\"\""));
     }
     value.to_owned()
-}
-
-/// An image file as the network's pixels, or what is wrong with it.
-pub(crate) fn decode(path: &Path, decoder: &Decoder) -> Result<Prepared, String> {
-    let bytes = read(path).map_err(|error| error.to_string())?;
-    let refused = |error: DecodeError| match paths::no_image(path, &bytes) {
-        Some(what) => what.to_owned(),
-        None => chain(&error),
-    };
-    decoder.prepare(&bytes).map_err(refused)
-}
-
-/// The bytes of a file, or of standard input for `-`; one more than the decoder takes is enough to be refused.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = DecodeLimits::default().max_bytes + 1;
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
-    } else {
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

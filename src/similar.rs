@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::embed::{all_read, embeddings};
 use crate::failure::Failure;
+use crate::image_files::read;
 use crate::output::{Output, Style};
-use crate::predict::read;
 use crate::{compute, paths};
 
 /// How many similar images are named.

@@ -208,7 +208,7 @@ fn a_learning_rate_is_found_and_its_curve_written() {
 fn bench_gives_the_numbers_that_comparisons_read() {
     let sandbox = Sandbox::new();
     let bench = "bench --model keras-cnn-28 --batch 2 --threads 1 --seconds 0.05 --json";
-    for (mode, exact) in [("train", false), ("infer", true)] {
+    for (mode, exact) in [("train", false), ("infer", true), ("explain", true)] {
         let line = format!("{bench} --mode {mode}{}", if exact { " --exact" } else { "" });
         let record = &sandbox.run(&line).json_lines()[0];
         let number = |name: &str| record[name].as_f64().unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ocelli_common::atomic_file;
 use ocelli_common::text::{count, printable};
-use ocelli_datasets::{Prepared, images_in};
+use ocelli_datasets::Prepared;
 use ocelli_pipeline::explain::{
     ExplainMethod, ExplainOptions, Explainer, Explanation, HeatMap, Picture, contact_sheet,
 };
@@ -16,9 +16,9 @@ use ocelli_pipeline::{PipelineError, open_model, pool, shipped_model};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
+use crate::image_files::{decode, images_of, note, print_refused};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
-use crate::predict::{decode, nothing_in, print_refused};
 use crate::{compute, paths};
 use files::{Names, is_picture};
 
@@ -212,29 +212,23 @@ impl Job<'_> {
 
     /// The images of a folder; pictures of an earlier call are none.
     fn images_of(&mut self, folder: &Path, recursive: bool) -> Result<Vec<PathBuf>, Failure> {
-        let mut found = match images_in(folder, recursive) {
-            Ok(found) => found,
-            Err(error) => {
-                self.refuse(folder, &ocelli_common::text::chain(&error))?;
+        let mut images = match images_of(folder, recursive, self.json, self.out)? {
+            Ok(images) => images,
+            Err(reason) => {
+                self.refuse(folder, &reason)?;
                 return Ok(Vec::new());
             }
         };
-        let all = found.images.len();
-        found.images.retain(|image| !is_picture(image));
-        let pictures = all - found.images.len();
-        for warning in &found.warnings {
-            self.out.warn(printable(warning));
+        let all = images.len();
+        images.retain(|image| !is_picture(image));
+        if images.len() < all {
+            let pictures = count(all - images.len(), "picture");
+            note(&format!("{pictures} of this command left out"), self.json, self.out)?;
         }
-        for note in &found.notes {
-            self.out.say(format_args!("note: {}", printable(note)));
+        if images.is_empty() {
+            self.refuse(folder, "no images in this folder but pictures of this command")?;
         }
-        if pictures > 0 {
-            self.out.say(format_args!("note: {} of this command left out", count(pictures, "picture")));
-        }
-        if found.images.is_empty() {
-            self.refuse(folder, nothing_in(&found, recursive))?;
-        }
-        Ok(found.images)
+        Ok(images)
     }
 
     fn explain(&mut self, unit: &Unit) -> Result<(), Failure> {
