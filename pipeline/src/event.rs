@@ -212,7 +212,8 @@ impl Event {
         serde_json::to_string(&Line { schema: SCHEMA, event: self }).expect("events hold plain values only")
     }
 
-    pub(crate) fn note(text: impl Into<String>) -> Event {
+    /// A note for people.
+    pub fn note(text: impl Into<String>) -> Event {
         Event::Note { text: text.into() }
     }
 }
