@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, clean, completions, demo, doctor, embed, evaluate, explain, flood, inspect, job, lr_find, predict, serve,
-    similar, store, train, verify,
+    bench, clean, completions, demo, doctor, embed, evaluate, explain, flood, inspect, job, lr_find, predict,
+    serve, similar, store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
