@@ -12,6 +12,7 @@ import { photos } from './images.mjs';
 import { keys } from './keys.mjs';
 import { looks } from './looks.mjs';
 import { corrections, models } from './models.mjs';
+import { parts } from './parts.mjs';
 import { predict } from './predict.mjs';
 import { train } from './train.mjs';
 
@@ -40,6 +41,7 @@ try {
       return Boolean(paths[path]);
     },
   };
+  await parts(world);
   await begin(world);
   await predict(world);
   await data(world);

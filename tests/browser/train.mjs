@@ -3,7 +3,7 @@
 import { TRAINING, same, test } from './harness.mjs';
 
 /** Passes over the images: enough for a reload and a restart to happen in the middle. */
-const EPOCHS = 12;
+const EPOCHS = 8;
 
 /** Starts a training by the form; gives its number. */
 export async function start({ page, go }, { dataset, epochs, from, serve }) {

@@ -18,7 +18,7 @@ function figure(label, draw, legend) {
 }
 
 /** Numbers of an axis: three to six round ones within `low..high`. */
-export function ticks(low, high, most = 5) {
+function ticks(low, high, most = 5) {
   const span = high - low || 1;
   const power = 10 ** Math.floor(Math.log10(span / most));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => span / size <= most);

@@ -1,14 +1,11 @@
 // Two versions beside each other: their numbers, what changed for each class, and the images whose answer changed.
 
+import { answers } from './answers.js';
 import { el, photo, put, table } from './dom.js';
-import { address, get } from './http.js';
+import { get } from './http.js';
 import { may } from './session.js';
 import { difference } from './verdict.js';
 import { bytes, count, counted, number, percent } from './words.js';
-
-/** Images that are compared, at most, and of a request. */
-const MOST = 5000;
-const PAGE = 1000;
 
 /** Images that are shown. */
 const SHOWN = 24;
@@ -95,14 +92,4 @@ async function flips(place, [before, after], signal) {
     el('p', { class: 'hint' }, `Of ${counted(both.length, 'image')} that both were measured on, ${count(better.length)} became right and ${count(worse.length)} wrong.`),
     worse.length > 0 && [el('h4', {}, 'Became wrong'), tiles(worse)],
     better.length > 0 && [el('h4', {}, 'Became right'), tiles(better)]);
-}
-
-/** All stored answers of a version, up to a limit. */
-async function answers(version, signal) {
-  const list = [];
-  for (;;) {
-    const page = await get(address(`/v1/models/${version}/predictions`, { offset: list.length, limit: PAGE }), { signal });
-    list.push(...page.predictions);
-    if (!page.predictions.length || list.length >= Math.min(page.total, MOST)) return { list, dataset: page.dataset };
-  }
 }

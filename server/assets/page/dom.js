@@ -44,7 +44,7 @@ export function put(node, ...children) {
 let ids = 0;
 
 /** An id that no other element has. */
-export const uniqueId = (word) => `${word}-${(ids += 1)}`;
+const uniqueId = (word) => `${word}-${(ids += 1)}`;
 
 /** A button. `kind`: `primary`, `quiet`, `danger` or nothing. */
 export function button(text, { kind = '', click, ...attributes } = {}) {
@@ -139,7 +139,7 @@ export function toast(text, action) {
 }
 
 /** The same for something that failed. */
-export const toastProblem = (problem) => toast([problem.message, problem.advice].filter(Boolean).join(' '));
+const toastProblem = (problem) => toast([problem.message, problem.advice].filter(Boolean).join(' '));
 
 /** Runs what a button starts: the button waits meanwhile, and a failure is told. */
 export async function busy(control, work) {

@@ -1,5 +1,6 @@
 // Evaluate: how well a version does on images that it was not trained on.
 
+import { answers } from './answers.js';
 import { coverage, reliability } from './charts.js';
 import { card, el, empty, field, photo, put, select } from './dom.js';
 import { address, get } from './http.js';
@@ -61,7 +62,7 @@ function sections(report, record, signal) {
     card('Confusion matrix', el('p', { class: 'hint' }, 'Rows: what it is. Columns: what it is taken for. A cell opens its images.'), el('div', { class: 'beside' }, matrix(report, open), behind)),
     card('Class by class', classTable(report.per_class)),
     report.worst.length > 0 && card('Worst mistakes', el('p', { class: 'hint' }, 'Those that it was surest of. Some may be wrong labels.'), worst),
-    el('div', { class: 'pair' }, calibration(report), threshold(report)),
+    el('div', { class: 'pair' }, calibration(report), threshold(report, record, signal)),
   ].filter(Boolean);
 }
 
@@ -79,7 +80,7 @@ function source({ version }, { worst }, signal) {
 const idOf = ({ image, name }) => image ?? (/([0-9a-f]{64})\.\w+$/.exec(name)?.[1] ?? null);
 
 /** Images with what they are, what they are taken for, and how surely. */
-export function mistakes(predictions, { data_name: dataset }) {
+function mistakes(predictions, { data_name: dataset }) {
   return el('ul', { class: 'thumbs' }, predictions.map((one) => {
     const id = idOf(one);
     const wrong = one.label !== one.predicted;
@@ -113,17 +114,31 @@ function calibration({ calibration: { bins, ece, temperature } }) {
     el('p', { class: 'hint' }, `On average they are off by ${percent(ece)}.`, temperature !== 1 && ` They are softened by a temperature of ${number(temperature)}.`));
 }
 
-/**
- * What is right if only answers with at least a certain probability count. By the bins of the reliability diagram, whose edges
- * are the steps of the slider.
- */
-function threshold({ calibration: { bins }, images }) {
-  const points = bins.map((_, from) => {
+/** Steps of the slider where every answer is known. */
+const STEPS = 100;
+
+/** What is answered, and how much of that is right, if an answer needs at least a certain probability: at the edges of the bins. */
+function byBins({ calibration: { bins }, images }) {
+  return bins.map(({ low }, from) => {
     const kept = bins.slice(from);
     const answered = kept.reduce((sum, bin) => sum + bin.images, 0);
     const right = kept.reduce((sum, bin) => sum + bin.images * bin.accuracy, 0);
-    return { least: bins[from].low, coverage: images ? answered / images : 0, accuracy: answered ? right / answered : null, answered };
+    return { least: low, coverage: images ? answered / images : 0, accuracy: answered ? right / answered : null };
   });
+}
+
+/** The same from every single answer, by the percent. */
+function byAnswers(list) {
+  return Array.from({ length: STEPS }, (_, step) => {
+    const kept = list.filter(({ probability }) => probability >= step / STEPS);
+    const right = kept.filter(({ label, predicted }) => label === predicted);
+    return { least: step / STEPS, coverage: kept.length / list.length, accuracy: kept.length ? right.length / kept.length : null };
+  });
+}
+
+/** What comes of a least probability, by a slider. */
+function threshold(report, { version }, signal) {
+  let points = byBins(report);
   const said = el('p', { 'aria-live': 'polite' });
   const drawing = el('div');
   const slider = el('input', { type: 'range', min: 0, max: points.length - 1, step: 1, value: 0, on: { input: () => tell() } });
@@ -134,5 +149,14 @@ function threshold({ calibration: { bins }, images }) {
     put(drawing, coverage(points, now));
   };
   tell();
+  if (may('data')) {
+    answers(version, signal).then(({ list, total }) => {
+      // Of more than are sent, the surest right ones would be missing.
+      if (list.length < total || !list.length) return;
+      points = byAnswers(list);
+      slider.max = STEPS - 1;
+      tell();
+    }).catch(() => { /* The run is gone: the bins of the report stay. */ });
+  }
   return card('What if it may say “not sure”?', drawing, field('Least probability of an answer', slider), said);
 }

@@ -71,7 +71,7 @@ export function setKey(text) {
 const credentials = () => (current ? { Authorization: `Bearer ${current}` } : {});
 
 /** Sends a request; gives the answer if it is a success. */
-export async function request(path, { headers = {}, ...options } = {}) {
+async function request(path, { headers = {}, ...options } = {}) {
   let response;
   try {
     response = await fetch(path, { ...options, headers: { ...credentials(), ...headers } });

@@ -11,7 +11,7 @@ const CIVIDIS = ['00224e', '123570', '3b496c', '575d6d', '707173', '8a8678', 'a5
   .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 /** Red, green and blue of a value in 0..1. */
-export function colour(value) {
+function colour(value) {
   const place = Math.min(1, Math.max(0, value)) * (CIVIDIS.length - 1);
   const below = Math.min(CIVIDIS.length - 2, Math.floor(place));
   return CIVIDIS[below].map((low, at) => Math.round(low + (CIVIDIS[below + 1][at] - low) * (place - below)));

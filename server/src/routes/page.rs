@@ -53,7 +53,8 @@ const STYLE: &str = "text/css";
 static INDEX: Asset =
     Asset::new("index.html", "text/html; charset=utf-8", include_bytes!("../../assets/page/index.html"));
 
-static FILES: [Asset; 30] = [
+static FILES: [Asset; 31] = [
+    Asset::new("answers.js", SCRIPT, include_bytes!("../../assets/page/answers.js")),
     Asset::new("camera.js", SCRIPT, include_bytes!("../../assets/page/camera.js")),
     Asset::new("charts.js", SCRIPT, include_bytes!("../../assets/page/charts.js")),
     Asset::new("classes.js", SCRIPT, include_bytes!("../../assets/page/classes.js")),
