@@ -1,4 +1,4 @@
-// Walks the web page in Chromium: node main.mjs PROGRAM [--screenshots]
+// Walks the web page in Chromium: node main.mjs PROGRAM [--screenshots] [--only=begin,predict]
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,11 @@ import { parts } from './parts.mjs';
 import { predict } from './predict.mjs';
 import { train } from './train.mjs';
 
+/** In this order: later ones use what earlier ones added and trained. */
+const WALKS = { parts, begin, predict, data, train, evaluate, relabel, models, corrections, looks, keys };
+
 const given = process.argv.slice(2);
+const only = given.find((one) => one.startsWith('--only='))?.slice(7).split(',');
 const program = resolve(given.find((one) => !one.startsWith('-')) ?? new URL('../../target/debug/ocelli', import.meta.url).pathname);
 const folder = await mkdtemp(join(tmpdir(), 'ocelli-browser-files-'));
 const hands = await photos();
@@ -41,17 +45,7 @@ try {
       return Boolean(paths[path]);
     },
   };
-  await parts(world);
-  await begin(world);
-  await predict(world);
-  await data(world);
-  await train(world);
-  await evaluate(world);
-  await relabel(world);
-  await models(world);
-  await corrections(world);
-  await looks(world);
-  await keys(world);
+  for (const [name, walk] of Object.entries(WALKS)) if (!only || only.includes(name)) await walk(world);
 } finally {
   await browser.close();
   await service.remove();
