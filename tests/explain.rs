@@ -44,8 +44,8 @@ fn an_image_becomes_a_picture_of_itself_its_map_and_both() {
         let near = |c: usize| (i32::from(own[c]) + i32::from(map[c]) - 2 * i32::from(both[c])).abs() <= 1;
         assert!((0..3).all(near), "{own:?} {map:?} {both:?}");
     }
-    // The place that speaks most for the class is yellow.
-    assert!(map.pixels().any(|pixel| *pixel == Rgb([253, 231, 37])));
+    // The place that speaks most for the class is yellow, or next to it, as its middle may lie between pixels.
+    assert!(map.pixels().any(|Rgb([red, green, blue])| *red > 120 && *green > 200 && *blue < 90));
 
     // What is there stays, unless it is to be replaced.
     let before = std::fs::read(sandbox.path().join("a.explain.png")).unwrap();
@@ -106,7 +106,7 @@ fn a_folder_becomes_a_contact_sheet_and_a_bad_image_stops_nothing() {
     assert!(run.stderr.contains("1 file not explained"), "{run:#?}");
     let lines = run.json_lines();
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
-    assert_eq!((of("explanation"), of("error"), lines.len()), (5, 1, 6));
+    assert_eq!((of("explanation"), of("error"), of("note"), lines.len()), (5, 1, 1, 7));
     assert!(
         lines
             .iter()

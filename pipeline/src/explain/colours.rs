@@ -19,8 +19,8 @@ const STOPS: [[u8; 3]; 11] = [
 /// The colour of a value of a heat map; one outside of 0..=1 has that of the nearer end.
 pub fn colour(value: f32) -> [u8; 3] {
     let last = STOPS.len() - 1;
-    // `max` makes 0 of what is no number.
-    let at = value.max(0.0).min(1.0) * last as f32;
+    let value = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
+    let at = value * last as f32;
     let first = (at as usize).min(last - 1);
     let part = at - first as f32;
     std::array::from_fn(|channel| {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::*;
 use crate::{Compute, DecodeLimits, PipelineError, Predictor, open_model, shipped_model};
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn options(method: ExplainMethod) -> ExplainOptions {
     ExplainOptions { method, layer: None }
