@@ -215,7 +215,10 @@ def copies(args: argparse.Namespace, folder: Path) -> bool:
     ]:
         wanted = planter.pairs[what]
         found = groups(report, *kinds)
-        hits = sum(any(pair <= group for group in found) for pair in wanted)
+        missed = [pair for pair in wanted if not any(pair <= group for group in found)]
+        hits = len(wanted) - len(missed)
+        for pair in missed:
+            print("      missed: " + " and ".join(sorted(pair)))
         if wanted:
             check.at_least({"exact": "exact duplicates", "near": "near duplicates", "leak": "leaks"}[what], hits, len(wanted), len(wanted))
     unreadable, renamed = named(report, "unreadable"), named(report, "wrong_extension")

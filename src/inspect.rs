@@ -205,13 +205,13 @@ fn images(found: &Inspection, out: &mut Output) -> Result<(), Failure> {
     out.line(format_args!("height  {}", range(&found.height)))?;
     let counts = |counts: &BTreeMap<String, usize>, noun: &str| {
         let all: Vec<String> =
-            counts.iter().map(|(name, n)| format!("{} {name}{noun}", thousands(*n as u64))).collect();
+            counts.iter().map(|(name, n)| format!("{}{noun} {name}", thousands(*n as u64))).collect();
         all.join(", ")
     };
     let formats = if found.formats.is_empty() { "none".to_owned() } else { counts(&found.formats, "") };
     out.line(format_args!("files   {formats}"))?;
-    let (channels, bits) = (counts(&found.channels, ""), counts(&found.bits, " bits"));
-    out.line(format_args!("colour  {channels}; {bits}"))?;
+    let (channels, bits) = (counts(&found.channels, ""), counts(&found.bits, " of"));
+    out.line(format_args!("colour  {channels}; {bits} bits"))?;
     out.line(format_args!("turned  {} by EXIF or XMP", count(found.rotated, "image")))
 }
 

@@ -32,7 +32,6 @@ use crate::train_options::TrainOptions;
 use record::Record;
 use report::OutOfFold;
 pub use report::{CrossValidation, FoldReport, Spread, Suspect};
-pub(crate) use suspects::suspects_within;
 
 /// What a cross-validation has come to.
 #[derive(Clone, Debug)]

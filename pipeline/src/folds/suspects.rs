@@ -2,11 +2,11 @@
 
 /// An image whose out-of-fold probabilities speak for another class.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Suspicion {
+pub(super) struct Suspicion {
     /// Index of the image.
-    pub(crate) image: usize,
+    pub(super) image: usize,
     /// The class that it is taken for.
-    pub(crate) suggested: usize,
+    pub(super) suggested: usize,
 }
 
 /// Suspects, most suspicious first. `probabilities` has a row of `classes` for each label, of a model that was not
@@ -17,16 +17,6 @@ pub(crate) struct Suspicion {
 /// (section 3.1 of the paper); it is a suspect where that is not its label. Suspects are ranked by the probability of
 /// their label minus that of the suggestion.
 pub(super) fn suspects(probabilities: &[f32], labels: &[usize], classes: usize) -> Vec<Suspicion> {
-    suspects_within(probabilities, labels, classes, 1.0)
-}
-
-/// As [`suspects`], with no threshold above `most`: with less than 1, more are found of classes that are easily told.
-pub(crate) fn suspects_within(
-    probabilities: &[f32],
-    labels: &[usize],
-    classes: usize,
-    most: f64,
-) -> Vec<Suspicion> {
     let mut sums = vec![(0.0f64, 0u64); classes];
     let rows = || probabilities.chunks_exact(classes.max(1)).zip(labels.iter().copied());
     for (row, label) in rows() {
@@ -36,7 +26,7 @@ pub(crate) fn suspects_within(
     // Nothing can be taken for a class without images.
     let threshold = |class: usize| match sums[class] {
         (_, 0) => f64::INFINITY,
-        (sum, images) => (sum / images as f64).min(most),
+        (sum, images) => sum / images as f64,
     };
     let mut found: Vec<(f32, Suspicion)> = Vec::new();
     for (image, (row, label)) in rows().enumerate() {

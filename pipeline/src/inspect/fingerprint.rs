@@ -150,18 +150,13 @@ impl Fingerprint {
         (apart, all)
     }
 
-    /// Correlation of the pixels, each channel about its own mean, in -1..=1; 0 where one of both is of one colour.
+    /// Correlation of the pixels, each channel about its own mean, in -1..=1; 0 where one of both is of one colour. Where one
+    /// of both images is too small to hold all waves, of the means of two by two pixels.
     pub(super) fn correlation(&self, other: &Fingerprint) -> f32 {
+        let coarse = self.held.min(other.held) < WAVES as u32;
         let (mut products, mut own, mut others) = (0i64, 0i64, 0i64);
         for channel in 0..3 {
-            let values = |of: &Fingerprint| -> Vec<i64> {
-                let all = || of.pixels.iter().skip(channel).step_by(3).map(|&value| i64::from(value));
-                let sum: i64 = all().sum();
-                // Times the number of pixels, so that the mean is a whole number.
-                all().map(|value| value * (SMALL * SMALL) as i64 - sum).collect()
-            };
-            let (a, b) = (values(self), values(other));
-            for (a, b) in a.iter().zip(&b) {
+            for (a, b) in self.about_mean(channel, coarse).iter().zip(other.about_mean(channel, coarse)) {
                 products += a * b;
                 own += a * a;
                 others += b * b;
@@ -169,6 +164,22 @@ impl Fingerprint {
         }
         let size = (own as f64 * others as f64).sqrt();
         if size > 0.0 { (products as f64 / size) as f32 } else { 0.0 }
+    }
+
+    /// The pixels of a channel less their mean, times their number: whole numbers. With `coarse`, sums of two by two.
+    fn about_mean(&self, channel: usize, coarse: bool) -> Vec<i64> {
+        let at = |pixel: usize| i64::from(self.pixels[3 * pixel + channel]);
+        let all: Vec<i64> = match coarse {
+            false => (0..SMALL * SMALL).map(at).collect(),
+            true => (0..SMALL * SMALL / 4)
+                .map(|block| {
+                    let corner = block / (SMALL / 2) * 2 * SMALL + block % (SMALL / 2) * 2;
+                    [corner, corner + 1, corner + SMALL, corner + SMALL + 1].into_iter().map(at).sum()
+                })
+                .collect(),
+        };
+        let (sum, n) = (all.iter().sum::<i64>(), all.len() as i64);
+        all.iter().map(|value| value * n - sum).collect()
     }
 }
 

@@ -18,17 +18,21 @@ const BAND: usize = 16;
 const FOLLOWING: usize = 128;
 /// Images that look for copies at a time; what they find is joined before the next ones look.
 const BLOCK: usize = 4096;
-/// Part of the waves of two copies that only one of them has, at most. See `docs/inspect.md` for the measurement of this and the next.
-const DIFFERING: f32 = 0.34;
-/// Least correlation of the pixels of two copies.
-const ALIKE: f32 = 0.92;
+/// What two copies are: the part of their waves that only one of them has, at most, and the correlation of their pixels, at
+/// least. Small copies lose waves and keep their pixels. `docs/inspect.md` has what this was chosen by.
+const COPIES: [(f32, f32); 2] = [(0.3, 0.92), (0.42, 0.98)];
 /// Waves that an image needs: with fewer, all that two smooth images have in common is that they are smooth.
 const LEAST_WAVES: u32 = 8;
 
 /// Whether two images are copies of each other.
 pub(super) fn is_copy(a: &Fingerprint, b: &Fingerprint) -> bool {
     let (apart, all) = a.waves_apart(b);
-    all >= 2 * LEAST_WAVES && apart as f32 <= DIFFERING * all as f32 && a.correlation(b) >= ALIKE
+    let fits = |most: f32| apart as f32 <= most * all as f32;
+    if all < 2 * LEAST_WAVES || !COPIES.iter().any(|&(most, _)| fits(most)) {
+        return false;
+    }
+    let correlation = a.correlation(b);
+    COPIES.iter().any(|&(most, least)| fits(most) && correlation >= least)
 }
 
 /// Joins the images of `all` that are copies; `None` stands for an image that cannot be read or is not to be looked at.

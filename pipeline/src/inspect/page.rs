@@ -9,8 +9,10 @@ use ocelli_common::text::{count, thousands};
 use super::report::{Bin, FileFound, Finding, Inspection, Lengths, Severity};
 use crate::html::{Column, Html, bar, page, picture, pictures, section, table};
 
-/// Files of a finding that are listed below its pictures.
+/// Files of a finding that are listed below its pictures, at most.
 const LISTED: usize = 100;
+/// Files that are listed without a click, at most.
+const FEW: usize = 10;
 
 impl Inspection {
     /// A page with everything that a reader wants to see: counts, sizes, and each finding with its pictures.
@@ -18,9 +20,9 @@ impl Inspection {
         let body =
             self.findings_part().and(self.classes_part()).and(self.sizes_part()).and(self.reading_part());
         let about = format!(
-            "{} of {} can be read, in {}; {}, {}, {}",
+            "{} of {} images can be read, in {}; {}, {}, {}",
             thousands(self.images as u64),
-            count(self.files, "image"),
+            thousands(self.files as u64),
             if self.classes.len() == 1 {
                 "1 class".to_owned()
             } else {
@@ -112,25 +114,33 @@ fn card(finding: &Finding) -> Html {
     inner.push(Html::of("p", "quiet", &format!("What to do: {}.", finding.advice)));
     let (pictured, listed): (Vec<&FileFound>, Vec<&FileFound>) =
         finding.files.iter().partition(|file| file.thumbnail.is_some());
-    if !pictured.is_empty() {
+    let pictured_count = pictured.len();
+    if pictured_count > 0 {
         inner.push(pictures(pictured.into_iter().map(pictured_file)));
     }
     if !listed.is_empty() {
-        inner.push(Html::element(
-            "ul",
-            "",
-            listed.iter().take(LISTED).map(|file| listed_file(file)).collect(),
-        ));
-    }
-    let more = finding.files_total.saturating_sub(finding.files.len()) + listed.len().saturating_sub(LISTED);
-    if more > 0 {
-        inner.push(Html::of(
-            "p",
-            "quiet",
-            &format!("and {} more; the JSON names all", thousands(more as u64)),
-        ));
+        let all: Html = listed.iter().take(LISTED).map(|file| listed_file(file)).collect();
+        let mut list = Html::element("ul", "", all);
+        let more =
+            finding.files_total.saturating_sub(finding.files.len()) + listed.len().saturating_sub(LISTED);
+        if more > 0 {
+            let text = format!("and {} more; the JSON names all", thousands(more as u64));
+            list.push(Html::of("p", "quiet", &text));
+        }
+        // A few are shown at once; many wait for a click.
+        let few = pictured_count == 0 && listed.len() <= FEW;
+        inner.push(if few {
+            list
+        } else {
+            folded(&format!("{} by name", count(listed.len(), "file")), list)
+        });
     }
     Html::element("div", class, inner)
+}
+
+/// Something behind a heading that opens it.
+fn folded(heading: &str, inner: Html) -> Html {
+    Html::element("details", "", Html::of("summary", "", heading).and(inner))
 }
 
 fn pictured_file(file: &FileFound) -> (Html, Vec<Html>) {

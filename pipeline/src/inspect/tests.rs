@@ -176,11 +176,7 @@ fn nearly_the_same_image_twice_in_a_class_is_a_note() {
     let finding = only(&found, Kind::NearDuplicates, Severity::Note);
     assert_eq!(names(finding), ["cats/2.png", "cats/x.jpg"]);
     assert!(
-        finding.files[1]
-            .detail
-            .as_ref()
-            .unwrap()
-            .starts_with("nearly the same as cats/2.png (correlation 0.9")
+        finding.files[1].detail.as_ref().unwrap().starts_with("nearly the same as cats/2.png (correlation ")
     );
     assert!(finding.advice.contains("drawn into training and test"));
 }

@@ -16,9 +16,8 @@ pub(super) fn suspicious(facts: &Facts, suspects: &[Suspect]) -> Option<Finding>
         ..facts.file(suspect.index)
     };
     let n = suspects.len();
-    let may = if n == 1 { "looks" } else { "look" };
-    let text = format!("{} {may} wrong", count(n, "label"));
-    let advice = "look at these images, most suspicious first, and move those that are wrong; hard images are among them, too";
+    let text = format!("{} may be wrong, most suspicious first", count(n, "label"));
+    let advice = "look at these images and move those that are wrong; images that are hard to tell are among them, too";
     let files = suspects.iter().map(file).collect();
     (n > 0).then(|| finding(Kind::SuspiciousLabels, Severity::Warning, text, advice).about_files(files))
 }
