@@ -27,7 +27,6 @@ export async function data({ window, hands, folder, has, service }) {
     watch.allow(/status of 4\d\d/);
     await go('data');
     await choose(zipFile('bad.zip', Buffer.from('PK\x03\x04 this is no archive')));
-    if (!has('/v1/inspect')) await add('hands');
     await page.getByRole('alert').waitFor();
     await accessible('a refused archive');
     await page.getByRole('button', { name: 'Choose another' }).click();
@@ -39,10 +38,8 @@ export async function data({ window, hands, folder, has, service }) {
     const some = Object.fromEntries(Object.entries({ zero, one, two, three, four }).map(([name, list]) => [name, list.slice(0, EACH)]));
     await go('data');
     await choose(zipFile('hands.zip', await archive(some)));
-    if (has('/v1/inspect')) {
-      await page.getByText(`${5 * EACH} images of 5 classes can be read`).waitFor();
-      await accessible('a dry run');
-    }
+    await page.getByText(`${5 * EACH} images of 5 classes can be read`).waitFor();
+    await accessible('a dry run');
     same((await (await fetch(`${service.origin}/v1/datasets`)).json()).datasets.length, 0, 'data sets before it is confirmed');
     await add('hands');
     await page.getByText(`${5 * EACH} images added to “hands”`).waitFor();
@@ -94,19 +91,17 @@ export async function data({ window, hands, folder, has, service }) {
     await page.unroute(/\/upload-data/);
   });
 
-  if (has('/v1/inspect')) {
-    await test('what is wrong with an archive is said before it is added', [window], async () => {
-      await go('data');
-      const copies = { a: [hands.one[0], hands.one[1], hands.one[0], hands.one[2].subarray(0, 900)], b: hands.two.slice(0, 4) };
-      await choose(zipFile('doubtful.zip', await archive(copies)));
-      await page.getByText('cannot be read').first().waitFor();
-      await page.getByText('a/003.jpg').first().waitFor({ state: 'attached' });
-      await accessible('findings');
-      await page.getByRole('button', { name: 'Choose another' }).click();
-      const { datasets } = await (await fetch(`${service.origin}/v1/datasets`)).json();
-      same(datasets.some(({ name }) => name === 'doubtful'), false, 'kept without being asked');
-    });
-  }
+  await test('what is wrong with an archive is said before it is added', [window], async () => {
+    await go('data');
+    const copies = { a: [hands.one[0], hands.one[1], hands.one[0], hands.one[2].subarray(0, 900)], b: hands.two.slice(0, 4) };
+    await choose(zipFile('doubtful.zip', await archive(copies)));
+    await page.getByText('cannot be read').first().waitFor();
+    await page.getByText('a/003.jpg').first().waitFor({ state: 'attached' });
+    await accessible('findings');
+    await page.getByRole('button', { name: 'Choose another' }).click();
+    const { datasets } = await (await fetch(`${service.origin}/v1/datasets`)).json();
+    same(datasets.some(({ name }) => name === 'doubtful'), false, 'kept without being asked');
+  });
 
   await test('an image is seen large, by keyboard', [window], async () => {
     await go('data/set/hands/zero');

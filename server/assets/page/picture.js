@@ -34,9 +34,6 @@ function scale() {
   return el('div', { class: 'scale' }, el('span', {}, 'little'), heat({ width: steps, height: 1, values }), el('span', {}, 'much'));
 }
 
-/** Whether the service can explain; known once it was asked. */
-let explains = true;
-
 /** The figure of an answered image; `original` makes the image as it came. */
 export function views(shot, original, { model, signal }) {
   const look = el('div', { class: 'look' }, original());
@@ -45,14 +42,20 @@ export function views(shot, original, { model, signal }) {
   const settings = { view: 'picture', class: undefined, method: 'gradcam', opacity: 0.6, ...shot.view };
   shot.view = settings;
 
+  let turn = 0;
   const draw = async () => {
+    const mine = (turn += 1);
+    look.removeAttribute('aria-busy');
     if (settings.view === 'picture') {
       put(look, original());
       put(about);
       return;
     }
+    look.setAttribute('aria-busy', 'true');
     try {
       const answer = await explanation(shot, settings, signal);
+      // Something else may have been chosen meanwhile.
+      if (mine !== turn) return;
       const seen = el('img', { src: `data:image/png;base64,${answer.input.png}`, alt: 'The image as the network sees it' });
       const layers = el('div', { class: 'layers' }, seen);
       put(look, layers);
@@ -66,9 +69,12 @@ export function views(shot, original, { model, signal }) {
       if (about.dataset.view !== 'heat' || !about.childElementCount) put(about, heatControls(answer));
       about.querySelector('.for').textContent = `What speaks for “${answer.class}” (${percent(answer.probability)}).`;
     } catch (problem) {
-      if (problem.name !== 'AbortError') put(about, el('p', { class: 'hint', role: 'alert' }, problem.message));
+      if (mine === turn && problem.name !== 'AbortError') put(about, el('p', { class: 'hint', role: 'alert' }, problem.message));
     } finally {
-      about.dataset.view = settings.view;
+      if (mine === turn) {
+        look.removeAttribute('aria-busy');
+        about.dataset.view = settings.view;
+      }
     }
   };
 
@@ -92,17 +98,9 @@ export function views(shot, original, { model, signal }) {
   };
 
   const choices = [['picture', 'Image'], ['input', 'As the model sees it'], ['heat', 'Where it looks']];
-  const offer = () => {
-    put(controls, segments('View', choices, settings.view, (view) => { settings.view = view; draw(); }), about);
-    draw();
-  };
-  if (explains) {
-    // The first question tells whether the service has an answer at all; the image is shown meanwhile.
-    explanation(shot, settings, signal).then(offer, (problem) => {
-      if (problem.code === 'no_route') explains = false;
-      else if (problem.name !== 'AbortError') put(controls, el('p', { class: 'hint' }, `Where the model looks cannot be shown. ${problem.message}`));
-    });
-  }
+  // Asked for only when somebody wants to see it: a map takes a few times as long as the answer.
+  put(controls, segments('View', choices, settings.view, (view) => { settings.view = view; draw(); }), about);
+  if (settings.view !== 'picture') draw();
   return el('figure', { class: 'views' }, look, controls);
 }
 

@@ -67,18 +67,12 @@ async function packed(files, { step, signal }) {
 /** The dry run: the service looks at the archive and keeps nothing. */
 async function check(chosen, context) {
   const { step, again, signal, names } = context;
-  let report = null;
-  if (context.inspects !== false) {
-    const stopped = new AbortController();
-    const track = tracker(`Looking at ${chosen.name}`, () => stopped.abort());
-    put(step, track.node);
-    try {
-      report = await upload(address('/v1/inspect', { thumbnails: 12, files: 100 }), chosen.archive, { type: 'application/zip', signal: AbortSignal.any([signal, stopped.signal]), progress: track.progress });
-    } catch (problem) {
-      if (problem.code !== 'no_route') throw problem;
-      context.inspects = false;
-    }
-  }
+  const stopped = new AbortController();
+  const track = tracker(`Looking at ${chosen.name}`, () => stopped.abort());
+  put(step, track.node);
+  const report = await upload(address('/v1/inspect', { thumbnails: 12, files: 100 }), chosen.archive, {
+    type: 'application/zip', signal: AbortSignal.any([signal, stopped.signal]), progress: track.progress,
+  });
   const { input, list } = suggesting(names, {
     value: names[0] ?? 'default', required: true, maxlength: 64, pattern: '[A-Za-z0-9_\\-][A-Za-z0-9._\\-]*', spellcheck: 'false',
   });
@@ -88,7 +82,7 @@ async function check(chosen, context) {
   };
   put(step,
     el('p', {}, el('strong', {}, chosen.name), ` · ${bytes(chosen.archive.size)}`, chosen.files && ` · ${counted(chosen.files.length, 'file')}`),
-    report && findings(report),
+    findings(report),
     el('form', { class: 'stack', on: { submit } },
       field('Data set', input, 'The one to add to, or a new name: letters, digits, dot, dash, underscore.'), list,
       el('div', { class: 'row' }, el('button', { class: 'button primary' }, 'Add these images'), button('Choose another', { click: again }))));
