@@ -15,7 +15,7 @@ const EACH = 16;
 const zipFile = (name, buffer) => ({ name, mimeType: 'application/zip', buffer });
 
 /** See the module. */
-export async function data({ window, hands, folder, has, service }) {
+export async function data({ window, hands, folder, service }) {
   const { page, watch, go, accessible, fits } = window;
   const choose = (file) => page.locator('#archive').setInputFiles(file);
   const add = async (name) => {

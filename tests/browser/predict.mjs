@@ -21,7 +21,7 @@ export async function hand(page, kind, files) {
 }
 
 /** See the module. */
-export async function predict({ window, hands, has, folder }) {
+export async function predict({ window, hands, has }) {
   const { page, watch, go, accessible } = window;
   const answered = (name) => page.getByRole('region', { name: `Answer for ${name}` });
 

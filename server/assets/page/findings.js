@@ -26,7 +26,7 @@ function finding({ severity, text, advice, files, files_total: total }) {
   return el('li', {},
     el('p', {}, chip(severity, MEANING[severity]), ' ', el('strong', {}, text)),
     advice && el('p', { class: 'hint' }, advice),
-    images.length > 0 && el('ul', { class: 'thumbs' }, images.map(({ thumbnail, name, classes, suggested }) =>
+    pictures.length > 0 && el('ul', { class: 'thumbs' }, pictures.map(({ thumbnail, name, classes, suggested }) =>
       el('li', {}, el('img', { src: `data:image/png;base64,${thumbnail}`, alt: name, title: name }),
         el('span', { class: 'name' }, classes.join(', '), suggested && ` → ${suggested}?`)))),
     files.length > 0 && el('details', {}, el('summary', {}, counted(total, 'file')),
