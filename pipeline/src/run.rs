@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ocelli_datasets::{ImageSet, mosaic};
+use ocelli_datasets::{ImageSet, Prepared, mosaic};
 use ocelli_engine::model_file::{Metrics, ModelFile, ModelMeta, Trained, TrainingState};
 use ocelli_engine::{Exec, Inference, Model, Shape, Trainer};
 
@@ -16,6 +16,7 @@ use crate::environment::Environment;
 use crate::error::PipelineError;
 use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
+use crate::explain::overlays;
 use crate::features::{Answers, Features};
 use crate::feed::{Flow, feed};
 use crate::labels::{self, DEFAULT_THRESHOLD, LabelEvaluation};
@@ -28,7 +29,7 @@ use crate::progressive;
 use crate::recipe::{Recipe, with_epochs};
 use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
-use crate::run_report::{Training, run_report};
+use crate::run_report::{Shown, Training, run_report};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
 use crate::unknown;
@@ -562,6 +563,7 @@ impl Run<'_> {
             images: evaluation.images as u64,
         });
         let mistakes = images.mistakes(&evaluation.predictions)?;
+        let worst = images.worst_images(&evaluation.predictions)?;
         file.probes = probes::ask(&file, &self.loaded.set, indices, &self.exec)?;
         let hash = file.save(&self.folder.best())?;
         if let Some(selection) = selection {
@@ -572,7 +574,9 @@ impl Run<'_> {
             self.reporter.note(replay.describe(bytes))?;
         }
         self.write_card(&file, hash, Results::Classes(&evaluation))?;
-        self.write_report(&file, |training| run_report(training, &evaluation, &mistakes))?;
+        let maps = self.heat_maps(&file, worst)?;
+        let shown = Shown { mistakes: &mistakes, maps: &maps };
+        self.write_report(&file, |training| run_report(training, &evaluation, shown))?;
         // Last: its report says that the run is finished.
         evaluation.write_into(self.folder.path(), &self.meta.name)?;
         self.reporter.report(&evaluated(&evaluation))?;
@@ -587,6 +591,19 @@ impl Run<'_> {
             waited: self.waits.share(),
         })?;
         Ok(self.outcome(Some(evaluation), None))
+    }
+
+    /// What speaks for the wrong answers to some images, as pictures; none of a network that tells no places apart.
+    fn heat_maps(
+        &self,
+        file: &ModelFile,
+        worst: Vec<(Prepared, Option<usize>)>,
+    ) -> Result<Vec<Vec<u8>>, PipelineError> {
+        let (images, classes): (Vec<_>, Vec<_>) = worst.into_iter().unzip();
+        match overlays(file, &images, &classes, self.recipe.compute()) {
+            Err(PipelineError::NoMap { .. }) => Ok(Vec::new()),
+            maps => maps,
+        }
     }
 
     /// Writes `report.html`: what `page` makes of the training.

@@ -31,7 +31,7 @@ use crate::recipe::Balance;
 use crate::replay::{Computed, DataName, Kept, Replay, Selection};
 use crate::run::{Outcome, introduce};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder};
-use crate::run_report::{Training, run_report};
+use crate::run_report::{Shown, Training, run_report};
 use crate::train::record;
 use crate::transfer::{How, Pass, fit_layer, logits};
 use crate::unknown;
@@ -318,7 +318,7 @@ impl Grown {
             batch: &[],
             environment: self.environment.clone(),
         };
-        folder.write("report.html", &run_report(&training, &self.evaluation, &[]))?;
+        folder.write("report.html", &run_report(&training, &self.evaluation, Shown::default()))?;
         self.evaluation.write_into(folder.path(), &meta.name)?;
         reporter.report(&Event::ClassesAdded { added: self.added.clone() })?;
         reporter.report(&evaluated(&self.evaluation))?;

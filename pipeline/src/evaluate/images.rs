@@ -165,6 +165,20 @@ impl LabelledImages<'_> {
         places.map(mistake).collect()
     }
 
+    /// The images of the worst mistakes, in the order of [`Evaluation::worst`], and the index of the class that each is taken
+    /// for.
+    pub(crate) fn worst_images(
+        &self,
+        predictions: &[PredictionRow],
+    ) -> Result<Vec<(Prepared, Option<usize>)>, DatasetError> {
+        let places = Evaluation::worst_mistakes(predictions, WORST).into_iter();
+        let class = |name: &String| self.classes.iter().position(|own| own == name);
+        let image = |place: usize| {
+            Ok((self.set.prepared(self.indices[place])?, class(&predictions[place].predicted)))
+        };
+        places.map(image).collect()
+    }
+
     /// Mistakes with their pictures, of each pair of classes those with the highest loss; `predictions` are in the order of
     /// the indices.
     pub(crate) fn mistakes(&self, predictions: &[PredictionRow]) -> Result<Vec<Mistake>, DatasetError> {

@@ -67,17 +67,27 @@ pub(super) fn matrix(name: &str, evaluation: &Evaluation, mistakes: &[Mistake]) 
     section("Confusion matrix", Html::of("p", "quiet", about).and(Html::element("div", "scroll", drawn)))
 }
 
-/// The mistakes with the highest loss.
-pub(super) fn worst(evaluation: &Evaluation) -> Html {
+/// The mistakes with the highest loss, each with what speaks for the wrong answer.
+pub(super) fn worst(evaluation: &Evaluation, maps: &[Vec<u8>]) -> Html {
     if evaluation.worst.is_empty() {
         return section("Worst mistakes", Html::of("p", "", "There are no mistakes."));
     }
-    let shown = evaluation.worst.iter().map(|mistake| {
+    let shown = evaluation.worst.iter().enumerate().map(|(at, mistake)| {
         let row = &mistake.row;
         let said = format!("{} -> {} {:.0} %", row.label, row.predicted, 100.0 * row.probability);
-        (picture(&mistake.png, &row.name), vec![Html::text(&said), Html::text(&row.name)])
+        let map = maps.get(at).map(|png| picture(png, &format!("what speaks for {}", row.predicted)));
+        let both = picture(&mistake.png, &row.name).and(map.unwrap_or_default());
+        (both, vec![Html::text(&said), Html::text(&row.name)])
     });
-    section("Worst mistakes", pictures(shown))
+    let about = match maps.is_empty() {
+        true => Html::new(),
+        false => Html::of(
+            "p",
+            "quiet",
+            "Below each image, where the network found what it took for the wrong class (Grad-CAM).",
+        ),
+    };
+    section("Worst mistakes", about.and(pictures(shown)))
 }
 
 /// The pictures behind the cells of the matrix, those of the most frequent mistakes first.

@@ -33,20 +33,29 @@ pub(crate) struct Training<'a> {
     pub(crate) environment: Environment,
 }
 
-/// The page of a run whose images have one class each; `mistakes` have their pictures.
-pub(crate) fn run_report(training: &Training<'_>, evaluation: &Evaluation, shown: &[Mistake]) -> String {
+/// Pictures of mistakes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shown<'a> {
+    /// Mistakes with their pictures, by class and most likely class.
+    pub(crate) mistakes: &'a [Mistake],
+    /// For each of the worst mistakes a PNG of what speaks for the wrong answer; empty where there are none.
+    pub(crate) maps: &'a [Vec<u8>],
+}
+
+/// The page of a run whose images have one class each.
+pub(crate) fn run_report(training: &Training<'_>, evaluation: &Evaluation, shown: Shown<'_>) -> String {
     let meta = training.meta;
     let reliability = Html::drawing(&charts::reliability(&meta.name, evaluation));
     let parts = [
         numbers(training, evaluation),
         advice(training, evaluation),
         training.curves(),
-        mistakes::matrix(&meta.name, evaluation, shown),
+        mistakes::matrix(&meta.name, evaluation, shown.mistakes),
         classes(evaluation),
-        mistakes::worst(evaluation),
+        mistakes::worst(evaluation, shown.maps),
         section("Are its probabilities right?", reliability),
         training.images(),
-        mistakes::cells(evaluation, shown),
+        mistakes::cells(evaluation, shown.mistakes),
         training.settings(),
     ];
     page(&meta.name, &training.about("classes"), &parts.into_iter().collect())

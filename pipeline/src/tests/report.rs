@@ -31,9 +31,9 @@ fn numbers_of_mistakes_lead_to_their_pictures() {
     assert!(cells > 0, "the test needs mistakes");
     assert_eq!(links.len(), cells);
     assert!(links.iter().all(|link| places.contains(link)), "{links:?} {places:?}");
-    // A picture for every mistake, the worst ones twice, and the batch.
+    // A picture for every mistake, another and a heat map for the worst ones, and the batch.
     let wrong = evaluation.predictions.iter().filter(|row| row.label != row.predicted).count();
-    assert_eq!(all(&page, "<img src=\"data:image/png;base64,").len(), wrong + evaluation.worst.len() + 1);
+    assert_eq!(all(&page, "<img src=\"data:image/png;base64,").len(), wrong + 2 * evaluation.worst.len() + 1);
     assert!(!page.contains(HOSTILE) && page.contains("&lt;img src=x onerror"), "class names are text");
     for word in ["http://", "https://", "<script"] {
         let page = page.replace("http://www.w3.org/2000/svg", "");
