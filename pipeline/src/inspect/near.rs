@@ -108,7 +108,7 @@ mod tests {
             })
             .collect();
         RgbImage::from_fn(side, side, |x, y| {
-            let at = |length: u32| length as f32 / side as f32 * 6.283;
+            let at = |length: u32| length as f32 / side as f32 * std::f32::consts::TAU;
             let mut levels = [120.0, 115.0, 105.0];
             for [u, v, phase, sizes @ ..] in &waves {
                 let wave = (u * at(x) + v * at(y) + phase).sin();
