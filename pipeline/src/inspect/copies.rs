@@ -7,11 +7,14 @@ use ocelli_datasets::ContentHash;
 use ocelli_engine::Pool;
 
 use super::facts::Facts;
-use super::fingerprint::BLANK;
+use super::fingerprint::{BLANK, Fingerprint};
 use super::groups::Joined;
 use super::look::Picture;
-use super::near::join_copies;
+use super::near::{is_copy, join_copies};
 use crate::error::PipelineError;
+
+/// Different images in a group from which most must be copies of the first one.
+const LARGE: usize = 100;
 
 /// Which images are copies of which.
 pub(super) struct Copies {
@@ -39,8 +42,12 @@ impl Copies {
                 }
             }
         }
+        let mut joined = same.clone();
+        join_copies(&looks, &mut joined, pool)?;
         let mut alike = same.clone();
-        join_copies(&looks, &mut alike, pool)?;
+        for group in joined.groups().iter().filter(|group| holds_together(group, &looks)) {
+            group.windows(2).for_each(|pair| alike.join(pair[0], pair[1]));
+        }
         Ok(Copies { same, alike })
     }
 
@@ -48,6 +55,14 @@ impl Copies {
     pub(super) fn is_first(&self, index: usize) -> bool {
         self.same.first(index) == index
     }
+}
+
+/// Whether the images of a group are copies of one image. Of digits and other drawings on one ground, chains of images that are
+/// like the next one join thousands that have nothing in common.
+fn holds_together(group: &[usize], looks: &[Option<&Fingerprint>]) -> bool {
+    let looks: Vec<&Fingerprint> = group.iter().filter_map(|&image| looks[image]).collect();
+    let copies = || looks.iter().filter(|look| is_copy(looks[0], look)).count();
+    looks.len() <= LARGE || 2 * copies() >= looks.len()
 }
 
 /// Formats without files have the same content in images of several shapes.

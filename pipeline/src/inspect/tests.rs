@@ -182,6 +182,27 @@ fn nearly_the_same_image_twice_in_a_class_is_a_note() {
 }
 
 #[test]
+fn a_long_chain_of_images_that_are_like_the_next_one_is_no_group_of_copies() {
+    let ends = [picture(1, 24, 16), picture(2, 24, 16)];
+    let between = |step: u32, steps: u32| {
+        RgbImage::from_fn(24, 16, |x, y| {
+            let [a, b] = [0, 1].map(|end| ends[end].get_pixel(x, y).0);
+            let mix = |c: usize| (u32::from(a[c]) * (steps - step) + u32::from(b[c]) * step) / steps;
+            Rgb([0, 1, 2].map(|c| mix(c) as u8))
+        })
+    };
+    for (steps, groups) in [(60, 1), (150, 0)] {
+        let mut set = clean();
+        for step in 0..steps {
+            set = set.put(&format!("cats/step{step:03}.png"), between(step, steps));
+        }
+        let found = set.look();
+        let near = found.findings.iter().filter(|finding| finding.kind == Kind::NearDuplicates);
+        assert_eq!(near.map(|finding| finding.count).sum::<usize>(), groups, "{steps}");
+    }
+}
+
+#[test]
 fn images_of_two_splits_are_a_leak_as_the_same_file_or_nearly() {
     let set = Set::new().add("train/cats", 10).add("train/dogs", 10).add("test/cats", 6).add("test/dogs", 6);
     assert_eq!(set.look().findings, []);
