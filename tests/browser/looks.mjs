@@ -31,11 +31,29 @@ export async function looks({ window, hands, screenshots }) {
   }
   await page.emulateMedia({ colorScheme: null });
   await page.setViewportSize({ width: 1280, height: 900 });
+  await test('a heat map of what the trained model looks at', [window], () => heat(window, hands, screenshots));
+}
+
+/** The heat map of one answer. */
+async function heat(window, hands, screenshots) {
+  const { page, go, accessible } = window;
+  await go('predict');
+  await some(page, hands);
+  await page.getByText('Where it looks').click();
+  await page.getByText('What speaks for').waitFor();
+  await accessible('a heat map');
+  await page.setViewportSize({ width: 880, height: 720 });
+  await page.locator('.answer').evaluate((answer) => answer.scrollIntoView());
+  if (screenshots) await screenshot(window, 'heat-map');
+  await page.setViewportSize({ width: 1280, height: 900 });
 }
 
 /** Some answers to look at. */
 async function some(page, hands) {
-  if (await page.getByRole('button', { name: 'Clear' }).count()) return;
+  if (await page.getByText('5 images, 5 answered').count()) return;
+  // Answers of other tests go with a reload.
+  await page.reload();
+  await page.getByText('Choose images').waitFor();
   const files = ['two', 'zero', 'four', 'five', 'one'].map((name) => ({ name: `${name}.jpg`, mimeType: 'image/jpeg', buffer: hands[name][48] }));
   await page.locator('#images-to-predict').setInputFiles(files);
   await page.getByText('5 images, 5 answered').waitFor();
