@@ -32,6 +32,9 @@ export async function train({ window, service, hands }) {
     await page.getByRole('progressbar').waitFor();
     await page.getByText(new RegExp(`[1-9]\\d* of ${EPOCHS}`)).waitFor({ timeout: TRAINING });
     await page.getByRole('img', { name: /Accuracy by epoch/ }).waitFor({ timeout: TRAINING });
+    // With as few images it may be right about all of them.
+    const { mistakes } = await (await fetch(`${service.origin}/v1/jobs/${job}`)).json();
+    if (mistakes) await page.getByRole('heading', { name: /What it gets wrong after epoch/ }).waitFor();
     await accessible('a training');
   });
 

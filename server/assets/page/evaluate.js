@@ -2,12 +2,13 @@
 
 import { answers } from './answers.js';
 import { coverage, reliability } from './charts.js';
-import { card, el, empty, field, photo, put, select } from './dom.js';
+import { card, el, empty, field, put, select } from './dom.js';
+import { mistakes } from './gallery.js';
 import { address, get } from './http.js';
 import { matrix } from './matrix.js';
 import { classTable } from './classes.js';
 import { may } from './session.js';
-import { baseName, count, counted, number, percent } from './words.js';
+import { count, counted, number, percent } from './words.js';
 
 /** Images that are shown behind a cell, and worst mistakes. */
 const SHOWN = 48;
@@ -50,12 +51,12 @@ function sections(report, record, signal) {
     put(behind, el('h3', {}, title), el('p', { class: 'hint' }, 'Looking for the images …'));
     try {
       const { total, predictions } = await pictures({ label, predicted });
-      put(behind, el('h3', {}, title), el('p', { class: 'hint' }, total > predictions.length ? `${count(predictions.length)} of ${counted(total, 'image')}` : counted(total, 'image')), mistakes(predictions, record));
+      put(behind, el('h3', {}, title), el('p', { class: 'hint' }, total > predictions.length ? `${count(predictions.length)} of ${counted(total, 'image')}` : counted(total, 'image')), mistakes(predictions, record.data_name));
     } catch (problem) {
       if (!signal.aborted) put(behind, el('h3', {}, title), el('p', { class: 'notice warn' }, `${problem.message} ${problem.advice ?? ''}`));
     }
   };
-  const worst = el('div', {}, mistakes(report.worst, record));
+  const worst = el('div', {}, mistakes(report.worst, record.data_name));
   return [
     headline(report),
     report.notes.length > 0 && el('ul', { class: 'notice plain' }, report.notes.map((note) => el('li', {}, note))),
@@ -74,22 +75,6 @@ function source({ version }, { worst }, signal) {
     const predictions = worst.filter((one) => one.label === label && one.predicted === predicted);
     return { total: predictions.length, predictions };
   };
-}
-
-/** The name of a stored image is its id. */
-const idOf = ({ image, name }) => image ?? (/([0-9a-f]{64})\.\w+$/.exec(name)?.[1] ?? null);
-
-/** Images with what they are, what they are taken for, and how surely. */
-function mistakes(predictions, { data_name: dataset }) {
-  return el('ul', { class: 'thumbs' }, predictions.map((one) => {
-    const id = idOf(one);
-    const wrong = one.label !== one.predicted;
-    const text = wrong ? `${one.label} → ${one.predicted}` : one.label;
-    const shown = id && may('data')
-      ? photo(`/v1/datasets/${encodeURIComponent(dataset)}/images/${id}/thumbnail`, text)
-      : el('span', { class: 'gone' }, id ? 'needs a key for data' : baseName(one.name ?? ''));
-    return el('li', {}, shown, el('span', { class: 'name', title: text }, text), el('span', { class: 'hint' }, percent(one.probability, 0)));
-  }));
 }
 
 function headline({ accuracy, interval: [low, high], images, split, balanced_accuracy: balanced, top5, macro_f1: f1, loss, calibration: { ece } }) {

@@ -1,6 +1,8 @@
-// Many images, of which several can be chosen: by click, by a range with Shift, and by keyboard.
+// Many images: those of which several can be chosen, by click, by a range with Shift, and by keyboard; and mistakes.
 
 import { el, photo } from './dom.js';
+import { may } from './session.js';
+import { baseName, percent } from './words.js';
 
 /**
  * A list of images. `items` are `{ id, src, title, note }`; `changed(chosen)` is told of the ids that are chosen, `open(item)`
@@ -81,4 +83,20 @@ export function gallery(label, items, { changed, open }) {
   }
 
   return { node, clear, all };
+}
+
+/** The name of a stored image is its id. */
+const idOf = ({ image, name }) => image ?? (/([0-9a-f]{64})\.\w+$/.exec(name)?.[1] ?? null);
+
+/** Images of a data set with what they are, what they are taken for, and how surely. */
+export function mistakes(predictions, dataset) {
+  return el('ul', { class: 'thumbs' }, predictions.map((one) => {
+    const id = idOf(one);
+    const wrong = one.label !== one.predicted;
+    const text = wrong ? `${one.label} → ${one.predicted}` : one.label;
+    const shown = id && may('data')
+      ? photo(`/v1/datasets/${encodeURIComponent(dataset)}/images/${id}/thumbnail`, text)
+      : el('span', { class: 'gone' }, id ? 'needs a key for data' : baseName(one.name ?? ''));
+    return el('li', {}, shown, el('span', { class: 'name', title: text }, text), el('span', { class: 'hint' }, percent(one.probability, 0)));
+  }));
 }

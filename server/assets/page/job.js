@@ -2,6 +2,7 @@
 
 import { curves } from './charts.js';
 import { announce, busy, button, card, chip, confirmed, el, put, toast } from './dom.js';
+import { mistakes } from './gallery.js';
 import { follow, get, post, remove } from './http.js';
 import { mayChange } from './session.js';
 import { verdict } from './verdict.js';
@@ -24,14 +25,15 @@ const ended = ({ state }) => !['queued', 'running', 'cancelling'].includes(state
 /** `#/train/NUMBER`. */
 export async function showJob(root, { id, signal }) {
   const job = await get(`/v1/jobs/${encodeURIComponent(id)}`, { signal });
-  const parts = { progress: el('div', { class: 'stack' }), lost: el('div'), curves: el('div', { class: 'pair' }), notes: el('div'), result: el('div', { class: 'stack' }) };
+  const parts = { progress: el('div', { class: 'stack' }), lost: el('div'), curves: el('div', { class: 'pair' }), wrong: el('div'), notes: el('div'), result: el('div', { class: 'stack' }) };
   put(root,
     el('nav', { class: 'trail', 'aria-label': 'Where this is' }, el('a', { href: '#/train' }, 'Train'), ' / '),
     el('h1', {}, `Job ${job.id}: ${job.request.dataset}`),
     el('p', { class: 'hint' }, described(job)),
-    parts.lost, parts.progress, parts.result, parts.curves, parts.notes);
+    parts.lost, parts.progress, parts.result, parts.curves, parts.wrong, parts.notes);
   drawProgress(parts.progress, job);
   drawCurves(parts.curves, job);
+  drawWrong(parts.wrong, job);
   drawNotes(parts.notes, job);
   await drawResult(parts.result, job, signal);
   if (!ended(job)) watch(job, parts, signal);
@@ -57,6 +59,7 @@ async function watch(job, parts, signal) {
       // After an interruption an epoch may be done again.
       job.epochs = [...job.epochs.filter(({ epoch }) => epoch < data.epoch), data];
       drawCurves(parts.curves, job);
+      lookAgain();
     } else if (name === 'note') {
       job.notes.push(data.text);
       drawNotes(parts.notes, job);
@@ -67,6 +70,13 @@ async function watch(job, parts, signal) {
       if (before !== job.state) announce(`Job ${job.id} ${STATES[job.state][0]}`);
       drawProgress(parts.progress, job);
     }
+  };
+  // The events do not bring the images that are answered wrongly.
+  const lookAgain = async () => {
+    try {
+      job.mistakes = (await get(`/v1/jobs/${job.id}`, { signal })).mistakes;
+      drawWrong(parts.wrong, job);
+    } catch { /* The next epoch asks again. */ }
   };
   const connected = (whether) =>
     put(parts.lost, !whether && el('p', { class: 'notice warn', role: 'status' }, 'The service does not answer at the moment. The training goes on where it was once it is back; this page tries again by itself.'));
@@ -130,6 +140,16 @@ function drawCurves(place, { epochs, progress, request }) {
   put(place,
     card('Accuracy', curves('Accuracy by epoch', [line('validation', 'main', 'val_accuracy'), line('training', 'other', 'train_accuracy')], { epochs: all, best, kind: 'share' })),
     card('Loss', curves('Loss by epoch', [line('validation', 'main', 'val_loss'), line('training', 'other', 'train_loss')], { epochs: all, best, kind: 'loss' })));
+}
+
+/** What the network is most wrong about after the last epoch. */
+function drawWrong(place, { mistakes: wrong, request }) {
+  if (!wrong) {
+    put(place);
+    return;
+  }
+  const pairs = wrong.pairs.map(({ label, predicted, images }) => el('li', {}, `${count(images)} × ${label} taken for ${predicted}`));
+  put(place, card(`What it gets wrong after epoch ${wrong.epoch}`, el('ul', { class: 'plain' }, pairs), mistakes(wrong.images, request.dataset)));
 }
 
 function drawNotes(place, { notes }) {
