@@ -35,6 +35,7 @@ export async function keys({ program, browser, hands, has }) {
       await enter(KEYS.predict);
       await page.locator('#images-to-predict').setInputFiles({ name: 'one.jpg', mimeType: 'image/jpeg', buffer: hands.one[0] });
       await page.getByRole('region', { name: 'Answer for one.jpg' }).waitFor();
+      await page.getByRole('button', { name: 'Key: predict' }).waitFor();
       same(await screens(), 'Predict Train Evaluate Models Status API', 'screens');
       await go('train');
       await page.getByText('No training can be started').waitFor();
@@ -56,6 +57,7 @@ export async function keys({ program, browser, hands, has }) {
 
     await test('a key for everything opens everything; images come with the key', [window], async () => {
       await enter(KEYS.admin);
+      await page.getByRole('button', { name: 'Key: admin' }).waitFor();
       same(await screens(), 'Predict Data Train Evaluate Models Status API', 'screens');
       await fetch(`${service.origin}/v1/feedback?label=one`, { method: 'POST', body: hands.one[0], headers: { Authorization: `Bearer ${KEYS.predict}` } });
       await go('data/review');
