@@ -3,7 +3,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { same, test } from './harness.mjs';
+import { counts, same, test } from './harness.mjs';
 import { archive } from './images.mjs';
 
 /** A class name that a page must not take for markup. */
@@ -46,7 +46,7 @@ export async function data({ window, hands, folder, service }) {
     await accessible('an upload that is done');
     await page.getByRole('button', { name: 'Show hands' }).click();
     await page.getByRole('heading', { name: 'hands', level: 1 }).waitFor();
-    same(await page.getByRole('listitem').filter({ hasText: `${EACH} images` }).count(), 5, 'cards of classes');
+    await counts(page.getByRole('listitem').filter({ hasText: `${EACH} images` }), 5, 'cards of classes');
   });
 
   await test('names of classes are shown as text', [window], async () => {
@@ -58,7 +58,7 @@ export async function data({ window, hands, folder, service }) {
     await page.getByRole('button', { name: 'Show hostile' }).click();
     await page.getByRole('link', { name: HOSTILE }).click();
     await page.getByRole('heading', { name: HOSTILE, level: 1 }).waitFor();
-    same(await page.getByRole('option').count(), 4, 'images');
+    await counts(page.getByRole('option'), 4, 'images');
     same(await page.locator('main img[src="x"]').count(), 0, 'names that became elements');
     await fits('a long class name');
   });
@@ -130,7 +130,7 @@ export async function relabel({ window, has }) {
     await page.getByLabel('Class to move them to').fill('right');
     await page.getByRole('button', { name: 'Move', exact: true }).click();
     await page.getByText('2 images moved to “right”.').waitFor();
-    same(await options().count(), 1, 'images left');
+    await counts(options(), 1, 'images left');
     await page.getByRole('button', { name: 'Undo' }).click();
     await page.getByText('2 images as before.').waitFor();
     await page.waitForFunction(() => document.querySelectorAll('[role=option]').length === 3);

@@ -1,6 +1,6 @@
 // Evaluate: the numbers of a trained version, and the images behind them.
 
-import { same, test } from './harness.mjs';
+import { counts, same, test } from './harness.mjs';
 
 /** See the module. */
 export async function evaluate({ window, service, has }) {
@@ -41,7 +41,7 @@ export async function evaluate({ window, service, has }) {
     if (has('/v1/models/{version}/predictions')) {
       const images = page.locator('.beside .thumbs img');
       await images.first().waitFor();
-      same(await images.count(), confusion[at][at], 'images behind the cell');
+      await counts(images, confusion[at][at], 'images behind the cell');
       await page.waitForFunction(() => [...document.querySelectorAll('.beside .thumbs img')].every((image) => image.naturalWidth > 0));
     }
     await accessible('an open cell');

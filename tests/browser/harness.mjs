@@ -197,3 +197,14 @@ export function finish() {
 export function same(found, wanted, what) {
   if (found !== wanted) throw new Error(`${what}: ${JSON.stringify(found)} in place of ${JSON.stringify(wanted)}`);
 }
+
+/** Fails unless a locator comes to have so many elements: a page draws them when their data has come. */
+export async function counts(locator, wanted, what) {
+  const deadline = Date.now() + PATIENCE;
+  let found = await locator.count();
+  while (found !== wanted && Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    found = await locator.count();
+  }
+  same(found, wanted, what);
+}

@@ -1,6 +1,6 @@
 // Predict: every way in, what is said, and what is wrong with a broken image.
 
-import { same, test } from './harness.mjs';
+import { counts, same, test } from './harness.mjs';
 
 const jpeg = (name, buffer) => ({ name, mimeType: 'image/jpeg', buffer });
 
@@ -37,7 +37,7 @@ export async function predict({ window, hands, has }) {
     const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
     await chooser.setFiles(jpeg('chosen.jpg', hands.one[0]));
     await answered('chosen.jpg').waitFor();
-    same(await answered('chosen.jpg').getByRole('list').first().getByRole('listitem').count(), 5, 'classes');
+    await counts(answered('chosen.jpg').getByRole('list').first().getByRole('listitem'), 5, 'classes');
     await accessible('an answer');
   });
 

@@ -1,6 +1,6 @@
 // Train: from the form to a model that serves, through a reload and a restart of the service.
 
-import { TRAINING, same, test } from './harness.mjs';
+import { TRAINING, counts, same, test } from './harness.mjs';
 
 /** Passes over the images: enough for a reload and a restart to happen in the middle. */
 const EPOCHS = 8;
@@ -78,7 +78,7 @@ export async function train({ window, service, hands }) {
     await page.getByRole('dialog').getByRole('button', { name: 'Cancel the training' }).click();
     await page.getByText('cancelled', { exact: true }).waitFor();
     await go('train');
-    same(await page.getByRole('region', { name: 'Trainings' }).getByRole('row').count(), 3, 'a heading and two trainings');
+    await counts(page.getByRole('region', { name: 'Trainings' }).getByRole('row'), 3, 'a heading and two trainings');
     await accessible('the list of trainings');
   });
 }

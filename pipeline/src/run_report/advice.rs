@@ -96,7 +96,7 @@ fn learnt_by_heart(progress: &Progress, evaluation: &Evaluation) -> Option<Strin
 
 /// The training images themselves are answered badly.
 fn underfitting(history: &[EpochRow]) -> Option<String> {
-    let last = history.last().filter(|_| history.len() >= FEW_EPOCHS)?;
+    let last = history.last()?;
     (last.train_accuracy < POOR).then(|| {
         format!(
             "Underfitting: even the training images are answered badly ({}). Try more epochs, larger images (size), a larger \

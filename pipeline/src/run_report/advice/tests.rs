@@ -110,7 +110,7 @@ fn trainings_that_learnt_little_or_were_not_over_are_told() {
     let flat = |train| course(&[(1.0, train, 1.0, 0.5); 6]).history;
     only(underfitting(&flat(0.6)), "60.0 %");
     assert_eq!(underfitting(&flat(0.75)), None);
-    assert_eq!(underfitting(&flat(0.6)[..4]), None);
+    only(underfitting(&flat(0.6)[..1]), "60.0 %");
     let rising = |step: f64, train: f64| {
         course(&(0..10).map(|at| (1.0, train, 1.0, 0.5 + step * f64::from(at))).collect::<Vec<_>>()).history
     };
