@@ -145,6 +145,11 @@ impl Region {
         self.busy.load(Relaxed)
     }
 
+    /// Threads that may still enter; 0 while the region is closed.
+    pub(super) fn open_places(&self) -> usize {
+        capacity(self.state.load(SeqCst)) as usize
+    }
+
     /// Number of regions opened so far.
     #[cfg(test)]
     pub(super) fn generation(&self) -> u64 {

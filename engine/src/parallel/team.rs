@@ -1,7 +1,7 @@
 //! Threads of the pool that help with a pass.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -92,10 +92,20 @@ impl Team {
 
     /// Asks for helpers until there are `helpers`.
     fn ask_up_to(self: &Arc<Self>, helpers: usize) {
-        let asked = self.asked.load(Relaxed);
-        if asked < helpers {
-            self.asked.fetch_add(helpers - asked, Relaxed);
-            self.ask(helpers - asked);
+        // Most regions find all of them: a load leaves the counter in the caches of all who look.
+        if self.asked.load(SeqCst) < helpers {
+            let asked = self.asked.fetch_max(helpers, SeqCst);
+            self.ask(helpers.saturating_sub(asked));
+        }
+    }
+
+    /// Counts `count` helpers as gone. A region that opened just before may have counted on them: either its caller saw
+    /// that they are gone, or this thread sees the region open and asks for others.
+    fn leave(self: &Arc<Self>, count: usize) {
+        self.asked.fetch_sub(count, SeqCst);
+        let open = self.region.open_places();
+        if open > 0 {
+            self.ask_up_to((self.present.load(SeqCst) + open).min(self.wanted()));
         }
     }
 
@@ -116,16 +126,15 @@ impl Team {
         // A helper that looks for other work may find this.
         let helps_already = self.helping[worker].load(Relaxed);
         if helps_already || self.wanted() == 0 {
-            self.asked.fetch_sub(1 + more, Relaxed);
-            return;
+            return self.leave(1 + more);
         }
         self.ask(more);
         self.helping[worker].store(true, Relaxed);
-        let index = 1 + self.present.fetch_add(1, Relaxed);
+        let index = 1 + self.present.fetch_add(1, SeqCst);
         self.serve(index);
-        self.present.fetch_sub(1, Relaxed);
+        self.present.fetch_sub(1, SeqCst);
         self.helping[worker].store(false, Relaxed);
-        self.asked.fetch_sub(1, Relaxed);
+        self.leave(1);
     }
 
     /// Takes part in regions until there are none for a while.

@@ -113,6 +113,20 @@ fn all_threads_work_and_each_has_its_own_scratch() {
 }
 
 #[test]
+fn a_region_that_opens_while_helpers_leave_has_all_its_threads() {
+    for count in [2, 5] {
+        let threads = pool(count);
+        threads.enter(MUCH, || {
+            for micros in (0..300).map(|i| i % 100) {
+                meet(&threads, count, |_| ());
+                // Helpers leave after 50 us.
+                std::thread::sleep(Duration::from_micros(micros));
+            }
+        });
+    }
+}
+
+#[test]
 fn scratch_is_zeroed_for_its_first_use_and_kept_for_the_next() {
     let threads = with_scratch(2, 1000);
     threads.scratch().iter_mut().for_each(|x| {
