@@ -115,7 +115,7 @@ impl From<PipelineError> for Failure {
                 "`--method occlusion` works with every network, `--layer` left out takes the last layer that does"
             }
             PipelineError::UnknownName { .. } => {
-                "names are taken as the model has them; left out, the likeliest class and the last layer with places are taken"
+                "names are taken as the model has them; left out, the likeliest class and the last layer with more than one pixel are taken"
             }
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ocelli_pipeline::{BuiltIn, Data};
 
+use crate::failure::Failure;
+
 /// The bundled data set, or what is at a path, with the labels of a table where one is given beside it.
 pub(crate) fn data(path: Option<PathBuf>, table: Option<PathBuf>) -> Data {
     match (path, table) {
@@ -17,6 +19,23 @@ pub(crate) fn is_model(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ocelli"))
         || path.join("weights").join("best.ocelli").is_file()
         || BuiltIn::named(path).is_some()
+}
+
+/// The model of a command that takes one by an option or as the first of its paths; images follow.
+pub(crate) fn model_before_images(
+    model: Option<PathBuf>,
+    paths: &mut Vec<PathBuf>,
+    command: &str,
+) -> Result<Option<PathBuf>, Failure> {
+    let model = match model {
+        None if is_model(&paths[0]) => Some(paths.remove(0)),
+        model => model,
+    };
+    if paths.is_empty() {
+        let hint = format!("`ocelli {command} MODEL IMAGE...`, or - for standard input");
+        return Err(Failure::usage("a model is given, but no image", hint));
+    }
+    Ok(model)
 }
 
 /// What a file is that was given as an image and is none, and what to do with it; by its name and its first bytes.

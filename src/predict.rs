@@ -71,16 +71,7 @@ struct Labelled<'a> {
 }
 
 pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
-    let mut model = args.model.take();
-    if model.is_none() && paths::is_model(&args.paths[0]) {
-        model = Some(args.paths.remove(0));
-    }
-    if args.paths.is_empty() {
-        return Err(Failure::usage(
-            "a model is given, but no image",
-            "`ocelli predict MODEL IMAGE...`, or - for standard input",
-        ));
-    }
+    let model = paths::model_before_images(args.model.take(), &mut args.paths, "predict")?;
     let format = match (args.json, args.csv) {
         (true, _) => Format::Json,
         (_, true) => Format::Csv,

@@ -12,8 +12,8 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Shape, zoo};
 use ocelli_pipeline::{
     ADDING_SETTINGS, Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome,
-    Parent, PipelineError, Quality, Recipe, Schedule, Start, StartModel, Task, TrainOptions, Within,
-    is_cross_validation, is_network_file, network_text, open_model, version_id,
+    Parent, PipelineError, Quality, Recipe, ResumeTo, Schedule, Start, StartModel, Task, TrainOptions,
+    Within, is_cross_validation, is_network_file, network_text, open_model, version_id,
 };
 use serde::Serialize;
 
@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Continue the run or the cross-validation in this folder; with a larger --epochs, extend a run
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
+    /// With --resume: train no further, evaluate the best epoch so far and finish the run
+    #[arg(long, requires = "resume", conflicts_with = "epochs")]
+    finish: bool,
     /// Add the classes of DATA to this model, a run folder or a model file with its folder `replay`, without losing those
     /// that it knows: the last layer is fitted again, the others stay; takes a small part of the time of training on all
     #[arg(long, value_name = "RUN", requires = "data",
@@ -309,7 +312,7 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
 enum Plan {
     Train(Box<TrainOptions>),
     Add { options: Box<TrainOptions>, parent: Box<Parent> },
-    Resume { run_dir: PathBuf, epochs: Option<u32>, within: Within },
+    Resume { run_dir: PathBuf, to: ResumeTo, within: Within },
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
@@ -338,10 +341,10 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         (Plan::Resume { run_dir, .. }, _) if is_cross_validation(&run_dir) => {
             cross_validation::resume(&run_dir, view, out)
         }
-        (Plan::Resume { run_dir, epochs, within }, _) => {
+        (Plan::Resume { run_dir, to, within }, _) => {
             let interrupt = Interrupt::listen()?;
             let outcome = watched(&interrupt, view, out, |observe| {
-                ocelli_pipeline::resume_within(&run_dir, epochs, &within, &interrupt.stop, observe)
+                ocelli_pipeline::resume_within(&run_dir, to, &within, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
         }
@@ -381,7 +384,12 @@ impl Args {
         let within =
             Within { cache_memory: self.cache_memory, no_replay: self.no_replay, ..Within::default() };
         if let Some(run_dir) = self.resume {
-            return Ok(Plan::Resume { run_dir, epochs: self.epochs, within });
+            let to = match self.epochs {
+                _ if self.finish => ResumeTo::BestSoFar,
+                Some(epochs) => ResumeTo::Epochs(epochs),
+                None => ResumeTo::Recipe,
+            };
+            return Ok(Plan::Resume { run_dir, to, within });
         }
         if self.add_classes.is_some() {
             self.input.settings.check_for_adding()?;
@@ -597,7 +605,12 @@ fn watched(
                 1 => "1 epoch is done and saved".to_owned(),
                 n => format!("{n} epochs are done and saved"),
             };
-            let hint = format!("go on with: ocelli train --resume {}", paths::shell_word(&outcome.run_dir));
+            let run = paths::shell_word(&outcome.run_dir);
+            let finish = match outcome.epochs_done {
+                0 => "",
+                _ => "with --finish behind it, the best epoch so far is evaluated and the run ends; ",
+            };
+            let hint = format!("{finish}go on with: ocelli train --resume {run}");
             Err(Failure::Interrupted {
                 signal: interrupt.signal(),
                 message: Message { text, hint: Some(hint) },

@@ -16,9 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use instruction_sets::instruction_sets;
 use observed_allocator::Observed;
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{
-    AdamConfig, Exec, Inference, Isa, Model, Norms, Optimizer, Shape, TrainConfig, Trainer, zoo,
-};
+use ocelli_engine::{AdamConfig, Exec, Inference, Model, Norms, Optimizer, Shape, TrainConfig, Trainer, zoo};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -91,14 +89,10 @@ impl Case {
 const JOB: usize = 32;
 
 /// Runs `round` of every network, prints how often each allocates, and fails when one does more than ask for help.
-fn report<F: FnMut(usize) + Send>(
-    what: &str,
-    (isa, threads): (Isa, usize),
-    prepare: impl Fn(&Exec, &Case) -> F,
-) {
-    let exec = Exec::with_isa(isa, threads).expect("a sound number of threads");
+fn report<F: FnMut(usize) + Send>(what: &str, exec: &Exec, prepare: impl Fn(&Exec, &Case) -> F) {
+    let (isa, threads) = (exec.isa, exec.pool.threads());
     for case in CASES {
-        let mut round = prepare(&exec, &case);
+        let mut round = prepare(exec, &case);
         let counted = || {
             (0..2).for_each(&mut round);
             let before = exec.pool.helpers();
@@ -116,8 +110,8 @@ fn report<F: FnMut(usize) + Send>(
     }
 }
 
-fn train(isa: Isa, threads: usize) {
-    report("steps", (isa, threads), |exec, case| {
+fn train(exec: &Exec) {
+    report("steps", exec, |exec, case| {
         let adam = Optimizer::AdamW(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
         let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
         let muon = Optimizer::Muon { momentum: 0.9, adam: AdamConfig::default() };
@@ -147,8 +141,8 @@ fn train(isa: Isa, threads: usize) {
     });
 }
 
-fn infer(isa: Isa, threads: usize) {
-    report("calls", (isa, threads), |exec, case| {
+fn infer(exec: &Exec) {
+    report("calls", exec, |exec, case| {
         let mut inference = Inference::new(&case.model(), case.batch, exec).expect("the model compiles");
         let (x, len, batch) = (case.images(), case.image_len(), case.batch);
         let mut logits = vec![0.0; batch * 10];
@@ -172,10 +166,14 @@ fn the_count_counts() {
 
 fn main() {
     the_count_counts();
+    // All are kept: a thread that ends takes memory for what its queue leaves behind, and may end late.
+    let mut kept = Vec::new();
     for isa in instruction_sets() {
         for threads in [1, 2] {
-            train(isa, threads);
-            infer(isa, threads);
+            let exec = Exec::with_isa(isa, threads).expect("a sound number of threads");
+            train(&exec);
+            infer(&exec);
+            kept.push(exec);
         }
     }
 }

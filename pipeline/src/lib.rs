@@ -128,7 +128,7 @@ pub use recipe::{
 pub use run::Outcome;
 pub use run_folder::write_atomic;
 pub use train::{lr_find, resume, resume_within, train};
-pub use train_options::{StartClasses, StartModel, TrainOptions, Within, cache_folder};
+pub use train_options::{ResumeTo, StartClasses, StartModel, TrainOptions, Within, cache_folder};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 
 /// Photos of hands in class folders, a ZIP (Turkey Ankara Ayranci Anadolu High School, Apache-2.0).

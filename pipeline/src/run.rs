@@ -26,7 +26,7 @@ use crate::probability::temperature;
 use crate::probes;
 use crate::progress::{EpochRow, Progress};
 use crate::progressive;
-use crate::recipe::{Recipe, with_epochs};
+use crate::recipe::{Recipe, with_number};
 use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
 use crate::run_report::{Shown, Training, run_report};
@@ -153,7 +153,7 @@ impl Run<'_> {
     pub(crate) fn fit(mut self) -> Result<Outcome, PipelineError> {
         let patience = self.recipe.patience;
         let patient = |progress: &Progress| patience == 0 || progress.since_best < patience;
-        while self.progress.epochs_done() < self.recipe.epochs
+        while self.progress.epochs_done() < self.recipe.last_epoch()
             && patient(&self.progress)
             && !self.progress.time_up
         {
@@ -161,7 +161,7 @@ impl Run<'_> {
             if !self.epoch()? {
                 return self.interrupted();
             }
-            if !patient(&self.progress) && self.progress.epochs_done() < self.recipe.epochs {
+            if !patient(&self.progress) && self.progress.epochs_done() < self.recipe.last_epoch() {
                 let text = format!("stopped early: no better epoch in the last {patience}");
                 self.reporter.note(text)?;
             }
@@ -216,7 +216,8 @@ impl Run<'_> {
         self.progress.time_up = true;
         self.recipe.epochs = epochs;
         let trained = self.trained();
-        trained.recipe = with_epochs(&trained.recipe, epochs, "as many as fit into the time budget");
+        trained.recipe =
+            with_number(&trained.recipe, "epochs", epochs, "as many as fit into the time budget");
         let text = trained.recipe.clone();
         self.folder.write("recipe.toml", &text)
     }
@@ -593,7 +594,7 @@ impl Run<'_> {
         Ok(self.outcome(Some(evaluation), None))
     }
 
-    /// What speaks for the wrong answers to some images, as pictures; none of a network that tells no places apart.
+    /// What speaks for the wrong answers to some images, as pictures; none of a network without a layer of more than one pixel.
     fn heat_maps(
         &self,
         file: &ModelFile,

@@ -304,6 +304,46 @@ fn stopping_keeps_the_last_epoch_and_finished_runs_can_be_extended() {
 }
 
 #[test]
+fn a_run_that_is_ended_early_keeps_its_best_epoch_and_can_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    let end_in = |end: u32| {
+        stop.store(false, Ordering::Relaxed);
+        let options = options(&dir, idx_data(dir.path()), recipe());
+        train(&options, &stop, &mut |event| {
+            if matches!(event, Event::Step { epoch, .. } if *epoch == end) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+        .unwrap()
+        .run_dir
+    };
+    let finish =
+        |run: &Path| resume_within(run, ResumeTo::BestSoFar, &Within::default(), &NEVER, &mut |_| {});
+    let error = finish(&end_in(1)).unwrap_err().to_string();
+    assert!(error.contains("first epoch is not done"), "{error}");
+
+    let run = end_in(3);
+    let ended = finish(&run).unwrap();
+    assert_eq!((ended.epochs_done, ended.interrupted), (2, false));
+    assert!(ended.evaluation.is_some() && run.join("report.html").is_file());
+    let text = || fs::read_to_string(run.join("recipe.toml")).unwrap();
+    assert!(text().contains("end_after = 2 ") && text().contains("epochs = 4 "), "{}", text());
+    assert!(verify(&run, None, &NEVER, &mut |_| {}).unwrap().same);
+    assert!(matches!(finish(&run), Err(PipelineError::Finished { epochs: 2, .. })));
+    assert!(matches!(resume(&run, None, &NEVER, &mut |_| {}), Err(PipelineError::Finished { .. })));
+    // It goes on to the same bits as if it had not been ended.
+    let whole = train_quietly(&options(&dir, idx_data(dir.path()), recipe()));
+    assert_eq!(resume(&run, Some(4), &NEVER, &mut |_| {}).unwrap().epochs_done, 4);
+    assert!(text().contains("end_after = 0 "), "{}", text());
+    let rows = |run: &Path| {
+        let csv = fs::read_to_string(run.join("results.csv")).unwrap();
+        csv.lines().map(|row| row.split(',').skip(2).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&run), rows(&whole.run_dir));
+}
+
+#[test]
 fn patience_ends_a_run_without_progress() {
     let dir = tempfile::tempdir().unwrap();
     // Steps this small change no weight.

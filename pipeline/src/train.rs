@@ -19,10 +19,10 @@ use crate::memory;
 use crate::network_file::NETWORK_FILE;
 use crate::preparation::Planned;
 use crate::progress::Progress;
-use crate::recipe::{self, Balance, OptimizerKind, Recipe, Task, with_epochs};
+use crate::recipe::{self, Balance, OptimizerKind, Recipe, Task, with_number};
 use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
-use crate::train_options::{TrainOptions, Within};
+use crate::train_options::{ResumeTo, TrainOptions, Within};
 use crate::transfer;
 use crate::unknown;
 
@@ -145,16 +145,18 @@ pub fn resume(
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
-    resume_within(run_dir, epochs, &Within::default(), stop, observe)
+    let to = epochs.map_or(ResumeTo::Recipe, ResumeTo::Epochs);
+    resume_within(run_dir, to, &Within::default(), stop, observe)
 }
 
-/// As [`resume`], within limits.
+/// As [`resume`], within limits, and also to end a run early.
 ///
 /// # Errors
-/// As [`resume`], and [`PipelineError::Memory`].
+/// As [`resume`], and [`PipelineError::Memory`]; [`PipelineError::Run`] for a run that is to end before its first epoch is
+/// done.
 pub fn resume_within(
     run_dir: &Path,
-    epochs: Option<u32>,
+    to: ResumeTo,
     within: &Within,
     stop: &AtomicBool,
     observe: Observe<'_>,
@@ -190,21 +192,28 @@ pub fn resume_within(
 
     let done = progress.epochs_done();
     let stopped_early = recipe.patience > 0 && progress.since_best >= recipe.patience;
-    let finished = done >= recipe.epochs || stopped_early || progress.time_up;
-    let extended = epochs.filter(|&epochs| epochs != recipe.epochs || finished);
+    let finished = done >= recipe.last_epoch() || stopped_early || progress.time_up;
+    let extended = match to {
+        ResumeTo::Epochs(epochs) => Some(epochs).filter(|&epochs| epochs != recipe.epochs || finished),
+        ResumeTo::Recipe | ResumeTo::BestSoFar => None,
+    };
     if let Some(epochs) = extended {
         if epochs <= done {
             let reason = format!("{epochs} is not above the {done} epochs that are done; ask for more");
             return Err(PipelineError::recipe("epochs", reason));
         }
-        recipe = Recipe { epochs, ..recipe };
+        let was_ended = recipe.end_after > 0;
+        recipe = Recipe { epochs, end_after: 0, ..recipe };
         recipe.validate()?;
         if finished {
             (progress.since_best, progress.time_up) = (0, false);
             // The report is of the shorter run.
             remove(&folder.file("evaluation.json"))?;
         }
-        text = with_epochs(&text, epochs, "extended by resume");
+        text = with_number(&text, "epochs", epochs, "extended by resume");
+        if was_ended {
+            text = with_number(&text, "end_after", 0, "extended by resume");
+        }
         folder.write("recipe.toml", &text)?;
         let note = format!(
             "{done} epochs done, going on to {epochs}: the {} schedule is stretched to that",
@@ -213,6 +222,16 @@ pub fn resume_within(
         reporter.note(note)?;
     } else if finished && folder.file("evaluation.json").is_file() {
         return Err(PipelineError::Finished { path: run_dir.to_owned(), epochs: done });
+    } else if to == ResumeTo::BestSoFar && !finished {
+        if done == 0 {
+            let reason =
+                "its first epoch is not done, so there are no weights to keep; resume it without ending it";
+            return Err(PipelineError::run(run_dir, reason));
+        }
+        recipe.end_after = done;
+        text = with_number(&text, "end_after", done, "ended early");
+        folder.write("recipe.toml", &text)?;
+        reporter.note(format!("ended early, after {done} of {} epochs", recipe.epochs))?;
     }
     if recipe.size.is_none() || recipe.channels.is_none() || recipe.hflip.is_none() || recipe.lr.is_none() {
         let reason = "size, channels, hflip or lr is missing; it was changed after the run began";

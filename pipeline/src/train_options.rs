@@ -64,6 +64,18 @@ impl TrainOptions {
     }
 }
 
+/// How far a run that is resumed goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResumeTo {
+    /// To the end that its recipe has.
+    #[default]
+    Recipe,
+    /// To this number of epochs in all.
+    Epochs(u32),
+    /// No further: the best epoch so far is evaluated, and the run is finished.
+    BestSoFar,
+}
+
 /// What a run must stay within.
 #[derive(Clone, Debug, Default)]
 pub struct Within {

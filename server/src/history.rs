@@ -37,9 +37,9 @@ struct Bucket {
     classes: BTreeMap<String, u64>,
 }
 
-/// One bucket as it is told.
+/// One bucket as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
-pub(crate) struct Told {
+pub(crate) struct BucketSummary {
     /// When it began, in seconds since 1970.
     at: u64,
     /// Requests for predictions that were answered.
@@ -79,8 +79,8 @@ impl History {
     }
 
     /// All buckets of the last day, oldest first, those without requests among them from the first one on.
-    pub(crate) fn told(&self) -> Vec<Told> {
-        self.told_at(now())
+    pub(crate) fn summaries(&self) -> Vec<BucketSummary> {
+        self.summaries_at(now())
     }
 
     fn answered_at(&self, now: u64, is_ok: bool, took: Duration) {
@@ -109,18 +109,18 @@ impl History {
         });
     }
 
-    fn told_at(&self, now: u64) -> Vec<Told> {
+    fn summaries_at(&self, now: u64) -> Vec<BucketSummary> {
         let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = now / BUCKET_S;
         let first = (last + 1).saturating_sub(BUCKETS as u64);
         let Some(begin) = buckets.iter().map(|bucket| bucket.number).find(|number| *number >= first) else {
             return Vec::new();
         };
-        let empty = |number| Bucket::new(number).told();
+        let empty = |number| Bucket::new(number).summary();
         (begin..=last)
             .map(|number| {
                 let found = buckets.iter().find(|bucket| bucket.number == number);
-                found.map_or_else(|| empty(number), Bucket::told)
+                found.map_or_else(|| empty(number), Bucket::summary)
             })
             .collect()
     }
@@ -153,8 +153,8 @@ impl Bucket {
         }
     }
 
-    fn told(&self) -> Told {
-        Told {
+    fn summary(&self) -> BucketSummary {
+        BucketSummary {
             at: self.number * BUCKET_S,
             requests: self.requests,
             errors: self.errors,
@@ -209,20 +209,20 @@ mod tests {
     fn pieces_follow_the_clock_and_a_day_is_kept() {
         let history = History::new();
         let start = 1_800_000_000 / BUCKET_S * BUCKET_S;
-        assert!(history.told_at(start).is_empty());
+        assert!(history.summaries_at(start).is_empty());
         history.answered_at(start, true, Duration::from_millis(1));
         history.answered_at(start + 3 * BUCKET_S, false, Duration::from_millis(1));
         history.answered_at(start, true, Duration::from_millis(1));
-        let told = history.told_at(start + 4 * BUCKET_S);
+        let told = history.summaries_at(start + 4 * BUCKET_S);
         let counts: Vec<_> = told.iter().map(|bucket| (bucket.at, bucket.requests, bucket.errors)).collect();
         let at = |bucket| start + bucket * BUCKET_S;
         assert_eq!(counts, [(at(0), 1, 0), (at(1), 0, 0), (at(2), 0, 0), (at(3), 2, 1), (at(4), 0, 0)]);
         for bucket in 0..2 * BUCKETS as u64 {
             history.answered_at(at(bucket), true, Duration::ZERO);
         }
-        let told = history.told_at(at(2 * BUCKETS as u64 - 1));
+        let told = history.summaries_at(at(2 * BUCKETS as u64 - 1));
         assert_eq!((told.len(), told[0].at), (BUCKETS, at(BUCKETS as u64)));
-        assert!(history.told_at(at(9 * BUCKETS as u64)).is_empty());
+        assert!(history.summaries_at(at(9 * BUCKETS as u64)).is_empty());
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
                 let took = if at <= 90 { millis } else { 10.0 * millis };
                 history.answered_at(0, true, Duration::from_secs_f64(took / 1e3));
             }
-            let told = &history.told_at(0)[0];
+            let told = &history.summaries_at(0)[0];
             for (found, is) in [(told.p50_ms, millis), (told.p95_ms, 10.0 * millis)] {
                 let ratio = found.unwrap() / is;
                 assert!((1.0..1.2).contains(&ratio) || is > 3e5, "{found:?} {is}");
@@ -247,13 +247,13 @@ mod tests {
         let answers =
             [prediction("cat", 0.5, true), prediction("dog", 1.0, true), prediction("cat", 0.3, false)];
         history.classified_at(0, answers.iter());
-        let told = &history.told_at(0)[0];
+        let told = &history.summaries_at(0)[0];
         assert_eq!((told.images, told.unknown), (3, 1));
         assert!((told.mean_confidence.unwrap() - 0.6).abs() < 1e-6);
         assert_eq!(told.classes, BTreeMap::from([("cat".to_owned(), 2), ("dog".to_owned(), 1)]));
         let many: Vec<_> = (0..3 * MAX_CLASSES).map(|at| prediction(&at.to_string(), 1.0, true)).collect();
         history.classified_at(0, many.iter());
-        let told = &history.told_at(0)[0];
+        let told = &history.summaries_at(0)[0];
         assert_eq!(told.classes.len(), MAX_CLASSES + 1);
         assert_eq!(told.classes.values().sum::<u64>(), told.images);
     }

@@ -62,7 +62,7 @@ enum Mode {
     Train,
     /// Forward
     Infer,
-    /// Forward, and backward to the last layer that tells places apart, as for a heat map
+    /// Forward, and backward to the last layer with more than one pixel, as for a heat map
     Explain,
 }
 
@@ -219,7 +219,10 @@ fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Res
 fn time_gradients(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
     let images = random_images(model.graph(), batch);
     let Some(&value) = model.graph().spatial_values().last() else {
-        return Err(Failure::usage("no layer of this network tells places apart", "try --model resnet9"));
+        return Err(Failure::usage(
+            "no layer of this network has an output of more than one pixel",
+            "try --model resnet9",
+        ));
     };
     let mut network = ClassGradients::new(model, value, batch, exec)?;
     let (classes, len) = (vec![None; batch], batch * network.shape().len());

@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// How the map is made
     #[arg(long, value_enum, default_value_t = Method::Gradcam)]
     method: Method,
-    /// The layer whose values the map is made from; the last one that tells places apart if left out
+    /// The layer whose values the map is made from; the last one whose output has more than one pixel if left out
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
     /// A PNG file, or a folder; the current folder if left out, with names like NAME.explain.png
@@ -131,16 +131,7 @@ enum Files {
 }
 
 pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
-    let mut model = args.model.take();
-    if model.is_none() && paths::is_model(&args.paths[0]) {
-        model = Some(args.paths.remove(0));
-    }
-    if args.paths.is_empty() {
-        return Err(Failure::usage(
-            "a model is given, but no image",
-            "`ocelli explain MODEL IMAGE...`, or - for standard input",
-        ));
-    }
+    let model = paths::model_before_images(args.model.take(), &mut args.paths, "explain")?;
     let options = ExplainOptions { method: args.method.into(), layer: args.layer.clone() };
     if options.method == ExplainMethod::Occlusion && options.layer.is_some() {
         return Err(Failure::usage("occlusion looks at no layer", "leave `--layer` or `--method` out"));

@@ -72,13 +72,22 @@ export async function train({ window, service, hands }) {
     await page.getByRole('region', { name: 'Answer for held-out.jpg' }).getByText('zero').first().waitFor();
   });
 
+  await test('a training is stopped and its best epoch kept', [window], async () => {
+    await start(window, { dataset: 'hands', epochs: 500, serve: 'When I say so' });
+    await page.getByRole('button', { name: 'Stop and keep the best' }).click({ timeout: TRAINING });
+    await page.getByRole('dialog').getByRole('button', { name: 'Stop and keep the best' }).click();
+    await ended(page);
+    await page.getByText(/ended early, after \d+ of 500 epochs/).waitFor();
+    await accessible('a training that was stopped');
+  });
+
   await test('a training is cancelled', [window], async () => {
     await start(window, { dataset: 'hands', epochs: 500 });
     await page.getByRole('button', { name: 'Cancel the training' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Cancel the training' }).click();
     await page.getByText('cancelled', { exact: true }).waitFor();
     await go('train');
-    await counts(page.getByRole('region', { name: 'Trainings' }).getByRole('row'), 3, 'a heading and two trainings');
+    await counts(page.getByRole('region', { name: 'Trainings' }).getByRole('row'), 4, 'a heading and three trainings');
     await accessible('the list of trainings');
   });
 }

@@ -32,6 +32,7 @@ fn spec(sandbox: &Sandbox, each: usize) -> JobSpec {
         origins: Origins::new(),
         runs_dir: sandbox.path().join("data/runs"),
         run: None,
+        finish: false,
         name: Some("job".to_owned()),
         data_name: None,
         start: None,

@@ -14,6 +14,31 @@ fn endless() -> Value {
 }
 
 #[test]
+fn a_job_is_finished_with_the_best_of_its_epochs() {
+    let sandbox = Sandbox::new();
+    let service = Service::start(&sandbox, &model());
+    service.upload("default", &archive(&photos(1, 8, &CLASSES)));
+    let first = service.retrain(&endless());
+    let finish = |id: u64| service.post(&format!("/v1/jobs/{id}/finish"), "", b"");
+    let waiting = service.retrain(&endless());
+    let refused = finish(waiting);
+    assert!(
+        refused.status == 409 && text(&refused.json()["detail"]).contains("has not begun"),
+        "{refused:?}"
+    );
+    service.delete(&format!("/v1/jobs/{waiting}"));
+    until("the first epoch", || (service.job(first)["epochs"] != json!([])).then_some(()));
+    let asked = finish(first);
+    assert!(asked.status == 200 && asked.json()["finish"] == true, "{asked:?}");
+    let job = service.ended(first);
+    assert!(job["state"] == "kept" || job["state"] == "promoted", "{job}");
+    assert!(job["version"].is_string() && job["verdict"].is_object(), "{job}");
+    assert!(job["notes"].to_string().contains("ended early"), "{job}");
+    assert_eq!(finish(first).status, 409);
+    assert_eq!(finish(99).status, 404);
+}
+
+#[test]
 fn jobs_run_one_after_another_and_can_be_cancelled() {
     let sandbox = Sandbox::new();
     sandbox.write("limits.toml", "job_queue = 1\n");

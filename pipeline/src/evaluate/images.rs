@@ -75,9 +75,10 @@ impl LabelledImages<'_> {
         let mut tally = Tally::new(self.classes.len(), self.temperature)?;
         let mut wrong = Vec::new();
         self.logits((inference, None), (stop, tell), |index, logits| {
-            let row = self.row(index, &tally.add(logits, self.class(index)));
-            if row.predicted != row.label {
-                wrong.push(row);
+            let class = self.class(index);
+            let answer = tally.add(logits, class);
+            if answer.predicted != class {
+                wrong.push(self.row(index, &answer));
             }
         })?;
         Ok((tally, wrong))

@@ -28,7 +28,7 @@ const MAX_BATCH: usize = 8;
 pub struct ExplainOptions {
     /// How.
     pub method: ExplainMethod,
-    /// From which layer, by its name in the network; the last one that still tells places apart where none is given.
+    /// From which layer, by its name in the network; the last one whose output has more than one pixel where none is given.
     /// [`ExplainMethod::Occlusion`] looks at none.
     pub layer: Option<String>,
 }
@@ -68,7 +68,7 @@ impl Explainer {
     /// An explainer of a model.
     ///
     /// # Errors
-    /// [`PipelineError::NoMap`] for a network without a layer that tells places apart, and [`PipelineError::UnknownName`] for
+    /// [`PipelineError::NoMap`] for a network without a layer whose output has more than one pixel, and [`PipelineError::UnknownName`] for
     /// a layer that it does not have, but for occlusion; those of [`Predictor::from_model_file`].
     ///
     /// [`Predictor::from_model_file`]: crate::Predictor::from_model_file

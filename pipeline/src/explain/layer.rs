@@ -14,7 +14,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// The layer of this name; without a name the last one that still tells places apart, which is what a global pool or the
+    /// The layer of this name; without a name the last one whose output has more than one pixel, which is what a global pool or the
     /// first dense layer behind the convolutions reads.
     ///
     /// # Errors
@@ -23,8 +23,8 @@ impl Layer {
         let values = graph.spatial_values();
         let layer = |value: usize| Layer { name: graph.nodes[value - 1].name.clone(), value };
         let Some(&last) = values.last() else {
-            let reason = "no layer of the network tells the places of an image apart: each has a single pixel, or hands the \
-                          image on; the method occlusion works with every network";
+            let reason = "no layer of the network has an output of more than one pixel, which a heat map needs; the method \
+                          occlusion works with every network";
             return Err(PipelineError::NoMap { reason: reason.to_owned() });
         };
         let Some(name) = name else { return Ok(layer(last)) };
@@ -33,8 +33,8 @@ impl Layer {
             Some(value) if values.contains(&value) => Ok(layer(value)),
             Some(_) => {
                 let reason = format!(
-                    "what the layer {name:?} gives has no places, or it gives what it is given; the last layer with places \
-                     is {:?}",
+                    "the output of the layer {name:?} has a single pixel, or is its input; the last layer with more pixels is \
+                     {:?}",
                     layer(last).name
                 );
                 Err(PipelineError::NoMap { reason })

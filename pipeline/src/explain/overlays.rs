@@ -17,7 +17,7 @@ const LEAST_SIDE: usize = 96;
 /// names, or the likeliest one. By Grad-CAM, in batches: the time of some passes over the images.
 ///
 /// # Errors
-/// As [`Explainer::new`] and [`Explainer::explain`]: [`PipelineError::NoMap`] for a network of which no layer tells places apart.
+/// As [`Explainer::new`] and [`Explainer::explain`]: [`PipelineError::NoMap`] for a network without a layer whose output has more than one pixel.
 ///
 /// # Panics
 /// When there are not as many classes as images.

@@ -27,7 +27,7 @@ use crate::recipe::{MAX_FOLDS, MIN_FOLDS, Recipe};
 use crate::run::Outcome;
 use crate::run_folder::{last_folder, next_folder};
 use crate::train::{resume_within, train};
-use crate::train_options::TrainOptions;
+use crate::train_options::{ResumeTo, TrainOptions};
 
 use record::Record;
 use report::OutOfFold;
@@ -153,7 +153,7 @@ fn finished(
             return Ok(Some(run));
         }
         Some(run) if run.join("weights").join("last.ocelli").is_file() => {
-            resume_within(&run, None, &options.within, stop, observe)
+            resume_within(&run, ResumeTo::Recipe, &options.within, stop, observe)
         }
         Some(run) => {
             // Killed before there was anything to go on with.

@@ -22,6 +22,7 @@ use crate::gate::{Candidate, Verdict};
 use crate::memory;
 use crate::metrics::Evaluation;
 use crate::train::{resume_within, train};
+use crate::train_options::ResumeTo;
 
 pub use crate::memory::{Fitted, MemoryEstimate};
 pub use fit::{fit_into, memory_needed};
@@ -61,7 +62,8 @@ fn fit(
         if let Some(evaluation) = finished(&run) {
             return Ok((PathBuf::from(name), evaluation));
         }
-        match resume_within(&run, None, &spec.within(), stop, &mut observe) {
+        let to = if spec.finish { ResumeTo::BestSoFar } else { ResumeTo::Recipe };
+        match resume_within(&run, to, &spec.within(), stop, &mut observe) {
             // Nothing to go on with, or nothing that can be read: the work is lost, the job is not.
             Err(
                 error @ (PipelineError::Run { .. } | PipelineError::Engine(EngineError::ModelFile { .. })),

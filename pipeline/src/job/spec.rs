@@ -27,6 +27,8 @@ pub struct JobSpec {
     pub runs_dir: PathBuf,
     /// Folder in `runs_dir` of an earlier attempt, to go on with.
     pub run: Option<String>,
+    /// Whether that run trains no further, and the best of its epochs is taken.
+    pub finish: bool,
     /// Name of the run; the data set's where there is none.
     pub name: Option<String>,
     /// What to call the data; its file's or folder's name where there is none.

@@ -28,6 +28,7 @@ fn job(dir: &TempDir) -> JobSpec {
         origins: Origins::new(),
         runs_dir: root.join("runs"),
         run: None,
+        finish: false,
         name: Some("job".to_owned()),
         data_name: Some("photos".to_owned()),
         start: None,

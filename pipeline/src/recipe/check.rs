@@ -75,6 +75,7 @@ impl Recipe {
             ("epochs", self.epochs, 1, MAX_EPOCHS),
             ("batch", self.batch, 1, MAX_BATCH),
             ("patience", self.patience, 0, MAX_EPOCHS),
+            ("end_after", self.end_after, 0, MAX_EPOCHS),
             ("threads", self.threads, 0, MAX_THREADS),
             ("head_epochs", self.head_epochs, 0, MAX_HEAD_EPOCHS),
             ("chunk", self.chunk.unwrap_or(1), 1, MAX_BATCH),

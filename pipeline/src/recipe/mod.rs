@@ -15,7 +15,7 @@ pub(crate) use imagenet::IMAGENET_NETWORK;
 pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
-pub(crate) use text::{is_free, is_open, with_epochs};
+pub(crate) use text::{is_free, is_open, with_number};
 pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start, Task};
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub struct Recipe {
     pub balance: Balance,
     /// Epochs without a better validation result after which training stops; 0 for never.
     pub patience: u32,
+    /// The epoch after which training ends, while the schedule is that of all `epochs`; 0 for the last one.
+    pub end_after: u32,
     /// Part of the images for validation, where the data set declares none.
     pub val_split: f32,
     /// Part of the images for the test, where the data set declares none.
@@ -151,6 +153,7 @@ impl Default for Recipe {
             cutmix: 0.0,
             balance: Balance::Auto,
             patience: 0,
+            end_after: 0,
             val_split: val,
             test_split: test,
             fold: None,
@@ -168,6 +171,11 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// The epoch after which training ends.
+    pub(crate) fn last_epoch(&self) -> u32 {
+        if self.end_after == 0 { self.epochs } else { self.end_after.min(self.epochs) }
+    }
+
     /// How the run computes.
     pub(crate) fn compute(&self) -> Compute {
         Compute { threads: self.threads as usize, exact: self.exact }

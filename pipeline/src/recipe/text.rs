@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 41] = [
+pub(super) const FIELDS: [(&str, &str); 42] = [
     ("quality", "quick, standard or best"),
     ("start", "imagenet or none: the weights that training starts from"),
     ("task", "single-label or multi-label: one class or any number of labels an image"),
@@ -43,6 +43,7 @@ pub(super) const FIELDS: [(&str, &str); 41] = [
     ("cutmix", "alpha of mixing by rectangles, 0 for none"),
     ("balance", "auto, none, weights or sampling, for classes with few images"),
     ("patience", "epochs without progress before stopping, 0 for never"),
+    ("end_after", "epoch after which training ends, whatever its schedule; 0 for the last one"),
     ("val_split", "part for validation"),
     ("test_split", "part for the test"),
     ("fold", "cross-validation: which fold of how many is the test"),
@@ -136,12 +137,12 @@ macro_rules! choose {
 
 pub(crate) use {choose, is_free};
 
-/// The recipe text with another number of epochs; every other line keeps its comment.
-pub(crate) fn with_epochs(text: &str, epochs: u32, reason: &str) -> String {
-    let setting = format!("epochs = {epochs}");
+/// The recipe text with another number for a setting; every other line keeps its comment.
+pub(crate) fn with_number(text: &str, name: &str, number: u32, reason: &str) -> String {
+    let setting = format!("{name} = {number}");
     let changed = format!("{setting:<28} # {reason}\n");
-    let is_epochs = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == "epochs");
-    let lines = text.lines().map(|line| if is_epochs(line) { changed.clone() } else { format!("{line}\n") });
+    let is_it = |line: &str| line.split('=').next().is_some_and(|key| key.trim() == name);
+    let lines = text.lines().map(|line| if is_it(line) { changed.clone() } else { format!("{line}\n") });
     let text: String = lines.collect();
     if text.contains(&changed) { text } else { text + &changed }
 }

@@ -16,7 +16,7 @@ const STILL_RISING: f64 = 0.02;
 const LEARNT: f64 = 0.97;
 /// Training accuracy below which a network fails on what it was shown.
 const POOR: f64 = 0.7;
-/// Accuracy on training images above that on held-out ones from which they are learnt by heart.
+/// Accuracy on training images above that on held-out ones that is worth a remark.
 const GAP: f64 = 0.12;
 /// Width of the accuracy's interval from which models are hard to compare.
 const WIDE: f32 = 0.1;
@@ -40,7 +40,7 @@ const APART: f64 = 0.05;
 pub(crate) fn remarks(progress: &Progress, evaluation: &Evaluation) -> Vec<String> {
     let rules = [
         overfitting(&progress.history),
-        learnt_by_heart(progress, evaluation),
+        training_gap(progress, evaluation),
         underfitting(&progress.history),
         still_improving(&progress.history),
         few_held_out(evaluation),
@@ -81,7 +81,7 @@ fn overfitting(history: &[EpochRow]) -> Option<String> {
 }
 
 /// Training images are known much better than held-out ones.
-fn learnt_by_heart(progress: &Progress, evaluation: &Evaluation) -> Option<String> {
+fn training_gap(progress: &Progress, evaluation: &Evaluation) -> Option<String> {
     let train = progress.history.last()?.train_accuracy;
     let held_out = f64::from(evaluation.accuracy);
     (evaluation.split != "train" && train - held_out > GAP && overfitting(&progress.history).is_none()).then(|| {

@@ -91,7 +91,7 @@ fn advice(training: &Training<'_>, evaluation: &Evaluation) -> Html {
         true => Html::of("p", "", "Nothing about this training is unusual."),
         false => Html::element("ul", "", remarks.iter().map(|text| Html::of("li", "", text)).collect()),
     };
-    section("What to make of it", body)
+    section("What the numbers say", body)
 }
 
 fn classes(evaluation: &Evaluation) -> Html {

@@ -1,7 +1,7 @@
 //! Runs whose images do not fit in memory.
 
 use super::*;
-use crate::cache_folder;
+use crate::{ResumeTo, cache_folder};
 
 /// The bits of a run's best weights.
 fn weights(outcome: &Outcome) -> Vec<u32> {
@@ -77,7 +77,8 @@ fn a_run_goes_on_with_the_file_of_its_images_and_without_it() {
             fs::remove_dir_all(cache_folder(&dir.path().join("runs"))).unwrap();
         }
         let within = Within { cache_memory: Some(5_000), ..Within::default() };
-        let resumed = resume_within(&outcome.run_dir, None, &within, &NEVER, &mut |_| {}).unwrap();
+        let resumed =
+            resume_within(&outcome.run_dir, ResumeTo::Recipe, &within, &NEVER, &mut |_| {}).unwrap();
         assert_eq!(weights(&resumed), weights(&whole));
     }
 }

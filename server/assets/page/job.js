@@ -101,26 +101,38 @@ function drawProgress(place, job) {
     if (!await confirmed('Cancel this training?', 'What it has learnt so far is not kept.', 'Cancel the training')) return;
     await busy(event.target, () => remove(`/v1/jobs/${job.id}`));
   };
+  const finish = async (event) => {
+    if (!await confirmed('Stop here and keep the best epoch?', 'No further epochs are trained. The best one so far is measured and compared with the model that serves, as at the end of every training.', 'Stop and keep the best')) return;
+    await busy(event.target, async () => {
+      Object.assign(job, await post(`/v1/jobs/${job.id}/finish`));
+      drawProgress(place, job);
+    });
+  };
   const facts = [
     ['Epoch', progress.epochs ? `${progress.epoch || '–'} of ${progress.epochs}` : '–'],
     ['Time left', progress.eta_s === null ? '–' : duration(progress.eta_s)],
     ['Images a second', progress.images_per_second === null ? '–' : count(Math.round(progress.images_per_second))],
     ['Training loss', number(progress.loss)],
   ];
+  // Nothing can be kept before the first epoch is done.
+  const stoppable = state === 'running' && job.epochs.length > 0 && !job.finish && progress.phase === 'training';
+  const shown = `${state} ${stoppable}`;
   const held = place.querySelector('button');
-  if (held && place.dataset.state === state) {
+  if (held && place.dataset.shown === shown) {
     // The button stays, so that whoever is on it stays there.
     place.querySelector('progress').value = progress.fraction;
     put(place.querySelector('.phase'), phase(progress));
     put(place.querySelector('.facts'), facts.map(fact));
     return;
   }
-  place.dataset.state = state;
+  place.dataset.shown = shown;
   put(place,
     el('p', { class: 'row between' }, el('strong', { class: 'phase' }, phase(progress)), stateChip(state)),
     el('progress', { max: 1, value: progress.fraction, 'aria-label': 'Progress of the training' }),
     el('dl', { class: 'facts' }, facts.map(fact)),
-    el('div', { class: 'row' }, mayChange('admin') && state !== 'cancelling' && button('Cancel the training', { click: cancel })));
+    el('div', { class: 'row' },
+      mayChange('admin') && stoppable && button('Stop and keep the best', { click: finish }),
+      mayChange('admin') && state !== 'cancelling' && button('Cancel the training', { click: cancel })));
 }
 
 const phase = ({ phase: name, fraction, step, steps }) =>

@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH};
 use hyper::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
+use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 
 /// A file, which stays the same as long as the program does.
@@ -20,6 +21,26 @@ pub(crate) struct Asset {
 impl Asset {
     pub(crate) const fn new(name: &'static str, media_type: &'static str, bytes: &'static [u8]) -> Asset {
         Asset { name, media_type, bytes, tag: OnceLock::new() }
+    }
+
+    /// One of some files, by its name; `what` has no such file where there is none.
+    pub(crate) fn named(
+        files: &[Asset],
+        name: &str,
+        headers: &HeaderMap,
+        what: &str,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let found = files.iter().find(|asset| asset.name == name);
+        found
+            .map(|asset| asset.answer(headers))
+            .ok_or_else(|| Problem::NotFound(format!("{what} has no such file")))
+    }
+
+    /// A page whose scripts, styles and pictures `policy` limits (Content-Security-Policy).
+    pub(crate) fn page(&self, headers: &HeaderMap, policy: &'static str) -> Response<ResponseBody> {
+        let mut response = self.answer(headers);
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        response
     }
 
     /// 200 with the file, or 304 where the client has it: browsers ask each time, so that a new program shows its own.

@@ -105,6 +105,7 @@ impl Spec<'_> {
             origins,
             runs_dir: shared.store.runs_dir(),
             run: None,
+            finish: false,
             name: Some(request.dataset.clone()),
             data_name: Some(request.dataset.clone()),
             start,

@@ -179,6 +179,31 @@ impl Jobs {
         Ok(record)
     }
 
+    /// Ends the training of a job, which goes on with the best of its epochs so far. Waits for the disk.
+    pub(crate) fn finish(&self, id: &str, by: &Actor) -> Result<JobRecord, Problem> {
+        let job = self.get(id)?;
+        let mut refused = None;
+        job.update(|record| {
+            refused = match record.state {
+                JobState::Running if record.epochs.is_empty() => {
+                    Some("no epoch is done yet, so there is nothing to keep: wait for the first one, or cancel the job")
+                }
+                JobState::Running => None,
+                JobState::Queued => Some("the job has not begun, so there is nothing to keep: cancel it"),
+                JobState::Cancelling => Some("the job is being cancelled"),
+                _ => Some("the job has ended already"),
+            };
+            record.finish |= refused.is_none();
+        })?;
+        if let Some(reason) = refused {
+            return Err(Problem::Conflict(reason.to_owned()));
+        }
+        let detail = serde_json::json!({});
+        self.shared.store.audit().add(by, "finish job", &job.number.to_string(), &detail)?;
+        let record = job.record().clone();
+        Ok(record)
+    }
+
     /// The job that a version is needed for, if there is one.
     pub(crate) fn needs(&self, version: &str) -> Option<u64> {
         let jobs: Vec<Arc<Job>> = self.shared.list().jobs.values().cloned().collect();

@@ -149,6 +149,9 @@ pub(crate) struct JobRecord {
     pub(crate) start: Option<String>,
     /// Name of its run folder.
     pub(crate) run: Option<String>,
+    /// Whether it was asked to train no further and to take the best epoch so far.
+    #[serde(default)]
+    pub(crate) finish: bool,
     pub(crate) progress: Progress,
     pub(crate) epochs: Vec<EpochMetrics>,
     /// What the network was wrong about after the last epoch.
@@ -202,6 +205,7 @@ impl JobRecord {
             failures: Failures::default(),
             start: None,
             run: None,
+            finish: false,
             progress: Progress { phase: "waiting".to_owned(), ..Progress::default() },
             epochs: Vec::new(),
             mistakes: None,

@@ -30,11 +30,17 @@ const MAX_LEFT_OUT: usize = 20;
 /// Has a process train; again after it was killed, as long as that may help.
 pub(super) fn train(shared: &Shared, job: &Job, mut spec: JobSpec) -> Result<Trained, JobError> {
     loop {
-        spec.run = job.record().run.clone();
+        (spec.run, spec.finish) = {
+            let record = job.record();
+            (record.run.clone(), record.finish)
+        };
         let order =
             JobOrder { parent: std::process::id(), nice: shared.config.job_niceness(), spec: spec.clone() };
         match listen(shared, job, &order)? {
             Ended::Done(trained) => return Ok(*trained),
+            // It saved its state and begins again, to take the best epoch.
+            Ended::Interrupted
+                if !spec.finish && job.record().finish && !job.stop.load(Ordering::Relaxed) => {}
             Ended::Interrupted => return Err(JobError::Stopped),
             ended => {
                 if job.stop.load(Ordering::Relaxed) {
@@ -68,7 +74,8 @@ fn listen(shared: &Shared, job: &Job, order: &JobOrder) -> Result<Ended, JobErro
     let mut reported = Instant::now();
     let mut stopped: Option<Instant> = None;
     loop {
-        if job.stop.load(Ordering::Relaxed) {
+        let is_to_finish = !order.spec.finish && job.record().finish;
+        if job.stop.load(Ordering::Relaxed) || is_to_finish {
             match stopped {
                 None => {
                     child.stop();

@@ -1,7 +1,6 @@
 //! `GET /openapi.json` and `GET /docs`: Swagger UI, from files inside the program.
 
 use hyper::Response;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use serde_json::json;
 
 use crate::context::Context;
@@ -78,17 +77,11 @@ async fn openapi(context: &Context<'_>) -> Result<Response<ResponseBody>, Proble
 /// `GET /docs`.
 async fn page(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let mut response = PAGE.answer(context.headers());
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    Ok(response)
+    Ok(PAGE.page(context.headers(), POLICY))
 }
 
 /// `GET /docs/{file}`.
 async fn file(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let name = context.parameter("file");
-    match FILES.iter().find(|asset| asset.name == name) {
-        Some(asset) => Ok(asset.answer(context.headers())),
-        None => Err(Problem::NotFound("the documentation has no such file".into())),
-    }
+    Asset::named(&FILES, context.parameter("file"), context.headers(), "the documentation")
 }

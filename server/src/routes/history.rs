@@ -4,7 +4,7 @@ use hyper::Response;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::history::{BUCKET_S, Told};
+use crate::history::{BUCKET_S, BucketSummary};
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
@@ -28,11 +28,11 @@ struct Day {
     /// Seconds of a bucket.
     bucket_s: u64,
     /// From the first bucket with a request to now, oldest first; at most a day.
-    buckets: Vec<Told>,
+    buckets: Vec<BucketSummary>,
 }
 
 /// See the module.
 async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    Ok(response::json(&Day { bucket_s: BUCKET_S, buckets: context.metrics().history().told() }))
+    Ok(response::json(&Day { bucket_s: BUCKET_S, buckets: context.metrics().history().summaries() }))
 }

@@ -56,6 +56,17 @@ pub(super) const ROUTES: &[Route] = &[
         describe: |schemas| schemas.answer::<JobRecord>(),
     },
     Route {
+        id: "finishJob",
+        method: Verb::Post,
+        path: "/v1/jobs/{id}/finish",
+        scope: Scope::Admin,
+        effect: Effect::Changes,
+        tag: Tag::Jobs,
+        summary: "End the training of a job and take the best epoch so far",
+        handle: |context, _| Box::pin(finish(context)),
+        describe: |schemas| schemas.answer::<JobRecord>(),
+    },
+    Route {
         id: "jobEvents",
         method: Verb::Get,
         path: "/v1/jobs/{id}/events",
@@ -133,6 +144,15 @@ async fn cancel(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem
     let (jobs, by) = (context.data()?.jobs.clone(), context.actor());
     let id = context.parameter("id").to_owned();
     let record = blocking(move || jobs.cancel(&id, &by)).await?;
+    Ok(response::json(&record))
+}
+
+/// `POST /v1/jobs/{id}/finish`: what follows the training, evaluation and comparison, is done with the best epoch so far.
+async fn finish(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    context.no_query()?;
+    let (jobs, by) = (context.data()?.jobs.clone(), context.actor());
+    let id = context.parameter("id").to_owned();
+    let record = blocking(move || jobs.finish(&id, &by)).await?;
     Ok(response::json(&record))
 }
 

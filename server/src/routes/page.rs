@@ -4,7 +4,6 @@
 //! policy has the browser see to that.
 
 use hyper::Response;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 
 use crate::context::Context;
 use crate::description::{Description, text};
@@ -90,17 +89,11 @@ static FILES: [Asset; 31] = [
 /// `GET /`.
 async fn index(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let mut response = INDEX.answer(context.headers());
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    Ok(response)
+    Ok(INDEX.page(context.headers(), POLICY))
 }
 
 /// `GET /assets/{file}`.
 async fn file(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let name = context.parameter("file");
-    match FILES.iter().find(|asset| asset.name == name) {
-        Some(asset) => Ok(asset.answer(context.headers())),
-        None => Err(Problem::NotFound("the page has no such file".into())),
-    }
+    Asset::named(&FILES, context.parameter("file"), context.headers(), "the page")
 }

@@ -98,11 +98,11 @@ fn a_gap_between_training_and_held_out_images_is_told_once() {
                 .collect::<Vec<_>>(),
         )
     };
-    only(learnt_by_heart(&with(1.0, 0.5), &Evaluation { accuracy: 0.8, ..evaluation.clone() }), "100.0 %");
-    assert_eq!(learnt_by_heart(&with(1.0, 0.5), &evaluation), None);
+    only(training_gap(&with(1.0, 0.5), &Evaluation { accuracy: 0.8, ..evaluation.clone() }), "100.0 %");
+    assert_eq!(training_gap(&with(1.0, 0.5), &evaluation), None);
     let worse = Evaluation { accuracy: 0.8, ..evaluation };
-    assert_eq!(learnt_by_heart(&with(1.0, 0.9), &worse), None, "overfitting says it");
-    assert_eq!(learnt_by_heart(&with(1.0, 0.5), &Evaluation { split: "train".to_owned(), ..worse }), None);
+    assert_eq!(training_gap(&with(1.0, 0.9), &worse), None, "overfitting says it");
+    assert_eq!(training_gap(&with(1.0, 0.5), &Evaluation { split: "train".to_owned(), ..worse }), None);
 }
 
 #[test]
