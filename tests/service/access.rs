@@ -45,6 +45,7 @@ const OPERATIONS: [(&str, &str, u16); 65] = [
     ("listJobs", "predict", 200),
     ("showJob", "predict", 404),
     ("cancelJob", "admin", 404),
+    ("finishJob", "admin", 404),
     ("jobEvents", "predict", 404),
     ("listModels", "predict", 200),
     ("rollback", "admin", 409),
