@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa docs faults bench-once bench bench-peers peers-check conformance test-browser notebook decode-compare deny soak loom miri fuzz
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook decode-compare deny soak loom miri fuzz
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,6 +29,9 @@ codegen: ## The inner loops of the kernels in the code that ships: nothing spill
 ISA ?= avx2
 test-isa: ## All tests with one instruction set forced: make test-isa ISA=portable
 	OCELLI_ISA=$(ISA) OCELLI_REQUIRE_ISA=1 $(CARGO) test --workspace --locked
+
+test-neon: ## The engine's tests on an emulated ARM processor with NEON (needs its Rust target, gcc-aarch64-linux-gnu and qemu-user, else skipped out loud; minutes)
+	tests/neon/run --lib --tests
 
 faults: ## Kills, swaps, floods and slow clients of the service in their long form; prints what it measured (minutes)
 	OCELLI_LONG=1 $(CARGO) test --locked -p ocelli --test e2e service:: -- --nocapture --test-threads=1

@@ -140,7 +140,17 @@ fn features() -> Vec<&'static str> {
     all.into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// Instruction set extensions that matter to a network.
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<&'static str> {
+    macro_rules! detected {
+        ($($name:tt),+) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),+] };
+    }
+    let all = detected!("neon", "dotprod", "i8mm", "bf16", "sve", "sve2");
+    all.into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn features() -> Vec<&'static str> {
     Vec::new()
 }

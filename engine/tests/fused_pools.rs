@@ -204,7 +204,7 @@ fn outputs_that_are_pooled_take_no_memory() {
         norm_behind: false,
     };
     // Five classes take one vector of packed weights for each of the pool's outputs, with portable code two.
-    let widths = [("avx512", 16), ("avx2", 8), ("portable", 8)];
+    let widths = [("avx512", 16), ("avx2", 8), ("neon", 8), ("portable", 8)];
     // What a pass of the convolution reads and what it makes wait in work space of 128 KiB each, whatever the vectors.
     let (floats, bands) = (size_of::<f32>(), 2 * (128 << 10));
     for isa in instruction_sets() {

@@ -151,7 +151,7 @@ fn kernels_and_layers_neither_read_the_environment_nor_print() {
 
 #[test]
 fn no_layer_names_an_instruction_set() {
-    for word in ["Avx", "Portable", "target_arch"] {
+    for word in ["Avx", "Neon", "Portable", "target_arch"] {
         assert_eq!(naming(&["engine/src/layers", "engine/src/plan"], word), Vec::<String>::new());
     }
 }

@@ -4,7 +4,8 @@
 use crate::rng::Rng;
 use crate::simd::Isa;
 
-/// Turns `fn name(isa: Isa) { .. }` into the tests `name::avx512`, `name::avx2` and `name::portable`.
+/// Turns `fn name(isa: Isa) { .. }` into the tests `name::avx512`, `name::avx2` and `name::portable`; on 64-bit ARM
+/// `name::neon` and `name::portable`.
 macro_rules! for_each_isa {
     ($($(#[$attribute:meta])* fn $name:ident($isa:ident: Isa) $body:block)+) => {
         $(mod $name {
@@ -15,12 +16,19 @@ macro_rules! for_each_isa {
             fn check($isa: $crate::simd::Isa) $body
 
             #[test]
+            #[cfg(target_arch = "x86_64")]
             fn avx512() {
                 $crate::kernels::testing::on_isa("avx512", check);
             }
             #[test]
+            #[cfg(target_arch = "x86_64")]
             fn avx2() {
                 $crate::kernels::testing::on_isa("avx2", check);
+            }
+            #[test]
+            #[cfg(target_arch = "aarch64")]
+            fn neon() {
+                $crate::kernels::testing::on_isa("neon", check);
             }
             #[test]
             fn portable() {

@@ -1,5 +1,7 @@
 //! The trampolines: the only functions compiled with an instruction set's features.
 
+#[cfg(target_arch = "aarch64")]
+use super::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::{Avx2, Avx512};
 use super::{Isa, Simd};
@@ -13,9 +15,9 @@ pub trait Kernel {
 }
 
 /// Declares an instruction set's token and its trampoline, so that a feature string stands in one place.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! trampoline {
-    ($name:ident, $token:ident, $features:literal, [$($feature:tt),+]) => {
+    ($name:ident, $token:ident, $features:literal, $detected:ident[$($feature:tt),+]) => {
         #[target_feature(enable = $features)]
         fn $name<K: Kernel>(token: $token, kernel: K) -> K::Output {
             kernel.run(token)
@@ -24,7 +26,7 @@ macro_rules! trampoline {
         impl $token {
             /// The token, if the processor has the instructions.
             pub fn detect() -> Option<Self> {
-                let found = $(std::arch::is_x86_feature_detected!($feature))&&+;
+                let found = $(std::arch::$detected!($feature))&&+;
                 found.then($token::assume_detected)
             }
         }
@@ -32,14 +34,16 @@ macro_rules! trampoline {
 }
 
 #[cfg(target_arch = "x86_64")]
-trampoline!(run_avx2, Avx2, "avx2,fma", ["avx2", "fma"]);
+trampoline!(run_avx2, Avx2, "avx2,fma", is_x86_feature_detected["avx2", "fma"]);
 #[cfg(target_arch = "x86_64")]
 trampoline!(
     run_avx512,
     Avx512,
     "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
-    ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
+    is_x86_feature_detected["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
 );
+#[cfg(target_arch = "aarch64")]
+trampoline!(run_neon, Neon, "neon", is_aarch64_feature_detected["neon"]);
 
 /// Runs a kernel with an instruction set.
 pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
@@ -50,6 +54,9 @@ pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => unsafe { run_avx2(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => unsafe { run_neon(token, kernel) },
         Isa::Portable(token) => kernel.run(token),
     }
 }

@@ -1,6 +1,6 @@
 //! Vectors of floats with run-time dispatch.
 //!
-//! An instruction set is a zero-sized *token* ([`Avx2`], [`Avx512`], [`Portable`]) that can only be made after the
+//! An instruction set is a zero-sized *token* ([`Avx2`], [`Avx512`], `Neon`, [`Portable`]) that can only be made after the
 //! processor was asked, so holding one proves that its instructions exist. Kernels are written once, generic over
 //! [`Simd`], and compiled once per token under the trampolines of [`dispatch`]. Two rules keep them fast:
 //! every function between a trampoline and an intrinsic is `#[inline(always)]`, and work is split across threads
@@ -12,6 +12,8 @@ mod avx2;
 mod avx512;
 mod dispatch;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use crate::error::EngineError;
@@ -22,6 +24,8 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use dispatch::{Kernel, dispatch};
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use portable::Portable;
 
 /// Largest number of lanes of any vector.
@@ -33,7 +37,7 @@ pub(crate) const MAX_NR: usize = 32;
 
 /// Arithmetic on one instruction set's vectors of `f32`.
 ///
-/// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`): lanes are columns or channels, never terms of
+/// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`), and with NEON by the same reasons: lanes are columns or channels, never terms of
 /// one sum, and where a sum is cut depends on neither [`Simd::LANES`] nor the register tile. Portable code differs, as
 /// its `mul_add` rounds twice.
 ///
@@ -114,11 +118,14 @@ pub enum Isa {
     /// AVX-512 F, BW, VL and DQ.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// NEON of 64-bit ARM.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Isa {
     /// Names that [`Isa::by_name`] and `OCELLI_ISA` understand, fastest first.
-    pub const NAMES: [&'static str; 3] = ["avx512", "avx2", "portable"];
+    pub const NAMES: [&'static str; 4] = ["avx512", "avx2", "neon", "portable"];
 
     /// The instruction set to use: what `OCELLI_ISA` names, else the fastest that the processor has.
     /// The environment is read once.
@@ -157,11 +164,13 @@ impl Isa {
             found.extend(Avx512::detect().map(Isa::Avx512));
             found.extend(Avx2::detect().map(Isa::Avx2));
         }
+        #[cfg(target_arch = "aarch64")]
+        found.extend(Neon::detect().map(Isa::Neon));
         found.push(Isa::Portable(Portable));
         found
     }
 
-    /// `avx512`, `avx2` or `portable`.
+    /// `avx512`, `avx2`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable(_) => "portable",
@@ -169,10 +178,16 @@ impl Isa {
             Isa::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => "neon",
         }
     }
 
     /// This instruction set, or AVX2 in place of AVX-512 where `n` floats fill a vector of AVX2 alone.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "vectors have one length there")
+    )]
     pub(crate) fn for_length(self, n: usize) -> Self {
         match self {
             #[cfg(target_arch = "x86_64")]
