@@ -127,7 +127,7 @@ fn a_read_only_service_changes_nothing() {
         assert_eq!(is_refused, changes, "{method} {path}: {answer:?}");
         assert_eq!(document["paths"][route.path][verb].is_null(), changes, "{method} {path}");
     }
-    assert_eq!(refused, 15);
+    assert_eq!(refused, 16);
     assert_eq!(service.send(&post("/predict", "", &bmp(1))).status, 200);
     assert_eq!(service.send(&post(&format!("/predict?version={}", versions[1]), "", &bmp(1))).status, 200);
     assert_eq!(service.send(&get("/v1/models")).json(), before);
