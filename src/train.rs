@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["data", "config", "out", "name", "start", "Settings"])]
     resume: Option<PathBuf>,
     /// With --resume: train no further, evaluate the best epoch so far and finish the run
-    #[arg(long, requires = "resume", conflicts_with = "epochs")]
+    #[arg(long, requires = "resume", conflicts_with_all = ["data", "epochs"])]
     finish: bool,
     /// Add the classes of DATA to this model, a run folder or a model file with its folder `replay`, without losing those
     /// that it knows: the last layer is fitted again, the others stay; takes a small part of the time of training on all
@@ -384,11 +384,13 @@ impl Args {
         let within =
             Within { cache_memory: self.cache_memory, no_replay: self.no_replay, ..Within::default() };
         if let Some(run_dir) = self.resume {
-            let to = match self.epochs {
-                _ if self.finish => ResumeTo::BestSoFar,
-                Some(epochs) => ResumeTo::Epochs(epochs),
-                None => ResumeTo::Recipe,
-            };
+            if self.finish && is_cross_validation(&run_dir) {
+                return Err(Failure::usage(
+                    "--finish ends a run, and this is the folder of a cross-validation",
+                    "leave --finish out to go on with its folds",
+                ));
+            }
+            let to = if self.finish { ResumeTo::BestSoFar } else { self.epochs.into() };
             return Ok(Plan::Resume { run_dir, to, within });
         }
         if self.add_classes.is_some() {
@@ -608,7 +610,7 @@ fn watched(
             let run = paths::shell_word(&outcome.run_dir);
             let finish = match outcome.epochs_done {
                 0 => "",
-                _ => "with --finish behind it, the best epoch so far is evaluated and the run ends; ",
+                _ => "with --finish added, the best epoch so far is evaluated and the run ends; ",
             };
             let hint = format!("{finish}go on with: ocelli train --resume {run}");
             Err(Failure::Interrupted {

@@ -92,6 +92,8 @@ fn folds_are_trained_reported_and_gone_on_with() {
     let again: Value =
         serde_json::from_str(&fs::read_to_string(folder.join("cross_validation.json")).unwrap()).unwrap();
     assert_eq!(again["folds"], report["folds"]);
+    let run = sandbox.run("train --resume runs/set-001 --finish");
+    assert!(run.code == Some(2) && run.stderr.contains("a cross-validation"), "{run:#?}");
     let run = sandbox.run("train set --folds 1");
     assert_eq!(run.code, Some(2), "{run:#?}");
     assert_eq!(sandbox.run("train set --final").code, Some(2));

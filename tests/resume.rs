@@ -99,6 +99,19 @@ fn interrupted(sandbox: &Sandbox, name: &str) -> Run {
 }
 
 #[test]
+fn a_run_is_ended_early_by_finish() {
+    let sandbox = sandbox();
+    let run = interrupted(&sandbox, "cut");
+    assert!(run.stderr.contains("with --finish added"), "{run:#?}");
+    let text = sandbox.ok("train --resume runs/cut-001 --finish");
+    assert!(text.contains("test accuracy "), "{text}");
+    assert!(sandbox.path().join("runs/cut-001/report.html").is_file());
+    for line in ["train shapes --finish", "train --resume runs/cut-001 --finish --epochs 9"] {
+        assert_eq!(sandbox.run(line).code, Some(2), "{line}");
+    }
+}
+
+#[test]
 fn ctrl_c_saves_and_prints_the_command_that_goes_on() {
     let sandbox = sandbox();
     let run = interrupted(&sandbox, "cut");

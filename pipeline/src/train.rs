@@ -145,8 +145,7 @@ pub fn resume(
     stop: &AtomicBool,
     observe: Observe<'_>,
 ) -> Result<Outcome, PipelineError> {
-    let to = epochs.map_or(ResumeTo::Recipe, ResumeTo::Epochs);
-    resume_within(run_dir, to, &Within::default(), stop, observe)
+    resume_within(run_dir, epochs.into(), &Within::default(), stop, observe)
 }
 
 /// As [`resume`], within limits, and also to end a run early.

@@ -65,15 +65,21 @@ impl TrainOptions {
 }
 
 /// How far a run that is resumed goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeTo {
     /// To the end that its recipe has.
-    #[default]
     Recipe,
     /// To this number of epochs in all.
     Epochs(u32),
     /// No further: the best epoch so far is evaluated, and the run is finished.
     BestSoFar,
+}
+
+impl From<Option<u32>> for ResumeTo {
+    /// To a number of epochs, where one is given.
+    fn from(epochs: Option<u32>) -> ResumeTo {
+        epochs.map_or(ResumeTo::Recipe, ResumeTo::Epochs)
+    }
 }
 
 /// What a run must stay within.

@@ -37,7 +37,7 @@ pub(crate) const MAX_NR: usize = 32;
 
 /// Arithmetic on one instruction set's vectors of `f32`.
 ///
-/// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`), and with NEON by the same reasons: lanes are columns or channels, never terms of
+/// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`), and are meant to with NEON: lanes are columns or channels, never terms of
 /// one sum, and where a sum is cut depends on neither [`Simd::LANES`] nor the register tile. Portable code differs, as
 /// its `mul_add` rounds twice.
 ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use ocelli_pipeline::store::Actor;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::select;
@@ -16,7 +17,7 @@ use crate::context::Context;
 use crate::description::{Description, Schemas, number};
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
-use crate::jobs::{Brief, EpochMetrics, Job, JobRecord, Line, Progress};
+use crate::jobs::{Brief, EpochMetrics, Job, JobRecord, Jobs, Line, Progress};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -140,19 +141,23 @@ async fn show(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> 
 
 /// `DELETE /v1/jobs/{id}`: ends it.
 async fn cancel(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (jobs, by) = (context.data()?.jobs.clone(), context.actor());
-    let id = context.parameter("id").to_owned();
-    let record = blocking(move || jobs.cancel(&id, &by)).await?;
-    Ok(response::json(&record))
+    change(context, Jobs::cancel).await
 }
 
 /// `POST /v1/jobs/{id}/finish`: what follows the training, evaluation and comparison, is done with the best epoch so far.
 async fn finish(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
+    change(context, Jobs::finish).await
+}
+
+/// Changes the job in the path, and answers with what it is then.
+async fn change(
+    context: &Context<'_>,
+    change: fn(&Jobs, &str, &Actor) -> Result<JobRecord, Problem>,
+) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
     let (jobs, by) = (context.data()?.jobs.clone(), context.actor());
     let id = context.parameter("id").to_owned();
-    let record = blocking(move || jobs.finish(&id, &by)).await?;
+    let record = blocking(move || change(&jobs, &id, &by)).await?;
     Ok(response::json(&record))
 }
 
