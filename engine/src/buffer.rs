@@ -41,31 +41,65 @@ impl ElementType {
 pub(crate) unsafe trait Element: Copy + Send + Sync + 'static {
     /// What it is; as large as the type.
     const TYPE: ElementType;
+    /// Zero.
+    const ZERO: Self;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
 unsafe impl Element for f32 {
     const TYPE: ElementType = ElementType::F32;
+    const ZERO: Self = 0.0;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
 unsafe impl Element for u16 {
     const TYPE: ElementType = ElementType::Bf16;
+    const ZERO: Self = 0;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
 unsafe impl Element for u8 {
     const TYPE: ElementType = ElementType::U8;
+    const ZERO: Self = 0;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
 unsafe impl Element for i8 {
     const TYPE: ElementType = ElementType::I8;
+    const ZERO: Self = 0;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
 unsafe impl Element for i32 {
     const TYPE: ElementType = ElementType::I32;
+    const ZERO: Self = 0;
+}
+
+/// The memory of some numbers as numbers of another kind.
+///
+/// # Panics
+/// When it does not hold whole ones or begins where none can be.
+pub(crate) fn cast<A: Element, B: Element>(from: &[A]) -> &[B] {
+    let len = cast_len::<A, B>(from);
+    // SAFETY: the memory is aligned for as many elements, and every pattern of bits is one.
+    unsafe { std::slice::from_raw_parts(from.as_ptr().cast(), len) }
+}
+
+/// As [`cast`], to change.
+///
+/// # Panics
+/// As [`cast`].
+pub(crate) fn cast_mut<A: Element, B: Element>(from: &mut [A]) -> &mut [B] {
+    let len = cast_len::<A, B>(from);
+    // SAFETY: as in `cast`, and `from` is borrowed mutably; it, too, takes every pattern of bits.
+    unsafe { std::slice::from_raw_parts_mut(from.as_mut_ptr().cast(), len) }
+}
+
+fn cast_len<A: Element, B: Element>(from: &[A]) -> usize {
+    let bytes = size_of_val(from);
+    assert!(bytes.is_multiple_of(size_of::<B>()), "memory holds whole elements");
+    assert!(from.as_ptr().addr().is_multiple_of(align_of::<B>()), "memory is aligned for its elements");
+    bytes / size_of::<B>()
 }
 
 /// Bytes of its own at a 64-byte boundary, zeroed when made.

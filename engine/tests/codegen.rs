@@ -32,7 +32,7 @@ const TRAMPOLINES: [Trampoline; 2] = [
 
 /// Kernels with one loop for each tile of `<rows, vectors>`: it reads `rows + vectors` vectors and broadcasts for
 /// `rows * vectors` multiply-adds.
-const TILES: [&str; 2] = ["micro::ProductTile", "micro::OuterTile"];
+const TILES: [&str; 2] = ["micro::floats::ProductTile", "micro::outer::OuterTile"];
 
 /// General registers that a tile may keep on the stack: a pointer more in a loop that is bound by multiply-adds.
 const TILE_RELOADS: usize = 2;
@@ -69,7 +69,7 @@ fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
     });
     // A broadcast meets the vectors of several panels.
     let row = Demand {
-        kernel: "micro::RowTile",
+        kernel: "micro::floats::RowTile",
         constants: vec![4, 2],
         work: "",
         rounds: vec![[8, 9]],

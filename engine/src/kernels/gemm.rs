@@ -202,8 +202,17 @@ fn pack_steps(
     (first, row_step, col_step): (usize, usize, usize),
 ) {
     let nr = isa.nr();
-    let source =
-        Source { w, base: 0, blocks: &[0], inner: shape.depth, row_step, col_step, cols: shape.cols };
+    let source = Source {
+        w,
+        base: 0,
+        blocks: &[0],
+        inner: shape.depth,
+        row_step,
+        col_step,
+        cols: shape.cols,
+        run: 1,
+        group: 1,
+    };
     let panels = packed.chunks_mut((shape.depth * nr).max(1));
     panels.enumerate().for_each(|(index, panel)| pack_panel(panel, first + index, nr, &source));
 }

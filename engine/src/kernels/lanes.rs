@@ -1,6 +1,7 @@
 //! Lane by lane: vectors with a tail, and functions of numbers applied to whole slices.
 
-use crate::simd::{Isa, Kernel, Simd, dispatch};
+use crate::buffer::Element;
+use crate::simd::{Isa, Kernel, MAX_LANES, Simd, dispatch};
 
 /// A function of `N` numbers, applied lane by lane.
 pub(super) trait Lanewise<const N: usize>: Copy {
@@ -75,6 +76,46 @@ impl<const N: usize, F: Lanewise<N>> Kernel for Sweep<N, F> {
                 self.step(s, whole, rest);
             }
         }
+    }
+}
+
+/// Numbers in memory that vectors of floats are made of.
+pub(super) trait Stored: Element {
+    /// The first `n` numbers at `p`; with the constant `LANES` the choice is made by the compiler.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is readable for `n` numbers.
+    unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V;
+
+    /// As many zeros as the longest vector has lanes.
+    fn zeros() -> *const Self;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
+        // SAFETY: the contract of this function.
+        unsafe { load(s, p, n) }
+    }
+
+    #[inline(always)]
+    fn zeros() -> *const Self {
+        static ZEROS: [f32; MAX_LANES] = [0.0; MAX_LANES];
+        ZEROS.as_ptr()
+    }
+}
+
+impl Stored for u8 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
+        // SAFETY: the contract of this function.
+        unsafe { s.load_u8(p, n) }
+    }
+
+    #[inline(always)]
+    fn zeros() -> *const Self {
+        static ZEROS: [u8; MAX_LANES] = [0; MAX_LANES];
+        ZEROS.as_ptr()
     }
 }
 

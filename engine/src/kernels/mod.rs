@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod batchnorm;
+pub mod bytes;
 pub mod conv2d;
 pub mod depthwise;
 pub mod elementwise;

@@ -3,11 +3,16 @@
 //! A matrix of `k` rows and `n` columns becomes `ceil(n / NR)` panels of `[k][NR]`; the last one is padded with
 //! zeros, so inner loops never mask a weight, to `NR` columns or to one vector if that holds what is left: the weights
 //! of ten classes take 16 columns with AVX-512, and would take 32.
+//!
+//! Where one instruction adds a group of products, panels are `[k / GROUP][NR][GROUP]`, and each contiguous run of the
+//! reduction is padded with rows of zeros to whole groups.
+
+use crate::buffer::Element;
 
 /// A matrix somewhere in memory: element `(r, c)` at `rows[r] + c * col_step`.
-pub(crate) struct Source<'a> {
+pub(crate) struct Source<'a, T = f32> {
     /// All weights.
-    pub(crate) w: &'a [f32],
+    pub(crate) w: &'a [T],
     /// First row of the reduction: `w` offset of its column 0.
     pub(crate) base: usize,
     /// Offset of each block of `inner` rows, relative to `base`.
@@ -20,13 +25,22 @@ pub(crate) struct Source<'a> {
     pub(crate) col_step: usize,
     /// Number of columns.
     pub(crate) cols: usize,
+    /// Blocks of a contiguous run of the reduction.
+    pub(crate) run: usize,
+    /// Products that one instruction adds.
+    pub(crate) group: usize,
 }
 
-impl Source<'_> {
-    /// Rows of the reduction.
+impl<T> Source<'_, T> {
+    /// Rows of the reduction, with those of zeros.
     pub(crate) fn depth(&self) -> usize {
-        self.blocks.len() * self.inner
+        self.blocks.len() / self.run * padded_run(self.run * self.inner, self.group)
     }
+}
+
+/// Rows of a run of `rows`, with those of zeros.
+pub(crate) fn padded_run(rows: usize, group: usize) -> usize {
+    rows.next_multiple_of(group)
 }
 
 /// Columns of a panel from whose first on a matrix has `cols`: two vectors, or one where the tile that reads it has one.
@@ -34,29 +48,47 @@ pub(crate) fn panel_width(cols: usize, nr: usize) -> usize {
     if cols > nr / 2 { nr } else { nr / 2 }
 }
 
-/// Floats of the panels of a `depth x cols` matrix.
+/// Weights in the panels of a `depth x cols` matrix; `depth` has whole groups.
 pub(crate) fn panels_len(depth: usize, cols: usize, nr: usize) -> usize {
     cols.next_multiple_of(nr / 2) * depth
 }
 
 /// Copies the columns of a panel, without a call: they are few.
 #[inline(always)]
-pub(crate) fn copy_columns(to: &mut [f32], from: &[f32]) {
+pub(crate) fn copy_columns<T: Copy>(to: &mut [T], from: &[T]) {
     let (to, to_rest) = to.as_chunks_mut::<8>();
     let (from, from_rest) = from.as_chunks::<8>();
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
-/// Fills panel `index` (`[depth][panel_width]`) of a matrix.
+/// Fills panel `index` (`[depth / group][panel_width][group]`) of a matrix.
 ///
 /// # Panics
 /// When the panel's length is not `depth * panel_width` or the source leaves `w`.
-pub(crate) fn pack_panel(panel: &mut [f32], index: usize, nr: usize, source: &Source) {
+pub(crate) fn pack_panel<T: Element>(panel: &mut [T], index: usize, nr: usize, source: &Source<T>) {
     let first = index * nr;
     let cols = nr.min(source.cols - first);
     let width = panel_width(cols, nr);
-    assert_eq!(panel.len(), source.depth() * width, "a panel holds depth x width floats");
+    assert_eq!(panel.len(), source.depth() * width, "a panel holds depth x width weights");
+    if source.group == 1 {
+        return pack_rows(panel, (first, cols, width), source);
+    }
+    panel.fill(T::ZERO);
+    let run_len = padded_run(source.run * source.inner, source.group) * width;
+    for (run, panel) in source.blocks.chunks(source.run).zip(panel.chunks_exact_mut(run_len.max(1))) {
+        let rows = run.iter().flat_map(|block| (0..source.inner).map(move |row| (block, row)));
+        for (k, (block, row)) in rows.enumerate() {
+            let at = source.base + block + row * source.row_step + first * source.col_step;
+            let group = &mut panel[k / source.group * width * source.group + k % source.group..];
+            let weights = source.w[at..].iter().step_by(source.col_step).take(cols);
+            weights.zip(group.iter_mut().step_by(source.group)).for_each(|(&w, to)| *to = w);
+        }
+    }
+}
+
+/// [`pack_panel`] in groups of one, for the columns `first .. first + cols`.
+fn pack_rows<T: Element>(panel: &mut [T], (first, cols, width): (usize, usize, usize), source: &Source<T>) {
     let rows = source.blocks.iter().flat_map(|&block| {
         (0..source.inner)
             .map(move |row| source.base + block + row * source.row_step + first * source.col_step)
@@ -70,6 +102,6 @@ pub(crate) fn pack_panel(panel: &mut [f32], index: usize, nr: usize, source: &So
                 *value = weight;
             }
         }
-        padding.fill(0.0);
+        padding.fill(T::ZERO);
     }
 }

@@ -25,6 +25,20 @@ unsafe fn tail_mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(TAIL.as_ptr().add(8 - n).cast()) }
 }
 
+/// The first `n` bytes at `p`, zeros above them.
+///
+/// # Safety
+/// `n <= 8` and `p` is readable for `n` bytes.
+#[inline(always)]
+unsafe fn bytes_of(p: *const u8, n: usize) -> u64 {
+    let mut bytes = 0;
+    for i in 0..n {
+        // SAFETY: the contract of this function.
+        bytes |= u64::from(unsafe { p.add(i).read() }) << (8 * i);
+    }
+    bytes
+}
+
 // Every `unsafe` below calls an intrinsic of AVX, AVX2 or FMA; `self` proves that the processor has them.
 // Loads and stores rely on the pointer contract of the trait besides.
 impl Simd for Avx2 {
@@ -59,6 +73,32 @@ impl Simd for Avx2 {
     unsafe fn store_tail(self, p: *mut f32, v: __m256, n: usize) {
         // SAFETY: `self` proves AVX2; masked lanes are not accessed, the caller vouches for the others.
         unsafe { _mm256_maskstore_ps(p, tail_mask(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> __m256 {
+        // SAFETY: `self` proves AVX2; `bytes_of` reads `n` bytes.
+        unsafe {
+            let bytes = if n == Self::LANES { p.cast::<u64>().read_unaligned() } else { bytes_of(p, n) };
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8, v: __m256, n: usize) {
+        // SAFETY: `self` proves AVX2; the caller vouches for `n` writable bytes.
+        unsafe {
+            // Past the range of integers the conversion gives the lowest of them: the upper limit comes before it.
+            let whole = _mm256_cvtps_epi32(self.min(v, self.splat(255.0)));
+            let half = _mm256_extracti128_si256::<1>(whole);
+            let words = _mm_packus_epi32(_mm256_castsi256_si128(whole), half);
+            let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)) as u64;
+            if n == Self::LANES {
+                p.cast::<u64>().write_unaligned(bytes);
+            } else {
+                for i in 0..n {
+                    p.add(i).write((bytes >> (8 * i)) as u8);
+                }
+            }
+        }
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

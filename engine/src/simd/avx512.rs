@@ -62,6 +62,30 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
     }
     #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> __m512 {
+        // SAFETY: `self` proves AVX-512 with BW and VL; masked bytes are not accessed, the caller vouches for the others.
+        unsafe {
+            let whole = n == Self::LANES;
+            let bytes =
+                if whole { _mm_loadu_si128(p.cast()) } else { _mm_maskz_loadu_epi8(first(n), p.cast()) };
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8, v: __m512, n: usize) {
+        // SAFETY: `self` proves AVX-512 with BW and VL; masked bytes are not accessed, the caller vouches for the others.
+        unsafe {
+            // Past the range of integers the conversion gives the lowest of them: the upper limit comes before it.
+            let whole = _mm512_cvtps_epi32(self.min(v, self.splat(255.0)));
+            let bytes = _mm512_cvtepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512()));
+            if n == Self::LANES {
+                _mm_storeu_si128(p.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(p.cast(), first(n), bytes);
+            }
+        }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_add_ps(a, b) }

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use super::Neon;
 #[cfg(target_arch = "x86_64")]
-use super::{Avx2, Avx512};
+use super::{Avx2, Avx2Bytes, Avx512, Avx512Vnni, AvxVnni, DotKernel};
 use super::{Isa, Simd};
 
 /// The arguments of a kernel together with its generic body.
@@ -18,8 +18,11 @@ pub trait Kernel {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! trampoline {
     ($name:ident, $token:ident, $features:literal, $detected:ident[$($feature:tt),+]) => {
+        trampoline!($name<Kernel>, $token, $features, $detected[$($feature),+]);
+    };
+    ($name:ident<$kernel:ident>, $token:ident, $features:literal, $detected:ident[$($feature:tt),+]) => {
         #[target_feature(enable = $features)]
-        fn $name<K: Kernel>(token: $token, kernel: K) -> K::Output {
+        pub(super) fn $name<K: $kernel>(token: $token, kernel: K) -> K::Output {
             kernel.run(token)
         }
 
@@ -42,6 +45,28 @@ trampoline!(
     "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
     is_x86_feature_detected["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
 );
+#[cfg(target_arch = "x86_64")]
+trampoline!(
+    run_avx512vnni<DotKernel>,
+    Avx512Vnni,
+    "avx512vnni,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
+    is_x86_feature_detected["avx512vnni", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
+);
+#[cfg(target_arch = "x86_64")]
+trampoline!(
+    run_avxvnni<DotKernel>,
+    AvxVnni,
+    "avxvnni,avx2,fma",
+    is_x86_feature_detected["avxvnni", "avx2", "fma"]
+);
+
+/// Products of bytes by AVX2 alone.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn run_avx2_bytes<K: DotKernel>(token: Avx2Bytes, kernel: K) -> K::Output {
+    kernel.run(token)
+}
+
 #[cfg(target_arch = "aarch64")]
 trampoline!(run_neon, Neon, "neon", is_aarch64_feature_detected["neon"]);
 

@@ -11,10 +11,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
+mod dot;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use crate::error::EngineError;
 use std::sync::OnceLock;
@@ -24,9 +27,12 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use dispatch::{Kernel, dispatch};
+pub use dot::{DotIsa, DotKernel, DotProduct, PortableBytes, dispatch_dot};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 
 /// Largest number of lanes of any vector.
 pub const MAX_LANES: usize = 16;
@@ -76,6 +82,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n <= LANES` and `p` is writable for `n` floats; memory behind them is not touched.
     unsafe fn store_tail(self, p: *mut f32, v: Self::V, n: usize);
+    /// `n` bytes from memory as floats, zeros in the other lanes.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is readable for `n` bytes; memory behind them is not touched.
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> Self::V;
+    /// The first `n` lanes to memory as bytes: the nearest whole number from 0 to 255, halves to even. No lane is a NaN.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is writable for `n` bytes; memory behind them is not touched.
+    unsafe fn store_u8(self, p: *mut u8, v: Self::V, n: usize);
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

@@ -61,6 +61,26 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> float32x4_t {
+        let mut lanes = [0u32; 4];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: `i < n`, and the caller vouches for `n` readable bytes.
+            *lane = u32::from(unsafe { p.add(i).read() });
+        }
+        // SAFETY: `self` proves NEON; there are four lanes.
+        unsafe { vcvtq_f32_u32(vld1q_u32(lanes.as_ptr())) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8, v: float32x4_t, n: usize) {
+        let mut lanes = [0u32; 4];
+        // SAFETY: `self` proves NEON; there are four lanes. The conversion saturates, at zero below.
+        unsafe { vst1q_u32(lanes.as_mut_ptr(), vcvtnq_u32_f32(v)) }
+        for (i, lane) in lanes.iter().enumerate().take(n) {
+            // SAFETY: `i < n`, and the caller vouches for `n` writable bytes.
+            unsafe { p.add(i).write((*lane).min(255) as u8) }
+        }
+    }
+    #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: `self` proves NEON.
         unsafe { vaddq_f32(a, b) }

@@ -57,6 +57,23 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> V {
+        let mut v = [0.0; 4];
+        for (lane, value) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: `lane < n`, and the caller vouches for `n` readable bytes.
+            *value = f32::from(unsafe { p.add(lane).read() });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8, v: V, n: usize) {
+        let v = self.round(map(v, |a| a.clamp(0.0, 255.0)));
+        for (lane, value) in v.iter().enumerate().take(n) {
+            // SAFETY: `lane < n`, and the caller vouches for `n` writable bytes.
+            unsafe { p.add(lane).write(*value as u8) }
+        }
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
     }

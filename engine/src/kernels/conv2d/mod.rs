@@ -17,23 +17,25 @@
 //! [`Sweep`] is the prepared form of the first two, [`WeightGradient`] of the third. Depthwise convolutions have
 //! their own file: with one channel a group there is no product to tile.
 
+mod bytes;
 mod sweep;
 mod weight_gradient;
 
 #[cfg(test)]
 mod tests;
 
+pub use bytes::ByteArgs;
 pub use sweep::{Sweep, SweepArgs};
 pub use weight_gradient::WeightGradient;
 
-/// A source image surrounded by zeros.
+/// A source image with a border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Halo {
     /// Source height, width and channels.
     h: usize,
     w: usize,
     c: usize,
-    /// Zero rows above, zero columns on the left.
+    /// Rows above, columns on the left.
     top: usize,
     left: usize,
     /// Padded height and width.
@@ -46,19 +48,19 @@ impl Halo {
         self.top == 0 && self.left == 0 && self.ph == self.h && self.pw == self.w
     }
 
-    /// Copies padded rows `first .. first + rows` of an image into `out`, zeros where there is no source.
-    fn copy_rows(&self, out: &mut [f32], image: &[f32], first: usize, rows: usize) {
+    /// Copies padded rows `first .. first + rows` of an image into `out`, `border` where there is no source.
+    fn copy_rows<T: Copy>(&self, out: &mut [T], (image, border): (&[T], T), first: usize, rows: usize) {
         let line = self.pw * self.c;
         let (left, width) = (self.left * self.c, self.w.min(self.pw - self.left) * self.c);
         for (row, out) in out[..rows * line].chunks_exact_mut(line).enumerate() {
             match (first + row).checked_sub(self.top).filter(|&source| source < self.h) {
                 Some(source) => {
                     let from = source * self.w * self.c;
-                    out[..left].fill(0.0);
+                    out[..left].fill(border);
                     out[left..left + width].copy_from_slice(&image[from..from + width]);
-                    out[left + width..].fill(0.0);
+                    out[left + width..].fill(border);
                 }
-                None => out.fill(0.0),
+                None => out.fill(border),
             }
         }
     }

@@ -2,14 +2,14 @@
 
 use super::Halo;
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::micro::{self, Epilogue, Matrix, Product, Strided, Table};
-use crate::kernels::pack::{Source, pack_panel, panels_len};
+use crate::kernels::micro::{self, Arithmetic, Epilogue, Matrix, Product, Strided, Table, TileEpilogue};
+use crate::kernels::pack::{Source, pack_panel, padded_run, panels_len};
 use crate::simd::{Isa, MAX_MR};
 use std::ops::Range;
 
-/// Floats of source that a band of output rows reads: 128 KiB leave room for weights and outputs in a 512 KiB
-/// second-level cache.
-const BAND: usize = 32 * 1024;
+/// Bytes of source that a band of output rows reads: they leave room for weights and outputs in a 512 KiB second-level
+/// cache.
+const BAND: usize = 128 * 1024;
 
 /// What a sweep reads, and what it does to its sums before they are stored.
 #[derive(Clone, Copy, Default)]
@@ -28,8 +28,8 @@ pub struct SweepArgs<'a> {
 
 /// A convolution (or its input gradient) prepared for one geometry and one panel width.
 #[derive(Debug)]
-pub struct Sweep {
-    isa: Isa,
+pub struct Sweep<N = Isa> {
+    pub(super) isa: N,
     halo: Halo,
     groups: usize,
     /// Source channels and output columns of a group.
@@ -44,6 +44,8 @@ pub struct Sweep {
     row_step: usize,
     /// Distance in the weights from a group to the next.
     group_step: usize,
+    /// Numbers behind a run that are read with it, for whole groups of products.
+    excess: usize,
 }
 
 /// The outputs that share a set of taps: all of them, or one parity class of a strided input gradient.
@@ -57,9 +59,11 @@ struct Part {
     step: [usize; 2],
     /// Padded rows that one output row reads, and the first of them.
     span: usize,
-    /// Contiguous runs: offsets in the padded source.
+    /// Contiguous runs: offsets in the padded source, and their length in whole groups of products.
     taps: Vec<usize>,
     run: usize,
+    /// Taps of a run.
+    merged: usize,
     /// The taps of each run as offsets in the weights.
     blocks: Vec<usize>,
     /// Where its panels begin in the packed weights.
@@ -73,9 +77,10 @@ struct Tap {
     block: usize,
 }
 
-impl Sweep {
+#[expect(private_bounds, private_interfaces, reason = "the kinds of numbers are those of this crate")]
+impl<N: Arithmetic> Sweep<N> {
     /// Prepares `y = conv(x, w)`.
-    pub fn forward(isa: Isa, g: &Conv2dGeometry) -> Self {
+    pub fn forward(isa: N, g: &Conv2dGeometry) -> Self {
         let g = &by_pixels(g);
         let [top, bottom, left, right] = g.padding;
         let halo =
@@ -93,6 +98,7 @@ impl Sweep {
             col_step: 1,
             row_step: g.cout,
             group_step: cols,
+            excess: 0,
         };
         let taps = each_tap(g).map(|(kh, kw, block)| Tap {
             row: kh * g.dilation[0],
@@ -104,7 +110,7 @@ impl Sweep {
     }
 
     /// Prepares `dx = conv_backward_data(dy, w)`.
-    pub fn backward_data(isa: Isa, g: &Conv2dGeometry) -> Self {
+    pub fn backward_data(isa: N, g: &Conv2dGeometry) -> Self {
         let g = &by_pixels(g);
         // Pixel i = r + s*j of dx receives dy[j + delta] through tap k where r + p - k*d = s * delta.
         let deltas = |axis: usize, r: usize| {
@@ -146,6 +152,7 @@ impl Sweep {
             col_step: g.cout,
             row_step: 1,
             group_step: depth,
+            excess: 0,
         };
         for rh in 0..g.stride[0].min(g.h) {
             for rw in 0..g.stride[1].min(g.w) {
@@ -186,6 +193,8 @@ impl Sweep {
         };
         let depth = self.depth;
         let tap_len = depth * self.cols * self.groups;
+        let run = padded_run(merge * depth, N::GROUP);
+        self.excess = self.excess.max(run - merge * depth);
         self.parts.push(Part {
             rows,
             first,
@@ -193,14 +202,16 @@ impl Sweep {
             step: [step[0] * line, step[1] * self.halo.c],
             span,
             taps: taps.chunks(merge).map(|run| run[0].row * line + run[0].col * self.halo.c).collect(),
-            run: merge * depth,
+            run,
+            merged: merge,
             blocks: taps.iter().map(|tap| tap.block * tap_len).collect(),
             panels: self.packed_len,
         });
-        self.packed_len += self.groups * panels_len(taps.len() * depth, self.cols, self.isa.nr());
+        let part = self.parts.last().expect("it was just added");
+        self.packed_len += self.groups * panels_len(part.depth(), self.cols, self.isa.tile_width());
     }
 
-    /// Floats of the packed weights.
+    /// Packed weights.
     pub fn packed_len(&self) -> usize {
         self.packed_len
     }
@@ -209,11 +220,11 @@ impl Sweep {
     ///
     /// # Panics
     /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
-    pub fn pack(&self, packed: &mut [f32], w: &[f32]) {
+    pub fn pack(&self, packed: &mut [N::W], w: &[N::W]) {
         assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
-        let nr = self.isa.nr();
+        let nr = self.isa.tile_width();
         for part in &self.parts {
-            let depth = part.blocks.len() * self.depth;
+            let depth = part.depth();
             let group_len = panels_len(depth, self.cols, nr);
             for group in 0..self.groups {
                 let source = Source {
@@ -224,6 +235,8 @@ impl Sweep {
                     row_step: self.row_step,
                     col_step: self.col_step,
                     cols: self.cols,
+                    run: part.merged,
+                    group: N::GROUP,
                 };
                 let start = part.panels + group * group_len;
                 let panels = packed[start..start + group_len].chunks_mut((depth * nr).max(1));
@@ -232,14 +245,19 @@ impl Sweep {
         }
     }
 
-    /// Floats of scratch that [`Sweep::run`] needs.
+    /// Whether the source is read where it lies: it needs no border, and nothing is read behind its end.
+    fn reads_in_place(&self) -> bool {
+        self.halo.is_identity() && self.excess == 0
+    }
+
+    /// Numbers of scratch that a run needs.
     pub fn scratch_len(&self) -> usize {
-        if self.halo.is_identity() {
+        if self.reads_in_place() {
             return 0;
         }
         let line = self.halo.pw * self.halo.c;
         let bands = self.parts.iter().map(|part| self.source_rows(part, self.band_rows(part)));
-        bands.max().unwrap_or(0) * line
+        bands.max().unwrap_or(0) * line + self.excess
     }
 
     /// Whether output rows can be computed in bands by different threads.
@@ -252,24 +270,39 @@ impl Sweep {
         self.out[0]
     }
 
+    /// Channels of the output.
+    pub(super) fn out_channels(&self) -> usize {
+        self.out[2]
+    }
+
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
         let part = |p: &Part| p.rows[0] * p.rows[1] * p.blocks.len() * self.depth;
         self.parts.iter().map(part).sum::<usize>() * self.cols * self.groups
     }
 
-    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`.
+    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`, `x` is the whole image, around which
+    /// there is `border`.
+    ///
+    /// # Safety
+    /// The epilogue's columns are readable for all of the output's and, where sums are no outputs, for a whole panel behind
+    /// them; its residual for the length of `y`.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
     /// does not split (see [`Sweep::splits_rows`]).
-    pub fn run(&self, y: &mut [f32], scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
-        let x = args.x;
+    pub(super) unsafe fn compute(
+        &self,
+        y: &mut [N::Y],
+        scratch: &mut [N::X],
+        (x, border): (&[N::X], N::X),
+        packed: &[N::W],
+        epilogue: N::Epilogue,
+        rows: Range<usize>,
+    ) {
         assert_eq!(y.len(), rows.len() * self.out[1] * self.out[2], "y holds the rows");
         assert_eq!(x.len(), self.halo.h * self.halo.w * self.halo.c, "x holds an image");
-        assert_eq!(args.packed.len(), self.packed_len, "the packed weights have their length");
-        assert!(args.bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
-        assert!(args.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
+        assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
         assert!(
             rows.end <= self.out[0] && (self.splits_rows() || rows == (0..self.out[0])),
             "the rows exist"
@@ -282,14 +315,15 @@ impl Sweep {
             while start < own.end {
                 let end = own.end.min(start + height);
                 let top = start * part.step[0] / line;
-                let source = if self.halo.is_identity() {
+                let source = if self.reads_in_place() {
                     &x[top * line..]
                 } else {
                     let needed = self.source_rows(part, end - start);
-                    self.halo.copy_rows(scratch, x, top, needed);
-                    &scratch[..needed * line]
+                    self.halo.copy_rows(scratch, (x, border), top, needed);
+                    &scratch[..needed * line + self.excess]
                 };
-                self.run_band(part, y, SweepArgs { x: source, ..args }, start..end, rows.start);
+                // SAFETY: the contract of this function.
+                unsafe { self.run_band(part, y, (source, packed, epilogue), start..end, rows.start) }
                 start = end;
             }
         }
@@ -299,7 +333,7 @@ impl Sweep {
     fn band_rows(&self, part: &Part) -> usize {
         let line = self.halo.pw * self.halo.c;
         let step = (part.step[0] / line).max(1);
-        let rows = (BAND / line).saturating_sub(part.span) / step + 1;
+        let rows = (BAND / size_of::<N::X>() / line).saturating_sub(part.span) / step + 1;
         rows.clamp(1, part.rows[0].max(1))
     }
 
@@ -309,17 +343,26 @@ impl Sweep {
         (rows.saturating_sub(1) * step + part.span).min(self.halo.ph)
     }
 
-    /// Computes a band of one part; `args.x` is its padded source, `y` begins with output row `y_first`.
-    fn run_band(&self, part: &Part, y: &mut [f32], args: SweepArgs, rows: Range<usize>, y_first: usize) {
-        let (source, packed) = (args.x, args.packed);
-        let nr = self.isa.nr();
+    /// Computes a band of one part from its padded source; `y` begins with output row `y_first`.
+    ///
+    /// # Safety
+    /// As [`Sweep::compute`].
+    unsafe fn run_band(
+        &self,
+        part: &Part,
+        y: &mut [N::Y],
+        (source, packed, epilogue): (&[N::X], &[N::W], N::Epilogue),
+        rows: Range<usize>,
+        y_first: usize,
+    ) {
+        let nr = self.isa.tile_width();
         let width = part.rows[1];
         let pixels = rows.len() * width;
         if pixels == 0 {
             return;
         }
         let [_, ow, channels] = self.out;
-        let depth = part.blocks.len() * self.depth;
+        let depth = part.depth();
         let group_len = panels_len(depth, self.cols, nr);
         let y_row =
             |row: usize| (part.first[0] + (rows.start + row) * part.stride[0] - y_first) * ow * channels;
@@ -335,16 +378,11 @@ impl Sweep {
             y_row(rows.len() - 1) + y_col(width - 1) + channels <= y.len(),
             "every pixel lies in the output"
         );
-        let (low, high) = args.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-        let bias = args.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let epilogue = Epilogue { bias, residual, low, high, accumulate: false };
         let pixel = Strided { x: part.step[1], y: part.stride[1] * channels };
         // Pixels that lie at equal distances across rows too are the rows of a matrix, if there is one tap.
         let uniform = part.step[0] == width * pixel.x && part.stride[0] * ow * channels == width * pixel.y;
         if let (&[tap], true, 1) = (&part.taps[..], uniform || rows.len() == 1, self.groups) {
             let first = y_row(0) + y_col(0);
-            let residual = if residual.is_null() { residual } else { residual.wrapping_add(first) };
             let matrix = Matrix {
                 x: source[tap..].as_ptr(),
                 x_step: pixel.x,
@@ -356,10 +394,10 @@ impl Sweep {
                 rows: pixels,
                 depth,
                 cols: self.cols,
-                epilogue: Epilogue { residual, ..epilogue },
+                epilogue: epilogue.from_output(first),
             };
             // SAFETY: the asserts above bound the tap of every pixel by the source and every output by `y`; the panels
-            // were sized by `pack`'s own lengths; bias and residual were checked by `run`; `y` is borrowed mutably.
+            // were sized by `pack`'s own lengths; the caller vouches for the epilogue; `y` is borrowed mutably.
             return unsafe { micro::matrix(self.isa, &matrix) };
         }
         for group in 0..self.groups {
@@ -373,11 +411,7 @@ impl Sweep {
                     w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
                     y: y.as_mut_ptr().wrapping_add(column),
                     cols: nr.min(self.cols - panel * nr),
-                    epilogue: Epilogue {
-                        bias: if bias.is_null() { bias } else { bias.wrapping_add(column) },
-                        residual: if residual.is_null() { residual } else { residual.wrapping_add(column) },
-                        ..epilogue
-                    },
+                    epilogue: epilogue.from_column(column),
                 };
                 let mr = micro::tile_rows(self.isa, shared.cols);
                 // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
@@ -407,6 +441,32 @@ impl Sweep {
                 }
             }
         }
+    }
+}
+
+impl Sweep {
+    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`.
+    ///
+    /// # Panics
+    /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
+    /// does not split (see [`Sweep::splits_rows`]).
+    pub fn run(&self, y: &mut [f32], scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
+        let SweepArgs { x, packed, bias, residual, clamp } = args;
+        assert!(bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
+        assert!(residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
+        let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let epilogue = Epilogue { bias, residual, low, high, accumulate: false };
+        // SAFETY: bias and residual were checked.
+        unsafe { self.compute(y, scratch, (x, 0.0), packed, epilogue, rows) }
+    }
+}
+
+impl Part {
+    /// Rows of the packed weights.
+    fn depth(&self) -> usize {
+        self.taps.len() * self.run
     }
 }
 

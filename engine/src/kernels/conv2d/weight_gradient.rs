@@ -74,7 +74,7 @@ impl WeightGradient {
                 self.chained(dw, panels, source, dy, (count, 0..self.g.oh));
             } else {
                 for (image, out) in source.chunks_exact(x_len).zip(scratch.chunks_exact_mut(padded)) {
-                    self.halo.copy_rows(out, image, 0, self.halo.ph);
+                    self.halo.copy_rows(out, (image, 0.0), 0, self.halo.ph);
                 }
                 self.chained(dw, panels, &scratch[..count * padded], dy, (count, 0..self.g.oh));
             }

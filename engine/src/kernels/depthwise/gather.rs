@@ -1,6 +1,6 @@
 //! Forward and backward-data: every output pixel as a sum over the taps that hit the other image.
 
-use super::super::lanes::{clamp, load, store};
+use super::super::lanes::{Stored, clamp, load, store};
 use super::axis::Taps;
 use super::tiles::{Channels, Plane, Tile, Work};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
@@ -11,18 +11,113 @@ const BLOCK: usize = 4;
 
 /// Rows of outputs as sums over taps of `plane.from`; see the top of this folder's `mod.rs`.
 #[derive(Clone, Copy)]
-pub(super) struct Gather {
-    pub(super) plane: Plane,
-    /// The first output of the plane's first row.
-    pub(super) out: *mut f32,
+pub(super) struct Gather<F: Finish = FloatOutputs> {
+    pub(super) plane: Plane<F::E>,
     pub(super) w: *const f32,
     /// Added to every pixel, or null.
     pub(super) bias: *const f32,
+    /// What becomes of sums.
+    pub(super) finish: F,
+}
+
+/// How sums are stored, and what images consist of. Functions are `#[inline(always)]`.
+pub(super) trait Finish: Copy {
+    /// Numbers of both images.
+    type E: Stored;
+    /// What the finish of a vector needs besides its sums.
+    type Columns<S: Simd>: Copy;
+    /// Vectors of a panel before the taps: the bias, and those of [`Finish::open`].
+    const HEADER: usize;
+
+    /// Fills the part of a panel behind the bias with what `channel` and those behind it need.
+    ///
+    /// # Safety
+    /// There is a vector of channels, and room for `HEADER - 1` vectors.
+    unsafe fn open<S: Simd>(self, s: S, panel: *mut f32, channel: usize);
+    /// What [`Finish::open`] left.
+    ///
+    /// # Safety
+    /// `panel` is what it filled.
+    unsafe fn columns<S: Simd>(self, s: S, panel: *const f32) -> Self::Columns<S>;
+    /// The same from its source, for `n` channels.
+    ///
+    /// # Safety
+    /// There are `n <= LANES` channels from `channel` on.
+    unsafe fn columns_at<S: Simd>(self, s: S, channel: usize, n: usize) -> Self::Columns<S>;
+    /// Stores `n` sums at offset `at` of the output.
+    ///
+    /// # Safety
+    /// The output has `n <= LANES` numbers there.
+    unsafe fn store<S: Simd>(self, s: S, at: usize, sums: S::V, columns: Self::Columns<S>, n: usize);
+}
+
+/// Sums are clamped and stored as they are.
+#[derive(Clone, Copy)]
+pub(super) struct FloatOutputs {
+    /// The first output of the plane's first row.
+    pub(super) out: *mut f32,
     /// Sums are clamped to this range.
     pub(super) range: Option<(f32, f32)>,
 }
 
-impl Gather {
+impl Finish for FloatOutputs {
+    type E = f32;
+    type Columns<S: Simd> = ();
+    const HEADER: usize = 1;
+
+    #[inline(always)]
+    unsafe fn open<S: Simd>(self, _: S, _: *mut f32, _: usize) {}
+    #[inline(always)]
+    unsafe fn columns<S: Simd>(self, _: S, _: *const f32) {}
+    #[inline(always)]
+    unsafe fn columns_at<S: Simd>(self, _: S, _: usize, _: usize) {}
+    #[inline(always)]
+    unsafe fn store<S: Simd>(self, s: S, at: usize, sums: S::V, (): (), n: usize) {
+        let y = self.range.map_or(sums, |range| clamp(s, sums, range));
+        // SAFETY: the contract of this function.
+        unsafe { store(s, self.out.add(at), y, n) }
+    }
+}
+
+/// Sums of bytes are scaled and rounded to bytes.
+#[derive(Clone, Copy)]
+pub(super) struct ByteOutputs {
+    /// The first output of the plane's first row.
+    pub(super) out: *mut u8,
+    /// Factor of each channel.
+    pub(super) scale: *const f32,
+    /// Added to all.
+    pub(super) offset: f32,
+}
+
+impl Finish for ByteOutputs {
+    type E = u8;
+    type Columns<S: Simd> = S::V;
+    const HEADER: usize = 2;
+
+    #[inline(always)]
+    unsafe fn open<S: Simd>(self, s: S, panel: *mut f32, channel: usize) {
+        // SAFETY: the contract of this function.
+        unsafe { s.store(panel, s.load(self.scale.add(channel))) }
+    }
+    #[inline(always)]
+    unsafe fn columns<S: Simd>(self, s: S, panel: *const f32) -> S::V {
+        // SAFETY: the contract of this function.
+        unsafe { s.load(panel) }
+    }
+    #[inline(always)]
+    unsafe fn columns_at<S: Simd>(self, s: S, channel: usize, n: usize) -> S::V {
+        // SAFETY: the contract of this function.
+        unsafe { load(s, self.scale.add(channel), n) }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(self, s: S, at: usize, sums: S::V, scale: S::V, n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe { s.store_u8(self.out.add(at), s.add(s.mul(sums, scale), s.splat(self.offset)), n) }
+    }
+}
+
+impl<F: Finish> Gather<F> {
     /// Computes all rows of the plane.
     ///
     /// # Safety
@@ -45,8 +140,10 @@ impl Gather {
     }
 }
 
-impl Work for Gather {
-    /// A panel is the bias and all taps, those of a row in the order in which columns are read.
+impl<F: Finish> Work for Gather<F> {
+    type E = F::E;
+
+    /// A panel is the bias, what the finish needs, and all taps, those of a row in the order in which columns are read.
     #[inline(always)]
     unsafe fn open<S: Simd, const KW: usize, const RATE: usize>(
         &self,
@@ -62,7 +159,8 @@ impl Work for Gather {
             unsafe {
                 let bias = if self.bias.is_null() { s.splat(0.0) } else { s.load(self.bias.add(channel)) };
                 s.store(panels, bias);
-                panels = panels.add(S::LANES);
+                self.finish.open(s, panels.add(S::LANES), channel);
+                panels = panels.add(F::HEADER * S::LANES);
                 for kh in 0..rows.kernel {
                     for k in 0..KW {
                         let kw = if reversed { KW - 1 - k } else { k };
@@ -79,11 +177,11 @@ impl Work for Gather {
         &self,
         s: S,
         panels: *mut f32,
-        tile: Tile<T, KW, STEP, RATE>,
+        tile: Tile<F::E, T, KW, STEP, RATE>,
         channels: Channels,
     ) {
         let Plane { c, rows, width, .. } = self.plane;
-        let out = self.out.wrapping_add((tile.row * width + tile.column) * c);
+        let out = (tile.row * width + tile.column) * c;
         let w_step = tile.taps.tap_step * (KW * S::LANES) as isize;
         let mut panel: *const f32 = panels;
         for v in 0..channels.count {
@@ -92,7 +190,7 @@ impl Work for Gather {
             unsafe {
                 let mut sums = [s.load(panel); T];
                 let mut window = tile.window(channel);
-                let mut w = panel.add((1 + tile.taps.tap * KW) * S::LANES);
+                let mut w = panel.add((F::HEADER + tile.taps.tap * KW) * S::LANES);
                 for _ in 0..tile.taps.len {
                     let mut weights = [s.splat(0.0); KW];
                     for k in 0..KW {
@@ -101,7 +199,7 @@ impl Work for Gather {
                     // Tap by tap: neighbouring multiply-adds belong to different sums.
                     for i in 0..KW {
                         for t in 0..T {
-                            if let Some((j, tap)) = Tile::<T, KW, STEP, RATE>::read(t, i) {
+                            if let Some((j, tap)) = Tile::<F::E, T, KW, STEP, RATE>::read(t, i) {
                                 sums[t] = s.mul_add(window.load(s, j), weights[tap], sums[t]);
                             }
                         }
@@ -109,17 +207,11 @@ impl Work for Gather {
                     window.advance();
                     w = w.wrapping_offset(w_step);
                 }
-                if let Some(range) = self.range {
-                    for sum in &mut sums {
-                        *sum = clamp(s, *sum, range);
-                    }
+                let columns = self.finish.columns(s, panel.add(S::LANES));
+                for (t, sum) in sums.into_iter().enumerate() {
+                    self.finish.store(s, out + channel + t * c, sum, columns, S::LANES);
                 }
-                let mut p = out.wrapping_add(channel);
-                for sum in sums {
-                    s.store(p, sum);
-                    p = p.wrapping_add(c);
-                }
-                panel = panel.add((1 + rows.kernel * KW) * S::LANES);
+                panel = panel.add((F::HEADER + rows.kernel * KW) * S::LANES);
             }
         }
     }
@@ -129,12 +221,12 @@ impl Work for Gather {
 }
 
 /// Output columns `columns` of all rows, pixel by pixel.
-struct Pixels {
-    gather: Gather,
+struct Pixels<F: Finish> {
+    gather: Gather<F>,
     columns: Range<usize>,
 }
 
-impl Pixels {
+impl<F: Finish> Pixels<F> {
     /// `V` vectors of channels of one pixel, from channel `col` on; the last vector has `n`.
     ///
     /// # Safety
@@ -148,7 +240,7 @@ impl Pixels {
         col: usize,
         n: usize,
     ) {
-        let Gather { plane, out: image, w, bias, range } = self.gather;
+        let Gather { plane, w, bias, finish } = self.gather;
         let mut acc = [s.splat(0.0); V];
         let (at_step, tap_step) = (cols.at_step * plane.c, cols.tap_step * plane.c as isize);
         // SAFETY: the contract of this function; `Axis::taps` gives positions inside both images.
@@ -165,7 +257,7 @@ impl Pixels {
                 let (mut from, mut w) = (plane.from.add(at * plane.c + col), w.add(tap * plane.c + col));
                 for _ in 0..cols.len {
                     for v in 0..V {
-                        let x = load(s, from.add(v * S::LANES), n);
+                        let x = F::E::load(s, from.add(v * S::LANES), n);
                         acc[v] = s.mul_add(x, load(s, w.add(v * S::LANES), n), acc[v]);
                     }
                     // The last step may leave the images: wrapping, as it is not followed by a load.
@@ -173,14 +265,14 @@ impl Pixels {
                 }
             }
             for v in 0..V {
-                let y = range.map_or(acc[v], |range| clamp(s, acc[v], range));
-                store(s, image.add(out + col + v * S::LANES), y, n);
+                let col = col + v * S::LANES;
+                finish.store(s, out + col, acc[v], finish.columns_at(s, col, n), n);
             }
         }
     }
 }
 
-impl Kernel for Pixels {
+impl<F: Finish> Kernel for Pixels<F> {
     type Output = ();
 
     #[inline(always)]

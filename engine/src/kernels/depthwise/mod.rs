@@ -30,7 +30,7 @@ mod gather;
 mod tiles;
 mod weights;
 
-use self::gather::Gather;
+use self::gather::{ByteOutputs, FloatOutputs, Gather};
 use self::tiles::Plane;
 use self::weights::WeightGradient;
 use super::activation;
@@ -87,16 +87,57 @@ pub fn forward(
     let range = activation::clamp_range(act);
     let gather = Gather {
         plane: Plane::new(x, g, false, rows),
-        out: y.as_mut_ptr(),
         w: w.as_ptr(),
         bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
-        range: range.filter(|_| act.is_some()),
+        finish: FloatOutputs { out: y.as_mut_ptr(), range: range.filter(|_| act.is_some()) },
     };
     // SAFETY: all lengths were compared with the geometry.
     unsafe { gather.run(for_channels(isa, g)) }
     if let (None, Some(act)) = (range, act) {
         activation::forward_in_place(isa, y, act);
     }
+}
+
+/// Parameters of [`forward_bytes`].
+#[derive(Clone, Copy)]
+pub struct DepthwiseByteArgs<'a> {
+    /// Filters `[kh][kw][c]`, whole numbers from -128 to 127.
+    pub w: &'a [f32],
+    /// What the sums of each channel start with `[c]`, whole numbers below `2^24`.
+    pub bias: &'a [f32],
+    /// Factor of each channel `[c]`.
+    pub scale: &'a [f32],
+    /// Added to all outputs.
+    pub offset: f32,
+}
+
+/// `y[oh, ow, c] = saturate(round( (bias[c] + sum over taps of x[.., .., c] w[kh, kw, c]) * scale[c] + offset ))`, rows
+/// `rows` of one image of bytes, around which there are zeros.
+///
+/// Sums are computed in floats, which hold them exactly: the bits are the same on every instruction set.
+///
+/// # Panics
+/// When lengths are not those of the geometry; `y` has `rows.len()` rows.
+pub fn forward_bytes(
+    isa: Isa,
+    y: &mut [u8],
+    x: &[u8],
+    args: DepthwiseByteArgs,
+    g: &Conv2dGeometry,
+    rows: Range<usize>,
+) {
+    let DepthwiseByteArgs { w, bias, scale, offset } = args;
+    assert_eq!(y.len(), rows_len(&rows, [g.oh, g.ow], g), "y has the rows that are asked for");
+    check(g, x.len(), g.y_len(), w.len());
+    assert!(bias.len() == g.cout && scale.len() == g.cout, "a bias and a factor for every channel");
+    let gather = Gather {
+        plane: Plane::new(x, g, false, rows),
+        w: w.as_ptr(),
+        bias: bias.as_ptr(),
+        finish: ByteOutputs { out: y.as_mut_ptr(), scale: scale.as_ptr(), offset },
+    };
+    // SAFETY: all lengths were compared with the geometry.
+    unsafe { gather.run(for_channels(isa, g)) }
 }
 
 /// Gradient of [`forward`] without activation: rows `rows` of `dx[h, w, c]` (overwritten), one image.
@@ -115,10 +156,9 @@ pub fn backward_data(
     check(g, g.x_len(), dy.len(), w.len());
     let gather = Gather {
         plane: Plane::new(dy, g, true, rows),
-        out: dx.as_mut_ptr(),
         w: w.as_ptr(),
         bias: std::ptr::null(),
-        range: None,
+        finish: FloatOutputs { out: dx.as_mut_ptr(), range: None },
     };
     // SAFETY: all lengths were compared with the geometry.
     unsafe { gather.run(for_channels(isa, g)) }

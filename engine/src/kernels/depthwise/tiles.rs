@@ -7,6 +7,7 @@
 
 use super::axis::{Axis, Taps};
 use crate::geometry::Conv2dGeometry;
+use crate::kernels::lanes::Stored;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd, dispatch};
 use std::ops::Range;
 
@@ -27,12 +28,12 @@ const MAX_EDGES: usize = 4;
 /// Rows of a band, over which panels are kept.
 const BAND: usize = 16;
 
-/// What windows read where there is no image.
-static ZEROS: [f32; MAX_LANES] = [0.0; MAX_LANES];
+/// Numbers for each lane of a pass besides those of its taps.
+const MAX_HEADER: usize = 2;
 
-/// One number for each lane, tap and vector of a pass, and one besides: filters and bias, or their gradients.
+/// One number for each lane, tap and vector of a pass, and a header: filters and bias, or their gradients.
 #[repr(align(64))]
-struct Panels([f32; FEW_CHANNELS * (1 + MAX_TAPS)]);
+struct Panels([f32; FEW_CHANNELS * (MAX_HEADER + MAX_TAPS)]);
 
 /// Consecutive vectors of channels. The last one may overlap the one before.
 #[derive(Clone, Copy)]
@@ -59,7 +60,10 @@ impl Channels {
 
 /// What is done with tiles. Implementations are `#[inline(always)]`.
 pub(super) trait Work: Copy {
-    /// Fills the panels of some channels: `1 + taps` vectors for each of theirs.
+    /// Numbers of the image that tiles read.
+    type E: Stored;
+
+    /// Fills the panels of some channels: a header and as many vectors as taps for each of theirs.
     ///
     /// # Safety
     /// The channels exist and `panels` has room for them.
@@ -78,7 +82,7 @@ pub(super) trait Work: Copy {
         &self,
         s: S,
         panels: *mut f32,
-        tile: Tile<T, KW, STEP, RATE>,
+        tile: Tile<Self::E, T, KW, STEP, RATE>,
         channels: Channels,
     );
 
@@ -91,8 +95,8 @@ pub(super) trait Work: Copy {
 
 /// An image that tiles read, and which of their outputs are asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Plane {
-    pub(super) from: *const f32,
+pub(super) struct Plane<E = f32> {
+    pub(super) from: *const E,
     pub(super) c: usize,
     pub(super) rows: Axis,
     pub(super) cols: Axis,
@@ -103,9 +107,9 @@ pub(super) struct Plane {
     pub(super) width: usize,
 }
 
-impl Plane {
+impl<E: Stored> Plane<E> {
     /// The outputs of rows `rows` of a convolution that reads `from`, or of its gradient.
-    pub(super) fn new(from: &[f32], g: &Conv2dGeometry, transposed: bool, rows: Range<usize>) -> Self {
+    pub(super) fn new(from: &[E], g: &Conv2dGeometry, transposed: bool, rows: Range<usize>) -> Self {
         Plane {
             from: from.as_ptr(),
             c: g.cout,
@@ -121,7 +125,7 @@ impl Plane {
     ///
     /// # Safety
     /// The image is one of this plane; what `work` points to fits it.
-    pub(super) unsafe fn tiled(self, isa: Isa, work: impl Work) -> Range<usize> {
+    pub(super) unsafe fn tiled(self, isa: Isa, work: impl Work<E = E>) -> Range<usize> {
         let Axis { kernel, stride, dilation, .. } = self.cols;
         // SAFETY: the contract of this function.
         unsafe {
@@ -153,7 +157,7 @@ impl Plane {
     pub(super) unsafe fn tiles_of<const T: usize, const KW: usize, const STEP: usize, const RATE: usize>(
         self,
         isa: Isa,
-        work: impl Work,
+        work: impl Work<E = E>,
     ) -> Range<usize> {
         let Axis { size, padding, transposed, .. } = self.cols;
         let (step, rate) = (STEP as isize, RATE as isize);
@@ -186,7 +190,7 @@ const fn edge(kernel: usize, rate: usize) -> usize {
 
 /// A tile and its window.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> {
+pub(super) struct Tile<E, const T: usize, const KW: usize, const STEP: usize, const RATE: usize> {
     /// Output row, counted from the first that is asked for, and first output column.
     pub(super) row: usize,
     pub(super) column: usize,
@@ -194,14 +198,16 @@ pub(super) struct Tile<const T: usize, const KW: usize, const STEP: usize, const
     pub(super) overlap: usize,
     /// The rows of its window and the filter's rows that they meet.
     pub(super) taps: Taps,
-    from: *const f32,
+    from: *const E,
     c: usize,
     row_step: usize,
     /// Where the columns at the edges are, and what channels and rows add to them: all or nothing.
-    edges: [(*const f32, usize); MAX_EDGES],
+    edges: [(*const E, usize); MAX_EDGES],
 }
 
-impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Tile<T, KW, STEP, RATE> {
+impl<E: Stored, const T: usize, const KW: usize, const STEP: usize, const RATE: usize>
+    Tile<E, T, KW, STEP, RATE>
+{
     const LAST_TAP: usize = last_tap(KW, RATE);
     /// Columns of the window.
     pub(super) const COLUMNS: usize = (STEP * (T - 1) + Self::LAST_TAP) / RATE + 1;
@@ -224,27 +230,29 @@ impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Tile
 
     /// The first row of the window, from channel `channel` on.
     #[inline(always)]
-    pub(super) fn window(&self, channel: usize) -> Window<'_, T, KW, STEP, RATE> {
+    pub(super) fn window(&self, channel: usize) -> Window<'_, E, T, KW, STEP, RATE> {
         let edges = self.edges.map(|(from, mask)| from.wrapping_add(channel & mask));
         Window { tile: self, from: self.from.wrapping_add(channel), edges }
     }
 }
 
 /// One row of a tile's window.
-pub(super) struct Window<'a, const T: usize, const KW: usize, const STEP: usize, const RATE: usize> {
-    tile: &'a Tile<T, KW, STEP, RATE>,
-    from: *const f32,
-    edges: [*const f32; MAX_EDGES],
+pub(super) struct Window<'a, E, const T: usize, const KW: usize, const STEP: usize, const RATE: usize> {
+    tile: &'a Tile<E, T, KW, STEP, RATE>,
+    from: *const E,
+    edges: [*const E; MAX_EDGES],
 }
 
-impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Window<'_, T, KW, STEP, RATE> {
+impl<E: Stored, const T: usize, const KW: usize, const STEP: usize, const RATE: usize>
+    Window<'_, E, T, KW, STEP, RATE>
+{
     /// A vector of column `j`.
     ///
     /// # Safety
     /// The window has column `j` and this row, the image `LANES` channels from this one on.
     #[inline(always)]
     pub(super) unsafe fn load<S: Simd>(&self, s: S, j: usize) -> S::V {
-        let (edge, columns) = (edge(KW, RATE), Tile::<T, KW, STEP, RATE>::COLUMNS);
+        let (edge, columns) = (edge(KW, RATE), Tile::<E, T, KW, STEP, RATE>::COLUMNS);
         let p = if j < edge {
             self.edges[j]
         } else if j + edge >= columns {
@@ -252,8 +260,8 @@ impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Wind
         } else {
             self.from.wrapping_add(j * self.tile.c)
         };
-        // SAFETY: the contract of this function; columns in padding point to `ZEROS`.
-        unsafe { s.load(p) }
+        // SAFETY: the contract of this function; columns in padding point to zeros.
+        unsafe { E::load(s, p, S::LANES) }
     }
 
     /// Goes to the next row.
@@ -267,8 +275,8 @@ impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize> Wind
 }
 
 /// All tiles of a plane.
-struct Walk<const T: usize, const KW: usize, const STEP: usize, const RATE: usize, W> {
-    plane: Plane,
+struct Walk<const T: usize, const KW: usize, const STEP: usize, const RATE: usize, W: Work> {
+    plane: Plane<W::E>,
     /// First output of the first tile, and the distance from it to that of the last.
     begin: usize,
     last: usize,
@@ -276,20 +284,22 @@ struct Walk<const T: usize, const KW: usize, const STEP: usize, const RATE: usiz
     work: W,
 }
 
-impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize, W> Walk<T, KW, STEP, RATE, W> {
+impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize, W: Work>
+    Walk<T, KW, STEP, RATE, W>
+{
     #[inline(always)]
-    fn tile(&self, (row, taps): (usize, Taps), number: usize) -> Tile<T, KW, STEP, RATE> {
+    fn tile(&self, (row, taps): (usize, Taps), number: usize) -> Tile<W::E, T, KW, STEP, RATE> {
         let Plane { from, c, cols, .. } = self.plane;
         let start = (number * T).min(self.last);
         let column = self.begin + start;
         let at = ((STEP * column) as isize - self.offset).div_euclid(RATE as isize);
         let from = from.wrapping_offset(((taps.at * cols.size) as isize + at) * c as isize);
-        let (edge, columns) = (edge(KW, RATE), Tile::<T, KW, STEP, RATE>::COLUMNS);
+        let (edge, columns) = (edge(KW, RATE), Tile::<W::E, T, KW, STEP, RATE>::COLUMNS);
         let mut edges = [(from, usize::MAX); MAX_EDGES];
         for (e, pointer) in edges.iter_mut().enumerate().take(2 * edge) {
             let j = if e < edge { e } else { columns - 2 * edge + e };
             let inside = (0..cols.size as isize).contains(&(at + j as isize));
-            *pointer = if inside { (from.wrapping_add(j * c), usize::MAX) } else { (ZEROS.as_ptr(), 0) };
+            *pointer = if inside { (from.wrapping_add(j * c), usize::MAX) } else { (W::E::zeros(), 0) };
         }
         let row_step = taps.at_step * cols.size * c;
         Tile { row, column, overlap: number * T - start, taps, from, c, row_step, edges }
@@ -311,7 +321,7 @@ impl<const T: usize, const KW: usize, const STEP: usize, const RATE: usize, W: W
         let passes = if c <= FEW_CHANNELS { 1 } else { c.div_ceil(pass_channels(KW)) };
         let block = c.div_ceil(passes).next_multiple_of(MAX_LANES);
         let tiles = self.last.div_ceil(T) + 1;
-        let mut panels = Panels([0.0; FEW_CHANNELS * (1 + MAX_TAPS)]);
+        let mut panels = Panels([0.0; FEW_CHANNELS * (MAX_HEADER + MAX_TAPS)]);
         let panels = panels.0.as_mut_ptr();
         let mut taps = [Taps::default(); BAND];
         for band in (0..row_count).step_by(BAND) {

@@ -34,6 +34,8 @@ impl WeightGradient {
 }
 
 impl Work for WeightGradient {
+    type E = f32;
+
     #[inline(always)]
     unsafe fn open<S: Simd, const KW: usize, const RATE: usize>(
         &self,
@@ -52,7 +54,7 @@ impl Work for WeightGradient {
         &self,
         s: S,
         panels: *mut f32,
-        tile: Tile<T, KW, STEP, RATE>,
+        tile: Tile<f32, T, KW, STEP, RATE>,
         channels: Channels,
     ) {
         let Plane { c, rows, width, .. } = self.plane;
