@@ -1,5 +1,6 @@
 //! The arguments of every command that computes with a model: threads and the form of convolutions.
 
+use ocelli_engine::Precision;
 use ocelli_pipeline::Compute;
 
 /// How to compute.
@@ -16,5 +17,23 @@ pub(crate) struct Settings {
 impl From<Settings> for Compute {
     fn from(Settings { threads, exact }: Settings) -> Self {
         Compute { threads, exact }
+    }
+}
+
+/// The argument of every command that answers with a model.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct PrecisionSetting {
+    /// Numbers to compute with: f32, or int8 with a model that `ocelli quantize` made scales for; auto is f32
+    #[arg(long, env = "OCELLI_PRECISION", value_name = "auto|f32|int8", default_value = "auto", value_parser = parse_precision)]
+    precision: Precision,
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    Precision::by_name(text).ok_or_else(|| format!("choose one of {}", Precision::NAMES.join(", ")))
+}
+
+impl From<PrecisionSetting> for Precision {
+    fn from(setting: PrecisionSetting) -> Self {
+        setting.precision
     }
 }

@@ -41,7 +41,8 @@ impl ClassGradients {
     pub fn new(model: &Model, value: usize, batch: usize, exec: &Exec) -> Result<Self, EngineError> {
         let graph = model.graph();
         let owned = |layout: &ParamLayout| layout.total() + layout.trainable();
-        let mut plan = Plan::compile_with(graph, (batch, Mode::Gradient { value }), &[], exec, owned)?;
+        let mut plan =
+            Plan::compile_with(graph, (batch, Mode::Gradient { value }), (&[], None), exec, owned)?;
         plan.pack(model.params());
         Ok(ClassGradients {
             plan,

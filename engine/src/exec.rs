@@ -1,11 +1,45 @@
 //! Where and what for a network runs.
 
+use serde::Serialize;
+
 use crate::error::EngineError;
 use crate::parallel::{Pool, Wait};
 use crate::simd::Isa;
 
 /// Most bytes that a plan may take where the caller sets no limit: past 64 GiB a batch is taken for a mistake.
 const MEMORY_LIMIT: usize = 64 << 30;
+
+/// The numbers that a network computes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The most exact that is worth its time: f32.
+    #[default]
+    Auto,
+    /// Single precision.
+    F32,
+    /// Bytes where a model has scales for them ([`Quantization`](crate::Quantization)); inference alone.
+    Int8,
+}
+
+impl Precision {
+    /// The names of [`Precision::by_name`].
+    pub const NAMES: [&'static str; 3] = ["auto", "f32", "int8"];
+
+    /// `auto`, `f32` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Auto => "auto",
+            Precision::F32 => "f32",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    /// A precision by name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Precision::Auto, Precision::F32, Precision::Int8].into_iter().find(|own| own.name() == name)
+    }
+}
 
 /// Where to run: an instruction set and a pool of threads. Clones share the pool.
 #[derive(Clone, Debug)]

@@ -47,6 +47,7 @@
 mod arena;
 #[allow(unsafe_code, reason = "the one place that allocates with an alignment")]
 mod buffer;
+mod calibration;
 mod class_gradients;
 mod error;
 mod exec;
@@ -63,6 +64,7 @@ pub mod oracle;
 pub mod parallel;
 mod params;
 pub mod plan;
+mod quantization;
 pub mod rng;
 #[allow(unsafe_code, reason = "intrinsics")]
 pub mod simd;
@@ -70,9 +72,10 @@ mod train;
 pub mod zoo;
 
 pub use buffer::Buffer;
+pub use calibration::{Calibration, Choice, Clip};
 pub use class_gradients::{ClassGradients, GradientOutputs};
 pub use error::EngineError;
-pub use exec::{Exec, Learning, Mode, Norms};
+pub use exec::{Exec, Learning, Mode, Norms, Precision};
 pub use geometry::Shape;
 pub use graph::{Activation, Graph, Op};
 pub use infer::{Inference, Outputs, softmax};
@@ -80,5 +83,6 @@ pub use optim::{AdamConfig, Decay, Optimizer};
 pub use parallel::{Pool, Wait, default_threads};
 pub use params::{Model, ParamEntry, ParamKind, ParamLayout};
 pub use plan::{Plan, PlanMemory};
-pub use simd::Isa;
+pub use quantization::{LayerScale, Quantization, ValueScale};
+pub use simd::{DotIsa, Isa};
 pub use train::{Loss, Mixed, StepStats, TrainConfig, Trainer};

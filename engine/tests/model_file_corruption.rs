@@ -16,7 +16,7 @@ use ocelli_engine::geometry::{Conv2dGeometry, MAX_ELEMENTS, Shape};
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Graph, Op, Padding, Pool2d};
 use ocelli_engine::model_file::{ModelFile, WeightType};
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{Model, ParamLayout};
+use ocelli_engine::{Exec, Inference, Model, ParamLayout};
 use sha2::{Digest, Sha256};
 
 const MIB: usize = 1 << 20;
@@ -86,7 +86,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 9] {
+fn samples() -> [Vec<u8>; 10] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),
@@ -97,6 +97,7 @@ fn samples() -> [Vec<u8>; 9] {
         model_sample::rejecting_file(),
         model_sample::inner_file(),
         model_sample::multi_label_file(),
+        model_sample::quantized_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())
 }
@@ -238,6 +239,34 @@ fn probes_that_are_not_there_get_no_memory() {
         bytes[start..start + 8].copy_from_slice(&count.to_le_bytes());
         assert!(!forged(&mut bytes), "{count}");
     }
+}
+
+/// Every byte of the int8 section on its own, under a fresh hash: refused, or a file with just that content, which
+/// answers.
+#[test]
+fn every_byte_of_the_int8_section_counts() {
+    let whole = model_sample::quantized_file().to_bytes().unwrap();
+    let start = model_sample::probed_file().to_bytes().unwrap().len() - 32;
+    let exec = Exec::new(1).unwrap();
+    let (mut refused, mut accepted) = (0, 0);
+    for at in start..whole.len() - 32 {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            if !forged(&mut bytes) {
+                refused += 1;
+                continue;
+            }
+            accepted += 1;
+            let file = ModelFile::from_bytes(&bytes).unwrap();
+            let quantization = file.quantization.as_ref();
+            let mut inference = Inference::quantized(&file.model, quantization, &[], 1, &exec).unwrap();
+            let mut logits = vec![0.0; inference.classes()];
+            inference.run(&vec![0.5; inference.input_len()], 1, &mut logits).unwrap();
+        }
+    }
+    // Counts and numbers of values and layers may not change, and scales not to what is no positive number.
+    assert!(accepted > 400 && refused > 400, "{accepted} accepted, {refused} refused");
 }
 
 /// Any numbers in a graph give shapes and places of parameters, or an error; tests run with overflow checks.

@@ -20,7 +20,7 @@ type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 9] = [
+const GOLDEN: [(&str, Make); 10] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
@@ -30,6 +30,7 @@ const GOLDEN: [(&str, Make); 9] = [
     ("tiny-rejecting.ocelli", model_sample::rejecting_file),
     ("tiny-inner.ocelli", model_sample::inner_file),
     ("tiny-multi-label.ocelli", model_sample::multi_label_file),
+    ("tiny-int8.ocelli", model_sample::quantized_file),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -61,6 +62,7 @@ fn golden_files_are_read() {
         assert_eq!((found.weights, found.meta), (expected.weights, expected.meta));
         assert_eq!(found.training, expected.training);
         assert_eq!(found.probes, expected.probes);
+        assert_eq!(found.quantization, expected.quantization);
     }
 }
 
@@ -331,6 +333,13 @@ fn compare(found: &File, expected: &ModelFile) {
     if let (Some(found), Some(expected)) = (&found.probes, &expected.probes) {
         let expected: Vec<_> = expected.images.iter().map(|p| (p.pixels.clone(), p.logits.clone())).collect();
         assert_eq!(found, &expected);
+    }
+    assert_eq!(found.int8.is_some(), expected.quantization.is_some());
+    if let (Some(found), Some(expected)) = (&found.int8, &expected.quantization) {
+        let values = expected.values.iter().map(|v| (v.value, v.scale, v.zero, v.factors.clone()));
+        assert_eq!(found.values, values.collect::<Vec<_>>());
+        let layers = expected.layers.iter().map(|l| (l.node, l.weights.clone(), l.bias.clone()));
+        assert_eq!(found.layers, layers.collect::<Vec<_>>());
     }
 }
 

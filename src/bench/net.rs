@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{
-    AdamConfig, ClassGradients, Exec, GradientOutputs, Graph, Inference, Model, Optimizer, PlanMemory,
-    TrainConfig, Trainer, zoo,
+    AdamConfig, Calibration, ClassGradients, DotIsa, Exec, GradientOutputs, Graph, Inference, Model,
+    Optimizer, PlanMemory, Precision, TrainConfig, Trainer, zoo,
 };
 use ocelli_pipeline::Compute;
 use serde::Serialize;
@@ -24,6 +24,8 @@ const MIN_STEPS: usize = 5;
 const MAX_STEPS: usize = 100_000;
 /// Largest batch; its images are resident.
 const MAX_BATCH: usize = 4096;
+/// Images by which int8 gets its scales.
+const CALIBRATED: usize = 4;
 /// Learning rate of the timed steps: Adam's usual one.
 const LR: f32 = 1e-3;
 
@@ -46,6 +48,8 @@ pub(crate) struct Args {
     batch: Option<usize>,
     #[command(flatten)]
     compute: compute::Settings,
+    #[command(flatten)]
+    precision: compute::PrecisionSetting,
     /// About how long to measure
     #[arg(short, long, default_value_t = 3.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -104,6 +108,10 @@ struct Record {
     batch: usize,
     threads: usize,
     isa: &'static str,
+    precision: Precision,
+    /// What multiplies bytes; absent in f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    byte_unit: Option<&'static str>,
     exact: bool,
     parameters: usize,
     memory: Memory,
@@ -126,12 +134,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     // Single images one after the other are timed for their latency.
     let exec = if args.mode != Mode::Train && batch == 1 { exec.latency() } else { exec };
+    let precision = args.precision.into();
+    if precision == Precision::Int8 && args.mode != Mode::Infer {
+        return Err(Failure::usage("int8 is for inference", "add --mode infer, or leave out --precision"));
+    }
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
     // From a thread of the pool, as a run trains.
     let (memory, times) = exec.pool.install(|| match args.mode {
         Mode::Train => time_training(model, (batch, args.norms), &exec, args.seconds),
-        Mode::Infer => time_inference(&model, batch, &exec, args.seconds),
+        Mode::Infer => time_inference(&model, (batch, precision), &exec, args.seconds),
         Mode::Explain => time_gradients(&model, batch, &exec, args.seconds),
     })??;
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64();
@@ -145,6 +157,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         batch,
         threads: exec.threads(),
         isa: exec.isa.name(),
+        precision: if precision == Precision::Int8 { precision } else { Precision::F32 },
+        byte_unit: (precision == Precision::Int8).then(|| DotIsa::of(exec.isa).name()),
         exact,
         parameters,
         memory: memory.into(),
@@ -163,7 +177,11 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     let Record { threads, isa, steps, ref memory, .. } = record;
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-    out.line(format_args!("{} {:?}, batch {batch}, {threads} threads, {isa}", record.model, record.mode))?;
+    let unit = record.byte_unit.map_or(String::new(), |unit| format!(", int8 by {unit}"));
+    out.line(format_args!(
+        "{} {:?}, batch {batch}, {threads} threads, {isa}{unit}",
+        record.model, record.mode
+    ))?;
     out.line(format_args!(
         "median {:.3} ms a step (10 %: {:.3}, 90 %: {:.3}, {steps} steps), {:.0} images/s",
         record.median_ms, record.p10_ms, record.p90_ms, record.images_per_second
@@ -208,9 +226,19 @@ fn time_training(
     Ok((trainer.memory(), times))
 }
 
-fn time_inference(model: &Model, batch: usize, exec: &Exec, seconds: f64) -> Result<Measured, Failure> {
+fn time_inference(
+    model: &Model,
+    (batch, precision): (usize, Precision),
+    exec: &Exec,
+    seconds: f64,
+) -> Result<Measured, Failure> {
     let images = random_images(model.graph(), batch);
-    let mut inference = Inference::new(model, batch, exec)?;
+    // Scales of random weights and images mean nothing, and take as long as others.
+    let quantization = match precision {
+        Precision::Int8 => Some(Calibration::quick(model, &random_images(model.graph(), CALIBRATED), exec)?),
+        Precision::F32 | Precision::Auto => None,
+    };
+    let mut inference = Inference::quantized(model, quantization.as_ref(), &[], batch, exec)?;
     let mut logits = vec![0.0; batch * inference.classes()];
     let times = timed(seconds, || Ok(inference.run(&images, batch, &mut logits)?))?;
     Ok((inference.memory(), times))

@@ -60,7 +60,7 @@ impl Filters {
     }
 
     /// The effective weights; the effective bias, `[cout]` or empty, goes to `bias`.
-    pub(super) fn resolve<'a>(&self, weights: &'a mut Weights, bias: &mut [f32]) -> &'a [f32] {
+    pub(crate) fn resolve<'a>(&self, weights: &'a mut Weights, bias: &mut [f32]) -> &'a [f32] {
         let Weights { params, folding, threads, isa } = weights;
         let w = &params[self.w.clone()];
         let Some(norm) = &self.norm else {

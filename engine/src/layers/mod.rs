@@ -7,6 +7,7 @@
 pub(crate) mod activation;
 pub(crate) mod add;
 pub(crate) mod batchnorm;
+pub(crate) mod bytes;
 pub(crate) mod channel_scale;
 pub(crate) mod concat;
 pub(crate) mod conv2d;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::arena::{Arena, Slot};
+use crate::buffer::Element;
 use crate::parallel::Threads;
 
 /// Floats of a piece of elementwise work: 64 KiB, small enough to stay in a second-level cache.
@@ -39,12 +40,12 @@ pub(super) fn even_share(total: usize, threads: usize, limit: usize) -> usize {
 
 /// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
 /// threads busy, else at most `share` bands of rows for each thread, of one image after the other.
-pub(super) fn by_rows(
+pub(super) fn by_rows<T: Send>(
     threads: &Threads,
     work: usize,
-    (out, images): (&mut [f32], usize),
+    (out, images): (&mut [T], usize),
     (height, share): (usize, usize),
-    f: impl Fn(usize, &mut [f32], Range<usize>) + Sync,
+    f: impl Fn(usize, &mut [T], Range<usize>) + Sync,
 ) {
     let len = out.len() / images;
     let count = threads.count();
@@ -60,13 +61,40 @@ pub(super) fn by_rows(
     }
 }
 
+/// Bands into which the rows of a convolution's images are cut: enough images keep every thread busy, a few are cut besides.
+/// Each band reads all weights, so where these are `heavy`, most of what is read, there is one band a thread.
+pub(super) fn band_count(threads: &Threads, images: usize, rows: usize, heavy: bool) -> usize {
+    let share = if heavy { 1 } else { 2 };
+    (share * threads.count()).div_ceil(images).min(rows)
+}
+
+/// `f(image, rows of out, their range)` over a batch of images of `height` rows in [`band_count`] bands; an image takes
+/// `work`.
+pub(super) fn even_bands<T: Send>(
+    threads: &Threads,
+    (work, heavy): (usize, bool),
+    (out, images): (&mut [T], usize),
+    height: usize,
+    f: impl Fn(usize, &mut [T], Range<usize>) + Sync,
+) {
+    let len = out.len() / images;
+    let bands = band_count(threads, images, height, heavy);
+    if bands == 1 {
+        return threads.pieces(work * images, out, len, |image, out| f(image, out, 0..height));
+    }
+    let (band, row) = (height.div_ceil(bands), len / height);
+    for (image, out) in out.chunks_exact_mut(len).enumerate() {
+        threads.pieces(work, out, band * row, |i, out| f(image, out, i * band..i * band + out.len() / row));
+    }
+}
+
 /// What a call writes and reads, and the residual if there is one.
-pub(super) fn split_residual(
+pub(super) fn split_residual<T: Element>(
     arena: &mut Arena,
     images: usize,
-    (y, x): (Slot, Slot),
-    residual: Option<Slot>,
-) -> (&mut [f32], &[f32], Option<&[f32]>) {
+    (y, x): (Slot<T>, Slot<T>),
+    residual: Option<Slot<T>>,
+) -> (&mut [T], &[T], Option<&[T]>) {
     match residual {
         Some(residual) => {
             let ([y], [x, residual]) = arena.split(images, [y], [x, residual]);

@@ -18,10 +18,14 @@ use super::contents::{
     RejectionScore, TrainingState, WeightType,
 };
 use crate::error::EngineError;
+use crate::geometry::MAX_DIM;
 use crate::graph::{Activation, Graph, MAX_INNER_VALUES, MAX_INPUTS, MAX_NODES, Node, Op};
+use crate::quantization::{LayerScale, Quantization, ValueScale};
 
 /// Largest record in bytes: 65,536 class names of 256 bytes, 4,096 layers and their tensors fit.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 25;
+/// What messages call the record of [`Quantization`].
+const QUANTIZATION: &str = "int8 section";
 /// Largest number of optimiser buffers: Adam keeps two.
 pub(super) const MAX_MOMENTS: usize = 8;
 
@@ -211,6 +215,34 @@ pub(super) fn decode_training(bytes: &[u8]) -> Result<(TrainingState, usize), En
     let moments = record.value::<u32>()? as usize;
     record.end()?;
     Ok((TrainingState { optimizer, step, moments: Vec::new(), extra }, moments))
+}
+
+/// The scales of a network in 8 bits.
+pub(super) fn encode_quantization(quantization: &Quantization) -> Result<Vec<u8>, EngineError> {
+    encode(quantization, QUANTIZATION)
+}
+
+/// The scales of a network in 8 bits, of which nothing is checked but their form.
+pub(super) fn decode_quantization(bytes: &[u8]) -> Result<Quantization, EngineError> {
+    let mut record = Record::new(bytes, QUANTIZATION)?;
+    let channels = MAX_DIM as usize;
+    let values = record.list("values", MAX_NODES + 1, 17, |r| {
+        Ok(ValueScale {
+            value: r.value()?,
+            scale: r.value()?,
+            zero: r.value()?,
+            factors: r.list("factors", channels, 4, Record::value)?,
+        })
+    })?;
+    let layers = record.list("layers", MAX_NODES, 20, |r| {
+        Ok(LayerScale {
+            node: r.value()?,
+            weights: r.list("scales of filters", channels, 4, Record::value)?,
+            bias: r.list("corrections of biases", channels, 4, Record::value)?,
+        })
+    })?;
+    record.end()?;
+    Ok(Quantization { values, layers })
 }
 
 fn encode(value: impl Serialize, what: &str) -> Result<Vec<u8>, EngineError> {

@@ -4,6 +4,7 @@ pub use ocelli_common::preprocessing::{Fit, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 use crate::params::Model;
+use crate::quantization::Quantization;
 
 /// Largest number of classes.
 pub const MAX_CLASSES: usize = 1 << 16;
@@ -218,6 +219,8 @@ pub struct ModelFile {
     pub training: Option<TrainingState>,
     /// What the model answered when the file was written; `None` where nobody asked it.
     pub probes: Option<Probes>,
+    /// How it computes in 8 bits; `None` where it cannot.
+    pub quantization: Option<Quantization>,
 }
 
 /// How a file stores the weights of convolutions and dense layers; all else is f32.

@@ -10,6 +10,7 @@ use super::contents::{ModelFile, TrainingState, WeightType};
 use super::{check, probes};
 use crate::error::EngineError;
 use crate::params::{Model, ParamEntry, ParamKind, ParamLayout};
+use crate::quantization::Quantization;
 
 /// Newest version of the layout. All from 1 on are read; a model is written in the first that can hold it.
 pub const FORMAT_VERSION: u32 = 7;
@@ -25,8 +26,11 @@ const HASH_BYTES: usize = 32;
 const SHORTEST: u64 = (FRAME_BYTES + HASH_BYTES) as u64;
 /// Flag: a training section follows the tensors.
 const HAS_TRAINING: u32 = 1;
-/// Flag: a probe section comes last. A reader that does not know it says that the program must be updated.
+/// Flag: a probe section follows. A reader that does not know it says that the program must be updated.
 const HAS_PROBES: u32 = 2;
+
+/// Flag: an int8 section comes last, likewise.
+const HAS_QUANTIZATION: u32 = 4;
 
 /// Whether a tensor is stored in f16.
 fn is_half(entry: &ParamEntry, weights: WeightType) -> bool {
@@ -71,6 +75,7 @@ pub(super) struct Encoded<'a> {
     version: u32,
     header: Vec<u8>,
     training: Option<Vec<u8>>,
+    quantization: Option<Vec<u8>>,
     len: u64,
 }
 
@@ -99,12 +104,19 @@ impl<'a> Encoded<'a> {
             probes::check(file, own)?;
             end = probes::end(end, own.images.len(), (graph.input.len(), file.meta.classes.len()));
         }
+        let mut quantization = None;
+        if let Some(own) = &file.quantization {
+            own.check(graph).map_err(invalid_scales)?;
+            let record = codec::encode_quantization(own)?;
+            end = aligned(end) + 8 + record.len() as u64;
+            quantization = Some(record);
+        }
         let len = end + HASH_BYTES as u64;
         if len > MAX_FILE_BYTES {
             return Err(error(format!("{len} bytes are more than a model file may have, {MAX_FILE_BYTES}")));
         }
         let version = codec::version(graph, &file.meta, file.weights);
-        Ok(Encoded { file, version, header, training, len })
+        Ok(Encoded { file, version, header, training, quantization, len })
     }
 
     /// Length of the file in bytes.
@@ -117,8 +129,9 @@ impl<'a> Encoded<'a> {
         let (params, layout) = (self.file.model.params(), self.file.model.layout());
         let mut out = HashingWriter::new(out);
         let flag = |there: bool, flag: u32| if there { flag } else { 0 };
-        let flags =
-            flag(self.training.is_some(), HAS_TRAINING) | flag(self.file.probes.is_some(), HAS_PROBES);
+        let flags = flag(self.training.is_some(), HAS_TRAINING)
+            | flag(self.file.probes.is_some(), HAS_PROBES)
+            | flag(self.quantization.is_some(), HAS_QUANTIZATION);
         out.bytes(&MAGIC)?;
         out.bytes(&self.version.to_le_bytes())?;
         out.bytes(&flags.to_le_bytes())?;
@@ -147,6 +160,11 @@ impl<'a> Encoded<'a> {
         }
         if let Some(own) = &self.file.probes {
             probes::write(own, &mut out)?;
+        }
+        if let Some(record) = &self.quantization {
+            out.align()?;
+            out.bytes(&(record.len() as u64).to_le_bytes())?;
+            out.bytes(record)?;
         }
         out.finish()
     }
@@ -217,7 +235,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         return Err(error("the file is damaged: its SHA-256 is not that of its content, copy it again"));
     }
     let flags = u32_at(body, 12);
-    if flags & !(HAS_TRAINING | HAS_PROBES) != 0 {
+    if flags & !(HAS_TRAINING | HAS_PROBES | HAS_QUANTIZATION) != 0 {
         return Err(error(format!("flags {flags:#x} are unknown: update ocelli")));
     }
     let mut cursor = Cursor::new(body, FRAME_BYTES);
@@ -247,10 +265,27 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelFile, EngineError> {
         0 => None,
         _ => Some(probes::read(&mut cursor, pixels, header.meta.classes.len())?),
     };
+    let quantization = match flags & HAS_QUANTIZATION {
+        0 => None,
+        _ => Some(read_quantization(&mut cursor, &model)?),
+    };
     if cursor.at() != body.len() {
         return Err(error("bytes follow the last section"));
     }
-    Ok(ModelFile { model, weights: header.weights, meta: header.meta, training, probes })
+    Ok(ModelFile { model, weights: header.weights, meta: header.meta, training, probes, quantization })
+}
+
+fn read_quantization(cursor: &mut Cursor<'_>, model: &Model) -> Result<Quantization, EngineError> {
+    cursor.align()?;
+    let len = u64_at(cursor.take(8)?, 0);
+    let quantization = codec::decode_quantization(cursor.take(len)?)?;
+    quantization.check(model.graph()).map_err(invalid_scales)?;
+    Ok(quantization)
+}
+
+/// Scales that are not those of the network.
+fn invalid_scales(cause: EngineError) -> EngineError {
+    error(cause.to_string())
 }
 
 fn check_table(found: &[Tensor], expected: &[Tensor]) -> Result<(), EngineError> {

@@ -6,6 +6,7 @@
 //! tensors                                raw little-endian f32 or f16, each at a multiple of 64 bytes
 //! training state (optional)              bincode header and raw moments: what a resumed run continues from
 //! probe images (optional)                pixels and the model's answers: what a loader asks again
+//! int8 scales (optional)                 bincode: how values and weights become bytes
 //! SHA-256                                of every byte before it
 //! ```
 //!
@@ -42,13 +43,14 @@ pub use contents::{
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
 
 impl ModelFile {
-    /// A model to predict with: weights in f32, no training state, no probes.
+    /// A model to predict with: weights in f32, no training state, no probes, no int8.
     pub fn new(model: Model, meta: ModelMeta) -> Self {
-        ModelFile { model, weights: WeightType::F32, meta, training: None, probes: None }
+        let (training, probes, quantization) = (None, None, None);
+        ModelFile { model, weights: WeightType::F32, meta, training, probes, quantization }
     }
 
     /// The same model with the weights of its convolutions and dense layers rounded to f16, in which its file stores them.
-    /// It has no training state and no probes: both belong to the weights before.
+    /// It has no training state, no probes and no int8: all belong to the weights before.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] for a weight past the largest f16, 65,504.
@@ -65,7 +67,8 @@ impl ModelFile {
                 *value = rounded;
             }
         }
-        Ok(ModelFile { weights: WeightType::F16, training: None, probes: None, ..self })
+        let (training, probes, quantization) = (None, None, None);
+        Ok(ModelFile { weights: WeightType::F16, training, probes, quantization, ..self })
     }
 
     /// The bytes of the file.

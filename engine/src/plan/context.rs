@@ -1,5 +1,6 @@
 //! What the steps before the layers found out about a network, for those that make them.
 
+use super::bytes::Form;
 use super::choice::Choice;
 use super::stage::Stage;
 use crate::exec::{Exec, Mode};
@@ -7,6 +8,7 @@ use crate::geometry::Shape;
 use crate::graph::{Activation, Graph, Node, Op, ParamKind};
 use crate::layers::filters::{Filters, NormParams};
 use crate::params::ParamLayout;
+use crate::quantization::{LayerScale, Quantization, ValueScale};
 
 /// A network cut into stages.
 pub(super) struct Context<'a> {
@@ -22,6 +24,10 @@ pub(super) struct Context<'a> {
     pub(super) alias: Vec<usize>,
     /// Values that are there until the end of a pass.
     pub(super) keep: &'a [usize],
+    /// The scales of what is computed in 8 bits.
+    pub(super) quantization: Option<&'a Quantization>,
+    /// What each stage reads and makes; empty where all of them compute with floats.
+    pub(super) forms: Vec<Form>,
 }
 
 impl Context<'_> {
@@ -36,6 +42,23 @@ impl Context<'_> {
 
     pub(super) fn node(&self, stage: &Stage) -> &Node {
         &self.graph.nodes[stage.node]
+    }
+
+    /// What the stage that runs at `time` reads and makes.
+    pub(super) fn form(&self, time: usize) -> Form {
+        self.forms.get(time).copied().unwrap_or(Form::Floats)
+    }
+
+    /// The scale of a value that is in bytes.
+    pub(super) fn scale(&self, value: usize) -> &ValueScale {
+        let found = self.quantization.and_then(|own| own.value(self.alias[value]));
+        found.expect("what is in bytes has a scale")
+    }
+
+    /// The scales of a stage that is a convolution of bytes.
+    pub(super) fn layer_scale(&self, stage: &Stage) -> &LayerScale {
+        let found = self.quantization.and_then(|own| own.layer(stage.node));
+        found.expect("a convolution of bytes has scales")
     }
 
     /// The algorithms of a stage that is a convolution.

@@ -4,6 +4,7 @@
 //! (`fuse`), gives every value a place in one arena by liveness (`place`) and makes the layers (`lower`). Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
 //! backward from `s + 1` (the last stage) to `2 s` (the first).
 
+mod bytes;
 mod choice;
 mod context;
 mod fuse;
@@ -22,7 +23,10 @@ use crate::graph::Graph;
 use crate::layers::run::{Layer, Run, Weights};
 use crate::parallel::Threads;
 use crate::params::ParamLayout;
+use crate::quantization::Quantization;
+pub(crate) use bytes::{ByteConvolution, ByteStage};
 pub use memory::PlanMemory;
+pub(crate) use planner::byte_stages;
 use planner::{Draft, Kept};
 
 use std::sync::Arc;
@@ -86,20 +90,21 @@ impl Plan {
     /// [`EngineError::Graph`] for a malformed graph, [`EngineError::Config`] for a batch that is empty or too large,
     /// [`EngineError::Memory`], before any memory is taken, for more than [`Exec::memory_limit`] bytes.
     pub fn compile(graph: &Graph, batch: usize, mode: Mode, exec: &Exec) -> Result<Plan, EngineError> {
-        Plan::compile_with(graph, (batch, mode), &[], exec, |_| 0)
+        Plan::compile_with(graph, (batch, mode), (&[], None), exec, |_| 0)
     }
 
     /// As [`Plan::compile`], for an owner that takes the floats that `owned` gives besides. The values `keep` of
-    /// [`Graph::inner_values`] are there until the end of a pass, or in their place the one of [`Mode::Gradient`].
+    /// [`Graph::inner_values`] are there until the end of a pass, or in their place the one of [`Mode::Gradient`]. What has
+    /// scales is computed in 8 bits, at inference.
     pub(crate) fn compile_with(
         graph: &Graph,
         (batch, mode): (usize, Mode),
-        keep: &[usize],
+        (keep, quantization): (&[usize], Option<&Quantization>),
         exec: &Exec,
         owned: impl FnOnce(&ParamLayout) -> usize,
     ) -> Result<Plan, EngineError> {
         check_batch_size(batch)?;
-        let draft = Draft::new(graph, (batch, mode), keep, exec)?;
+        let draft = Draft::new(graph, (batch, mode), (keep, quantization), exec)?;
         let memory = PlanMemory::new(draft.sizes, owned(&draft.layout), exec)?;
         memory.check(exec.memory_limit)?;
         Ok(Plan {
@@ -137,7 +142,7 @@ impl Plan {
         exec: &Exec,
     ) -> Result<(PlanMemory, usize), EngineError> {
         check_batch_size(batch)?;
-        let draft = Draft::new(graph, (batch, mode), &[], exec)?;
+        let draft = Draft::new(graph, (batch, mode), (&[], None), exec)?;
         Ok((PlanMemory::new(draft.sizes, 0, exec)?, draft.chunk))
     }
 

@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::context::Context;
 use super::stage::Stage;
 use crate::arena::{ArenaBuilder, Slot};
+use crate::layers::bytes::{DequantizeLayer, QuantizeLayer};
 use crate::layers::filters::Filters;
-use crate::layers::run::GradOut;
+use crate::layers::run::{GradOut, Layer};
 
 /// Starts of packed weights are multiples of this many floats: one 64-byte line.
 const ALIGN: usize = 16;
@@ -16,8 +17,11 @@ const ALIGN: usize = 16;
 pub(super) struct Places<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) arena: ArenaBuilder,
-    /// Places of values and of their gradients, by value; aliases share their root's.
+    /// Places of values, of their bytes and of their gradients, by value; aliases share their root's.
     values: Vec<Option<Slot>>,
+    bytes: Vec<Option<Slot<u8>>>,
+    /// Layers that make bytes of floats or floats of bytes, each with the stage before which it runs.
+    conversions: Vec<(usize, Box<dyn Layer>)>,
     grads: Vec<Option<Slot>>,
     /// Whether a value has a gradient.
     has_gradient: Vec<bool>,
@@ -40,6 +44,8 @@ impl<'a> Places<'a> {
             context,
             arena: ArenaBuilder::default(),
             values: vec![None; count],
+            bytes: vec![None; count],
+            conversions: Vec::new(),
             grads: vec![None; count],
             has_gradient: context.has_gradient(),
             written: vec![false; count],
@@ -50,13 +56,19 @@ impl<'a> Places<'a> {
         };
         places.values[0] = Some(places.arena.add(context.shapes[0].len(), 0, 0));
         for (time, stage) in context.stages.iter().enumerate() {
-            let slot = places.arena.add(context.shapes[stage.output].len(), 0, time);
-            places.values[stage.output] = Some(slot);
             for &value in stage.inputs.iter().chain(&stage.residual) {
-                places.arena.touch(places.value(value), time);
+                places.read(value, context.form(time).reads_bytes(), time);
+            }
+            let len = context.shapes[stage.output].len();
+            if context.form(time).makes_bytes() {
+                places.bytes[stage.output] = Some(places.arena.add(len, 0, time));
+            } else {
+                places.values[stage.output] = Some(places.arena.add(len, 0, time));
             }
         }
         let (output, end) = (count - 1, context.stages.len());
+        let last = context.graph.features().filter(|_| !context.has_backward()).into_iter().chain([output]);
+        context.keep.iter().copied().chain(last).for_each(|value| places.read(value, false, end));
         places.arena.touch(places.value(output), end);
         if let Some(features) = places.features() {
             places.arena.touch(features, end);
@@ -69,6 +81,55 @@ impl<'a> Places<'a> {
             places.written[root] = true;
         }
         places
+    }
+
+    /// A stage reads a value at `time`, as bytes or as floats: it is made of the other form where it is first asked for.
+    fn read(&mut self, value: usize, as_bytes: bool, time: usize) {
+        let root = self.context.alias[value];
+        let shape = self.context.shapes[root];
+        let (len, channels) = (shape.len(), shape.c as usize);
+        let layer: Box<dyn Layer> = match (self.values[root], self.bytes[root]) {
+            (None, Some(x)) if !as_bytes => {
+                let y = self.arena.add(len, 0, time);
+                self.values[root] = Some(y);
+                Box::new(DequantizeLayer::new((x, y), self.context.scale(root), channels))
+            }
+            (Some(x), None) if as_bytes => {
+                let y = self.arena.add(len, 0, time);
+                self.bytes[root] = Some(y);
+                Box::new(QuantizeLayer::new((x, y), self.context.scale(root), channels))
+            }
+            _ => {
+                return if as_bytes {
+                    self.arena.touch(self.bytes(root), time);
+                } else {
+                    self.arena.touch(self.value(root), time);
+                };
+            }
+        };
+        // What it is made of is read at that time.
+        self.values[root].iter().for_each(|&slot| self.arena.touch(slot, time));
+        self.bytes[root].iter().for_each(|&slot| self.arena.touch(slot, time));
+        self.conversions.push((time, layer));
+    }
+
+    /// Puts the layers of stages and those that convert between them in the order in which they run.
+    pub(super) fn with_conversions(&mut self, layers: Vec<Box<dyn Layer>>) -> Vec<Box<dyn Layer>> {
+        let end = layers.len();
+        let mut conversions = std::mem::take(&mut self.conversions).into_iter().peekable();
+        let mut all = Vec::with_capacity(end + conversions.len());
+        for (time, layer) in layers.into_iter().map(Some).chain([None]).enumerate() {
+            while let Some((_, conversion)) = conversions.next_if(|(before, _)| *before == time) {
+                all.push(conversion);
+            }
+            all.extend(layer);
+        }
+        all
+    }
+
+    /// The place of the bytes of a value.
+    pub(super) fn bytes(&self, value: usize) -> Slot<u8> {
+        self.bytes[self.context.alias[value]].expect("what reads bytes has asked for them")
     }
 
     /// The place of a value.

@@ -1,5 +1,6 @@
 //! From a graph to layers with every place in memory stated, and no memory taken yet.
 
+use super::bytes::{self, ByteStage};
 use super::choice::choose;
 use super::context::Context;
 use super::fuse::{Fused, fuse};
@@ -13,6 +14,7 @@ use crate::exec::{Exec, Learning, Mode};
 use crate::graph::Graph;
 use crate::layers::run::Layer;
 use crate::params::ParamLayout;
+use crate::quantization::Quantization;
 
 /// Bytes of the tensors of a pass.
 const TRAINING_CHUNK: usize = 8 << 20;
@@ -55,7 +57,7 @@ impl Draft {
     pub(super) fn new(
         graph: &Graph,
         (batch, mode): (usize, Mode),
-        keep: &[usize],
+        (keep, quantization): (&[usize], Option<&Quantization>),
         exec: &Exec,
     ) -> Result<Self, EngineError> {
         let shapes = graph.shapes()?;
@@ -65,20 +67,28 @@ impl Draft {
             Mode::Train(_) | Mode::Infer => keep,
         };
         let choices = choose(graph, &shapes, mode, exec);
-        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), exec);
+        let in_bytes = quantization.is_some();
+        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), (exec, in_bytes));
         let layout = ParamLayout::new(graph)?;
         let macs = graph.macs(&shapes)?;
         // Layers multiply their share by the images of a batch.
         macs.checked_mul(batch).ok_or_else(|| {
             EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
         })?;
-        let context = Context { graph, shapes, layout, mode, exec, choices, stages, alias, keep };
+        let forms = Vec::new();
+        let mut context =
+            Context { graph, shapes, layout, mode, exec, choices, stages, alias, keep, quantization, forms };
+        if let Some(quantization) = quantization {
+            quantization.check(graph)?;
+            context.forms = bytes::forms(&context);
+        }
         check_learning(&context)?;
         let mut places = Places::new(&context);
         // Backward order, as the places of gradients ask for it.
         let stages = context.stages.iter().enumerate().rev();
         let mut layers: Vec<_> = stages.map(|(time, stage)| lower(&mut places, time, stage)).collect();
         layers.reverse();
+        let layers = places.with_conversions(layers);
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let gradient = match mode {
@@ -122,6 +132,22 @@ impl Draft {
             macs,
         })
     }
+}
+
+/// The stages that a quantised network computes in 8 bits, if it has scales for all of them.
+///
+/// # Errors
+/// [`EngineError::Graph`] for a malformed graph.
+pub(crate) fn byte_stages(graph: &Graph, exec: &Exec) -> Result<Vec<ByteStage>, EngineError> {
+    let shapes = graph.shapes()?;
+    let mode = Mode::Infer;
+    let choices = choose(graph, &shapes, mode, exec);
+    let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, &[]), (exec, true));
+    let layout = ParamLayout::new(graph)?;
+    let (keep, quantization, forms) = (&[][..], None, Vec::new());
+    let context =
+        Context { graph, shapes, layout, mode, exec, choices, stages, alias, keep, quantization, forms };
+    Ok(bytes::candidates(&context))
 }
 
 /// Refuses the gradient of a value that has none.

@@ -251,5 +251,5 @@ fn compile(model: &Model, config: &TrainConfig, exec: &Exec) -> Result<Plan, Eng
         layout.trainable() + OptimizerState::floats((exec.isa, config.optimizer), model) + average
     };
     let mode = Mode::Train(Learning { norms: config.norms, frozen: config.frozen });
-    Plan::compile_with(model.graph(), (config.batch, mode), &[], exec, kept)
+    Plan::compile_with(model.graph(), (config.batch, mode), (&[], None), exec, kept)
 }

@@ -31,6 +31,14 @@ pub(crate) struct Training {
     pub(crate) moments: Vec<Vec<Vec<f32>>>,
 }
 
+/// The int8 section.
+pub(crate) struct Int8 {
+    /// Number, scale, zero and factors of each value.
+    pub(crate) values: Vec<(u32, f32, u8, Vec<f32>)>,
+    /// Number, scales and corrections of each layer.
+    pub(crate) layers: Vec<(u32, Vec<f32>, Vec<f32>)>,
+}
+
 pub(crate) struct File {
     pub(crate) version: u32,
     pub(crate) input: [u32; 3],
@@ -41,6 +49,7 @@ pub(crate) struct File {
     pub(crate) training: Option<Training>,
     /// Pixels and logits of each probe image.
     pub(crate) probes: Option<Vec<(Vec<u8>, Vec<f32>)>>,
+    pub(crate) int8: Option<Int8>,
     pub(crate) hash: [u8; 32],
 }
 
@@ -62,6 +71,9 @@ impl<'a> Bytes<'a> {
     }
     fn f32(&mut self) -> f32 {
         f32::from_bits(self.u32())
+    }
+    fn list(&mut self) -> Vec<f32> {
+        (0..self.int(8)).map(|_| self.f32()).collect()
     }
     fn text(&mut self) -> String {
         let len = self.int(8) as usize;
@@ -262,7 +274,7 @@ pub(crate) fn read(file: &[u8]) -> File {
         assert_eq!((start + offset, start + offset + bytes), (b.at - size * values.len(), b.at));
         tensors.push(Tensor { name, shape, values });
     }
-    assert!(flags < 4);
+    assert!(flags < 8);
     let training = (flags & 1 == 1).then(|| {
         b.align();
         let end = b.at + 8 + b.int(8) as usize;
@@ -287,6 +299,14 @@ pub(crate) fn read(file: &[u8]) -> File {
         };
         (0..count).map(|_| probe()).collect()
     });
+    let int8 = (flags & 4 == 4).then(|| {
+        b.align();
+        let end = b.at + 8 + b.int(8) as usize;
+        let values = (0..b.int(8)).map(|_| (b.u32(), b.f32(), b.int(1) as u8, b.list())).collect();
+        let layers = (0..b.int(8)).map(|_| (b.u32(), b.list(), b.list())).collect();
+        assert_eq!(b.at, end);
+        Int8 { values, layers }
+    });
     assert_eq!(b.at, body.len());
-    File { version, input, nodes, meta, tensors, training, probes, hash: hash.try_into().unwrap() }
+    File { version, input, nodes, meta, tensors, training, probes, int8, hash: hash.try_into().unwrap() }
 }

@@ -5,7 +5,7 @@ use ocelli_engine::model_file::{
     Fit, Imported, InnerValue, LabelQuality, Metrics, ModelFile, ModelMeta, MultiLabel, Origin,
     Preprocessing, Probe, Probes, Rejection, RejectionScore, Trained, TrainingState, WeightType,
 };
-use ocelli_engine::{Model, ParamKind, Shape};
+use ocelli_engine::{LayerScale, Model, ParamKind, Quantization, Shape, ValueScale};
 
 /// The network: a convolution, a depthwise residual block, two kinds of pool, a head.
 pub(crate) fn graph() -> Graph {
@@ -179,6 +179,29 @@ pub(crate) fn probed_file() -> ModelFile {
     };
     let probes = Probes { asked: file.answering_hash(), images: vec![image(0), image(1)] };
     ModelFile { probes: Some(probes), ..file }
+}
+
+/// The network with probes and with scales for 8 bits, of no meaning.
+pub(crate) fn quantized_file() -> ModelFile {
+    let file = probed_file();
+    let graph = file.model.graph();
+    let shapes = graph.shapes().unwrap();
+    let is_convolution = |node: &usize| matches!(graph.nodes[*node].op, Op::Conv2d(_));
+    let layers: Vec<usize> = (0..graph.nodes.len()).filter(is_convolution).collect();
+    let scale = |value: usize| ValueScale {
+        value: value as u32,
+        scale: 0.125 * (1 + value) as f32,
+        zero: 3 * value as u8,
+        factors: if value == 0 { Vec::new() } else { vec![0.5; shapes[value].c as usize] },
+    };
+    let layer = |&node: &usize| LayerScale {
+        node: node as u32,
+        weights: (0..shapes[node + 1].c).map(|c| 0.25 + c as f32 / 64.0).collect(),
+        bias: if node == layers[0] { vec![-0.5; shapes[node + 1].c as usize] } else { Vec::new() },
+    };
+    let quantization =
+        Quantization { values: [0, 1].map(scale).to_vec(), layers: layers.iter().map(layer).collect() };
+    ModelFile { quantization: Some(quantization), ..file }
 }
 
 /// Names, preprocessing, metrics and origin of the sample.

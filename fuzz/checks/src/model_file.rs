@@ -51,13 +51,15 @@ fn read(bytes: &[u8]) {
         return;
     }
     let Ok(plan) = Plan::compile(graph, 1, Mode::Infer, &exec) else { return };
-    if plan.macs() <= MAX_WORK
-        && let Ok(mut inference) = Inference::new(&file.model, 1, &exec)
-    {
-        let mut logits = vec![0.0; inference.classes()];
-        inference
-            .run(&vec![0.5; inference.input_len()], 1, &mut logits)
-            .expect("an image of the stated shape");
+    for quantization in [None, file.quantization.as_ref()] {
+        if plan.macs() <= MAX_WORK
+            && let Ok(mut inference) = Inference::quantized(&file.model, quantization, &[], 1, &exec)
+        {
+            let mut logits = vec![0.0; inference.classes()];
+            inference
+                .run(&vec![0.5; inference.input_len()], 1, &mut logits)
+                .expect("an image of the stated shape");
+        }
     }
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         include_bytes!("../../../engine/tests/golden/tiny.ocelli").as_slice(),
         include_bytes!("../../../engine/tests/golden/tiny-training.ocelli"),
         include_bytes!("../../../engine/tests/golden/tiny-probes.ocelli"),
+        include_bytes!("../../../engine/tests/golden/tiny-int8.ocelli"),
     ];
     files.map(<[u8]>::to_vec).into()
 }

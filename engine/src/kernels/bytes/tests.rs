@@ -108,7 +108,7 @@ for_each_isa! {
                 let residual = bytes(seed + 2, g.y_len());
                 let sweep = Sweep::forward(dot, g);
                 let mut packed = vec![99; sweep.packed_len()];
-                sweep.pack(&mut packed, &w);
+                sweep.pack_weights(&mut packed, &w);
                 let mut rng = Rng::new(seed + 3, 4);
                 let channels = sweep.channels_len();
                 let bias: Vec<i32> = (0..channels).map(|_| (rng.next_u64() >> 50) as i32 - 8000).collect();
@@ -144,7 +144,7 @@ for_each_isa! {
             let (x, bias) = (vec![255; g.x_len()], vec![0; sweep.channels_len()]);
             for weight in [127i8, -127] {
                 let mut packed = vec![0; sweep.packed_len()];
-                sweep.pack(&mut packed, &vec![weight; g.w_len()]);
+                sweep.pack_weights(&mut packed, &vec![weight; g.w_len()]);
                 let sum = 4096 * 255 * i32::from(weight);
                 // 100 steps above an offset of 100, or as many below it.
                 let scale = vec![100.0 / sum.abs() as f32; sweep.channels_len()];

@@ -17,7 +17,7 @@ pub struct ByteArgs<'a> {
     pub x: &'a [u8],
     /// The byte that stands for zero, of which the border around the image is made.
     pub zero: u8,
-    /// The weights as [`Sweep::pack`] left them.
+    /// The weights as [`Sweep::pack_weights`] left them.
     pub packed: &'a [i8],
     /// What the sums of each channel start with, of [`Sweep::channels_len`] elements.
     pub bias: &'a [i32],

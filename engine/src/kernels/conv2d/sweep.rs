@@ -77,7 +77,7 @@ struct Tap {
     block: usize,
 }
 
-#[expect(private_bounds, private_interfaces, reason = "the kinds of numbers are those of this crate")]
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
 impl<N: Arithmetic> Sweep<N> {
     /// Prepares `y = conv(x, w)`.
     pub fn forward(isa: N, g: &Conv2dGeometry) -> Self {
@@ -220,7 +220,7 @@ impl<N: Arithmetic> Sweep<N> {
     ///
     /// # Panics
     /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
-    pub fn pack(&self, packed: &mut [N::W], w: &[N::W]) {
+    pub(crate) fn pack_weights(&self, packed: &mut [N::W], w: &[N::W]) {
         assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
         let nr = self.isa.tile_width();
         for part in &self.parts {
@@ -445,6 +445,14 @@ impl<N: Arithmetic> Sweep<N> {
 }
 
 impl Sweep {
+    /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep.
+    ///
+    /// # Panics
+    /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
+    pub fn pack(&self, packed: &mut [f32], w: &[f32]) {
+        self.pack_weights(packed, w);
+    }
+
     /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`.
     ///
     /// # Panics

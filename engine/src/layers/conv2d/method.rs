@@ -5,7 +5,7 @@ use crate::kernels::batchnorm;
 use crate::kernels::conv2d::{Sweep, SweepArgs};
 use crate::kernels::winograd::{SharedTiles, Winograd};
 use crate::layers::run::Run;
-use crate::layers::split::{even_share, piece, split_residual};
+use crate::layers::split::{band_count, even_share, piece, split_residual};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 
@@ -91,10 +91,8 @@ fn direct(sweep: &Sweep, run: &mut Run, call: Call) {
     let (y_len, x_len) = (y.len() / images, x.len() / images);
     let work = sweep.macs() * images;
     let rows = sweep.output_rows();
-    // Enough images keep every thread busy; a few are cut into bands of rows besides. Each band reads all weights, so
-    // where these are most of what is read there is one band a thread.
-    let share = if sweep.packed_len() > x_len { 1 } else { 2 };
-    let bands = if sweep.splits_rows() { (share * threads.count()).div_ceil(images).min(rows) } else { 1 };
+    let heavy = sweep.packed_len() > x_len;
+    let bands = if sweep.splits_rows() { band_count(threads, images, rows, heavy) } else { 1 };
     let (band, row_len) = (rows.div_ceil(bands), y_len / rows);
     if bands == 1 {
         return outputs.groups(threads, (work, 1), y, |image, y| {

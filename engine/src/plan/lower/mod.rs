@@ -3,6 +3,7 @@
 mod activation;
 mod add;
 mod batchnorm;
+mod bytes;
 mod channel_scale;
 mod concat;
 mod conv2d;
@@ -21,6 +22,9 @@ use crate::layers::run::Layer;
 
 /// The layer of the stage that runs at `time`, with every place in memory that it uses.
 pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+    if places.context.form(time).reads_bytes() {
+        return bytes::lower(places, stage);
+    }
     let (node, shape) = (places.context.node(stage), places.context.input_shape(stage));
     let window = |pool| PoolGeometry::new(&node.name, shape, pool).expect("shapes are checked");
     match &node.op {
