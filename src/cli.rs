@@ -9,12 +9,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::output::{self, ColorChoice};
 use crate::{
     bench, clean, completions, demo, doctor, embed, evaluate, explain, flood, inspect, job, lr_find, predict,
-    serve, similar, store, train, verify,
+    quantize, serve, similar, store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
-inspect --strict, verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
+inspect --strict, quantize --max-drop, verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
 standard error.
 
 Start here:
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Predict(predict::Args),
     Explain(explain::Args),
     Inspect(inspect::Args),
+    Quantize(quantize::Args),
     Embed(embed::Args),
     Similar(similar::Args),
     Serve(serve::Args),

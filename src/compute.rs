@@ -1,7 +1,12 @@
 //! The arguments of every command that computes with a model: threads and the form of convolutions.
 
-use ocelli_engine::Precision;
+use std::path::Path;
+
+use ocelli_engine::{DotIsa, Exec, Precision};
 use ocelli_pipeline::Compute;
+
+use crate::failure::Failure;
+use crate::output::Output;
 
 /// How to compute.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -16,7 +21,7 @@ pub(crate) struct Settings {
 
 impl From<Settings> for Compute {
     fn from(Settings { threads, exact }: Settings) -> Self {
-        Compute { threads, exact }
+        Compute { threads, exact, ..Compute::default() }
     }
 }
 
@@ -35,5 +40,34 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
 impl From<PrecisionSetting> for Precision {
     fn from(setting: PrecisionSetting) -> Self {
         setting.precision
+    }
+}
+
+impl PrecisionSetting {
+    /// How to compute with it.
+    pub(crate) fn compute(self, settings: Settings) -> Compute {
+        Compute { precision: self.precision, ..settings.into() }
+    }
+
+    /// Refuses int8 for a model that has no scales for it, and says so where this processor has no unit for bytes.
+    pub(crate) fn check(self, has_scales: bool, model: Option<&Path>, out: &Output) -> Result<(), Failure> {
+        if self.precision != Precision::Int8 {
+            return Ok(());
+        }
+        if !has_scales {
+            let model =
+                model.map_or("the model in this program".to_owned(), |path| path.display().to_string());
+            return Err(Failure::usage(
+                format!("{model} has no int8 scales"),
+                "`ocelli quantize MODEL DATA` makes them; --precision f32 needs none",
+            ));
+        }
+        let unit = DotIsa::of(Exec::new(1)?.isa);
+        if !unit.is_native() {
+            out.warn(
+                "this processor has no instructions for products of bytes: int8 is not faster than f32 here",
+            );
+        }
+        Ok(())
     }
 }

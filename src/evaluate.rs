@@ -62,6 +62,8 @@ pub(crate) struct Args {
     max_bad: f32,
     #[command(flatten)]
     compute: compute::Settings,
+    #[command(flatten)]
+    precision: compute::PrecisionSetting,
 }
 
 fn parse_part(text: &str) -> Result<f32, String> {
@@ -94,6 +96,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
             .and_then(|()| gate("accuracy", comparison.model.accuracy, args.min_accuracy));
     }
     let model = open_model(&args.model)?;
+    args.precision.check(model.quantization.is_some(), Some(&args.model), out)?;
     if model.meta.multi_label.is_some() {
         return labels(&model, &args, out);
     }
@@ -163,7 +166,11 @@ fn labels(model: &ModelFile, args: &Args, out: &mut Output) -> Result<(), Failur
 }
 
 fn compared(args: &Args, other: &Path, out: &mut Output) -> Result<Comparison, Failure> {
-    let (model, other) = (open_model(&args.model)?, open_model(other)?);
+    let (model, other_model) = (open_model(&args.model)?, open_model(other)?);
+    for (file, path) in [(&model, args.model.as_path()), (&other_model, other)] {
+        args.precision.check(file.quantization.is_some(), Some(path), out)?;
+    }
+    let other = other_model;
     watched(args, out, |options, stop, observe| compare((&model, &other), options, stop, observe))
 }
 
@@ -174,7 +181,7 @@ fn watched<T>(
     work: impl FnOnce(&EvaluateOptions, &AtomicBool, Observe<'_>) -> Result<T, PipelineError>,
 ) -> Result<T, Failure> {
     let data = paths::data(args.data.clone(), args.labels.clone());
-    let (compute, max_bad) = (args.compute.into(), args.max_bad);
+    let (compute, max_bad) = (args.precision.compute(args.compute), args.max_bad);
     let options = EvaluateOptions { data, split: args.split, compute, max_bad, mirror: args.tta };
     let interrupt = Interrupt::listen()?;
     // Its events are those of training; the one object that `--json` prints says the same.

@@ -27,6 +27,7 @@ mod output;
 mod paths;
 mod predict;
 mod progress;
+mod quantize;
 mod report;
 mod screen;
 mod serve;
@@ -70,6 +71,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(args, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Inspect(args) => inspect::run(args, out),
+        Command::Quantize(args) => quantize::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),
         Command::Serve(args) => serve::run(args, out),

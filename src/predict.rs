@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_common::text::printable;
+use ocelli_engine::Precision;
 use ocelli_pipeline::{Decoder, LabelAnswer, ModelMeta, Prediction, Predictor, pool};
 use serde::Serialize;
 
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     csv: bool,
     #[command(flatten)]
     compute: compute::Settings,
+    #[command(flatten)]
+    precision: compute::PrecisionSetting,
 }
 
 fn parse_top_k(text: &str) -> Result<usize, String> {
@@ -77,7 +80,8 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
         (_, true) => Format::Csv,
         _ => Format::Text,
     };
-    let mut predictor = serve::open(model.as_deref(), args.compute.into())?;
+    let mut predictor = serve::open(model.as_deref(), args.precision.compute(args.compute))?;
+    args.precision.check(predictor.precision() == Precision::Int8, model.as_deref(), out)?;
     if args.tta {
         predictor.average_mirrored()?;
     }

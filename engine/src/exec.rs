@@ -50,6 +50,8 @@ pub struct Exec {
     pub pool: Pool,
     /// What threads that help do between two passes.
     pub wait: Wait,
+    /// The numbers that whoever answers with a model computes with.
+    pub precision: Precision,
     /// Whether every convolution is the plain sum of its products: no algorithm with another rounding error.
     pub exact: bool,
     /// Most images of a pass of training, where the network allows passes over parts of a batch; 0 for as many as suit
@@ -81,7 +83,8 @@ impl Exec {
 
     /// A given instruction set on a given pool: with `Pool::from`, the caller's own.
     pub fn with_pool(isa: Isa, pool: Pool) -> Self {
-        Exec { isa, pool, wait: Wait::default(), exact: false, chunk: 0, memory_limit: MEMORY_LIMIT }
+        let (wait, precision) = (Wait::default(), Precision::default());
+        Exec { isa, pool, wait, precision, exact: false, chunk: 0, memory_limit: MEMORY_LIMIT }
     }
 
     /// The number of threads, at least one.
@@ -92,6 +95,11 @@ impl Exec {
     /// The same place, with or without algorithms that trade rounding for speed.
     pub fn exact(self, exact: bool) -> Self {
         Exec { exact, ..self }
+    }
+
+    /// The same place with other numbers.
+    pub fn precision(self, precision: Precision) -> Self {
+        Exec { precision, ..self }
     }
 
     /// The same place with at most `chunk` images in a pass of training; 0 for as many as suit the caches.

@@ -1,6 +1,6 @@
 //! How evaluation and prediction compute.
 
-use ocelli_engine::{Exec, Pool};
+use ocelli_engine::{Exec, Pool, Precision};
 
 use crate::error::PipelineError;
 use crate::machine;
@@ -12,6 +12,8 @@ pub struct Compute {
     pub threads: usize,
     /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
     pub exact: bool,
+    /// The numbers to answer with: int8 where it is asked for and the model has scales for it, f32 everywhere else.
+    pub precision: Precision,
 }
 
 impl Compute {
@@ -35,6 +37,7 @@ impl Compute {
     /// not there.
     pub(crate) fn exec(self) -> Result<Exec, PipelineError> {
         let memory = usize::try_from(machine::memory_share()).unwrap_or(usize::MAX);
-        Ok(Exec::new(self.threads)?.exact(self.exact).memory_limit(memory))
+        let exec = Exec::new(self.threads)?.exact(self.exact).precision(self.precision);
+        Ok(exec.memory_limit(memory))
     }
 }

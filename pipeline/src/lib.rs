@@ -35,6 +35,7 @@
 
 mod add_classes;
 mod added;
+mod answering;
 mod balance;
 mod batch;
 mod built_in;
@@ -78,6 +79,7 @@ mod probability;
 mod probes;
 mod progress;
 mod progressive;
+mod quantize;
 mod recipe;
 mod replay;
 mod report_files;
@@ -122,6 +124,7 @@ pub use metrics::{
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
 pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
+pub use quantize::{Both, QuantizeOptions, QuantizeReport, quantize};
 pub use recipe::{
     Balance, Decay, Normalize, Norms, OptimizerKind, Origins, Quality, Recipe, Schedule, Start, Task,
 };

@@ -6,9 +6,10 @@ use ocelli_datasets::{
     DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode_channels, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{EngineError, Exec, Inference, Outputs};
+use ocelli_engine::{EngineError, Exec, Inference, Outputs, Precision};
 use serde::{Deserialize, Serialize};
 
+use crate::answering;
 use crate::batch::{MAX_BATCH, batch_for};
 use crate::built_in::{open_model, shipped_model};
 use crate::compute::Compute;
@@ -16,7 +17,6 @@ use crate::error::PipelineError;
 use crate::metrics::ranking;
 use crate::mirror::Mirror;
 use crate::probability::{probabilities, sigmoids, temperature};
-use crate::probes;
 use crate::unknown::{Judge, Known, Seen};
 
 /// One class with its probability.
@@ -143,6 +143,7 @@ pub struct Predictor {
     meta: ModelMeta,
     version: String,
     exec: Exec,
+    precision: Precision,
     parameters: usize,
     /// Where answers are means over images and mirror images.
     mirror: Option<Mirror>,
@@ -198,8 +199,8 @@ impl Predictor {
         let exec = if batch == 1 { exec.latency() } else { exec };
         let judge = file.meta.rejection.clone().map(Judge::new);
         let values = judge.as_ref().map(Judge::inner_values).unwrap_or_default();
-        let mut inference = Inference::keeping(&file.model, &values, batch, &exec)?;
-        probes::check(&mut inference, &file)?;
+        let precision = answering::precision(&file, &exec);
+        let inference = answering::open(&file, &values, batch, &exec)?;
         // What only a resumed run needs is no part of the model's identity.
         let file = ModelFile { training: None, ..file };
         let version = version_id(&file.content_hash()?);
@@ -213,6 +214,7 @@ impl Predictor {
             decoder,
             meta: file.meta,
             version,
+            precision,
             exec,
             parameters,
             mirror: None,
@@ -222,6 +224,11 @@ impl Predictor {
             features,
             inner,
         })
+    }
+
+    /// The numbers that it computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// From here on answers are means over each image and its mirror image.

@@ -41,7 +41,8 @@ impl Server {
     pub fn new(predictor: Predictor, config: Config, access: Access) -> Result<Server, ServerError> {
         config.validate()?;
         let config = Arc::new(config);
-        let compute = Compute { threads: predictor.exec().threads(), exact: predictor.exec().exact };
+        let exec = predictor.exec();
+        let compute = Compute { threads: exec.threads(), exact: exec.exact, precision: exec.precision };
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
         let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;

@@ -124,7 +124,7 @@ struct Record {
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
-    let Compute { threads, exact } = args.compute.into();
+    let Compute { threads, exact, .. } = args.compute.into();
     let exec = Exec::new(threads)?.exact(exact);
     let (graph, usual) = zoo::bench_net(&args.model)
         .map_err(|error| Failure::usage(error.to_string(), "`ocelli bench --help` lists what it takes"))?;

@@ -61,6 +61,8 @@ pub(crate) struct Args {
     settings: ServiceSettings,
     #[command(flatten)]
     compute: compute::Settings,
+    #[command(flatten)]
+    precision: compute::PrecisionSetting,
 }
 
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
@@ -70,7 +72,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         model: args.model,
         data_dir: args.data_dir,
         name: args.name,
-        compute: args.compute.into(),
+        compute: args.precision.compute(args.compute),
         config: args.settings.config()?,
         access,
         drain_delay: args.settings.drain_delay(),

@@ -9,13 +9,13 @@ use ocelli_engine::{Exec, Inference};
 use super::images::LabelledImages;
 use super::options::EvaluateOptions;
 use super::selection::{Selection, map_of};
+use crate::answering;
 use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::event::Observe;
 use crate::metrics::Evaluation;
 use crate::mirror::Mirror;
 use crate::probability::temperature;
-use crate::probes;
 
 /// A model ready to answer, and its mirror where answers are means over mirror images.
 pub(crate) fn prepared(
@@ -25,9 +25,7 @@ pub(crate) fn prepared(
 ) -> Result<(Inference, Option<Mirror>), PipelineError> {
     let mirror = if options.mirror { Some(Mirror::new(&file.meta)?) } else { None };
     let batch = batch_for(file.meta.preprocessing.clone().len());
-    let mut inference = Inference::new(&file.model, batch, exec)?;
-    probes::check(&mut inference, file)?;
-    Ok((inference, mirror))
+    Ok((answering::open(file, &[], batch, exec)?, mirror))
 }
 
 /// The report on a selection. The only notes are those on how it was measured.

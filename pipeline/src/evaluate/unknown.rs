@@ -8,6 +8,7 @@ use ocelli_engine::{Exec, Inference};
 
 use super::options::EvaluateOptions;
 use super::selection::{Selection, map_of};
+use crate::answering;
 use crate::batch::batch_for;
 use crate::data;
 use crate::error::PipelineError;
@@ -41,7 +42,7 @@ pub(super) fn measure(
     let judge = Judge::new(rejection.clone());
     let pre = &file.meta.preprocessing;
     let values = judge.inner_values();
-    let mut inference = Inference::keeping(&file.model, &values, batch_for(pre.clone().len()), exec)?;
+    let mut inference = answering::compile(file, &values, batch_for(pre.clone().len()), exec)?;
     let settings = (&exec.pool, options.max_bad);
     let set = data::load(source, Some(&others), pre, settings, stop, &mut |_| Ok(()))?;
     let all: Vec<usize> = (0..set.len()).collect();

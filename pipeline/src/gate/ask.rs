@@ -13,12 +13,12 @@ use ocelli_engine::{Exec, Inference, Pool};
 use sha2::{Digest, Sha256};
 
 use super::rules::{Question, QuestionSet};
+use crate::answering;
 use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::evaluate::class_map;
 use crate::metrics::ranking;
 use crate::pool;
-use crate::probes;
 
 /// What both models said about one image.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,7 @@ impl Asked {
     fn new(file: &ModelFile, classes: &[String], batch: usize, exec: &Exec) -> Result<Self, PipelineError> {
         let pre = file.meta.preprocessing.clone();
         pre.validate()?;
-        let mut inference = Inference::new(&file.model, batch, exec)?;
-        probes::check(&mut inference, file)?;
+        let inference = answering::open(file, &[], batch, exec)?;
         let x = vec![0.0; batch * inference.input_len()];
         let logits = vec![0.0; batch * inference.classes()];
         Ok(Asked { map: class_map(classes, &file.meta.classes), inference, pre, x, logits })

@@ -178,7 +178,7 @@ impl Recipe {
 
     /// How the run computes.
     pub(crate) fn compute(&self) -> Compute {
-        Compute { threads: self.threads as usize, exact: self.exact }
+        Compute { threads: self.threads as usize, exact: self.exact, ..Compute::default() }
     }
 
     /// Where the run trains.

@@ -41,7 +41,7 @@ fn a_run_leaves_eight_probes_of_all_classes_that_hold_however_they_are_computed(
     assert!(probes.images.iter().all(|probe| probe.pixels.len() == 144 && probe.logits.len() == 3));
     for threads in [1, 2] {
         for exact in [false, true] {
-            let compute = Compute { threads, exact };
+            let compute = Compute { threads, exact, ..Compute::default() };
             check_probes(&file, compute).unwrap();
             for batch in [1, 3, 8, 100] {
                 Predictor::with_batch(file.clone(), compute, batch).unwrap();

@@ -142,7 +142,7 @@ fn answer(last: &mut Option<Last>, question: Question, left: &AtomicBool) -> Res
         None => {
             let file = file()?;
             // Alone: no thread of the pool helps, so that predictions have them.
-            let compute = Compute { threads: 1, exact };
+            let compute = Compute { exact, ..Compute::on(1) };
             let explainer = Explainer::with_batch(&file, &options, compute, 1).map_err(problem)?;
             Last { version, options, explainer }
         }

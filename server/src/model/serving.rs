@@ -29,6 +29,8 @@ pub(crate) struct ModelInfo {
     pub(crate) thresholds: Option<Vec<f32>>,
     pub(crate) input: Input,
     pub(crate) isa: &'static str,
+    /// The numbers that it computes with: `f32` or `int8`.
+    pub(crate) precision: &'static str,
     pub(crate) threads: usize,
     /// Only direct convolutions.
     pub(crate) exact: bool,
@@ -55,6 +57,7 @@ impl ModelInfo {
             thresholds: meta.multi_label.as_ref().map(|labels| labels.thresholds.clone()),
             input: Input { width: input.width, height: input.height, channels: input.channels },
             isa: predictor.exec().isa.name(),
+            precision: predictor.precision().name(),
             threads: predictor.exec().threads(),
             exact: predictor.exec().exact,
             scores: meta.rejection.is_some(),
