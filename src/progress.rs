@@ -79,6 +79,7 @@ impl Progress {
                 self.line("run", &printable(run_dir));
             }
             Event::Features { done, total } => self.advance("features", (*done, *total), ""),
+            Event::Calibrating { done, total } => self.advance("finding scales", (*done, *total), "%"),
             Event::Evaluating { split, done, total } => {
                 self.advance(&format!("evaluating {split}"), (*done, *total), "");
             }

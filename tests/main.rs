@@ -18,6 +18,8 @@ mod evaluation;
 mod labels;
 // What folders of photos hold, and files that are no images.
 mod predict;
+// Models that answer in 8 bits.
+mod quantize;
 // Features of images: written out, compared, doubted.
 mod embed;
 // What in images speaks for a class: pictures, text, lines.

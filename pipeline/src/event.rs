@@ -84,6 +84,13 @@ pub enum Event {
         /// Seconds until the last epoch ends: steps at the speed of this epoch, later epochs as long as past ones.
         eta_s: f32,
     },
+    /// Scales for 8 bits are being found.
+    Calibrating {
+        /// Hundredths done.
+        done: usize,
+        /// A hundred.
+        total: usize,
+    },
     /// Images of a split are being run through a model; at most ten a second are reported.
     Evaluating {
         /// The split.

@@ -101,12 +101,13 @@ pub fn quantize(
     let exec = options.compute.exec()?;
     let images = training_images(&file, options, (&exec, stop), observe)?;
     let count = images.len() / file.model.graph().input.len();
+    observe(&Event::note(format!("{count} training images make the scales")));
     let mut told = 0;
     let mut calibration = Calibration::new(&file.model, &images, &exec, |part| {
-        let percent = (part * 100.0) as usize / 10 * 10;
-        if percent > told {
-            told = percent;
-            observe(&Event::note(format!("scales from {count} training images: {percent} %")));
+        let done = (part * 100.0) as usize;
+        if done > told {
+            told = done;
+            observe(&Event::Calibrating { done, total: 100 });
         }
     })?;
     let convolutions = calibration.quantization().layers.len();

@@ -176,6 +176,7 @@ impl<'a> Reporter<'a> {
             Event::Loading { .. }
             | Event::Features { .. }
             | Event::Evaluating { .. }
+            | Event::Calibrating { .. }
             | Event::RangeTest { .. } => return Ok(()),
             Event::Step { .. } => {
                 if self.last_step.is_some_and(|last| now - last < LOG_STEP_EVERY) {

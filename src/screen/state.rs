@@ -54,6 +54,7 @@ impl State {
             Event::Loading { done, total } => self.advance("reading images", (*done, *total)),
             Event::Features { done, total } => self.advance("features", (*done, *total)),
             Event::RangeTest { step, steps, .. } => self.advance("learning rate", (*step, *steps)),
+            Event::Calibrating { done, total } => self.advance("finding scales", (*done, *total)),
             Event::Evaluating { split, done, total } => {
                 self.advance(&format!("evaluating {split}"), (*done, *total));
             }

@@ -291,7 +291,7 @@ impl JobRecord {
                     self.notes.push(text.clone());
                 }
             }
-            Event::Features { .. } | Event::Evaluating { .. } => {}
+            Event::Features { .. } | Event::Evaluating { .. } | Event::Calibrating { .. } => {}
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
             }
