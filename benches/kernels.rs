@@ -48,7 +48,7 @@ impl Bench {
         let mut group = self.criterion.benchmark_group("kernels");
         group.throughput(Throughput::Elements((case.cost().flops * case.threads) as u64));
         // Nothing is prepared for a case that the filter leaves out.
-        group.bench_function(case.full_id(isa.name()), |b| {
+        group.bench_function(case.full_id(case.unit(isa)), |b| {
             let team = team.get_or_insert_with(prepare);
             b.iter_custom(|calls| Duration::from_secs_f64(team.sample(calls).seconds));
         });
@@ -56,7 +56,7 @@ impl Bench {
         if let (Some(mut team), true) = (team, support::is_measuring()) {
             let timing = measure(&mut team, Budget { seconds: 0.25 });
             let probe = self.probe(case.threads);
-            let row = Row::new(case, isa.name(), &timing, team.error(), probe);
+            let row = Row::new(case, case.unit(isa), &timing, team.error(), probe);
             self.rows.push(row);
         }
     }

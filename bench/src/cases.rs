@@ -3,7 +3,9 @@
 use std::fmt;
 
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
-use ocelli_engine::kernels::winograd;
+use ocelli_engine::kernels::winograd::{self, Tile};
+use ocelli_engine::plan::chosen_tile;
+use ocelli_engine::{DotIsa, Isa, Mode};
 
 /// Shape of `y [rows, cols] = x [rows, depth] w [depth, cols]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum Op {
     Dense(Product),
     /// A convolution over all channels.
     Conv2d(Conv2dGeometry),
+    /// A convolution of unsigned bytes with signed ones over all channels.
+    ByteConv2d(Conv2dGeometry),
     /// A convolution of each channel by itself.
     Depthwise(Conv2dGeometry),
     /// The largest value of each window.
@@ -141,6 +145,7 @@ impl Op {
             Op::Gemm(_) => "gemm",
             Op::Dense(_) => "dense",
             Op::Conv2d(_) => "conv2d",
+            Op::ByteConv2d(_) => "conv2d-int8",
             Op::Depthwise(_) => "depthwise",
             Op::MaxPool(_) => "maxpool",
             Op::BatchNorm { .. } => "batchnorm",
@@ -155,7 +160,7 @@ impl Op {
             Op::Gemm(Product { rows, depth, cols }) | Op::Dense(Product { rows, depth, cols }) => {
                 format!("{rows}x{depth}x{cols}")
             }
-            Op::Conv2d(g) => {
+            Op::Conv2d(g) | Op::ByteConv2d(g) => {
                 format!("{}x{}_{}to{}_k{}s{}", g.h, g.w, g.cin, g.cout, g.kernel[0], g.stride[0])
             }
             Op::Depthwise(g) => format!("{}x{}x{}_k{}s{}", g.h, g.w, g.cin, g.kernel[0], g.stride[0]),
@@ -172,6 +177,7 @@ impl Op {
             Op::Gemm(_) | Op::Dense(_) | Op::Conv2d(_) | Op::Depthwise(_) => {
                 &[Pass::Forward, Pass::BackwardData, Pass::BackwardWeights]
             }
+            Op::ByteConv2d(_) => &[Pass::Forward],
             Op::MaxPool(_) => &[Pass::Forward, Pass::BackwardData],
             Op::BatchNorm { .. } => &[Pass::Moments, Pass::Affine, Pass::BackwardSums, Pass::BackwardData],
             Op::SoftmaxCrossEntropy { .. } => &[Pass::Loss],
@@ -243,6 +249,42 @@ impl Case {
         !matches!(self.op, Op::SoftmaxCrossEntropy { .. }) && !self.variant.is_yardstick()
     }
 
+    /// The instruction set of its kernel, where floats are computed with `isa`.
+    pub fn unit(&self, isa: Isa) -> &'static str {
+        if self.is_of_bytes() { DotIsa::of(isa).name() } else { isa.name() }
+    }
+
+    /// Whether it multiplies bytes.
+    pub fn is_of_bytes(&self) -> bool {
+        matches!(self.op, Op::ByteConv2d(_))
+    }
+
+    /// Multiplications that the kernel does for each of the definition's: fewer than one by way of Winograd's transforms.
+    pub fn executed(&self) -> f64 {
+        let tile = match self.variant {
+            Variant::Winograd2 => Tile::Two,
+            Variant::Winograd4 => Tile::Four,
+            _ => return 1.0,
+        };
+        let Op::Conv2d(g) = self.op else { return 1.0 };
+        let [h, w] = if self.pass == Pass::BackwardData { [g.h, g.w] } else { [g.oh, g.ow] };
+        let tiles = h.div_ceil(tile.outputs()) * w.div_ceil(tile.outputs());
+        (tiles * tile.values()) as f64 / (9 * g.oh * g.ow) as f64
+    }
+
+    /// Whether a plan computes a layer of this shape by this kernel; others are here to be compared. Gradients are never
+    /// those of one image, as cases are: what is faster for it says nothing about a batch.
+    pub fn is_chosen(&self) -> bool {
+        let Op::Conv2d(g) = self.op else { return !self.variant.is_yardstick() };
+        self.pass == Pass::Forward
+            && self.variant
+                == match chosen_tile(&g, Mode::Infer) {
+                    None => Variant::Direct,
+                    Some(Tile::Two) => Variant::Winograd2,
+                    Some(Tile::Four) => Variant::Winograd4,
+                }
+    }
+
     /// `operation/pass/shape/variant`: stable from version to version. A pass that is the only one or a plain matrix
     /// product, and the variant `direct`, are left out.
     pub fn id(&self) -> String {
@@ -278,6 +320,10 @@ impl Case {
             }
             Op::Conv2d(g) | Op::Depthwise(g) => {
                 self.linear_cost(2 * g.macs(), [g.x_len(), g.w_len(), g.y_len()])
+            }
+            Op::ByteConv2d(g) => {
+                let [reads, writes] = [g.x_len() + g.w_len(), g.y_len()];
+                Cost { flops: 2 * g.macs(), bytes: reads + writes, footprint: reads + writes }
             }
             Op::MaxPool(g) => {
                 // A comparison for each element of each window, in both directions: indices are not stored.
@@ -336,6 +382,8 @@ impl Case {
             }
             (Op::BatchNorm { images, side, .. }, Pass::Moments | Pass::BackwardSums) => images * side * side,
             (Op::SoftmaxCrossEntropy { classes, .. }, _) => classes,
+            // Bytes are what they are, or another number.
+            (Op::ByteConv2d(_), _) => 0,
             (Op::MaxPool(g), _) => g.kernel[0] * g.kernel[1],
             _ => 1,
         }

@@ -4,7 +4,7 @@
 
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
 use ocelli_engine::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums};
-use ocelli_engine::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
+use ocelli_engine::kernels::conv2d::{ByteArgs, Sweep, SweepArgs, WeightGradient};
 use ocelli_engine::kernels::depthwise::{self, DepthwiseArgs};
 use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
 use ocelli_engine::kernels::pool::{self, PoolSaved};
@@ -12,8 +12,9 @@ use ocelli_engine::kernels::reference;
 use ocelli_engine::kernels::softmax::{self, Labels, LossConfig};
 use ocelli_engine::kernels::update::{self, AdamArgs, AdamState};
 use ocelli_engine::kernels::winograd::{FilterGradient, Tile, Winograd};
+use ocelli_engine::parallel::Columns;
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{Buffer, Isa};
+use ocelli_engine::{Buffer, DotIsa, Isa};
 
 use crate::cases::{Case, Op, Pass, Product, Variant};
 use crate::oracle::{Expected, Mismatch, compare, conv2d_at, product_at};
@@ -60,7 +61,7 @@ pub fn prepare(case: &Case, isa: Isa, limit: usize) -> Result<Kernel, Mismatch> 
     let mut error: f64 = 0.0;
     for (index, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
         let largest = compare(output, expected, case.terms()).map_err(|wrong| Mismatch {
-            id: case.full_id(isa.name()),
+            id: case.full_id(case.unit(isa)),
             place: (index, wrong.place.1),
             ..wrong
         })?;
@@ -83,6 +84,7 @@ fn draft(case: &Case, isa: Isa, limit: usize) -> Draft {
             (_, Pass::BackwardWeights) => conv2d_weights(isa, g, limit),
             (_, pass) => conv2d_sweep(isa, g, pass, limit),
         },
+        Op::ByteConv2d(g) => byte_conv2d(isa, g, limit),
         Op::Depthwise(g) => depthwise(isa, g, case.pass, limit),
         Op::MaxPool(g) => max_pool(isa, g, case.pass),
         Op::BatchNorm { images, side, channels } => {
@@ -227,6 +229,41 @@ fn conv2d_sweep(isa: Isa, g: Conv2dGeometry, pass: Pass, limit: usize) -> Draft 
         sweep.run(&mut out[0], &mut scratch, args, 0..rows);
     };
     Draft { outputs: vec![unwritten(len)], expected: vec![expected], call: Box::new(call) }
+}
+
+/// Bytes of one image: sums of products, scaled so that outputs fill their range, and rounded.
+fn byte_conv2d(isa: Isa, g: Conv2dGeometry, limit: usize) -> Draft {
+    let mut rng = Rng::new(1, 0);
+    let x: Vec<u8> = (0..g.x_len()).map(|_| (rng.next_u64() >> 56) as u8).collect();
+    let w: Vec<i8> = (0..g.w_len()).map(|_| ((rng.next_u64() >> 56) as i8).max(-127)).collect();
+    let as_floats = |bytes: &mut dyn Iterator<Item = f32>| bytes.collect::<Vec<f32>>();
+    let (wide_x, wide_w) =
+        (as_floats(&mut x.iter().map(|&x| x.into())), as_floats(&mut w.iter().map(|&w| w.into())));
+    // Root mean squares of the bytes are 147 and 74.
+    let terms = (g.w_len() / g.cout) as f32;
+    let (factor, offset) = (40.0 / (147.0 * 74.0 * terms.sqrt()), 128.0f32);
+    let stored = |sum: f64| f64::from((sum as f32 * factor + offset).clamp(0.0, 255.0).round_ties_even());
+    let expected = match expected_conv2d([&wide_x, &wide_w], &g, Pass::Forward, limit) {
+        Expected::All(sums) => Expected::All(sums.into_iter().map(stored).collect()),
+        Expected::Some(sums) => Expected::Some(sums.into_iter().map(|(at, sum)| (at, stored(sum))).collect()),
+    };
+    let sweep = Sweep::forward(DotIsa::of(isa), &g);
+    let mut packed = vec![0; sweep.packed_len()];
+    sweep.pack_bytes(&mut packed, &w);
+    let (bias, scale) = (vec![0; sweep.channels_len()], vec![factor; sweep.channels_len()]);
+    let (mut y, mut scratch) = (vec![0; g.y_len()], vec![0; sweep.scratch_len()]);
+    let (rows, mut is_told) = (sweep.output_rows(), false);
+    let call = move |out: &mut [Buffer]| {
+        let (packed, bias, scale) = (&packed[..], &bias[..], &scale[..]);
+        let args = ByteArgs { x: &x, zero: 0, packed, bias, scale, residual: None, offset };
+        sweep.run_bytes(Columns::all(&mut y, g.cout), &mut scratch, args, 0..rows);
+        // The first call is compared with the oracle; the others are timed.
+        if !is_told {
+            is_told = true;
+            out[0].iter_mut().zip(&y).for_each(|(out, &y)| *out = y.into());
+        }
+    };
+    Draft { outputs: vec![unwritten(g.y_len())], expected: vec![expected], call: Box::new(call) }
 }
 
 /// The same through Winograd's transforms; weights are transformed beforehand, as they are packed.

@@ -9,8 +9,8 @@ use std::fs;
 use std::hint::black_box;
 use std::sync::Barrier;
 
-use ocelli_engine::simd::{Kernel, Simd, dispatch};
-use ocelli_engine::{Buffer, Isa};
+use ocelli_engine::simd::{Kernel, Simd, dispatch, limits};
+use ocelli_engine::{Buffer, DotIsa, Isa};
 use serde::{Serialize, Serializer};
 
 use crate::cases::Cost;
@@ -130,8 +130,13 @@ impl Probe {
     /// # Panics
     /// When `isas` is empty.
     pub fn measure(isas: &[Isa], threads: usize) -> Self {
-        let peaks =
+        let mut peaks: Vec<Peak> =
             isas.iter().map(|&isa| Peak { isa: isa.name(), flops_per_second: peak(isa, threads) }).collect();
+        for isa in isas.iter().flat_map(|&isa| DotIsa::all(isa)) {
+            if !peaks.iter().any(|peak| peak.isa == isa.name()) {
+                peaks.push(Peak { isa: isa.name(), flops_per_second: byte_peak(isa, threads) });
+            }
+        }
         let levels = working_sets(&caches(), threads)
             .into_iter()
             .map(|(level, capacity, working_set)| LevelRead {
@@ -146,9 +151,9 @@ impl Probe {
 
     /// The peak of an instruction set; the best one for other people's kernels.
     pub fn peak(&self, isa: &str) -> f64 {
-        let own = self.peaks.iter().find(|peak| peak.isa == isa);
-        let best = || self.peaks.iter().map(|peak| peak.flops_per_second).fold(0.0, f64::max);
-        own.map_or_else(best, |peak| peak.flops_per_second)
+        // The first is that of the fastest instruction set for floats.
+        let own = self.peaks.iter().find(|peak| peak.isa == isa).or(self.peaks.first());
+        own.map_or(0.0, |peak| peak.flops_per_second)
     }
 
     /// The level that operands come from when copies that touch `footprint` bytes each run again and again.
@@ -178,9 +183,15 @@ pub fn peak(isa: Isa, threads: usize) -> f64 {
     median((0..RUNS).map(|_| at_once(&mut team, |(), _| chains(isa, ROUNDS)).iter().sum()))
 }
 
-/// The peak of this thread right now.
-pub(crate) fn short_peak(isa: Isa) -> f64 {
-    chains(isa, SHORT_ROUNDS)
+/// Operations a second on bytes, 2 per multiply-add, that `threads` threads reach at once on registers alone.
+pub(crate) fn byte_peak(isa: DotIsa, threads: usize) -> f64 {
+    let mut team = vec![(); threads];
+    median((0..RUNS).map(|_| at_once(&mut team, |(), _| byte_chains(isa, ROUNDS)).iter().sum()))
+}
+
+/// The peak of this thread right now, on floats or on bytes.
+pub(crate) fn short_peak(isa: Isa, of_bytes: bool) -> f64 {
+    if of_bytes { byte_chains(DotIsa::of(isa), SHORT_ROUNDS) } else { chains(isa, SHORT_ROUNDS) }
 }
 
 /// Runs `f` on each item on a thread of its own, all started at once; without a thread for a single one. `f` may wait
@@ -275,6 +286,13 @@ fn chains(isa: Isa, rounds: usize) -> f64 {
     (2 * rounds * chains * lanes) as f64 / seconds
 }
 
+/// Operations a second of this thread on bytes.
+fn byte_chains(isa: DotIsa, rounds: usize) -> f64 {
+    let mut products = 0;
+    let seconds = seconds(|| products = black_box(limits::multiply_bytes(isa, rounds)).0);
+    2.0 * products as f64 / seconds
+}
+
 /// Vectors in a row of the register tile.
 struct VectorsInRow;
 
@@ -287,40 +305,19 @@ impl Kernel for VectorsInRow {
     }
 }
 
-/// Reads numbers again and again: lane-wise sums of their bits, which the compiler turns into vectors of whatever it
-/// may use.
-struct Read<'a> {
-    numbers: &'a [f32],
-    passes: usize,
-}
-
-/// Numbers in a round: four accumulators of eight lanes, two of sixteen.
-const READ_BLOCK: usize = 32;
-
-impl Kernel for Read<'_> {
-    type Output = [u32; READ_BLOCK];
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> [u32; READ_BLOCK] {
-        let mut sums = [0u32; READ_BLOCK];
-        for _ in 0..self.passes {
-            // Or the compiler would read once and multiply.
-            for block in black_box(self.numbers).as_chunks::<READ_BLOCK>().0 {
-                for lane in 0..READ_BLOCK {
-                    sums[lane] = sums[lane].wrapping_add(block[lane].to_bits());
-                }
-            }
-        }
-        sums
-    }
-}
+/// Floats of a round of reads on the longest vectors.
+const READ_BLOCK: usize = 128;
 
 /// Bytes a second that `threads` threads read at once, each from `working_set` bytes of its own.
 fn read(isa: Isa, threads: usize, working_set: usize) -> f64 {
     // Buffers begin at a cache line; an unwritten page would be one and the same page of zeros.
     let mut buffers = vec![Buffer::zeros(working_set / size_of::<f32>()); threads];
     buffers.iter_mut().for_each(|buffer| buffer.fill(1.0));
-    let read = |numbers: &[f32], passes| seconds(|| dispatch(isa, Read { numbers, passes }));
+    let read = |numbers: &[f32], passes| {
+        seconds(|| {
+            black_box(limits::read(isa, numbers, passes));
+        })
+    };
     let once = read(&buffers[0], 1).max(1e-9);
     let passes = (READ_SECONDS / once).clamp(1.0, 1e6) as usize;
     let rate = |numbers: &mut Buffer, barrier: &Barrier| {

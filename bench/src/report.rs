@@ -85,11 +85,13 @@ impl Row {
         let isa = if case.variant.is_yardstick() { "own" } else { isa };
         let roof = probe.roof(isa, &cost);
         let gflops = |seconds: f64| all / seconds / 1e9;
-        let fraction_of_peak = all * timing.calls_per_peak_flop;
+        // Of what is executed: rates are by definition, so that those of transforms compare.
+        let executed = all * case.executed();
+        let fraction_of_peak = executed * timing.calls_per_peak_flop;
         // A roof of the processor moves with its clock as the samples do; that of a cache is what it was.
         let fraction_of_roofline = match roof.bound {
             Bound::Compute => fraction_of_peak,
-            Bound::Memory(_) => all / timing.seconds / roof.flops_per_second,
+            Bound::Memory(_) => executed / timing.seconds / roof.flops_per_second,
         };
         Row {
             id: case.full_id(isa),
@@ -108,7 +110,7 @@ impl Row {
             gflops_p90: gflops(timing.p10),
             peak_gflops: timing.peak / 1e9,
             fraction_of_peak,
-            best_fraction_of_peak: all * timing.best_calls_per_peak_flop,
+            best_fraction_of_peak: executed * timing.best_calls_per_peak_flop,
             bound: roof.bound.name(),
             roofline_gflops: roof.flops_per_second / 1e9,
             fraction_of_roofline,

@@ -78,6 +78,10 @@ pub fn table() -> Vec<Case> {
             }
         }
     }
+    for [side, cin, cout, kernel, stride, padding] in CONVS {
+        let filters = Conv2d::new(cout, kernel);
+        add(&mut cases, Op::ByteConv2d(geometry(Shape::new(side, side, cin), filters, stride, padding)));
+    }
     for [side, channels, kernel, stride] in DEPTHWISE {
         let filters = Conv2d { groups: channels as u32, ..Conv2d::new(channels, kernel) };
         let shape = Shape::new(side, side, channels);

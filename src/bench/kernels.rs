@@ -278,9 +278,10 @@ impl Job<'_> {
     fn row(&self, case: &Case, probe: &Probe) -> Result<Row, Failure> {
         let mut team = self.team(case, self.isa)?;
         let timing = measure(&mut team, self.budget);
-        let mut row = Row::new(case, self.isa.name(), &timing, team.error(), probe);
-        // Somebody who asks for an instruction set knows that there are others.
-        if self.isa.name() == self.chosen.name() {
+        let mut row = Row::new(case, case.unit(self.isa), &timing, team.error(), probe);
+        // Somebody who asks for an instruction set knows that there are others, and kernels that no plan chooses for a shape are
+        // there to be compared.
+        if self.isa.name() == self.chosen.name() && case.is_chosen() {
             row.faster = self.fastest_other(case, &mut team)?;
         }
         Ok(row)

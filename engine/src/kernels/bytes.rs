@@ -160,11 +160,26 @@ impl Kernel for MaxPool<'_> {
                 let end = (start + g.kernel[axis] - g.padding[2 * axis]).min([g.h, g.w][axis]);
                 span[axis] = start.saturating_sub(g.padding[2 * axis])..end;
             }
-            y.fill(0);
+            // As many channels as stay in a register, then the others.
+            let (blocks, rest) = y.as_chunks_mut::<CHANNELS>();
+            for (block, y) in blocks.iter_mut().enumerate() {
+                let mut best = [0; CHANNELS];
+                for row in span[0].clone() {
+                    for column in span[1].clone() {
+                        let pixel = &x[(row * g.w + column) * g.c + block * CHANNELS..][..CHANNELS];
+                        for i in 0..CHANNELS {
+                            best[i] = if pixel[i] > best[i] { pixel[i] } else { best[i] };
+                        }
+                    }
+                }
+                *y = best;
+            }
+            let first = g.c - rest.len();
+            rest.fill(0);
             for row in span[0].clone() {
                 for column in span[1].clone() {
-                    let pixel = &x[(row * g.w + column) * g.c..][..g.c];
-                    for (y, &x) in y.iter_mut().zip(pixel) {
+                    let pixel = &x[(row * g.w + column) * g.c + first..][..rest.len()];
+                    for (y, &x) in rest.iter_mut().zip(pixel) {
                         *y = (*y).max(x);
                     }
                 }
@@ -172,6 +187,9 @@ impl Kernel for MaxPool<'_> {
         }
     }
 }
+
+/// Channels of a block: a register of AVX-512, two of AVX2.
+const CHANNELS: usize = 64;
 
 /// `y[oh, ow, c] = max of its window of x[h, w, c]`, one image; padding is never a maximum.
 ///

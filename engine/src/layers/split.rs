@@ -68,6 +68,11 @@ pub(super) fn band_count(threads: &Threads, images: usize, rows: usize, heavy: b
     (share * threads.count()).div_ceil(images).min(rows)
 }
 
+/// Output channels of a thread where each computes some: whole panels.
+pub(super) fn panel_share(channels: usize, panel: usize, threads: usize) -> usize {
+    channels.div_ceil(panel).div_ceil(threads) * panel
+}
+
 /// `f(image, rows of out, their range)` over a batch of images of `height` rows in [`band_count`] bands; an image takes
 /// `work`.
 pub(super) fn even_bands<T: Send>(

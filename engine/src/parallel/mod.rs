@@ -8,6 +8,8 @@
 //! other jobs of the pool when there is a pause, and leave when the pass is over. A helper that is still busy with another
 //! job is not waited for.
 
+#[allow(unsafe_code, reason = "threads write disjoint channels of one output")]
+mod columns;
 mod event;
 mod pool;
 #[allow(
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::{Buffer, Untouched};
 use crate::error::EngineError;
+pub use columns::Columns;
 pub use pool::{Pool, default_threads};
 use region::Pieces;
 use team::Team;

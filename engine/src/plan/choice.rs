@@ -85,6 +85,13 @@ fn tile([h, w]: [usize; 2], g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
     (cost(best) < direct).then_some(best)
 }
 
+/// The tile by which a plan computes a convolution of stride 1, or a pass of its gradient, in a mode; `None` for the direct
+/// form.
+pub fn chosen_tile(g: &Conv2dGeometry, mode: Mode) -> Option<Tile> {
+    let transforms = fits(g) && g.cin.min(g.cout) >= MIN_CHANNELS;
+    if transforms { tile([g.oh, g.ow], g, mode) } else { None }
+}
+
 /// Images over which a training step spreads the reading of filters: a small batch.
 const TRAINING_IMAGES: f64 = 16.0;
 /// Floats of transformed filters that stay in a third-level cache until the next image comes: 16 MiB.

@@ -25,6 +25,8 @@ use crate::parallel::Threads;
 use crate::params::ParamLayout;
 use crate::quantization::Quantization;
 pub(crate) use bytes::{ByteConvolution, ByteStage};
+#[doc(hidden)]
+pub use choice::chosen_tile;
 pub use memory::PlanMemory;
 pub(crate) use planner::byte_stages;
 use planner::{Draft, Kept};

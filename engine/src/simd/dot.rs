@@ -90,16 +90,16 @@ impl DotIsa {
         }
     }
 
-    /// `avx512vnni`, `avxvnni`, `avx2` or `portable`.
+    /// `avx512-vnni`, `avx-vnni`, `avx2-int8` or `portable-int8`.
     pub fn name(self) -> &'static str {
         match self {
-            DotIsa::Portable(_) => "portable",
+            DotIsa::Portable(_) => "portable-int8",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx2(_) => "avx2",
+            DotIsa::Avx2(_) => "avx2-int8",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::AvxVnni(_) => "avxvnni",
+            DotIsa::AvxVnni(_) => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx512Vnni(_) => "avx512vnni",
+            DotIsa::Avx512Vnni(_) => "avx512-vnni",
         }
     }
 

@@ -12,6 +12,8 @@ mod avx2;
 mod avx512;
 mod dispatch;
 mod dot;
+#[doc(hidden)]
+pub mod limits;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;

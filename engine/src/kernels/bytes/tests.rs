@@ -1,8 +1,10 @@
 use super::*;
+use crate::buffer::cast_mut;
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::conv2d::{ByteArgs, Sweep};
 use crate::kernels::depthwise::{self, DepthwiseByteArgs};
 use crate::kernels::testing::for_each_isa;
+use crate::parallel::{Columns, Pool, Threads, Wait};
 use crate::rng::Rng;
 use crate::simd::DotIsa;
 
@@ -108,7 +110,7 @@ for_each_isa! {
                 let residual = bytes(seed + 2, g.y_len());
                 let sweep = Sweep::forward(dot, g);
                 let mut packed = vec![99; sweep.packed_len()];
-                sweep.pack_weights(&mut packed, &w);
+                sweep.pack_bytes(&mut packed, &w);
                 let mut rng = Rng::new(seed + 3, 4);
                 let channels = sweep.channels_len();
                 let bias: Vec<i32> = (0..channels).map(|_| (rng.next_u64() >> 50) as i32 - 8000).collect();
@@ -128,10 +130,21 @@ for_each_isa! {
                             let own = i * rows..i * rows + y.len() / row;
                             let residual = with_residual.then(|| (&residual[own.start * row..own.end * row], 0.37));
                             let args = ByteArgs { x: &x, zero, packed: &packed, bias: &bias, scale: &scale, residual, offset };
-                            sweep.run_bytes(y, &mut scratch, args, own);
+                            sweep.run_bytes(Columns::all(y, g.cout), &mut scratch, args, own);
                         });
                         assert_eq!(y, expected, "{g:?} on {dot:?}, zero {zero}, {rows} rows");
                     }
+                    if !sweep.splits_channels() {
+                        continue;
+                    }
+                    // Some channels at a time, on threads that share one scratch.
+                    let threads = Threads::new(&Pool::shared(2).unwrap(), Wait::Yield, sweep.scratch_len()).unwrap();
+                    let y = guarded(g.y_len(), |y| threads.columns(usize::MAX, (y, g.cout), sweep.panel_width(), |y| {
+                        let residual = with_residual.then_some((&residual[..], 0.37));
+                        let args = ByteArgs { x: &x, zero, packed: &packed, bias: &bias, scale: &scale, residual, offset };
+                        sweep.run_bytes(y, cast_mut(&mut threads.scratch()), args, 0..sweep.output_rows());
+                    }));
+                    assert_eq!(y, expected, "{g:?} on {dot:?}, zero {zero}, by channels");
                 }
             }
         }
@@ -144,13 +157,13 @@ for_each_isa! {
             let (x, bias) = (vec![255; g.x_len()], vec![0; sweep.channels_len()]);
             for weight in [127i8, -127] {
                 let mut packed = vec![0; sweep.packed_len()];
-                sweep.pack_weights(&mut packed, &vec![weight; g.w_len()]);
+                sweep.pack_bytes(&mut packed, &vec![weight; g.w_len()]);
                 let sum = 4096 * 255 * i32::from(weight);
                 // 100 steps above an offset of 100, or as many below it.
                 let scale = vec![100.0 / sum.abs() as f32; sweep.channels_len()];
                 let y = guarded(g.y_len(), |y| {
                     let args = ByteArgs { x: &x, zero: 0, packed: &packed, bias: &bias, scale: &scale, residual: None, offset: 101.0 };
-                    sweep.run_bytes(y, &mut [], args, 0..sweep.output_rows());
+                    sweep.run_bytes(Columns::all(y, g.cout), &mut [], args, 0..sweep.output_rows());
                 });
                 assert!(y.iter().all(|&y| y == if weight > 0 { 201 } else { 1 }), "{dot:?} {y:?}");
             }

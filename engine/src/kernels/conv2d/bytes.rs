@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::Sweep;
-use crate::kernels::micro::{Arithmetic, ByteEpilogue};
+use crate::kernels::micro::ByteEpilogue;
+use crate::parallel::Columns;
 use crate::simd::DotIsa;
 
 /// What a sweep over bytes reads, and what it does to its sums before they are stored.
@@ -17,7 +18,7 @@ pub struct ByteArgs<'a> {
     pub x: &'a [u8],
     /// The byte that stands for zero, of which the border around the image is made.
     pub zero: u8,
-    /// The weights as [`Sweep::pack_weights`] left them.
+    /// The weights as [`Sweep::pack_bytes`] left them.
     pub packed: &'a [i8],
     /// What the sums of each channel start with, of [`Sweep::channels_len`] elements.
     pub bias: &'a [i32],
@@ -30,20 +31,29 @@ pub struct ByteArgs<'a> {
 }
 
 impl Sweep<DotIsa> {
-    /// Elements of a bias and of factors: one for each channel, and a panel of no meaning behind them.
-    pub fn channels_len(&self) -> usize {
-        self.out_channels() + self.isa.tile_width()
+    /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep.
+    ///
+    /// # Panics
+    /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
+    pub fn pack_bytes(&self, packed: &mut [i8], w: &[i8]) {
+        self.pack_weights(packed, w);
     }
 
-    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`.
+    /// Elements of a bias and of factors: one for each channel, and a panel of no meaning behind them.
+    pub fn channels_len(&self) -> usize {
+        self.out_channels() + self.panel_width()
+    }
+
+    /// Computes output rows `rows` of one image: `y` are channels of these rows `[rows][ow][cout]`, from the first of a panel on.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives.
-    pub fn run_bytes(&self, y: &mut [u8], scratch: &mut [u8], args: ByteArgs, rows: Range<usize>) {
+    pub fn run_bytes(&self, y: Columns<u8>, scratch: &mut [u8], args: ByteArgs, rows: Range<usize>) {
         let ByteArgs { x, zero, packed, bias, scale, residual, offset } = args;
         let channels = self.channels_len();
         assert!(bias.len() == channels && scale.len() == channels, "a bias and a factor for every channel");
-        assert!(residual.is_none_or(|(r, _)| r.len() == y.len()), "a residual for every output");
+        let outputs = y.pixels() * y.channels();
+        assert!(residual.is_none_or(|(r, _)| r.len() == outputs), "a residual for every output");
         let (residual, residual_scale) = residual.map_or((std::ptr::null(), 0.0), |(r, s)| (r.as_ptr(), s));
         let (bias, scale) = (bias.as_ptr(), scale.as_ptr());
         let epilogue = ByteEpilogue { bias, scale, residual, residual_scale, offset };

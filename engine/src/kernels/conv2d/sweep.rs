@@ -4,6 +4,7 @@ use super::Halo;
 use crate::geometry::Conv2dGeometry;
 use crate::kernels::micro::{self, Arithmetic, Epilogue, Matrix, Product, Strided, Table, TileEpilogue};
 use crate::kernels::pack::{Source, pack_panel, padded_run, panels_len};
+use crate::parallel::Columns;
 use crate::simd::{Isa, MAX_MR};
 use std::ops::Range;
 
@@ -270,8 +271,18 @@ impl<N: Arithmetic> Sweep<N> {
         self.out[0]
     }
 
+    /// Channels whose weights lie together: outputs are cut between as many.
+    pub fn panel_width(&self) -> usize {
+        self.isa.tile_width()
+    }
+
+    /// Whether output channels can be computed by different threads.
+    pub fn splits_channels(&self) -> bool {
+        self.groups == 1
+    }
+
     /// Channels of the output.
-    pub(super) fn out_channels(&self) -> usize {
+    pub fn out_channels(&self) -> usize {
         self.out[2]
     }
 
@@ -281,8 +292,8 @@ impl<N: Arithmetic> Sweep<N> {
         self.parts.iter().map(part).sum::<usize>() * self.cols * self.groups
     }
 
-    /// Computes output rows `rows` of one image: `y` are these rows `[rows][ow][cout]`, `x` is the whole image, around which
-    /// there is `border`.
+    /// Computes output rows `rows` of one image: `y` are channels of these rows `[rows][ow][cout]`, `x` is the whole image,
+    /// around which there is `border`.
     ///
     /// # Safety
     /// The epilogue's columns are readable for all of the output's and, where sums are no outputs, for a whole panel behind
@@ -293,14 +304,22 @@ impl<N: Arithmetic> Sweep<N> {
     /// does not split (see [`Sweep::splits_rows`]).
     pub(super) unsafe fn compute(
         &self,
-        y: &mut [N::Y],
+        mut y: Columns<N::Y>,
         scratch: &mut [N::X],
         (x, border): (&[N::X], N::X),
         packed: &[N::W],
         epilogue: N::Epilogue,
         rows: Range<usize>,
     ) {
-        assert_eq!(y.len(), rows.len() * self.out[1] * self.out[2], "y holds the rows");
+        let pixels = rows.len() * self.out[1];
+        assert!(y.pixels() == pixels && y.channels() == self.out[2], "y holds the rows");
+        let own = y.own();
+        let whole = own == (0..self.out[2]);
+        assert!(
+            whole || (self.groups == 1 && own.start.is_multiple_of(self.isa.tile_width())),
+            "channels are cut between panels"
+        );
+        let y = y.as_mut_ptr();
         assert_eq!(x.len(), self.halo.h * self.halo.w * self.halo.c, "x holds an image");
         assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
         assert!(
@@ -309,11 +328,11 @@ impl<N: Arithmetic> Sweep<N> {
         );
         let line = self.halo.pw * self.halo.c;
         for part in &self.parts {
-            let own = if self.splits_rows() { rows.clone() } else { 0..part.rows[0] };
+            let of_part = if self.splits_rows() { rows.clone() } else { 0..part.rows[0] };
             let height = self.band_rows(part);
-            let mut start = own.start;
-            while start < own.end {
-                let end = own.end.min(start + height);
+            let mut start = of_part.start;
+            while start < of_part.end {
+                let end = of_part.end.min(start + height);
                 let top = start * part.step[0] / line;
                 let source = if self.reads_in_place() {
                     &x[top * line..]
@@ -322,8 +341,9 @@ impl<N: Arithmetic> Sweep<N> {
                     self.halo.copy_rows(scratch, (x, border), top, needed);
                     &scratch[..needed * line + self.excess]
                 };
-                // SAFETY: the contract of this function.
-                unsafe { self.run_band(part, y, (source, packed, epilogue), start..end, rows.start) }
+                let channels = (y, pixels, own.clone());
+                // SAFETY: the contract of this function; `y` may be written in its own channels.
+                unsafe { self.run_band(part, channels, (source, packed, epilogue), start..end, rows.start) }
                 start = end;
             }
         }
@@ -343,14 +363,15 @@ impl<N: Arithmetic> Sweep<N> {
         (rows.saturating_sub(1) * step + part.span).min(self.halo.ph)
     }
 
-    /// Computes a band of one part from its padded source; `y` begins with output row `y_first`.
+    /// Computes the channels `own` of a band of one part from its padded source; `y` has `pixels` pixels and begins with output
+    /// row `y_first`.
     ///
     /// # Safety
-    /// As [`Sweep::compute`].
+    /// As [`Sweep::compute`]; `y` is writable in these channels of all of its pixels.
     unsafe fn run_band(
         &self,
         part: &Part,
-        y: &mut [N::Y],
+        (y, y_pixels, own): (*mut N::Y, usize, Range<usize>),
         (source, packed, epilogue): (&[N::X], &[N::W], N::Epilogue),
         rows: Range<usize>,
         y_first: usize,
@@ -375,7 +396,7 @@ impl<N: Arithmetic> Sweep<N> {
             assert!(reach + last_tap + group_reach <= source.len(), "every tap lies in the source");
         }
         assert!(
-            y_row(rows.len() - 1) + y_col(width - 1) + channels <= y.len(),
+            y_row(rows.len() - 1) + y_col(width - 1) + channels <= y_pixels * channels,
             "every pixel lies in the output"
         );
         let pixel = Strided { x: part.step[1], y: part.stride[1] * channels };
@@ -386,22 +407,23 @@ impl<N: Arithmetic> Sweep<N> {
             let matrix = Matrix {
                 x: source[tap..].as_ptr(),
                 x_step: pixel.x,
-                w: packed[part.panels..].as_ptr(),
+                w: packed[part.panels + own.start * depth..].as_ptr(),
                 panel_step: depth * nr,
                 panel_row: 0,
-                y: y[first..].as_mut_ptr(),
+                y: y.wrapping_add(first + own.start),
                 y_step: pixel.y,
                 rows: pixels,
                 depth,
-                cols: self.cols,
-                epilogue: epilogue.from_output(first),
+                cols: own.len(),
+                epilogue: epilogue.from_output(first).from_column(own.start),
             };
             // SAFETY: the asserts above bound the tap of every pixel by the source and every output by `y`; the panels
             // were sized by `pack`'s own lengths; the caller vouches for the epilogue; `y` is borrowed mutably.
             return unsafe { micro::matrix(self.isa, &matrix) };
         }
         for group in 0..self.groups {
-            for panel in 0..self.cols.div_ceil(nr) {
+            let panels = if self.groups == 1 { own.clone() } else { 0..self.cols };
+            for panel in panels.start / nr..panels.end.div_ceil(nr) {
                 let column = group * self.cols + panel * nr;
                 let shared = Product {
                     x: source.as_ptr().wrapping_add(group * self.depth),
@@ -409,13 +431,13 @@ impl<N: Arithmetic> Sweep<N> {
                     taps: &part.taps,
                     run: part.run,
                     w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
-                    y: y.as_mut_ptr().wrapping_add(column),
+                    y: y.wrapping_add(column),
                     cols: nr.min(self.cols - panel * nr),
                     epilogue: epilogue.from_column(column),
                 };
                 let mr = micro::tile_rows(self.isa, shared.cols);
                 // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
-                if 3 * width >= 2 * mr * width.div_ceil(mr) {
+                if 5 * width >= 4 * mr * width.div_ceil(mr) {
                     for row in 0..rows.len() {
                         let at = [row * part.step[0], y_row(row) + y_col(0)];
                         // SAFETY: as above.
@@ -459,9 +481,18 @@ impl Sweep {
     /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
     /// does not split (see [`Sweep::splits_rows`]).
     pub fn run(&self, y: &mut [f32], scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
+        self.run_columns(Columns::all(y, self.out[2]), scratch, args, rows);
+    }
+
+    /// As [`Sweep::run`], for some channels, which begin with a panel.
+    ///
+    /// # Panics
+    /// As [`Sweep::run`].
+    pub fn run_columns(&self, y: Columns<f32>, scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
         let SweepArgs { x, packed, bias, residual, clamp } = args;
         assert!(bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
-        assert!(residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
+        let outputs = y.pixels() * y.channels();
+        assert!(residual.is_none_or(|r| r.len() == outputs), "a residual for every output");
         let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);

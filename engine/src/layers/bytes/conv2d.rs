@@ -7,7 +7,8 @@ use crate::arena::Slot;
 use crate::buffer::{cast, cast_mut};
 use crate::kernels::conv2d::{ByteArgs, Sweep};
 use crate::layers::run::{Layer, Run, Weights};
-use crate::layers::split::{even_bands, piece, split_residual};
+use crate::layers::split::{even_bands, panel_share, piece, split_residual};
+use crate::parallel::Columns;
 use crate::simd::DotIsa;
 
 /// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`, all of them bytes.
@@ -68,7 +69,7 @@ impl Layer for Conv2dBytesLayer {
         let rounded = self.filters.round(weights);
         let (panels, rest) = packed[self.packed.clone()].split_at_mut(self.panels_len());
         let (bias, scale) = rest.split_at_mut(self.sweep.channels_len());
-        self.sweep.pack_weights(&mut cast_mut(panels)[..self.sweep.packed_len()], &rounded.w);
+        self.sweep.pack_bytes(&mut cast_mut(panels)[..self.sweep.packed_len()], &rounded.w);
         let (bias, cout) = (cast_mut(bias), rounded.bias.len());
         bias[..cout].copy_from_slice(&rounded.bias);
         bias[cout..].fill(0);
@@ -90,11 +91,22 @@ impl Layer for Conv2dBytesLayer {
         let row = y_len / rows;
         let heavy = sweep.packed_len() > x_len;
         let work = sweep.macs() / BYTES_SPEED;
+        if images == 1 && heavy && threads.count() > 1 && sweep.splits_channels() {
+            // Each thread reads its own weights alone.
+            let channels = sweep.out_channels();
+            let width = panel_share(channels, sweep.panel_width(), threads.count());
+            return threads.columns(work, (y, channels), width, |y| {
+                let residual = residual.map(|r| (r, factor));
+                let args = ByteArgs { x, zero, packed, bias, scale, residual, offset };
+                sweep.run_bytes(y, cast_mut(&mut threads.scratch()), args, 0..rows);
+            });
+        }
         even_bands(threads, (work, heavy), (y, images), rows, |image, y, own| {
             let residual =
                 residual.map(|r| (&piece(r, image, y_len)[own.start * row..own.end * row], factor));
             let x = piece(x, image, x_len);
             let args = ByteArgs { x, zero, packed, bias, scale, residual, offset };
+            let y = Columns::all(y, sweep.out_channels());
             sweep.run_bytes(y, cast_mut(&mut threads.scratch()), args, own);
         });
     }

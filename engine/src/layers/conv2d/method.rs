@@ -5,7 +5,7 @@ use crate::kernels::batchnorm;
 use crate::kernels::conv2d::{Sweep, SweepArgs};
 use crate::kernels::winograd::{SharedTiles, Winograd};
 use crate::layers::run::Run;
-use crate::layers::split::{band_count, even_share, piece, split_residual};
+use crate::layers::split::{band_count, even_share, panel_share, piece, split_residual};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 
@@ -94,6 +94,15 @@ fn direct(sweep: &Sweep, run: &mut Run, call: Call) {
     let heavy = sweep.packed_len() > x_len;
     let bands = if sweep.splits_rows() { band_count(threads, images, rows, heavy) } else { 1 };
     let (band, row_len) = (rows.div_ceil(bands), y_len / rows);
+    if bands > 1 && images == 1 && heavy && outputs.moments.is_none() && sweep.splits_channels() {
+        // Each thread reads its own weights alone.
+        let channels = sweep.out_channels();
+        let width = panel_share(channels, sweep.panel_width(), threads.count());
+        return threads.columns(work, (y, channels), width, |y| {
+            let args = SweepArgs { x, packed, bias, residual, clamp };
+            sweep.run_columns(y, &mut threads.scratch(), args, 0..rows);
+        });
+    }
     if bands == 1 {
         return outputs.groups(threads, (work, 1), y, |image, y| {
             let residual = residual.map(|r| piece(r, image, y_len));
