@@ -34,7 +34,9 @@ pub(crate) struct PrecisionSetting {
 }
 
 fn parse_precision(text: &str) -> Result<Precision, String> {
-    Precision::by_name(text).ok_or_else(|| format!("choose one of {}", Precision::NAMES.join(", ")))
+    // What benchmarks of several programs call the choice of each.
+    let name = if text == "native" { "auto" } else { text };
+    Precision::by_name(name).ok_or_else(|| format!("choose one of {}", Precision::NAMES.join(", ")))
 }
 
 impl From<PrecisionSetting> for Precision {

@@ -66,6 +66,9 @@ fn a_service_says_which_numbers_it_answers_with() {
         let server = Server::start(&sandbox, &format!("{args} --data-dir {precision}"));
         let status = request(&server.addr, "GET /status", "", b"").json();
         assert_eq!(status["model"]["precision"], precision, "{status}");
+        let name = status["model"]["name"].as_str().unwrap();
+        let config = request(&server.addr, &format!("GET /v2/models/{name}/config"), "", b"").json();
+        assert_eq!(config["parameters"]["precision"]["string_value"], precision, "{config}");
         let answer = request(&server.addr, "POST /predict", "image/png", &image).json();
         assert_eq!(answer["label"], CLASSES[0], "{answer}");
         assert_eq!(server.stop("TERM"), Some(0));

@@ -17,6 +17,7 @@ use crate::infer::{Inference, check_len};
 use crate::params::Model;
 use crate::plan::{ByteStage, Plan, StepState, byte_stages};
 use crate::quantization::Quantization;
+pub use ranges::Clip;
 use ranges::Statistics;
 use scales::{Folded, Scales};
 
@@ -24,17 +25,6 @@ use scales::{Folded, Scales};
 const BATCH: usize = 8;
 /// Images on which choices are compared.
 const COMPARED: usize = 64;
-
-/// How the range of a value is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clip {
-    /// From the least to the largest that was seen.
-    Extremes,
-    /// The range whose bytes have the least mean squared error.
-    SquaredError,
-    /// All but one in ten thousand.
-    Percentile,
-}
 
 /// What was chosen for a whole network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

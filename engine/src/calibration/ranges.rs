@@ -1,6 +1,5 @@
 //! What a value is like on some images, and the ranges that follow from it.
 
-use super::Clip;
 use crate::geometry::Shape;
 use crate::plan::ByteStage;
 
@@ -8,6 +7,17 @@ use crate::plan::ByteStage;
 const BINS: usize = 2048;
 /// Numbers outside of the range of [`Clip::Percentile`], on either side.
 const PERCENTILE: f64 = 1e-4;
+
+/// How the range of a value is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clip {
+    /// From the least to the largest that was seen.
+    Extremes,
+    /// The range whose bytes have the least mean squared error.
+    SquaredError,
+    /// All but one in ten thousand.
+    Percentile,
+}
 
 /// What was seen of a value.
 pub(super) struct Statistics {

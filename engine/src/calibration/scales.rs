@@ -1,7 +1,6 @@
 //! From ranges to scales.
 
-use super::Clip;
-use super::ranges::Statistics;
+use super::ranges::{Clip, Statistics};
 use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::exec::Exec;

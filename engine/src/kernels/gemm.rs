@@ -4,7 +4,7 @@
 //! single image, over columns.
 
 use super::micro::{self, Epilogue, Matrix, Outer};
-use super::pack::{Source, copy_columns, pack_panel, panels_len};
+use super::pack::{Source, copy_columns, pack_panels, panels_len};
 use crate::simd::Isa;
 
 /// Shape of a dense layer's product: `y[rows][cols] = x[rows][depth] w[depth][cols]`.
@@ -201,7 +201,6 @@ fn pack_steps(
     shape: GemmShape,
     (first, row_step, col_step): (usize, usize, usize),
 ) {
-    let nr = isa.nr();
     let source = Source {
         w,
         base: 0,
@@ -213,8 +212,7 @@ fn pack_steps(
         run: 1,
         group: 1,
     };
-    let panels = packed.chunks_mut((shape.depth * nr).max(1));
-    panels.enumerate().for_each(|(index, panel)| pack_panel(panel, first + index, nr, &source));
+    pack_panels(isa, packed, first, &source);
 }
 
 #[cfg(test)]

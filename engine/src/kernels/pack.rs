@@ -8,6 +8,7 @@
 //! reduction is padded with rows of zeros to whole groups.
 
 use crate::buffer::Element;
+use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// A matrix somewhere in memory: element `(r, c)` at `rows[r] + c * col_step`.
 pub(crate) struct Source<'a, T = f32> {
@@ -83,6 +84,74 @@ pub(crate) fn pack_panel<T: Element>(panel: &mut [T], index: usize, nr: usize, s
             let group = &mut panel[k / source.group * width * source.group + k % source.group..];
             let weights = source.w[at..].iter().step_by(source.col_step).take(cols);
             weights.zip(group.iter_mut().step_by(source.group)).for_each(|(&w, to)| *to = w);
+        }
+    }
+}
+
+/// Panels that are filled side by side: rows of the source are read in pieces of 1 KiB with AVX-512, and not 128 bytes of a
+/// page for one panel after the other.
+const SIDE_BY_SIDE: usize = 8;
+
+/// [`pack_panel`] for panels `first ..` of floats, as many as `panels` has room for.
+///
+/// # Panics
+/// When a panel does not have its length or the source leaves `w`.
+pub(crate) fn pack_panels(isa: Isa, panels: &mut [f32], first: usize, source: &Source) {
+    let (nr, depth) = (isa.nr(), source.depth());
+    let step = (depth * nr).max(1);
+    let whole = if source.col_step == 1 && source.group == 1 && depth > 0 {
+        (source.cols / nr).saturating_sub(first).min(panels.len() / step)
+    } else {
+        0
+    };
+    let (wide, rest) = panels.split_at_mut(whole * step);
+    if whole > 0 {
+        let rows =
+            || source.blocks.iter().flat_map(|&b| (0..source.inner).map(move |r| b + r * source.row_step));
+        let furthest = rows().max().unwrap_or(0) + source.base + (first + whole) * nr;
+        assert!(furthest <= source.w.len(), "the source holds all rows");
+        for (i, panels) in wide.chunks_mut(SIDE_BY_SIDE * step).enumerate() {
+            let column = (first + i * SIDE_BY_SIDE) * nr;
+            dispatch(isa, WholePanels { panels, source, column, step });
+        }
+    }
+    let rest = rest.chunks_mut(step).enumerate();
+    rest.for_each(|(index, panel)| pack_panel(panel, first + whole + index, nr, source));
+}
+
+/// Some panels that have all of their columns, the first of them from `column` on.
+struct WholePanels<'a> {
+    panels: &'a mut [f32],
+    source: &'a Source<'a>,
+    column: usize,
+    /// Floats of a panel.
+    step: usize,
+}
+
+impl Kernel for WholePanels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let WholePanels { panels, source, column, step } = self;
+        let count = panels.len() / step;
+        let mut to = panels.as_mut_ptr();
+        for &block in source.blocks {
+            for row in 0..source.inner {
+                let from =
+                    source.w.as_ptr().wrapping_add(source.base + block + row * source.row_step + column);
+                // SAFETY: `pack_panels` has found all rows of the source with the columns of these panels, which have a row for
+                // each.
+                unsafe {
+                    for panel in 0..count {
+                        for v in 0..S::NV {
+                            let vector = s.load(from.add(panel * S::NR + v * S::LANES));
+                            s.store(to.add(panel * step + v * S::LANES), vector);
+                        }
+                    }
+                }
+                to = to.wrapping_add(S::NR);
+            }
         }
     }
 }

@@ -225,7 +225,7 @@ pub(super) fn encode_quantization(quantization: &Quantization) -> Result<Vec<u8>
 /// The scales of a network in 8 bits, of which nothing is checked but their form.
 pub(super) fn decode_quantization(bytes: &[u8]) -> Result<Quantization, EngineError> {
     let mut record = Record::new(bytes, QUANTIZATION)?;
-    let channels = MAX_DIM as usize;
+    let channels = MAX_DIM;
     let values = record.list("values", MAX_NODES + 1, 17, |r| {
         Ok(ValueScale {
             value: r.value()?,

@@ -72,3 +72,32 @@ impl Threads {
         });
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::parallel::{Pool, Threads, Wait};
+
+    #[test]
+    fn every_channel_of_every_pixel_is_given_once() {
+        for count in [1, 2, 5] {
+            let own = Pool::new(count).expect("a pool takes as many threads");
+            let threads = Threads::new(&own, Wait::Yield, 0).expect("the system has as many threads");
+            for (pixels, channels, width) in [(0, 3, 2), (4, 1, 1), (7, 10, 4), (3, 64, 16), (2, 5, 99)] {
+                let mut out = vec![0u32; pixels * channels];
+                threads.enter(usize::MAX, || {
+                    threads.columns(usize::MAX, (&mut out, channels), width, |mut columns| {
+                        assert_eq!((columns.pixels(), columns.channels()), (pixels, channels));
+                        assert!(columns.own().len() <= width && columns.own().start.is_multiple_of(width));
+                        for pixel in 0..pixels {
+                            for channel in columns.own() {
+                                // SAFETY: it is one of the own channels of a pixel.
+                                unsafe { *columns.as_mut_ptr().add(pixel * channels + channel) += 1 }
+                            }
+                        }
+                    });
+                });
+                assert!(out.iter().all(|&n| n == 1), "{pixels} x {channels} by {width} on {count}");
+            }
+        }
+    }
+}

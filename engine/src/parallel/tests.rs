@@ -1,8 +1,6 @@
 //! Tests on real threads. A region may be over before a helper comes; where a test needs one, a piece waits until another
 //! has begun.
 
-#![allow(unsafe_code, reason = "a block of channels is written through its pointer, as kernels do")]
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,29 +75,6 @@ fn pieces_cover_their_slices_with_a_shorter_last_one() {
                 });
             });
             assert_eq!((&a, &c), (&expected, &expected), "{total} by {len} on {count}");
-        }
-    }
-}
-
-#[test]
-fn every_channel_of_every_pixel_is_given_once() {
-    for count in [1, 2, 5] {
-        let threads = pool(count);
-        for (pixels, channels, width) in [(0, 3, 2), (4, 1, 1), (7, 10, 4), (3, 64, 16), (2, 5, 99)] {
-            let mut out = vec![0u32; pixels * channels];
-            threads.enter(MUCH, || {
-                threads.columns(MUCH, (&mut out, channels), width, |mut columns| {
-                    assert_eq!((columns.pixels(), columns.channels()), (pixels, channels));
-                    assert!(columns.own().len() <= width && columns.own().start.is_multiple_of(width));
-                    for pixel in 0..pixels {
-                        for channel in columns.own() {
-                            // SAFETY: it is one of the own channels of a pixel.
-                            unsafe { *columns.as_mut_ptr().add(pixel * channels + channel) += 1 }
-                        }
-                    }
-                });
-            });
-            assert!(out.iter().all(|&n| n == 1), "{pixels} x {channels} by {width} on {count}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which stages of a quantised network compute with bytes, and which values are stored as bytes.
 
 use super::context::Context;
-use super::stage::Stage;
+use super::stage::{Form, Stage};
 use crate::geometry::Conv2dGeometry;
 use crate::graph::{Activation, Op};
 use crate::layers::filters::Filters;
@@ -9,27 +9,6 @@ use crate::quantization::ValueScale;
 
 /// Products that a sum may have: 255 * 127 of each fill half of what an `i32` holds.
 const MAX_PRODUCTS: usize = 1 << 15;
-
-/// What a stage reads and makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Floats from floats.
-    Floats,
-    /// Bytes from bytes.
-    Bytes,
-    /// Floats from bytes.
-    FloatsOfBytes,
-}
-
-impl Form {
-    pub(super) fn reads_bytes(self) -> bool {
-        self != Form::Floats
-    }
-
-    pub(super) fn makes_bytes(self) -> bool {
-        self == Form::Bytes
-    }
-}
 
 /// The form of every stage. What has no scales, or scales that do not fit what it computes, stays in floats, so that a network
 /// whose stages are cut in another way still answers.

@@ -1,8 +1,7 @@
 //! What the steps before the layers found out about a network, for those that make them.
 
-use super::bytes::Form;
 use super::choice::Choice;
-use super::stage::Stage;
+use super::stage::{Form, Stage};
 use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
 use crate::graph::{Activation, Graph, Node, Op, ParamKind};

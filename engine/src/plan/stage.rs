@@ -25,3 +25,24 @@ pub(super) struct Stage {
     /// See `expand`; inputs, residual and output above are those of all together.
     pub(super) project: Option<Box<Stage>>,
 }
+
+/// What a stage reads and makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Floats from floats.
+    Floats,
+    /// Bytes from bytes.
+    Bytes,
+    /// Floats from bytes.
+    FloatsOfBytes,
+}
+
+impl Form {
+    pub(super) fn reads_bytes(self) -> bool {
+        self != Form::Floats
+    }
+
+    pub(super) fn makes_bytes(self) -> bool {
+        self == Form::Bytes
+    }
+}

@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod dispatch;
 mod dot;
+mod dot_isa;
 #[doc(hidden)]
 pub mod limits;
 pub(crate) mod math;
@@ -29,7 +30,8 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use dispatch::{Kernel, dispatch};
-pub use dot::{DotIsa, DotKernel, DotProduct, PortableBytes, dispatch_dot};
+pub use dot::{DotKernel, DotProduct, PortableBytes};
+pub use dot_isa::{DotIsa, dispatch_dot};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;

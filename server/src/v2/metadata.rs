@@ -100,6 +100,19 @@ pub(crate) struct ModelConfig<'a> {
     input: [ConfigInput; 1],
     output: [ConfigOutput; 1],
     dynamic_batching: DynamicBatching,
+    parameters: Parameters,
+}
+
+/// Parameters of our own, in Triton's form.
+#[derive(Serialize, JsonSchema)]
+struct Parameters {
+    /// The numbers that it computes with: `f32` or `int8`.
+    precision: Text,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Text {
+    string_value: &'static str,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -138,6 +151,7 @@ impl<'a> ModelConfig<'a> {
             input: [ConfigInput { name: PIXELS, data_type: "TYPE_FP32", format: "FORMAT_NHWC", dims }],
             output: [ConfigOutput { name: PROBABILITIES, data_type: "TYPE_FP32", dims: [classes(info)] }],
             dynamic_batching: DynamicBatching { max_queue_delay_microseconds: 0 },
+            parameters: Parameters { precision: Text { string_value: info.precision } },
         }
     }
 }

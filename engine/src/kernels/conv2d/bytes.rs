@@ -58,6 +58,6 @@ impl Sweep<DotIsa> {
         let (bias, scale) = (bias.as_ptr(), scale.as_ptr());
         let epilogue = ByteEpilogue { bias, scale, residual, residual_scale, offset };
         // SAFETY: all lengths were checked; both arrays end a panel behind the last channel.
-        unsafe { self.compute(y, scratch, (x, zero), packed, epilogue, rows) }
+        unsafe { self.compute((y, rows), scratch, (x, zero), packed, epilogue) }
     }
 }

@@ -304,12 +304,11 @@ impl<N: Arithmetic> Sweep<N> {
     /// does not split (see [`Sweep::splits_rows`]).
     pub(super) unsafe fn compute(
         &self,
-        mut y: Columns<N::Y>,
+        (mut y, rows): (Columns<N::Y>, Range<usize>),
         scratch: &mut [N::X],
         (x, border): (&[N::X], N::X),
         packed: &[N::W],
         epilogue: N::Epilogue,
-        rows: Range<usize>,
     ) {
         let pixels = rows.len() * self.out[1];
         assert!(y.pixels() == pixels && y.channels() == self.out[2], "y holds the rows");
@@ -415,7 +414,7 @@ impl<N: Arithmetic> Sweep<N> {
                 rows: pixels,
                 depth,
                 cols: own.len(),
-                epilogue: epilogue.from_output(first).from_column(own.start),
+                epilogue: epilogue.at_output(first).at_column(own.start),
             };
             // SAFETY: the asserts above bound the tap of every pixel by the source and every output by `y`; the panels
             // were sized by `pack`'s own lengths; the caller vouches for the epilogue; `y` is borrowed mutably.
@@ -433,7 +432,7 @@ impl<N: Arithmetic> Sweep<N> {
                     w: packed[part.panels + group * group_len + panel * depth * nr..].as_ptr(),
                     y: y.wrapping_add(column),
                     cols: nr.min(self.cols - panel * nr),
-                    epilogue: epilogue.from_column(column),
+                    epilogue: epilogue.at_column(column),
                 };
                 let mr = micro::tile_rows(self.isa, shared.cols);
                 // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
@@ -498,7 +497,7 @@ impl Sweep {
         let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let epilogue = Epilogue { bias, residual, low, high, accumulate: false };
         // SAFETY: bias and residual were checked.
-        unsafe { self.compute(y, scratch, (x, 0.0), packed, epilogue, rows) }
+        unsafe { self.compute((y, rows), scratch, (x, 0.0), packed, epilogue) }
     }
 }
 

@@ -25,13 +25,13 @@ pub(crate) struct ByteEpilogue {
 }
 
 impl TileEpilogue for ByteEpilogue {
-    fn from_column(self, column: usize) -> Self {
+    fn at_column(self, column: usize) -> Self {
         let ByteEpilogue { bias, scale, residual, .. } = self;
         let residual = if residual.is_null() { residual } else { residual.wrapping_add(column) };
         ByteEpilogue { bias: bias.wrapping_add(column), scale: scale.wrapping_add(column), residual, ..self }
     }
 
-    fn from_output(self, offset: usize) -> Self {
+    fn at_output(self, offset: usize) -> Self {
         let residual = self.residual;
         ByteEpilogue {
             residual: if residual.is_null() { residual } else { residual.wrapping_add(offset) },

@@ -30,12 +30,12 @@ impl Epilogue {
 }
 
 impl TileEpilogue for Epilogue {
-    fn from_column(self, column: usize) -> Self {
+    fn at_column(self, column: usize) -> Self {
         let shift = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(column) };
         Epilogue { bias: shift(self.bias), residual: shift(self.residual), ..self }
     }
 
-    fn from_output(self, offset: usize) -> Self {
+    fn at_output(self, offset: usize) -> Self {
         let residual = self.residual;
         Epilogue {
             residual: if residual.is_null() { residual } else { residual.wrapping_add(offset) },

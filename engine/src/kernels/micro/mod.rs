@@ -87,9 +87,9 @@ pub(crate) trait Arithmetic: Copy + Debug + Send + Sync + 'static {
 /// What happens to a tile of sums before it is stored.
 pub(crate) trait TileEpilogue: Copy {
     /// The same for the columns from `column` on.
-    fn from_column(self, column: usize) -> Self;
+    fn at_column(self, column: usize) -> Self;
     /// The same for an output that begins `offset` numbers later.
-    fn from_output(self, offset: usize) -> Self;
+    fn at_output(self, offset: usize) -> Self;
     /// This one for the last slice of a reduction, or one that stores sums as they are; sums start with what the output
     /// holds unless the slice is the `first`.
     fn of_slice(self, first: bool, last: bool) -> Self;
@@ -386,7 +386,7 @@ pub(crate) unsafe fn matrix<N: Arithmetic>(numbers: N, m: &Matrix<N>) {
                     w: m.w.wrapping_add(panel * m.panel_step + (m.panel_row + start) * panel_width(cols, nr)),
                     y: m.y.wrapping_add(column),
                     cols,
-                    epilogue: epilogue.from_column(column),
+                    epilogue: epilogue.at_column(column),
                 };
                 let at = [first * m.x_step, first * m.y_step];
                 let whole = (m.cols - column) / nr;
