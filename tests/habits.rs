@@ -239,7 +239,8 @@ fn bench_measures_kernels_against_the_machine() {
     let levels = machine["levels"].as_array().unwrap();
     assert_eq!(levels.last().unwrap()["level"], "DRAM");
     assert!(levels.iter().all(|level| level["bytes_per_second"].as_f64().unwrap() > 0.0), "{machine}");
-    assert_eq!(machine["peaks"].as_array().unwrap().len(), machine["available"].as_array().unwrap().len());
+    let available = machine["available"].as_array().unwrap().len();
+    assert!(machine["peaks"].as_array().unwrap().len() > available, "{machine}");
     let isa = machine["isa"].as_str().unwrap();
     let ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
     let own = |id: &str| format!("{id}/{isa}/t1");

@@ -430,9 +430,15 @@ mod tests {
         assert_eq!(cost(Pass::BackwardWeights), Cost { flops: 60, bytes: 184, footprint: 124 });
         let adam = Case::new(Op::Adam { parameters: 10 }, Pass::Update).cost();
         assert_eq!((adam.bytes, adam.footprint), (280, 160));
+        let winograd =
+            table().into_iter().find(|case| case.id() == "conv2d/forward/56x56_64to64_k3s1/winograd4");
+        assert_eq!(winograd.map(|case| case.executed()), Some(0.25));
         for case in table() {
             let Cost { flops, bytes, footprint } = case.cost();
-            assert!(flops > 0 && footprint > 0 && bytes >= footprint && case.terms() > 0, "{case}");
+            assert!(flops > 0 && footprint > 0 && bytes >= footprint, "{case}");
+            // Bytes are exact.
+            assert_eq!(case.terms() == 0, case.is_of_bytes(), "{case}");
+            assert!(case.executed() > 0.1 && case.executed() <= 2.5, "{case}: {}", case.executed());
         }
     }
 }

@@ -494,7 +494,7 @@ mod tests {
                     assert!(families.contains(&(op, pass)), "{op} {pass}");
                 }
             }
-            assert_eq!(families.len(), 20, "{families:?}");
+            assert_eq!(families.len(), 21, "{families:?}");
         }
     }
 

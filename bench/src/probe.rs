@@ -391,13 +391,19 @@ fn working_sets(caches: &[(Level, usize)], threads: usize) -> Vec<(Level, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn limits_are_finite_and_complete() {
         let isas = Isa::available();
         for threads in [1, 2] {
             let probe = Probe::measure(&isas, threads);
-            assert_eq!((probe.threads, probe.peaks.len()), (threads, isas.len()));
+            // One peak for each instruction set, and for bytes each of theirs.
+            let names: BTreeSet<&str> = probe.peaks.iter().map(|peak| peak.isa).collect();
+            assert_eq!((probe.threads, names.len()), (threads, probe.peaks.len()));
+            assert!(
+                isas.iter().all(|&isa| names.contains(isa.name()) && names.contains(DotIsa::of(isa).name()))
+            );
             let rates = probe.peaks.iter().map(|peak| peak.flops_per_second);
             for rate in rates.chain(probe.levels.iter().map(|level| level.bytes_per_second)) {
                 assert!(rate > 0.0 && rate.is_finite(), "{probe:?}");

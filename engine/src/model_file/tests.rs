@@ -258,7 +258,7 @@ fn readers_say_what_is_wrong() {
     says(&with(24, &u64::MAX.to_le_bytes()), "more than a model file may have");
     says(&with(100, &[!good[100]]), "damaged: its SHA-256");
     // The same damage under a fresh hash is found by the checks behind it.
-    says(&rehashed(with(12, &[4])), "flags 0x4 are unknown: update ocelli");
+    says(&rehashed(with(12, &[8])), "flags 0x8 are unknown: update ocelli");
     says(&rehashed(with(12, &[3])), "the file ends before its content does");
     says(&rehashed(with(12, &[0])), "bytes follow the last section");
     says(&rehashed(with(16, &u64::MAX.to_le_bytes())), "the file ends before its content does");
