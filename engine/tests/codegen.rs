@@ -14,7 +14,7 @@
 mod disassembly;
 
 use disassembly::{Function, Loop, functions, innermost_loops};
-use ocelli_engine::simd::{Avx2, Avx512, Simd};
+use ocelli_engine::simd::{Avx2, Avx512, Avx512Vnni, AvxVnni, DotProduct, Simd};
 
 /// A trampoline of `simd::dispatch`, and the vectors of its instruction set.
 struct Trampoline {
@@ -28,6 +28,16 @@ struct Trampoline {
 const TRAMPOLINES: [Trampoline; 2] = [
     Trampoline { name: "run_avx2", bytes: 4 * Avx2::LANES, tile: [Avx2::MR, Avx2::NV] },
     Trampoline { name: "run_avx512", bytes: 4 * Avx512::LANES, tile: [Avx512::MR, Avx512::NV] },
+];
+
+/// The trampolines of kernels on bytes.
+const BYTE_TRAMPOLINES: [Trampoline; 2] = [
+    Trampoline { name: "run_avxvnni", bytes: 4 * AvxVnni::LANES, tile: [AvxVnni::MR, AvxVnni::NV] },
+    Trampoline {
+        name: "run_avx512vnni",
+        bytes: 4 * Avx512Vnni::LANES,
+        tile: [Avx512Vnni::MR, Avx512Vnni::NV],
+    },
 ];
 
 /// Kernels with one loop for each tile of `<rows, vectors>`: it reads `rows + vectors` vectors and broadcasts for
@@ -79,14 +89,40 @@ fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
     demands.chain([row]).collect()
 }
 
+/// One loop for each tile of bytes: as for floats, with four products a lane.
+fn byte_tiles(trampoline: &Trampoline) -> Vec<Demand> {
+    let [mr, nv] = trampoline.tile;
+    let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
+    let demand = |[rows, vectors]: [usize; 2]| Demand {
+        kernel: "micro::bytes::ByteTile",
+        constants: vec![rows, vectors],
+        work: "",
+        rounds: vec![[rows * vectors, rows + vectors]],
+        spills: 0,
+        reloads: TILE_RELOADS,
+    };
+    sizes.map(demand).collect()
+}
+
+/// What tiles of depthwise convolutions do with bytes.
+const BYTES: &str = "gather::ByteOutputs";
+
 /// Tiles of depthwise convolutions, `Walk<pixels, width, step, rate, work>`: for each row of taps they read the columns
 /// of a window and the taps. At rate 2 every second tap meets a pixel.
 ///
 /// The 16 registers of AVX2 are too few for taps of width 5, above all at stride 2, where pixels share few columns.
 fn depthwise(trampoline: &Trampoline) -> Vec<Demand> {
-    let spills = |width, step| match (trampoline.bytes, width, step) {
+    // Bytes take a register more until they are floats.
+    let spills = |work, width, step| match (trampoline.bytes, width, step) {
+        (32, 3, 2) if work == BYTES => 6,
         (32, 5, 1) => 4,
-        (32, 5, 2) => 15,
+        (32, 5, 2) => {
+            if work == BYTES {
+                20
+            } else {
+                15
+            }
+        }
         _ => 0,
     };
     let tile = |work, [pixels, width, step, rate]: [usize; 4]| {
@@ -96,16 +132,17 @@ fn depthwise(trampoline: &Trampoline) -> Vec<Demand> {
             constants: vec![pixels, width, step, rate],
             work,
             rounds: vec![[pixels * width / rate, columns + width]],
-            spills: spills(width, step),
+            spills: spills(work, width, step),
             // A pointer for each column at an edge, and what it is stepped by.
-            reloads: 4,
+            reloads: if work == BYTES { 5 } else { 4 },
         }
     };
     let shared = [[7, 3, 1, 1], [8, 3, 1, 1], [7, 3, 2, 1], [7, 5, 1, 1], [8, 5, 1, 1], [7, 5, 2, 1]];
     let gathered =
-        shared.into_iter().chain([[8, 3, 1, 2], [8, 5, 1, 2]]).map(|form| tile("gather::Gather", form));
+        shared.into_iter().chain([[8, 3, 1, 2], [8, 5, 1, 2]]).map(|form| tile("gather::Gather>", form));
+    let bytes = shared.map(|form| tile(BYTES, form));
     let summed = shared.map(|form| tile("weights::WeightGradient", form));
-    gathered.chain(summed).collect()
+    gathered.chain(bytes).chain(summed).collect()
 }
 
 /// The functions of this executable that pass `filter`, or `None`, and says why, when there is nothing to read:
@@ -116,8 +153,10 @@ fn linked(filter: impl Fn(&str) -> bool) -> Option<Vec<Function>> {
         ocelli_engine::Trainer::new as *const (),
         ocelli_engine::Trainer::step as *const (),
     ]);
-    let is_trampoline =
-        |name: &str| TRAMPOLINES.iter().any(|t| name.contains(&format!("dispatch::{}", t.name)));
+    let is_trampoline = |name: &str| {
+        let mut all = TRAMPOLINES.iter().chain(&BYTE_TRAMPOLINES);
+        all.any(|t| name.contains(&format!("dispatch::{}", t.name)))
+    };
     let found = functions(|name| is_trampoline(name) || filter(name));
     let found = found.and_then(|found| match found.iter().find(|f| is_trampoline(&f.name)) {
         None => Err("the executable has no symbols".to_owned()),
@@ -129,8 +168,8 @@ fn linked(filter: impl Fn(&str) -> bool) -> Option<Vec<Function>> {
     found.map_err(|reason| skip(&reason)).ok()
 }
 
-fn trampolines() -> Option<Vec<Function>> {
-    linked(|name| TRAMPOLINES.iter().any(|t| name.contains(&format!("dispatch::{}::<", t.name))))
+fn trampolines(of: &[Trampoline]) -> Option<Vec<Function>> {
+    linked(|name| of.iter().any(|t| name.contains(&format!("dispatch::{}::<", t.name))))
 }
 
 fn skip(reason: &str) {
@@ -223,9 +262,9 @@ fn print(name: &str, loops: &[Loop]) {
     }
 }
 
-fn check(functions: &[Function], demands: impl Fn(&Trampoline) -> Vec<Demand>) {
+fn check(functions: &[Function], trampolines: &[Trampoline], demands: impl Fn(&Trampoline) -> Vec<Demand>) {
     let mut wrong = Vec::new();
-    for trampoline in &TRAMPOLINES {
+    for trampoline in trampolines {
         for demand in demands(trampoline) {
             let wanted = |f: &&Function| {
                 let same = constants(&f.name, demand.kernel).as_ref() == Some(&demand.constants);
@@ -250,24 +289,30 @@ fn check(functions: &[Function], demands: impl Fn(&Trampoline) -> Vec<Demand>) {
 
 #[test]
 fn register_tiles_stay_in_registers() {
-    let Some(functions) = trampolines() else { return };
-    check(&functions, tiles);
+    let Some(functions) = trampolines(&TRAMPOLINES) else { return };
+    check(&functions, &TRAMPOLINES, tiles);
+}
+
+#[test]
+fn register_tiles_of_bytes_stay_in_registers() {
+    let Some(functions) = trampolines(&BYTE_TRAMPOLINES) else { return };
+    check(&functions, &BYTE_TRAMPOLINES, byte_tiles);
 }
 
 #[test]
 fn depthwise_rows_stay_in_registers() {
-    let Some(functions) = trampolines() else { return };
+    let Some(functions) = trampolines(&TRAMPOLINES) else { return };
     if has_overflow_checks() {
         return skip("built with overflow checks, which depthwise loops pay for");
     }
-    check(&functions, depthwise);
+    check(&functions, &TRAMPOLINES, depthwise);
 }
 
 /// All other kernels: a loop over whole vectors calls nothing, keeps to AVX and spills nothing that it made itself.
 /// Constants of a loop may lie on the stack, as they would lie in memory elsewhere.
 #[test]
 fn no_loop_over_vectors_leaves_them() {
-    let Some(functions) = trampolines() else { return };
+    let Some(functions) = trampolines(&TRAMPOLINES) else { return };
     if has_overflow_checks() {
         return skip("built with overflow checks, which some kernels pay for");
     }
@@ -296,7 +341,7 @@ fn no_loop_over_vectors_leaves_them() {
 /// is compiled without the features of the instruction set: every operation on a vector becomes a call.
 #[test]
 fn only_trampolines_handle_vectors() {
-    let words = ["core_arch::x86::__m", "simd::avx2::Avx2", "simd::avx512::Avx512"];
+    let words = ["core_arch::x86::__m", "simd::avx2::Avx2", "simd::avx512::Avx512", "simd::vnni::"];
     let Some(found) = linked(|name| words.iter().any(|word| name.contains(word))) else { return };
     if has_overflow_checks() {
         return skip("built with overflow checks, with which less is inlined");

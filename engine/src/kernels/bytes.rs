@@ -162,30 +162,38 @@ impl Kernel for MaxPool<'_> {
             }
             // As many channels as stay in a register, then the others.
             let (blocks, rest) = y.as_chunks_mut::<CHANNELS>();
+            let first = g.c - rest.len();
+            rest.fill(0);
             for (block, y) in blocks.iter_mut().enumerate() {
                 let mut best = [0; CHANNELS];
                 for row in span[0].clone() {
-                    for column in span[1].clone() {
-                        let pixel = &x[(row * g.w + column) * g.c + block * CHANNELS..][..CHANNELS];
-                        for i in 0..CHANNELS {
-                            best[i] = if pixel[i] > best[i] { pixel[i] } else { best[i] };
-                        }
+                    let pixels = &x[(row * g.w + span[1].start) * g.c..(row * g.w + span[1].end) * g.c];
+                    for pixel in pixels.chunks_exact(g.c) {
+                        let channels = pixel[block * CHANNELS..].first_chunk().expect("a block of channels");
+                        best = larger(best, channels);
                     }
                 }
                 *y = best;
             }
-            let first = g.c - rest.len();
-            rest.fill(0);
             for row in span[0].clone() {
-                for column in span[1].clone() {
-                    let pixel = &x[(row * g.w + column) * g.c + first..][..rest.len()];
-                    for (y, &x) in rest.iter_mut().zip(pixel) {
+                let pixels = &x[(row * g.w + span[1].start) * g.c..(row * g.w + span[1].end) * g.c];
+                for pixel in pixels.chunks_exact(g.c) {
+                    for (y, &x) in rest.iter_mut().zip(&pixel[first..]) {
                         *y = (*y).max(x);
                     }
                 }
             }
         }
     }
+}
+
+/// The larger of each two channels.
+#[inline(always)]
+fn larger(mut best: [u8; CHANNELS], channels: &[u8; CHANNELS]) -> [u8; CHANNELS] {
+    for (best, &channel) in best.iter_mut().zip(channels) {
+        *best = (*best).max(channel);
+    }
+    best
 }
 
 /// Channels of a block: a register of AVX-512, two of AVX2.

@@ -111,8 +111,8 @@ impl Loop {
 
 fn is_multiply_add(instruction: &Instruction) -> bool {
     let name = format!("{:?}", instruction.mnemonic());
-    ["Vfmadd", "Vfmsub", "Vfnmadd", "Vfnmsub"].iter().any(|family| name.starts_with(family))
-        && name.ends_with("ps")
+    let floats = ["Vfmadd", "Vfmsub", "Vfnmadd", "Vfnmsub"].iter().any(|family| name.starts_with(family));
+    floats && name.ends_with("ps") || name == "Vpdpbusd"
 }
 
 /// An instruction as a disassembler prints it, with its address.
