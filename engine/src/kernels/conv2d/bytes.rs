@@ -44,7 +44,8 @@ impl Sweep<DotIsa> {
         self.out_channels() + self.panel_width()
     }
 
-    /// Computes output rows `rows` of one image: `y` are channels of these rows `[rows][ow][cout]`, from the first of a panel on.
+    /// Computes output rows `rows` of one image: `y` are channels of these rows `[rows][ow][cout]`, those of
+    /// whole panels.
     ///
     /// # Panics
     /// When a slice does not have the length that the geometry gives.

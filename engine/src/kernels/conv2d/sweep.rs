@@ -313,9 +313,10 @@ impl<N: Arithmetic> Sweep<N> {
         let pixels = rows.len() * self.out[1];
         assert!(y.pixels() == pixels && y.channels() == self.out[2], "y holds the rows");
         let own = y.own();
+        let at_panel = |channel: usize| channel == self.out[2] || channel.is_multiple_of(self.panel_width());
         let whole = own == (0..self.out[2]);
         assert!(
-            whole || (self.groups == 1 && own.start.is_multiple_of(self.isa.tile_width())),
+            whole || (self.groups == 1 && at_panel(own.start) && at_panel(own.end)),
             "channels are cut between panels"
         );
         let y = y.as_mut_ptr();
@@ -483,7 +484,7 @@ impl Sweep {
         self.run_columns(Columns::all(y, self.out[2]), scratch, args, rows);
     }
 
-    /// As [`Sweep::run`], for some channels, which begin with a panel.
+    /// As [`Sweep::run`], for some channels: those of whole panels.
     ///
     /// # Panics
     /// As [`Sweep::run`].
