@@ -68,6 +68,8 @@ impl Serialize for Level {
 pub struct Peak {
     /// Name of the instruction set.
     pub isa: &'static str,
+    /// Whether the operations are on bytes.
+    pub of_bytes: bool,
     /// Operations a second of all threads together.
     pub flops_per_second: f64,
 }
@@ -130,11 +132,17 @@ impl Probe {
     /// # Panics
     /// When `isas` is empty.
     pub fn measure(isas: &[Isa], threads: usize) -> Self {
-        let mut peaks: Vec<Peak> =
-            isas.iter().map(|&isa| Peak { isa: isa.name(), flops_per_second: peak(isa, threads) }).collect();
+        let mut peaks: Vec<Peak> = isas
+            .iter()
+            .map(|&isa| Peak { isa: isa.name(), of_bytes: false, flops_per_second: peak(isa, threads) })
+            .collect();
         for isa in isas.iter().flat_map(|&isa| DotIsa::all(isa)) {
             if !peaks.iter().any(|peak| peak.isa == isa.name()) {
-                peaks.push(Peak { isa: isa.name(), flops_per_second: byte_peak(isa, threads) });
+                peaks.push(Peak {
+                    isa: isa.name(),
+                    of_bytes: true,
+                    flops_per_second: byte_peak(isa, threads),
+                });
             }
         }
         let levels = working_sets(&caches(), threads)
@@ -424,7 +432,7 @@ mod tests {
         };
         Probe {
             threads,
-            peaks: vec![Peak { isa: "avx2", flops_per_second: 100e9 }],
+            peaks: vec![Peak { isa: "avx2", of_bytes: false, flops_per_second: 100e9 }],
             levels: vec![
                 level(Level::L1, Some(1_000), 200.0),
                 level(Level::L2, Some(10_000), 100.0),

@@ -165,18 +165,22 @@ pub fn id_width(cases: &[Case]) -> usize {
 }
 
 /// What was measured of the machine, as lines of label and text.
-pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 2] {
+pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 3] {
     let threads =
         if probe.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", probe.threads) };
     let peak = |peak: &crate::Peak| format!("{} {:.1}", peak.isa, peak.flops_per_second / 1e9);
-    let peaks: Vec<String> = probe.peaks.iter().map(peak).collect();
+    let peaks = |of_bytes: bool| {
+        let own = probe.peaks.iter().filter(|peak| peak.of_bytes == of_bytes);
+        own.map(peak).collect::<Vec<String>>().join(", ")
+    };
     let level = |level: &crate::LevelRead| {
         let size = level.capacity.map_or(String::new(), |bytes| format!(" ({})", binary(bytes)));
         format!("{}{size} {}", level.level.name(), three_digits(level.bytes_per_second / 1e9))
     };
     let levels: Vec<String> = probe.levels.iter().map(level).collect();
     [
-        ("peak", format!("{} GFLOP/s on registers, {threads}", peaks.join(", "))),
+        ("peak", format!("{} GFLOP/s on registers, {threads}", peaks(false))),
+        ("int8", format!("{} GOP/s on registers", peaks(true))),
         ("reads", format!("{} GB/s, {threads}", levels.join(", "))),
     ]
 }
@@ -207,7 +211,7 @@ mod tests {
 
     fn row(case: &Case) -> Row {
         let level = LevelRead { level: Level::Dram, capacity: None, working_set: 1, bytes_per_second: 20e9 };
-        let peaks = vec![Peak { isa: "avx2", flops_per_second: 100e9 }];
+        let peaks = vec![Peak { isa: "avx2", of_bytes: false, flops_per_second: 100e9 }];
         let probe = Probe { threads: 1, peaks, levels: vec![level] };
         let seconds = 2e-2;
         let timing = Timing {
