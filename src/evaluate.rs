@@ -66,7 +66,7 @@ pub(crate) struct Args {
     precision: compute::PrecisionSetting,
 }
 
-fn parse_part(text: &str) -> Result<f32, String> {
+pub(crate) fn parse_part(text: &str) -> Result<f32, String> {
     let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
     part.ok_or_else(|| "write a number from 0 to 1, e.g. 0.9 for 90 %".to_owned())
 }

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{compute, paths};
+use crate::{compute, evaluate, paths};
 
 /// Give a model int8 scales: faster answers on processors with instructions for products of bytes
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Part of the images that may be unreadable
-    #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = parse_part)]
+    #[arg(long, value_name = "PART", default_value_t = 0.05, value_parser = evaluate::parse_part)]
     max_bad: f32,
     #[command(flatten)]
     compute: compute::Settings,
@@ -52,11 +52,6 @@ fn parse_images(text: &str) -> Result<usize, String> {
 fn parse_points(text: &str) -> Result<f32, String> {
     let points = text.parse().ok().filter(|points| (0.0..=100.0).contains(points));
     points.ok_or_else(|| "write points of a hundred, e.g. 0.5: from 0.930 to 0.925".to_owned())
-}
-
-fn parse_part(text: &str) -> Result<f32, String> {
-    let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
-    part.ok_or_else(|| "write a number from 0 to 1, e.g. 0.05 for 5 %".to_owned())
 }
 
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ use crate::geometry::Shape;
 use crate::graph::{Graph, Op};
 
 /// Largest magnitude of a weight: symmetric, so that a weight and its negative are equally exact.
-const MAX_WEIGHT: f32 = 127.0;
+pub(crate) const MAX_WEIGHT: f32 = 127.0;
 
 /// Scales of the values and layers of one network that are computed in 8 bits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -9,10 +9,8 @@ use crate::layers::run::Weights;
 use crate::parallel::Threads;
 use crate::params::Model;
 use crate::plan::{ByteConvolution, ByteStage};
-use crate::quantization::{LayerScale, Quantization, ValueScale};
+use crate::quantization::{LayerScale, MAX_WEIGHT, Quantization, ValueScale};
 
-/// Largest weight.
-const MAX_WEIGHT: f32 = 127.0;
 /// Least factor of a channel beside the largest: a channel with a smaller range has fewer steps.
 const MIN_FACTOR: f32 = 1.0 / 64.0;
 
