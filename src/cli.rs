@@ -14,8 +14,8 @@ use crate::{
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed (evaluate --min-accuracy,
-inspect --strict, quantize --max-drop, verify, flood --max-p99, flood --abuse), 130 interrupted. Results go to standard output, everything else to
-standard error.
+inspect --strict, quantize --max-drop, verify, flood --max-p99, flood --abuse), 130 interrupted.
+Results go to standard output, everything else to standard error.
 
 Start here:
   ocelli demo                       train on the built-in images, then open a server

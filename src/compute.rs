@@ -33,6 +33,15 @@ pub(crate) struct PrecisionSetting {
     precision: Precision,
 }
 
+/// Says where int8 gains nothing.
+pub(crate) fn warn_without_unit(is_native: bool, out: &Output) {
+    if !is_native {
+        out.warn(
+            "this processor has no instructions for products of bytes: int8 is not faster than f32 here",
+        );
+    }
+}
+
 fn parse_precision(text: &str) -> Result<Precision, String> {
     // What benchmarks of several programs call the choice of each.
     let name = if text == "native" { "auto" } else { text };
@@ -64,12 +73,7 @@ impl PrecisionSetting {
                 "`ocelli quantize MODEL DATA` makes them; --precision f32 needs none",
             ));
         }
-        let unit = DotIsa::of(Exec::new(1)?.isa);
-        if !unit.is_native() {
-            out.warn(
-                "this processor has no instructions for products of bytes: int8 is not faster than f32 here",
-            );
-        }
+        warn_without_unit(DotIsa::of(Exec::new(1)?.isa).is_native(), out);
         Ok(())
     }
 }

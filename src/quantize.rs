@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ocelli_common::text::printable;
 use ocelli_pipeline::{BuiltIn, PipelineError, QuantizeOptions, QuantizeReport, open_model, quantize};
 use serde::Serialize;
 
@@ -152,13 +153,9 @@ fn print(report: &QuantizeReport, out: &mut Output) -> Result<(), Failure> {
             "{} of {} convolutions stay in f32: {}",
             left.len(),
             left.len() + report.layers,
-            left.join(", ")
+            printable(&left.join(", "))
         ))?;
     }
-    if !report.unit_is_native {
-        out.warn(
-            "this processor has no instructions for products of bytes: int8 is not faster than f32 here",
-        );
-    }
+    compute::warn_without_unit(report.unit_is_native, out);
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::metrics::Evaluation;
 const MAX_FLOATS: usize = 128 << 20;
 /// Difference of logits above which the most sensitive layer goes back to f32: mean square over variance.
 const MAX_ERROR: f64 = 0.01;
-/// Most layers that go back: a twelfth of all.
+/// Most layers that go back, and no more than a quarter of all.
 const MAX_LEFT_OUT: usize = 12;
 /// Answers whose median time is told.
 const TIMED: usize = 30;
@@ -103,13 +103,15 @@ pub fn quantize(
     let count = images.len() / file.model.graph().input.len();
     observe(&Event::note(format!("{count} training images make the scales")));
     let mut told = 0;
-    let mut calibration = Calibration::new(&file.model, &images, &exec, |part| {
+    let calibration = Calibration::new(&file.model, &images, &exec, |part| {
         let done = (part * 100.0) as usize;
         if done > told {
             told = done;
             observe(&Event::Calibrating { done, total: 100 });
         }
+        !stop.load(Ordering::Relaxed)
     })?;
+    let mut calibration = calibration.ok_or(PipelineError::Stopped)?;
     let convolutions = calibration.quantization().layers.len();
     while calibration.error() > MAX_ERROR && calibration.left_out().len() < MAX_LEFT_OUT.min(convolutions / 4)
     {

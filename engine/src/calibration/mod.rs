@@ -44,7 +44,6 @@ pub struct Calibration<'a> {
     folded: Vec<Folded>,
     /// The images on which choices are compared, and the logits in f32.
     images: &'a [f32],
-    count: usize,
     logits: Vec<f32>,
     choice: Choice,
     /// The range of each value of `statistics`.
@@ -56,7 +55,7 @@ pub struct Calibration<'a> {
 
 impl<'a> Calibration<'a> {
     /// Looks at a model on images `[n, h, w, c]`, normalised as it was trained, and chooses. `progress` hears of the part of
-    /// the work that is done.
+    /// the work that is done, and says whether to go on: `None` where it did not.
     ///
     /// # Errors
     /// [`EngineError::Shape`] for no images or parts of them, [`EngineError::Config`] for a network without a convolution,
@@ -65,20 +64,22 @@ impl<'a> Calibration<'a> {
         model: &'a Model,
         images: &'a [f32],
         exec: &Exec,
-        mut progress: impl FnMut(f32),
-    ) -> Result<Self, EngineError> {
-        let mut calibration = Calibration::look(model, images, exec, &mut progress)?;
-        calibration.choose(&mut |part| progress(0.6 + 0.4 * part))?;
-        Ok(calibration)
+        mut progress: impl FnMut(f32) -> bool,
+    ) -> Result<Option<Self>, EngineError> {
+        let Some(mut calibration) = Calibration::look(model, images, exec, &mut progress)? else {
+            return Ok(None);
+        };
+        let is_done = calibration.choose(&mut |part| progress(0.6 + 0.4 * part))?;
+        Ok(is_done.then_some(calibration))
     }
 
-    /// Looks at all values, and chooses nothing yet.
+    /// Looks at all values, and chooses nothing yet; `None` where `progress` ended it.
     fn look(
         model: &'a Model,
         images: &'a [f32],
         exec: &Exec,
-        progress: &mut dyn FnMut(f32),
-    ) -> Result<Self, EngineError> {
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Option<Self>, EngineError> {
         let graph = model.graph();
         let len = graph.input.len();
         let count = images.len() / len;
@@ -96,7 +97,10 @@ impl<'a> Calibration<'a> {
                     0 => statistics[own].see_range(value),
                     _ => statistics[own].see_histogram(value),
                 });
-                progress(start + 0.3 * ((i + 1) * BATCH) as f32 / count as f32);
+                let part = ((i + 1) * BATCH).min(count) as f32 / count as f32;
+                if !progress(start + 0.3 * part) {
+                    return Ok(None);
+                }
             }
         }
         let compared = COMPARED.min(count);
@@ -104,7 +108,7 @@ impl<'a> Calibration<'a> {
         let classes = graph.classes()?;
         let mut logits = vec![0.0; compared * classes];
         answer(&mut Inference::new(model, BATCH, exec)?, images, &mut logits)?;
-        Ok(Calibration {
+        Ok(Some(Calibration {
             model,
             exec: exec.clone(),
             folded: Folded::all(model, &stages, exec)?,
@@ -112,12 +116,11 @@ impl<'a> Calibration<'a> {
             clips: vec![Clip::Extremes; statistics.len()],
             statistics,
             images,
-            count: compared,
             logits,
             choice: Choice { clip: Clip::Extremes, equalize: false },
             floats: Vec::new(),
             error: f64::INFINITY,
-        })
+        }))
     }
 
     /// Scales by the extremes of all values on images `[n, h, w, c]`, without comparing: for measurements of time.
@@ -125,7 +128,8 @@ impl<'a> Calibration<'a> {
     /// # Errors
     /// As [`Calibration::new`].
     pub fn quick(model: &'a Model, images: &'a [f32], exec: &Exec) -> Result<Quantization, EngineError> {
-        Ok(Calibration::look(model, images, exec, &mut |_| ())?.quantization())
+        let looked = Calibration::look(model, images, exec, &mut |_| true)?;
+        Ok(looked.expect("nothing ends it").quantization())
     }
 
     /// What was chosen for most values.
@@ -177,14 +181,14 @@ impl<'a> Calibration<'a> {
         Ok(true)
     }
 
-    /// One way for all values, then another for those where it is better.
-    fn choose(&mut self, progress: &mut dyn FnMut(f32)) -> Result<(), EngineError> {
+    /// One way for all values, then another for those where it is better; `false` where `progress` ended it.
+    fn choose(&mut self, progress: &mut dyn FnMut(f32) -> bool) -> Result<bool, EngineError> {
         let clips = [Clip::Extremes, Clip::SquaredError, Clip::Percentile];
         let steps = (2 * clips.len() + 2 * self.clips.len()) as f32;
         let mut step = 0.0;
         let mut report = move || {
             step += 1.0;
-            progress(step / steps);
+            progress(step / steps)
         };
         let mut best = (f64::INFINITY, self.choice);
         for equalize in [false, true] {
@@ -194,7 +198,9 @@ impl<'a> Calibration<'a> {
                 if error < best.0 {
                     best = (error, self.choice);
                 }
-                report();
+                if !report() {
+                    return Ok(false);
+                }
             }
         }
         self.set(best.1);
@@ -208,10 +214,12 @@ impl<'a> Calibration<'a> {
                 } else {
                     self.clips[own] = before;
                 }
-                report();
+                if !report() {
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn set(&mut self, choice: Choice) {
@@ -231,11 +239,6 @@ impl<'a> Calibration<'a> {
         let pairs = self.logits.iter().zip(&logits);
         let difference = mean(&mut pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)));
         Ok(difference / variance.max(f64::MIN_POSITIVE))
-    }
-
-    /// Images on which choices were compared.
-    pub fn compared(&self) -> usize {
-        self.count
     }
 }
 

@@ -76,7 +76,7 @@ for_each_isa! {
         let model = model(network());
         let images = normal(5, 32 * model.graph().input.len());
         let mut parts = Vec::new();
-        let mut calibration = Calibration::new(&model, &images, &exec, |part| parts.push(part)).unwrap();
+        let mut calibration = Calibration::new(&model, &images, &exec, |part| { parts.push(part); true }).unwrap().unwrap();
         assert!(parts.is_sorted() && parts.last().is_some_and(|&part| part > 0.99));
         let quantization = calibration.quantization();
         quantization.check(model.graph()).unwrap();
@@ -162,6 +162,10 @@ fn scales_of_another_network_are_refused() {
     refused("too many factors", &|q| q.values[0].factors = vec![1.0; 4]);
     refused("a correction without end", &|q| q.layers[0].bias[0] = f32::INFINITY);
     refused("no convolution", &|q| q.layers[0].node = 1);
-    assert!(Calibration::new(&model, &images[1..], &exec, |_| ()).is_err());
-    assert!(Calibration::new(&model, &[], &exec, |_| ()).is_err());
+    assert!(Calibration::new(&model, &images[1..], &exec, |_| true).is_err());
+    assert!(Calibration::new(&model, &[], &exec, |_| true).is_err());
+    // Whoever hears of the progress may end it, early and late.
+    for end in [0.1, 0.8] {
+        assert!(Calibration::new(&model, &images, &exec, |part| part < end).unwrap().is_none());
+    }
 }
