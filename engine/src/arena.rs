@@ -176,6 +176,7 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bf16::Bf16;
     use crate::rng::Rng;
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
                 let index = match rng.next_u64() % 5 {
                     0 => live::<u8>(&mut builder, (per_image, fixed), (first, first + life)),
                     1 => live::<i8>(&mut builder, (per_image, fixed), (first, first + life)),
-                    2 => live::<u16>(&mut builder, (per_image, fixed), (first, first + life)),
+                    2 => live::<Bf16>(&mut builder, (per_image, fixed), (first, first + life)),
                     3 => live::<i32>(&mut builder, (per_image, fixed), (first, first + life)),
                     _ => live::<f32>(&mut builder, (per_image, fixed), (first, first + life)),
                 };
@@ -227,7 +228,7 @@ mod tests {
         let mut builder = ArenaBuilder::default();
         let pixels = builder.add::<u8>(100, 0, 0);
         let sums = builder.add::<i32>(10, 6, 1);
-        let halves = builder.add::<u16>(0, 3, 1);
+        let halves = builder.add::<Bf16>(0, 3, 1);
         let scales = builder.add::<f32>(0, 5, 2);
         builder.touch(pixels, 1);
         builder.touch(sums, 2);
@@ -237,11 +238,12 @@ mod tests {
         assert_eq!(layout.bytes(), 256 + 128 + 64);
         let mut arena = layout.build();
         arena.write(pixels, 2).iter_mut().enumerate().for_each(|(i, pixel)| *pixel = i as u8);
-        arena.write(halves, 2).copy_from_slice(&[1, 2, 3]);
+        let three = [1, 2, 3].map(Bf16::from_bits);
+        arena.write(halves, 2).copy_from_slice(&three);
         let ([out], [from]) = arena.split(2, [sums], [pixels]);
         assert_eq!((out.len(), from.len()), (26, 200));
         out.iter_mut().zip(from).for_each(|(sum, &pixel)| *sum = -i32::from(pixel));
-        assert_eq!((arena.read(sums, 2)[25], arena.read(halves, 2)), (-25, &[1, 2, 3][..]));
+        assert_eq!((arena.read(sums, 2)[25], arena.read(halves, 2)), (-25, &three[..]));
         arena.write(scales, 2).fill(0.5);
         assert_eq!((arena.read(sums, 2)[25], arena.read(scales, 2)), (-25, &[0.5; 5][..]));
         // A pass of one image has its own part of each tensor.

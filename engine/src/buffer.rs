@@ -5,15 +5,17 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
+use crate::bf16::Bf16;
+
 /// Memory begins at multiples of this.
 const ALIGN: usize = 64;
 
 /// Kinds of numbers that memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ElementType {
+pub enum ElementType {
     /// IEEE 754 single precision.
     F32,
-    /// The upper half of an `F32`.
+    /// The upper half of an `F32`: [`crate::Bf16`].
     Bf16,
     /// Unsigned bytes.
     U8,
@@ -25,7 +27,7 @@ pub(crate) enum ElementType {
 
 impl ElementType {
     /// Bytes of one element.
-    pub(crate) const fn size(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             ElementType::F32 | ElementType::I32 => 4,
             ElementType::Bf16 => 2,
@@ -38,7 +40,7 @@ impl ElementType {
 ///
 /// # Safety
 /// Every pattern of bits is a value.
-pub(crate) unsafe trait Element: Copy + Send + Sync + 'static {
+pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// What it is; as large as the type.
     const TYPE: ElementType;
     /// Zero.
@@ -51,10 +53,10 @@ unsafe impl Element for f32 {
     const ZERO: Self = 0.0;
 }
 
-// SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
-unsafe impl Element for u16 {
+// SAFETY: a number of sixteen bits has a value for every pattern of bits, and is aligned to its size.
+unsafe impl Element for Bf16 {
     const TYPE: ElementType = ElementType::Bf16;
-    const ZERO: Self = 0;
+    const ZERO: Self = Bf16::ZERO;
 }
 
 // SAFETY: a number of the language has a value for every pattern of bits, and is aligned to its size.
@@ -329,7 +331,10 @@ mod tests {
         let mut memory = Memory::zeros(192);
         memory.view_mut::<f32>(64..72).copy_from_slice(&[1.0, -2.0]);
         assert_eq!(memory.view::<i32>(64..72), [0x3F80_0000, 0xC000_0000u32 as i32]);
-        assert_eq!(memory.view::<u16>(64..72), [0, 0x3F80, 0, 0xC000]);
+        assert_eq!(
+            memory.view::<Bf16>(64..72).iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            [0, 0x3F80, 0, 0xC000]
+        );
         memory.view_mut::<i8>(1..3).fill(-1);
         assert_eq!(memory.view::<u8>(0..4), [0, 255, 255, 0]);
         let ([sums], [bytes, same]) = memory.split::<i32, u8, 1, 2>([SUMS], [0..4, 0..4]);

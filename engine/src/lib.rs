@@ -45,6 +45,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+mod bf16;
 #[allow(unsafe_code, reason = "the one place that allocates with an alignment")]
 mod buffer;
 mod calibration;
@@ -71,6 +72,7 @@ pub mod simd;
 mod train;
 pub mod zoo;
 
+pub use bf16::Bf16;
 pub use buffer::Buffer;
 pub use calibration::{Calibration, Choice, Clip};
 pub use class_gradients::{ClassGradients, GradientOutputs};

@@ -11,7 +11,7 @@
 //! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error
 //! function), `s` is the logistic function. A NaN input gives a NaN output.
 
-use super::lanes::{Lanewise, clamp, map, sweep};
+use super::lanes::{Lanewise, Number, clamp, map, sweep};
 use crate::graph::Activation;
 use crate::simd::{Isa, Simd, math};
 
@@ -44,15 +44,15 @@ impl Lanewise<1> for Forward {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn forward(isa: Isa, y: &mut [f32], x: &[f32], act: Activation) {
+pub fn forward<E: Number>(isa: Isa, y: &mut [E], x: &[E], act: Activation) {
     map(isa, y, [x], Forward(act));
 }
 
 /// `y = act(y)`.
-pub fn forward_in_place(isa: Isa, y: &mut [f32], act: Activation) {
+pub fn forward_in_place<E: Number>(isa: Isa, y: &mut [E], act: Activation) {
     let (p, len) = (y.as_mut_ptr(), y.len());
     // SAFETY: an input may be the output.
-    unsafe { sweep(isa, p, [p], len, Forward(act)) }
+    unsafe { sweep(isa, p, [p.cast_const()], len, Forward(act)) }
 }
 
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ impl Lanewise<2> for Backward {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn backward(isa: Isa, dx: &mut [f32], saved: &[f32], dy: &[f32], act: Activation) {
+pub fn backward<E: Number>(isa: Isa, dx: &mut [E], saved: &[E], dy: &[E], act: Activation) {
     map(isa, dx, [saved, dy], Backward(act));
 }
 
@@ -92,11 +92,11 @@ pub fn backward(isa: Isa, dx: &mut [f32], saved: &[f32], dy: &[f32], act: Activa
 ///
 /// # Panics
 /// When lengths differ.
-pub fn backward_in_place(isa: Isa, dy: &mut [f32], saved: &[f32], act: Activation) {
+pub fn backward_in_place<E: Number>(isa: Isa, dy: &mut [E], saved: &[E], act: Activation) {
     assert_eq!(saved.len(), dy.len(), "inputs are as long as the output");
     let (p, len) = (dy.as_mut_ptr(), dy.len());
-    // SAFETY: both have `len` floats; an input may be the output.
-    unsafe { sweep(isa, p, [saved.as_ptr(), p], len, Backward(act)) }
+    // SAFETY: both have `len` numbers; an input may be the output.
+    unsafe { sweep(isa, p, [saved.as_ptr(), p.cast_const()], len, Backward(act)) }
 }
 
 #[cfg(test)]

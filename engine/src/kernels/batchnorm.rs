@@ -16,7 +16,7 @@
 //! from `x` where it is needed ([`BnGate`]), so it is neither read nor is `dy` written.
 
 use super::activation;
-use super::lanes::{clamp, load, store};
+use super::lanes::{Number, clamp, load, store};
 use super::reduce::{ColumnTerms, add_columns, row_count};
 use crate::graph::Activation;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
@@ -26,15 +26,15 @@ const MOMENT_ROWS: usize = 64;
 /// Vectors of channels side by side.
 const MOMENT_VECTORS: usize = 4;
 
-struct MomentSums {
+struct MomentSums<E> {
     mean: *mut f32,
     m2: *mut f32,
-    x: *const f32,
+    x: *const E,
     rows: usize,
     cols: usize,
 }
 
-impl MomentSums {
+impl<E: Number> MomentSums<E> {
     /// Takes rows `begin..begin + rows` of `V` vectors of columns from `col` on into their moments; the last vector has
     /// `n` columns.
     ///
@@ -54,7 +54,7 @@ impl MomentSums {
         unsafe {
             for row in 0..rows {
                 for v in 0..V {
-                    mean[v] = s.add(mean[v], load(s, self.x.add(at(row, v)), n));
+                    mean[v] = s.add(mean[v], E::load(s, self.x.add(at(row, v)), n));
                 }
             }
             for v in 0..V {
@@ -62,7 +62,7 @@ impl MomentSums {
             }
             for row in 0..rows {
                 for v in 0..V {
-                    let d = s.sub(load(s, self.x.add(at(row, v)), n), mean[v]);
+                    let d = s.sub(E::load(s, self.x.add(at(row, v)), n), mean[v]);
                     m2[v] = s.mul_add(d, d, m2[v]);
                 }
             }
@@ -82,7 +82,7 @@ impl MomentSums {
     }
 }
 
-impl Kernel for MomentSums {
+impl<E: Number> Kernel for MomentSums<E> {
     type Output = ();
 
     #[inline(always)]
@@ -113,7 +113,7 @@ impl Kernel for MomentSums {
 ///
 /// # Panics
 /// When `mean` and `m2` differ in length or `x` is not whole rows of it. No rows give zeros.
-pub fn moments(isa: Isa, mean: &mut [f32], m2: &mut [f32], x: &[f32]) {
+pub fn moments<E: Number>(isa: Isa, mean: &mut [f32], m2: &mut [f32], x: &[E]) {
     let cols = mean.len();
     assert_eq!(m2.len(), cols, "a mean and a sum of squares for every channel");
     let rows = row_count(x.len(), cols);
@@ -156,16 +156,16 @@ pub(super) trait PerChannel<const N: usize, const P: usize>: Copy {
 }
 
 /// `y = f(x[..], p[..][col])` over a matrix of `rows x cols`; an `x` may be `y`.
-pub(super) struct RowSweep<const N: usize, const P: usize, F> {
-    pub(super) y: *mut f32,
-    pub(super) x: [*const f32; N],
+pub(super) struct RowSweep<E, const N: usize, const P: usize, F> {
+    pub(super) y: *mut E,
+    pub(super) x: [*const E; N],
     pub(super) p: [*const f32; P],
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) f: F,
 }
 
-impl<const N: usize, const P: usize, F: PerChannel<N, P>> RowSweep<N, P, F> {
+impl<E: Number, const N: usize, const P: usize, F: PerChannel<N, P>> RowSweep<E, N, P, F> {
     /// Computes `n` elements of one row.
     ///
     /// # Safety
@@ -177,17 +177,17 @@ impl<const N: usize, const P: usize, F: PerChannel<N, P>> RowSweep<N, P, F> {
         // SAFETY: the contract of this function.
         unsafe {
             for (vector, pointer) in x.iter_mut().zip(self.x) {
-                *vector = load(s, pointer.add(at), n);
+                *vector = E::load(s, pointer.add(at), n);
             }
             for (vector, pointer) in p.iter_mut().zip(self.p) {
                 *vector = load(s, pointer.add(col), n);
             }
-            store(s, self.y.add(at), self.f.lanes(s, x, p), n);
+            E::store(s, self.y.add(at), self.f.lanes(s, x, p), n);
         }
     }
 }
 
-impl<const N: usize, const P: usize, F: PerChannel<N, P>> Kernel for RowSweep<N, P, F> {
+impl<E: Number, const N: usize, const P: usize, F: PerChannel<N, P>> Kernel for RowSweep<E, N, P, F> {
     type Output = ();
 
     #[inline(always)]
@@ -211,11 +211,11 @@ impl<const N: usize, const P: usize, F: PerChannel<N, P>> Kernel for RowSweep<N,
 /// Runs a [`RowSweep`].
 ///
 /// # Safety
-/// `y` is writable and every `x` readable for `rows * cols` floats, every `p` for `cols`; an `x` may be `y`
+/// `y` is writable and every `x` readable for `rows * cols` numbers, every `p` for `cols`; an `x` may be `y`
 /// but nothing else overlaps it.
-pub(super) unsafe fn sweep_rows<const N: usize, const P: usize, F: PerChannel<N, P>>(
+pub(super) unsafe fn sweep_rows<E: Number, const N: usize, const P: usize, F: PerChannel<N, P>>(
     isa: Isa,
-    rows: RowSweep<N, P, F>,
+    rows: RowSweep<E, N, P, F>,
 ) {
     dispatch(isa, rows);
 }
@@ -234,7 +234,7 @@ impl PerChannel<1, 2> for Affine {
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn affine(isa: Isa, y: &mut [f32], x: &[f32], a: &[f32], b: &[f32], act: Option<Activation>) {
+pub fn affine<E: Number>(isa: Isa, y: &mut [E], x: &[E], a: &[f32], b: &[f32], act: Option<Activation>) {
     assert_eq!(x.len(), y.len(), "the input is as long as the output");
     // SAFETY: lengths were compared.
     unsafe { affine_from(isa, y, x.as_ptr(), (a, b), act) }
@@ -244,18 +244,18 @@ pub fn affine(isa: Isa, y: &mut [f32], x: &[f32], a: &[f32], b: &[f32], act: Opt
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn affine_in_place(isa: Isa, y: &mut [f32], a: &[f32], b: &[f32], act: Option<Activation>) {
+pub fn affine_in_place<E: Number>(isa: Isa, y: &mut [E], a: &[f32], b: &[f32], act: Option<Activation>) {
     let x = y.as_mut_ptr().cast_const();
     // SAFETY: an input may be the output.
     unsafe { affine_from(isa, y, x, (a, b), act) }
 }
 
 /// # Safety
-/// `x` is readable for as many floats as `y` has; it may be `y` but not overlap it otherwise.
-unsafe fn affine_from(
+/// `x` is readable for as many numbers as `y` has; it may be `y` but not overlap it otherwise.
+unsafe fn affine_from<E: Number>(
     isa: Isa,
-    y: &mut [f32],
-    x: *const f32,
+    y: &mut [E],
+    x: *const E,
     (a, b): (&[f32], &[f32]),
     act: Option<Activation>,
 ) {
@@ -320,24 +320,24 @@ pub struct BnSaved<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct BackwardTerms {
-    x: *const f32,
-    dy: *const f32,
+struct BackwardTerms<E> {
+    x: *const E,
+    dy: *const E,
     mean: *const f32,
     a: *const f32,
     b: *const f32,
     range: (f32, f32),
 }
 
-impl ColumnTerms<2> for BackwardTerms {
+impl<E: Number> ColumnTerms<2> for BackwardTerms<E> {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, s: S, at: usize, col: usize, n: usize) -> [S::V; 2] {
         // SAFETY: the contract of this function; the pointers are those of whole matrices and of numbers for each
         // column.
         unsafe {
-            let x = load(s, self.x.add(at), n);
+            let x = E::load(s, self.x.add(at), n);
             let z = s.mul_add(x, load(s, self.a.add(col), n), load(s, self.b.add(col), n));
-            let dy = gated(s, load(s, self.dy.add(at), n), z, self.range);
+            let dy = gated(s, E::load(s, self.dy.add(at), n), z, self.range);
             [dy, s.mul(dy, s.sub(x, load(s, self.mean.add(col), n)))]
         }
     }
@@ -348,7 +348,7 @@ impl ColumnTerms<2> for BackwardTerms {
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn backward_sums(isa: Isa, sums: BnSums, x: &[f32], dy: &[f32], saved: BnSaved) {
+pub fn backward_sums<E: Number>(isa: Isa, sums: BnSums, x: &[E], dy: &[E], saved: BnSaved) {
     let BnSums { dbeta, dgamma } = sums;
     let BnSaved { mean, inv_std, gate } = saved;
     let c = mean.len();
@@ -360,7 +360,7 @@ pub fn backward_sums(isa: Isa, sums: BnSums, x: &[f32], dy: &[f32], saved: BnSav
     let range = gate.range(c);
     let (a, b) = (gate.a.as_ptr(), gate.b.as_ptr());
     let terms = BackwardTerms { x: x.as_ptr(), dy: dy.as_ptr(), mean: mean.as_ptr(), a, b, range };
-    // SAFETY: `x` and `dy` hold `rows` rows of `c` floats, and there is a mean, factor and addend for every column.
+    // SAFETY: `x` and `dy` hold `rows` rows of `c` numbers, and there is a mean, factor and addend for every column.
     unsafe { add_columns(isa, [dbeta.as_mut_ptr(), dgamma.as_mut_ptr()], rows, c, terms) }
     dgamma.iter_mut().zip(inv_std).for_each(|(dgamma, inv_std)| *dgamma *= inv_std);
 }
@@ -391,7 +391,7 @@ impl PerChannel<2, 5> for BackwardDx {
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn backward_dx(isa: Isa, dx: &mut [f32], x: &[f32], dy: &[f32], (coef, gate): (BnCoef, BnGate)) {
+pub fn backward_dx<E: Number>(isa: Isa, dx: &mut [E], x: &[E], dy: &[E], (coef, gate): (BnCoef, BnGate)) {
     let cols = coef.a.len();
     assert!(coef.b.len() == cols && coef.c.len() == cols, "all coefficients have one length");
     assert!(x.len() == dx.len() && dy.len() == dx.len(), "inputs are as long as the output");
@@ -452,7 +452,7 @@ mod tests {
 
         fn moments_of_no_rows(isa: Isa) {
             let (mut mean, mut m2) = (Guarded::nan(9), Guarded::nan(9));
-            moments(isa, &mut mean, &mut m2, &[]);
+            moments::<f32>(isa, &mut mean, &mut m2, &[]);
             assert!(mean.iter().chain(m2.iter()).all(|&x| x == 0.0));
         }
 

@@ -3,7 +3,7 @@
 use ocelli_common::random::{STEP, mix};
 
 use super::activation;
-use super::lanes::{Lanewise, clamp, map, sweep};
+use super::lanes::{Lanewise, Number, clamp, map, sweep};
 use crate::graph::Activation;
 use crate::simd::{Isa, Simd};
 
@@ -21,7 +21,7 @@ impl Lanewise<2> for AddClamp {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn add(isa: Isa, y: &mut [f32], a: &[f32], b: &[f32], act: Option<Activation>) {
+pub fn add<E: Number>(isa: Isa, y: &mut [E], a: &[E], b: &[E], act: Option<Activation>) {
     let range = activation::clamp_range(act);
     map(isa, y, [a, b], AddClamp(range.unwrap_or(activation::NO_CLAMP)));
     if let (None, Some(act)) = (range, act) {
@@ -33,11 +33,11 @@ pub fn add(isa: Isa, y: &mut [f32], a: &[f32], b: &[f32], act: Option<Activation
 ///
 /// # Panics
 /// When lengths differ.
-pub fn accumulate(isa: Isa, y: &mut [f32], x: &[f32]) {
+pub fn accumulate<E: Number>(isa: Isa, y: &mut [E], x: &[E]) {
     assert_eq!(x.len(), y.len(), "inputs are as long as the output");
     let (p, len) = (y.as_mut_ptr(), y.len());
-    // SAFETY: both have `len` floats; an input may be the output.
-    unsafe { sweep(isa, p, [p, x.as_ptr()], len, AddClamp(activation::NO_CLAMP)) }
+    // SAFETY: both have `len` numbers; an input may be the output.
+    unsafe { sweep(isa, p, [p.cast_const(), x.as_ptr()], len, AddClamp(activation::NO_CLAMP)) }
 }
 
 #[derive(Clone, Copy)]
@@ -51,10 +51,10 @@ impl Lanewise<1> for Scale {
 }
 
 /// `y *= factor`.
-pub fn scale(isa: Isa, y: &mut [f32], factor: f32) {
+pub fn scale<E: Number>(isa: Isa, y: &mut [E], factor: f32) {
     let (p, len) = (y.as_mut_ptr(), y.len());
     // SAFETY: an input may be the output.
-    unsafe { sweep(isa, p, [p], len, Scale(factor)) }
+    unsafe { sweep(isa, p, [p.cast_const()], len, Scale(factor)) }
 }
 
 /// What the mask of a dropout is a function of.
@@ -92,9 +92,10 @@ fn four_decisions(key: u64, block: u64) -> u64 {
 
 /// Keeps or drops up to four elements, the first by the lowest sixteen bits.
 #[inline]
-fn decide(y: &mut [f32], x: &[f32], bits: u64, (threshold, factor): (u16, f32)) {
+fn decide<E: Number>(y: &mut [E], x: &[E], bits: u64, (threshold, factor): (u16, f32)) {
     for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-        *y = if (bits >> (16 * i)) as u16 >= threshold { x * factor } else { 0.0 };
+        let kept = (bits >> (16 * i)) as u16 >= threshold;
+        *y = if kept { (x.into() * factor).into() } else { E::ZERO };
     }
 }
 
@@ -106,7 +107,7 @@ fn decide(y: &mut [f32], x: &[f32], bits: u64, (threshold, factor): (u16, f32)) 
 ///
 /// # Panics
 /// When lengths differ.
-pub fn dropout_forward(y: &mut [f32], x: &[f32], key: DropoutKey) {
+pub fn dropout_forward<E: Number>(y: &mut [E], x: &[E], key: DropoutKey) {
     assert_eq!(x.len(), y.len(), "the input is as long as the output");
     let (mask_key, threshold, factor) = key.resolve();
     let offset = key.offset;
@@ -131,7 +132,7 @@ pub fn dropout_forward(y: &mut [f32], x: &[f32], key: DropoutKey) {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn dropout_backward(dx: &mut [f32], dy: &[f32], key: DropoutKey) {
+pub fn dropout_backward<E: Number>(dx: &mut [E], dy: &[E], key: DropoutKey) {
     dropout_forward(dx, dy, key);
 }
 

@@ -3,9 +3,9 @@
 //! A dense layer is a convolution of one tap. Rows are images, so all three passes are cut over rows or, for a
 //! single image, over columns.
 
-use super::micro::{self, Epilogue, Matrix, Outer};
-use super::pack::{Source, copy_columns, pack_panels, panels_len};
-use crate::simd::Isa;
+use super::micro::{self, Epilogue, Matrix, Outer, OuterProducts, RealEpilogue, Reals};
+use super::pack::{Source, panels_len};
+use crate::buffer::Element;
 
 /// Shape of a dense layer's product: `y[rows][cols] = x[rows][depth] w[depth][cols]`.
 #[derive(Clone, Copy, Debug)]
@@ -18,31 +18,38 @@ pub struct GemmShape {
 
 /// What is added to and done with the result of [`gemm`].
 #[derive(Clone, Copy, Default)]
-pub struct GemmEpilogue<'a> {
+pub struct GemmEpilogue<'a, Y = f32> {
     /// Added to every row `[cols]`.
     pub bias: Option<&'a [f32]>,
     /// Added to each output; it lies as the output does.
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [Y]>,
     /// Outputs are clamped to this range.
     pub clamp: Option<(f32, f32)>,
 }
 
-/// `y[rows][cols] = x[rows][depth] w[depth][cols] (+ bias, clamped)`, `w` packed by [`pack`].
+/// `y[rows][cols] = x[rows][depth] w[depth][cols] (+ bias, clamped)`, `w` packed by [`pack`]; `depth` is that of
+/// [`depth`](depth()), with zeros in the last columns of `x`.
 ///
 /// # Panics
 /// When a slice does not have the length that the shape gives.
-pub fn gemm(isa: Isa, y: &mut [f32], x: &[f32], w: &[f32], shape: GemmShape, epilogue: GemmEpilogue) {
+pub fn gemm<N: Reals>(
+    numbers: N,
+    y: &mut [N::Output],
+    x: &[N::Input],
+    w: &[N::Input],
+    shape: GemmShape,
+    epilogue: GemmEpilogue<N::Output>,
+) {
     let rows = y.len() / shape.cols;
     assert_eq!(y.len(), rows * shape.cols, "y holds whole rows");
-    assert_eq!(x.len(), rows * shape.depth, "x holds as many rows as y");
-    gemm_columns(
-        isa,
-        y,
-        x,
-        w,
-        ColumnRange { shape, first: 0, stride: shape.cols, cols: shape.cols },
-        epilogue,
-    );
+    assert_eq!(x.len(), rows * depth(numbers, shape), "x holds as many rows as y");
+    let range = ColumnRange { shape, first: 0, stride: shape.cols, cols: shape.cols };
+    gemm_columns(numbers, y, x, w, range, epilogue);
+}
+
+/// Columns of `x`: the depth of the product, and as many zeros as make whole groups of it.
+pub fn depth<N: Reals>(numbers: N, shape: GemmShape) -> usize {
+    numbers.padded_run(shape.depth)
 }
 
 /// Columns `first .. first + cols` of a product: `y` is `[rows][stride]` from its first column on.
@@ -54,57 +61,65 @@ pub(crate) struct ColumnRange {
 }
 
 /// Some columns of [`gemm`]; `range.first` is a multiple of the panel width.
-pub(crate) fn gemm_columns(
-    isa: Isa,
-    y: &mut [f32],
-    x: &[f32],
-    w: &[f32],
+pub(crate) fn gemm_columns<N: Reals>(
+    numbers: N,
+    y: &mut [N::Output],
+    x: &[N::Input],
+    w: &[N::Input],
     range: ColumnRange,
-    epilogue: GemmEpilogue,
+    epilogue: GemmEpilogue<N::Output>,
 ) {
     let ColumnRange { shape, first, stride, cols } = range;
-    let rows = x.len() / shape.depth;
-    let nr = isa.nr();
+    let depth = depth(numbers, shape);
+    let rows = x.len() / depth;
+    let nr = numbers.tile_width();
     if rows == 0 || cols == 0 {
         return;
     }
     assert!(first.is_multiple_of(nr) && first + cols <= shape.cols, "columns start at a panel and exist");
     assert!(y.len() >= (rows - 1) * stride + cols, "y holds the columns of every row");
-    assert!(w.len() >= panels_len(shape.depth, shape.cols, nr), "w holds all panels");
+    assert!(w.len() >= packed_len(numbers, shape), "w holds all panels");
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), shape.cols, "a bias for every column");
     }
     assert!(epilogue.residual.is_none_or(|r| r.len() == y.len()), "a residual for every output");
     let (low, high) = epilogue.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-    let residual = epilogue.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    let residual = epilogue.residual.map_or(std::ptr::null(), <[N::Output]>::as_ptr);
     let bias = epilogue.bias.map_or(std::ptr::null(), |b| b[first..].as_ptr());
+    let epilogue: RealEpilogue<N> = Epilogue { bias, residual, low, high, accumulate: false };
     let args = Matrix {
         x: x.as_ptr(),
-        x_step: shape.depth,
-        w: w[first / nr * shape.depth * nr..].as_ptr(),
-        panel_step: shape.depth * nr,
+        x_step: depth,
+        w: w[first / nr * depth * nr..].as_ptr(),
+        panel_step: depth * nr,
         panel_row: 0,
         y: y.as_mut_ptr(),
         y_step: stride,
         rows,
-        depth: shape.depth,
+        depth,
         cols,
-        epilogue: Epilogue { bias, residual, low, high, ..Epilogue::NONE },
+        epilogue,
     };
     // SAFETY: rows, columns, panels and bias were checked above; `y` is borrowed mutably, so it overlaps nothing.
-    unsafe { micro::matrix(isa, &args) }
+    unsafe { micro::matrix(numbers, &args) }
 }
 
 /// Images whose outer products one tile sums in registers: a panel of their `dy` is half of a first-level cache.
 const CHAIN: usize = 256;
 /// Rows of weights whose tiles of `x` stay in a second-level cache: 96 KiB. A multiple of every register tile's height.
 pub(crate) const WEIGHT_ROWS: usize = 96;
-/// Floats between images of a copy of `x`: an odd number of cache lines, so that images lie in all places of a cache.
+/// Places between images of a copy of `x`: an odd number of cache lines in f32, so that images lie in all places of a cache.
 const COPY_STEP: usize = WEIGHT_ROWS + 16;
 
-/// Floats of scratch that [`weight_gradient`] needs.
-pub fn weight_gradient_scratch(isa: Isa) -> usize {
-    CHAIN * (COPY_STEP + isa.nr())
+/// Numbers of scratch that [`weight_gradient`] needs.
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
+pub fn weight_gradient_scratch<N: OuterProducts>(numbers: N) -> usize {
+    panel_len(numbers) + CHAIN * COPY_STEP + numbers.excess(COPY_STEP * N::GROUP)
+}
+
+/// Numbers of a panel of `dy`.
+fn panel_len<N: OuterProducts>(numbers: N) -> usize {
+    numbers.line_len(CHAIN / N::GROUP)
 }
 
 /// `dw[first..][cols] += x^T dy` for the rows of `dw` that are given: `x` is `[batch][depth]`, `dy` is
@@ -115,11 +130,12 @@ pub fn weight_gradient_scratch(isa: Isa) -> usize {
 ///
 /// # Panics
 /// When a slice does not have the length that the shape gives, or `scratch` is shorter than [`weight_gradient_scratch`].
-pub fn weight_gradient(
-    isa: Isa,
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
+pub fn weight_gradient<N: OuterProducts>(
+    numbers: N,
     dw: &mut [f32],
-    scratch: &mut [f32],
-    (x, dy): (&[f32], &[f32]),
+    scratch: &mut [N::Input],
+    (x, dy): (&[N::Input], &[N::Input]),
     shape: GemmShape,
     first: usize,
 ) {
@@ -133,70 +149,89 @@ pub fn weight_gradient(
         let first = first + block * WEIGHT_ROWS;
         let x = x.chunks(CHAIN * shape.depth);
         for (x, dy) in x.zip(dy.chunks(CHAIN * shape.cols)) {
-            weight_block(isa, dw, scratch, (x, dy), shape, first);
+            weight_block(numbers, dw, scratch, (x, dy), shape, first);
         }
     }
 }
 
 /// [`weight_gradient`] of at most [`WEIGHT_ROWS`] rows and [`CHAIN`] images.
-fn weight_block(
-    isa: Isa,
+fn weight_block<N: OuterProducts>(
+    numbers: N,
     dw: &mut [f32],
-    scratch: &mut [f32],
-    (x, dy): (&[f32], &[f32]),
+    scratch: &mut [N::Input],
+    (x, dy): (&[N::Input], &[N::Input]),
     shape: GemmShape,
     first: usize,
 ) {
-    let nr = isa.nr();
+    let (nr, group) = (numbers.tile_width(), N::GROUP);
     let rows = dw.len() / shape.cols;
-    let images = dy.len() / shape.cols;
-    let tiles = rows.div_ceil(micro::tile_rows(isa, nr));
-    let (panel, copy) = scratch[..weight_gradient_scratch(isa)].split_at_mut(CHAIN * nr);
-    for (to, x) in copy.chunks_exact_mut(COPY_STEP).zip(x.chunks_exact(shape.depth)) {
-        to[..rows].copy_from_slice(&x[first..first + rows]);
+    let groups = (dy.len() / shape.cols).div_ceil(group);
+    let tiles = rows.div_ceil(numbers.tile_rows(nr));
+    let scratch = &mut scratch[..weight_gradient_scratch(numbers)];
+    let (panel, copy) = scratch.split_at_mut(panel_len(numbers));
+    for (to, x) in copy.chunks_exact_mut(COPY_STEP * group).zip(x.chunks(shape.depth * group)) {
+        let mut images = [&[][..]; 2];
+        images.iter_mut().zip(x.chunks_exact(shape.depth)).for_each(|(to, x)| *to = &x[first..first + rows]);
+        numbers.interleave(&mut to[..rows * group], &images);
     }
+    // Multiplied with zeros, which what is no number would not survive.
+    copy[groups * COPY_STEP * group..][..numbers.excess(COPY_STEP * group)].fill(N::Input::ZERO);
+    // The images of a group lie a row apart, groups as many rows as they have images.
+    let second = if group > 1 { dy.get(shape.cols..).unwrap_or_default() } else { &[] };
     for column in (0..shape.cols).step_by(nr) {
         let cols = nr.min(shape.cols - column);
-        for (to, dy) in panel.chunks_exact_mut(nr).zip(dy.chunks_exact(shape.cols)) {
-            copy_columns(&mut to[..cols], &dy[column..column + cols]);
-        }
+        numbers.fill_line(panel, &[dy, second], shape.cols * group, (column, cols));
         for tile in 0..tiles {
             let (begin, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
             let args = Outer {
-                x: copy[begin..].as_ptr(),
+                x: copy[begin * group..].as_ptr(),
                 dy: panel.as_ptr(),
-                count: [1, 1, images],
-                x_step: [0, 0, COPY_STEP],
-                dy_step: [0, 0, nr],
+                count: [1, 1, groups],
+                x_step: [0, 0, COPY_STEP * group],
+                dy_step: [0, 0, nr * group],
                 dw: dw[begin * shape.cols + column..].as_mut_ptr(),
                 dw_step: shape.cols,
                 cols,
             };
-            // SAFETY: the copies hold `images` rows of the block and of the panel, `dw` whole rows of all columns; it is
+            // SAFETY: the copies hold `groups` rows of the block and of the panel, `dw` whole rows of all columns; it is
             // borrowed mutably, and an even split makes no tile larger than `tile_rows`.
-            unsafe { micro::outer(isa, end - begin, &args) }
+            unsafe { numbers.outer(end - begin, &args) }
         }
     }
 }
 
-/// Floats of a packed `depth x cols` matrix.
-pub fn packed_len(isa: Isa, shape: GemmShape) -> usize {
-    panels_len(shape.depth, shape.cols, isa.nr())
+/// Numbers of a packed `depth x cols` matrix.
+pub fn packed_len<N: Reals>(numbers: N, shape: GemmShape) -> usize {
+    panels_len(depth(numbers, shape), shape.cols, numbers.tile_width())
 }
 
 /// Packs row-major `w[depth][cols]` for [`gemm`]: the panels from `first` on that `packed` has room for.
-pub fn pack(isa: Isa, packed: &mut [f32], w: &[f32], shape: GemmShape, first: usize) {
-    pack_steps(isa, packed, w, shape, (first, shape.cols, 1));
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
+pub fn pack<N: OuterProducts>(
+    numbers: N,
+    packed: &mut [N::Input],
+    w: &[f32],
+    shape: GemmShape,
+    first: usize,
+) {
+    pack_steps(numbers, packed, w, shape, (first, shape.cols, 1));
 }
 
 /// Packs the transpose of row-major `w[cols][depth]` for [`gemm`]: `dx = dy w^T` is `gemm` with it.
-pub fn pack_transposed(isa: Isa, packed: &mut [f32], w: &[f32], shape: GemmShape, first: usize) {
-    pack_steps(isa, packed, w, shape, (first, 1, shape.depth));
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
+pub fn pack_transposed<N: OuterProducts>(
+    numbers: N,
+    packed: &mut [N::Input],
+    w: &[f32],
+    shape: GemmShape,
+    first: usize,
+) {
+    pack_steps(numbers, packed, w, shape, (first, 1, shape.depth));
 }
 
-fn pack_steps(
-    isa: Isa,
-    packed: &mut [f32],
+fn pack_steps<N: OuterProducts>(
+    numbers: N,
+    packed: &mut [N::Input],
     w: &[f32],
     shape: GemmShape,
     (first, row_step, col_step): (usize, usize, usize),
@@ -210,19 +245,21 @@ fn pack_steps(
         col_step,
         cols: shape.cols,
         run: 1,
-        group: 1,
+        group: N::GROUP,
+        padded_run: depth(numbers, shape),
     };
-    pack_panels(isa, packed, first, &source);
+    numbers.pack_panels(packed, first, &source);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::micro::KC;
-    use crate::kernels::reference;
     use crate::kernels::testing::{
-        Guarded, assert_exact, assert_same, for_each_isa, integers, normal, widen,
+        Guarded, GuardedNumbers, assert_exact, assert_same, for_each_isa, integers, normal, rounded, widen,
     };
+    use crate::kernels::{Halves, reference};
+    use crate::simd::Bf16Isa;
 
     /// Rows, depth, columns around the seams of tiles (4, 6, 12 rows; 8, 16, 32 columns) and of slices of the reduction.
     fn shapes() -> Vec<(usize, GemmShape)> {
@@ -238,38 +275,60 @@ mod tests {
         shapes
     }
 
+    /// Rows with as many zeros behind them as make whole groups.
+    fn padded<N: Reals>(numbers: N, x: &[f32], shape: GemmShape) -> GuardedNumbers<N::Input> {
+        let depth = depth(numbers, shape);
+        let mut rows = vec![N::Input::ZERO; x.len() / shape.depth * depth];
+        for (to, from) in rows.chunks_mut(depth).zip(x.chunks(shape.depth)) {
+            to[..shape.depth].copy_from_slice(&rounded::<N::Input>(from));
+        }
+        GuardedNumbers::of(&rows)
+    }
+
+    /// All passes on whole numbers, whose sums are exact in any order.
+    fn exact<N: OuterProducts<Output = f32>>(numbers: N) {
+        for (rows, shape) in shapes() {
+            let GemmShape { depth, cols } = shape;
+            let what = format!("{numbers:?} {rows} x {depth} x {cols}");
+            let x = integers(1, rows * depth, 4);
+            let w = integers(2, depth * cols, 4);
+            let dy = integers(3, rows * cols, 4);
+            let bias = Guarded::of(&integers(4, cols, 50));
+            let mut packed = GuardedNumbers::nan(packed_len(numbers, shape));
+            pack(numbers, &mut packed, &w, shape, 0);
+            let mut y = Guarded::nan(rows * cols);
+            let from = padded(numbers, &x, shape);
+            let epilogue = GemmEpilogue { bias: Some(&bias), ..GemmEpilogue::default() };
+            gemm(numbers, &mut y, &from, &packed, shape, epilogue);
+            let expected = reference::dense(&widen(&x), &widen(&w), &widen(&bias), depth);
+            assert_exact(&what, &y, &expected);
+            let (residual, clamp) = (Some(&dy[..]), Some((0.0, 6.0)));
+            gemm(numbers, &mut y, &from, &packed, shape, GemmEpilogue { bias: Some(&bias), residual, clamp });
+            let expected: Vec<f64> =
+                expected.iter().zip(&dy).map(|(y, &r)| (y + f64::from(r)).clamp(0.0, 6.0)).collect();
+            assert_exact(&what, &y, &expected);
+
+            let (expected_dx, expected_dw, _) =
+                reference::dense_backward(&widen(&x), &widen(&w), &widen(&dy), depth);
+            let transposed = GemmShape { depth: cols, cols: depth };
+            let mut packed = GuardedNumbers::nan(packed_len(numbers, transposed));
+            pack_transposed(numbers, &mut packed, &w, transposed, 0);
+            let mut dx = Guarded::nan(rows * depth);
+            let gradient = padded(numbers, &dy, transposed);
+            gemm(numbers, &mut dx, &gradient, &packed, transposed, GemmEpilogue::default());
+            assert_exact(&what, &dx, &expected_dx);
+            let mut dw = Guarded::of(&vec![0.0; depth * cols]);
+            let mut scratch = GuardedNumbers::nan(weight_gradient_scratch(numbers));
+            let [x, dy] = [&x, &dy].map(|x| GuardedNumbers::of(&rounded(x)));
+            weight_gradient(numbers, &mut dw, &mut scratch, (&x, &dy), shape, 0);
+            assert_exact(&what, &dw, &expected_dw);
+        }
+    }
+
     for_each_isa! {
         fn all_passes_are_exact_on_whole_numbers(isa: Isa) {
-            for (rows, shape) in shapes() {
-                let GemmShape { depth, cols } = shape;
-                let what = format!("{rows} x {depth} x {cols}");
-                let x = Guarded::of(&integers(1, rows * depth, 4));
-                let w = Guarded::of(&integers(2, depth * cols, 4));
-                let dy = Guarded::of(&integers(3, rows * cols, 4));
-                let bias = Guarded::of(&integers(4, cols, 50));
-                let mut packed = Guarded::nan(packed_len(isa, shape));
-                pack(isa, &mut packed, &w, shape, 0);
-                let mut y = Guarded::nan(rows * cols);
-                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), ..GemmEpilogue::default() });
-                let expected = reference::dense(&widen(&x), &widen(&w), &widen(&bias), depth);
-                assert_exact(&what, &y, &expected);
-                let (residual, clamp) = (Some(&dy[..]), Some((0.0, 6.0)));
-                gemm(isa, &mut y, &x, &packed, shape, GemmEpilogue { bias: Some(&bias), residual, clamp });
-                let expected: Vec<f64> = expected.iter().zip(&dy[..]).map(|(y, &r)| (y + f64::from(r)).clamp(0.0, 6.0)).collect();
-                assert_exact(&what, &y, &expected);
-
-                let (expected_dx, expected_dw, _) = reference::dense_backward(&widen(&x), &widen(&w), &widen(&dy), depth);
-                let transposed = GemmShape { depth: cols, cols: depth };
-                let mut packed = Guarded::nan(packed_len(isa, transposed));
-                pack_transposed(isa, &mut packed, &w, transposed, 0);
-                let mut dx = Guarded::nan(rows * depth);
-                gemm(isa, &mut dx, &dy, &packed, transposed, GemmEpilogue::default());
-                assert_exact(&what, &dx, &expected_dx);
-                let mut dw = Guarded::of(&vec![0.0; depth * cols]);
-                let mut scratch = Guarded::nan(weight_gradient_scratch(isa));
-                weight_gradient(isa, &mut dw, &mut scratch, (&x, &dy), shape, 0);
-                assert_exact(&what, &dw, &expected_dw);
-            }
+            exact(isa);
+            Bf16Isa::all(isa).into_iter().for_each(|bf16| exact(Halves::<f32>::new(bf16)));
         }
 
         fn weights_are_packed_to_whole_vectors_and_no_further(isa: Isa) {

@@ -1,5 +1,6 @@
 //! Lane by lane: vectors with a tail, and functions of numbers applied to whole slices.
 
+use crate::bf16::Bf16;
 use crate::buffer::Element;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd, dispatch};
 
@@ -13,37 +14,37 @@ pub(super) trait Lanewise<const N: usize>: Copy {
 ///
 /// # Panics
 /// When lengths differ.
-pub(super) fn map<const N: usize>(isa: Isa, y: &mut [f32], x: [&[f32]; N], f: impl Lanewise<N>) {
+pub(super) fn map<E: Stored, const N: usize>(isa: Isa, y: &mut [E], x: [&[E]; N], f: impl Lanewise<N>) {
     for x in x {
         assert_eq!(x.len(), y.len(), "inputs are as long as the output");
     }
     // SAFETY: all lengths were compared.
-    unsafe { sweep(isa, y.as_mut_ptr(), x.map(<[f32]>::as_ptr), y.len(), f) }
+    unsafe { sweep(isa, y.as_mut_ptr(), x.map(<[E]>::as_ptr), y.len(), f) }
 }
 
 /// [`map`] on pointers.
 ///
 /// # Safety
-/// `y` is writable and every `x` is readable for `len` floats; an `x` may be `y` itself but not overlap it
+/// `y` is writable and every `x` is readable for `len` numbers; an `x` may be `y` itself but not overlap it
 /// otherwise.
-pub(super) unsafe fn sweep<const N: usize>(
+pub(super) unsafe fn sweep<E: Stored, const N: usize>(
     isa: Isa,
-    y: *mut f32,
-    x: [*const f32; N],
+    y: *mut E,
+    x: [*const E; N],
     len: usize,
     f: impl Lanewise<N>,
 ) {
     dispatch(isa, Sweep { y, x, len, f });
 }
 
-struct Sweep<const N: usize, F> {
-    y: *mut f32,
-    x: [*const f32; N],
+struct Sweep<E, const N: usize, F> {
+    y: *mut E,
+    x: [*const E; N],
     len: usize,
     f: F,
 }
 
-impl<const N: usize, F: Lanewise<N>> Sweep<N, F> {
+impl<E: Stored, const N: usize, F: Lanewise<N>> Sweep<E, N, F> {
     /// Computes `n` elements from `i` on.
     ///
     /// # Safety
@@ -53,14 +54,14 @@ impl<const N: usize, F: Lanewise<N>> Sweep<N, F> {
         let mut x = [s.splat(0.0); N];
         for (vector, pointer) in x.iter_mut().zip(self.x) {
             // SAFETY: the contracts of this function and of `sweep`.
-            *vector = unsafe { load(s, pointer.add(i), n) };
+            *vector = unsafe { E::load(s, pointer.add(i), n) };
         }
         // SAFETY: as above.
-        unsafe { store(s, self.y.add(i), self.f.lanes(s, x), n) }
+        unsafe { E::store(s, self.y.add(i), self.f.lanes(s, x), n) }
     }
 }
 
-impl<const N: usize, F: Lanewise<N>> Kernel for Sweep<N, F> {
+impl<E: Stored, const N: usize, F: Lanewise<N>> Kernel for Sweep<E, N, F> {
     type Output = ();
 
     #[inline(always)]
@@ -79,13 +80,19 @@ impl<const N: usize, F: Lanewise<N>> Kernel for Sweep<N, F> {
     }
 }
 
-/// Numbers in memory that vectors of floats are made of.
-pub(super) trait Stored: Element {
+/// Numbers in memory that vectors of floats are made of, and that they become.
+pub trait Stored: Element {
     /// The first `n` numbers at `p`; with the constant `LANES` the choice is made by the compiler.
     ///
     /// # Safety
     /// `n <= LANES` and `p` is readable for `n` numbers.
     unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V;
+
+    /// Stores the first `n` lanes at `p`, rounded; with the constant `LANES` the choice is made by the compiler.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is writable for `n` numbers.
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V, n: usize);
 
     /// As many zeros as the longest vector has lanes.
     fn zeros() -> *const Self;
@@ -96,6 +103,12 @@ impl Stored for f32 {
     unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
         // SAFETY: the contract of this function.
         unsafe { load(s, p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V, n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe { store(s, p, v, n) }
     }
 
     #[inline(always)]
@@ -113,11 +126,43 @@ impl Stored for u8 {
     }
 
     #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V, n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe { s.store_u8(p, v, n) }
+    }
+
+    #[inline(always)]
     fn zeros() -> *const Self {
         static ZEROS: [u8; MAX_LANES] = [0; MAX_LANES];
         ZEROS.as_ptr()
     }
 }
+
+impl Stored for Bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
+        // SAFETY: the contract of this function.
+        unsafe { s.load_bf16(p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V, n: usize) {
+        // SAFETY: the contract of this function.
+        unsafe { s.store_bf16(p, v, n) }
+    }
+
+    #[inline(always)]
+    fn zeros() -> *const Self {
+        static ZEROS: [Bf16; MAX_LANES] = [Bf16::ZERO; MAX_LANES];
+        ZEROS.as_ptr()
+    }
+}
+
+/// Real numbers that layers compute on: f32, or bf16 with all arithmetic in f32 and one rounding where a result is stored.
+pub trait Number: Stored + PartialEq + std::fmt::Debug + Default + From<f32> + Into<f32> {}
+
+impl Number for f32 {}
+impl Number for Bf16 {}
 
 /// The first `n` floats at `p`; with the constant `LANES` the choice is made by the compiler.
 ///

@@ -20,5 +20,8 @@ pub mod softmax;
 pub mod update;
 pub mod winograd;
 
+pub use lanes::Number;
+pub use micro::{Halves, Reals};
+
 #[cfg(test)]
 pub(crate) mod testing;

@@ -30,18 +30,15 @@ pub(crate) struct Source<'a, T = f32> {
     pub(crate) run: usize,
     /// Products that one instruction adds.
     pub(crate) group: usize,
+    /// Rows of a run in the panels, with those of zeros: whole groups.
+    pub(crate) padded_run: usize,
 }
 
 impl<T> Source<'_, T> {
     /// Rows of the reduction, with those of zeros.
     pub(crate) fn depth(&self) -> usize {
-        self.blocks.len() / self.run * padded_run(self.run * self.inner, self.group)
+        self.blocks.len() / self.run * self.padded_run
     }
-}
-
-/// Rows of a run of `rows`, with those of zeros.
-pub(crate) fn padded_run(rows: usize, group: usize) -> usize {
-    rows.next_multiple_of(group)
 }
 
 /// Columns of a panel from whose first on a matrix has `cols`: two vectors, or one where the tile that reads it has one.
@@ -56,18 +53,25 @@ pub(crate) fn panels_len(depth: usize, cols: usize, nr: usize) -> usize {
 
 /// Copies the columns of a panel, without a call: they are few.
 #[inline(always)]
-pub(crate) fn copy_columns<T: Copy>(to: &mut [T], from: &[T]) {
+pub(crate) fn copy_columns<T: Copy, P: From<T>>(to: &mut [P], from: &[T]) {
     let (to, to_rest) = to.as_chunks_mut::<8>();
     let (from, from_rest) = from.as_chunks::<8>();
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+    to.iter_mut().zip(from).for_each(|(to, from)| {
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
+    });
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from.into());
 }
 
-/// Fills panel `index` (`[depth / group][panel_width][group]`) of a matrix.
+/// Fills panel `index` (`[depth / group][panel_width][group]`) of a matrix, whose weights may become numbers of another kind.
 ///
 /// # Panics
 /// When the panel's length is not `depth * panel_width` or the source leaves `w`.
-pub(crate) fn pack_panel<T: Element>(panel: &mut [T], index: usize, nr: usize, source: &Source<T>) {
+pub(crate) fn pack_panel<T: Element, P: Element + From<T>>(
+    panel: &mut [P],
+    index: usize,
+    nr: usize,
+    source: &Source<T>,
+) {
     let first = index * nr;
     let cols = nr.min(source.cols - first);
     let width = panel_width(cols, nr);
@@ -75,15 +79,36 @@ pub(crate) fn pack_panel<T: Element>(panel: &mut [T], index: usize, nr: usize, s
     if source.group == 1 {
         return pack_rows(panel, (first, cols, width), source);
     }
-    panel.fill(T::ZERO);
-    let run_len = padded_run(source.run * source.inner, source.group) * width;
-    for (run, panel) in source.blocks.chunks(source.run).zip(panel.chunks_exact_mut(run_len.max(1))) {
-        let rows = run.iter().flat_map(|block| (0..source.inner).map(move |row| (block, row)));
-        for (k, (block, row)) in rows.enumerate() {
-            let at = source.base + block + row * source.row_step + first * source.col_step;
-            let group = &mut panel[k / source.group * width * source.group + k % source.group..];
-            let weights = source.w[at..].iter().step_by(source.col_step).take(cols);
-            weights.zip(group.iter_mut().step_by(source.group)).for_each(|(&w, to)| *to = w);
+    match source.group {
+        2 => pack_groups::<T, P, 2>(panel, (first, cols, width), source),
+        4 => pack_groups::<T, P, 4>(panel, (first, cols, width), source),
+        group => unreachable!("no instruction adds {group} products"),
+    }
+}
+
+/// [`pack_panel`] in groups of `G` rows, for the columns `first .. first + cols`.
+fn pack_groups<T: Element, P: Element + From<T>, const G: usize>(
+    panel: &mut [P],
+    (first, cols, width): (usize, usize, usize),
+    source: &Source<T>,
+) {
+    panel.fill(P::ZERO);
+    let run_len = (source.padded_run * width).max(1);
+    for (run, panel) in source.blocks.chunks(source.run).zip(panel.chunks_exact_mut(run_len)) {
+        let row = |k: usize| {
+            let at = source.base + run[k / source.inner] + k % source.inner * source.row_step;
+            &source.w[at + first * source.col_step..]
+        };
+        let rows = run.len() * source.inner;
+        let (groups, _) = panel.as_chunks_mut::<G>();
+        for (start, groups) in (0..rows).step_by(G).zip(groups.chunks_exact_mut(width)) {
+            let count = G.min(rows - start);
+            let from: [&[T]; G] = std::array::from_fn(|i| row(start + i.min(count - 1)));
+            for (c, group) in groups[..cols].iter_mut().enumerate() {
+                for (to, from) in group.iter_mut().zip(&from).take(count) {
+                    *to = from[c * source.col_step].into();
+                }
+            }
         }
     }
 }
@@ -92,7 +117,7 @@ pub(crate) fn pack_panel<T: Element>(panel: &mut [T], index: usize, nr: usize, s
 /// page for one panel after the other.
 const SIDE_BY_SIDE: usize = 8;
 
-/// [`pack_panel`] for panels `first ..` of floats, as many as `panels` has room for.
+/// [`pack_panel`] for panels `first ..` of floats in f32, as many as `panels` has room for.
 ///
 /// # Panics
 /// When a panel does not have its length or the source leaves `w`.
@@ -157,7 +182,11 @@ impl Kernel for WholePanels<'_> {
 }
 
 /// [`pack_panel`] in groups of one, for the columns `first .. first + cols`.
-fn pack_rows<T: Element>(panel: &mut [T], (first, cols, width): (usize, usize, usize), source: &Source<T>) {
+fn pack_rows<T: Element, P: Element + From<T>>(
+    panel: &mut [P],
+    (first, cols, width): (usize, usize, usize),
+    source: &Source<T>,
+) {
     let rows = source.blocks.iter().flat_map(|&block| {
         (0..source.inner)
             .map(move |row| source.base + block + row * source.row_step + first * source.col_step)
@@ -168,9 +197,9 @@ fn pack_rows<T: Element>(panel: &mut [T], (first, cols, width): (usize, usize, u
             copy_columns(used, &source.w[at..at + cols]);
         } else {
             for (value, &weight) in used.iter_mut().zip(source.w[at..].iter().step_by(source.col_step)) {
-                *value = weight;
+                *value = weight.into();
             }
         }
-        padding.fill(T::ZERO);
+        padding.fill(P::ZERO);
     }
 }

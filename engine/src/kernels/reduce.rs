@@ -1,6 +1,6 @@
 //! Sums over rows, over partial results and over all elements, each in one fixed order.
 
-use super::lanes::{load, store};
+use super::lanes::{Number, load, store};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Rows that are added up in registers before the sum is added to memory: a sum of many rows then errs like
@@ -105,13 +105,13 @@ impl<const A: usize, T: ColumnTerms<A>> Kernel for AddColumns<A, T> {
 
 /// The elements themselves.
 #[derive(Clone, Copy)]
-pub(super) struct Element(pub(super) *const f32);
+pub(super) struct Element<E>(pub(super) *const E);
 
-impl ColumnTerms<1> for Element {
+impl<E: Number> ColumnTerms<1> for Element<E> {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, s: S, at: usize, _: usize, n: usize) -> [S::V; 1] {
         // SAFETY: the contract of this function; the pointer is that of the whole matrix.
-        [unsafe { load(s, self.0.add(at), n) }]
+        [unsafe { E::load(s, self.0.add(at), n) }]
     }
 }
 
@@ -119,10 +119,10 @@ impl ColumnTerms<1> for Element {
 ///
 /// # Panics
 /// When `rows` does not hold whole rows.
-pub fn column_sums(isa: Isa, sums: &mut [f32], rows: &[f32]) {
+pub fn column_sums<E: Number>(isa: Isa, sums: &mut [f32], rows: &[E]) {
     let cols = sums.len();
     let count = row_count(rows.len(), cols);
-    // SAFETY: `rows` holds `count` rows of `cols` floats.
+    // SAFETY: `rows` holds `count` rows of `cols` numbers.
     unsafe { add_columns(isa, [sums.as_mut_ptr()], count, cols, Element(rows.as_ptr())) }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of all kernels share: one test per instruction set, data, guarded buffers, derived
 //! tolerances.
 
+use crate::kernels::lanes::Number;
 use crate::rng::Rng;
 use crate::simd::Isa;
 
@@ -67,48 +68,63 @@ const GUARD: usize = 19;
 /// A quiet NaN that no arithmetic makes: reads beyond an end poison results, writes change its bits.
 const SENTINEL: u32 = 0x7FED_BEE5;
 
-/// Floats between sentinels, which are checked when it is dropped.
-pub(crate) struct Guarded {
-    all: Vec<f32>,
+/// Floats between sentinels.
+pub(crate) type Guarded = GuardedNumbers<f32>;
+
+/// Numbers between sentinels, which are checked when it is dropped.
+pub(crate) struct GuardedNumbers<E: Number> {
+    all: Vec<E>,
 }
 
-impl Guarded {
+impl<E: Number> GuardedNumbers<E> {
     /// `len` NaNs: an output that must be overwritten.
     pub(crate) fn nan(len: usize) -> Self {
-        Guarded { all: vec![f32::from_bits(SENTINEL); len + 2 * GUARD] }
+        GuardedNumbers { all: vec![f32::from_bits(SENTINEL).into(); len + 2 * GUARD] }
     }
 
     /// A copy of `data`: an input that is read within its ends alone, or an output that is updated.
-    pub(crate) fn of(data: &[f32]) -> Self {
-        let mut guarded = Guarded::nan(data.len());
+    pub(crate) fn of(data: &[E]) -> Self {
+        let mut guarded = Self::nan(data.len());
         guarded.copy_from_slice(data);
         guarded
     }
 }
 
-impl std::ops::Deref for Guarded {
-    type Target = [f32];
+impl<E: Number> std::ops::Deref for GuardedNumbers<E> {
+    type Target = [E];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[E] {
         &self.all[GUARD..self.all.len() - GUARD]
     }
 }
 
-impl std::ops::DerefMut for Guarded {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<E: Number> std::ops::DerefMut for GuardedNumbers<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
         let end = self.all.len() - GUARD;
         &mut self.all[GUARD..end]
     }
 }
 
-impl Drop for Guarded {
+impl<E: Number> Drop for GuardedNumbers<E> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            let bits = |x: E| -> u32 { x.into().to_bits() };
+            let sentinel = bits(f32::from_bits(SENTINEL).into());
             let (front, back) = (&self.all[..GUARD], &self.all[self.all.len() - GUARD..]);
-            let intact = front.iter().chain(back).all(|x| x.to_bits() == SENTINEL);
-            assert!(intact, "a kernel wrote before or behind its output of {} floats", self.len());
+            let intact = front.iter().chain(back).all(|&x| bits(x) == sentinel);
+            assert!(intact, "a kernel wrote before or behind its output of {} numbers", self.len());
         }
     }
+}
+
+/// The nearest numbers of another kind.
+pub(crate) fn rounded<E: Number>(x: &[f32]) -> Vec<E> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+/// The same numbers as floats.
+pub(crate) fn floats<E: Number>(x: &[E]) -> Vec<f32> {
+    x.iter().map(|&x| x.into()).collect()
 }
 
 /// Standard normal floats of a seed.

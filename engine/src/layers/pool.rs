@@ -70,7 +70,7 @@ impl Layer for PoolLayer {
             match self.kind {
                 PoolKind::Max => pool::max_backward(*isa, dx, PoolSaved { x, y, dy, gate: backward.gate }, g),
                 PoolKind::Avg => pool::avg_backward(*isa, dx, dy, g),
-                PoolKind::GlobalAvg => pool::global_avg_backward(*isa, dx, dy, g.c),
+                PoolKind::GlobalAvg => pool::global_avg_backward(dx, dy, g.c),
                 PoolKind::GlobalMax => {
                     pool::global_max_backward(*isa, dx, PoolSaved { x, y, dy, gate: false }, g.c)
                 }

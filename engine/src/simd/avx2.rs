@@ -1,6 +1,7 @@
 //! AVX2 and FMA: eight lanes.
 
 use super::Simd;
+use crate::bf16::Bf16;
 use std::arch::x86_64::*;
 
 /// Proof that the processor has AVX2 and FMA.
@@ -98,6 +99,54 @@ impl Simd for Avx2 {
                     p.add(i).write((bytes >> (8 * i)) as u8);
                 }
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> __m256 {
+        // SAFETY: `self` proves AVX2; the copy reads `n` numbers, and the array holds all lanes.
+        unsafe {
+            let halves = if n == Self::LANES {
+                _mm_loadu_si128(p.cast())
+            } else {
+                let mut lanes = [Bf16::ZERO; 8];
+                for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                    *lane = p.add(i).read();
+                }
+                _mm_loadu_si128(lanes.as_ptr().cast())
+            };
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut Bf16, v: __m256, n: usize) {
+        // SAFETY: `self` proves AVX2; the caller vouches for `n` writable numbers, and the array holds all lanes.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(even, _mm256_set1_epi32(0x7FFF)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            let words = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let half = _mm256_extracti128_si256::<1>(words);
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), half);
+            if n == Self::LANES {
+                _mm_storeu_si128(p.cast(), halves);
+            } else {
+                let mut lanes = [Bf16::ZERO; 8];
+                _mm_storeu_si128(lanes.as_mut_ptr().cast(), halves);
+                for (i, lane) in lanes.iter().enumerate().take(n) {
+                    p.add(i).write(*lane);
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const Bf16) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2; the caller vouches for sixteen readable numbers.
+        unsafe {
+            let pairs = _mm256_loadu_si256(p.cast());
+            let second = _mm256_and_si256(pairs, _mm256_set1_epi32(!0xFFFF));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(second)]
         }
     }
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! AVX-512 F, BW, VL and DQ: sixteen lanes, tails by mask registers.
 
 use super::{Avx2, Simd};
+use crate::bf16::Bf16;
 use std::arch::x86_64::*;
 
 /// Proof that the processor has AVX-512 F, BW, VL and DQ, and AVX2 and FMA.
@@ -83,6 +84,45 @@ impl Simd for Avx512 {
             } else {
                 _mm_mask_storeu_epi8(p.cast(), first(n), bytes);
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> __m512 {
+        // SAFETY: `self` proves AVX-512 with BW and VL; masked numbers are not accessed, the caller vouches for the others.
+        unsafe {
+            let whole = n == Self::LANES;
+            let halves = if whole {
+                _mm256_loadu_si256(p.cast())
+            } else {
+                _mm256_maskz_loadu_epi16(first(n), p.cast())
+            };
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut Bf16, v: __m512, n: usize) {
+        // SAFETY: `self` proves AVX-512 with BW and VL; masked numbers are not accessed, the caller vouches for the others.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(even, _mm512_set1_epi32(0x7FFF)));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let quiet = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
+            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(quiet));
+            if n == Self::LANES {
+                _mm256_storeu_si256(p.cast(), halves);
+            } else {
+                _mm256_mask_storeu_epi16(p.cast(), first(n), halves);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const Bf16) -> [__m512; 2] {
+        // SAFETY: `self` proves AVX-512; the caller vouches for 32 readable numbers.
+        unsafe {
+            let pairs = _mm512_loadu_si512(p.cast());
+            let second = _mm512_and_si512(pairs, _mm512_set1_epi32(!0xFFFF));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second)]
         }
     }
     #[inline(always)]

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use super::Neon;
 #[cfg(target_arch = "x86_64")]
-use super::{Avx2, Avx2Bytes, Avx512, Avx512Vnni, AvxVnni, DotKernel};
+use super::{Avx2, Avx2Bytes, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, DotKernel, PairKernel};
 use super::{Isa, Simd};
 
 /// The arguments of a kernel together with its generic body.
@@ -58,6 +58,14 @@ trampoline!(
     AvxVnni,
     "avxvnni,avx2,fma",
     is_x86_feature_detected["avxvnni", "avx2", "fma"]
+);
+
+#[cfg(target_arch = "x86_64")]
+trampoline!(
+    run_avx512bf16<PairKernel>,
+    Avx512Bf16,
+    "avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
+    is_x86_feature_detected["avx512bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"]
 );
 
 /// Products of bytes by AVX2 alone.

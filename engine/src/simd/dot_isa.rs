@@ -4,12 +4,20 @@ use super::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::{run_avx2_bytes, run_avx512vnni, run_avxvnni};
 use super::dot::{DotKernel, DotProduct, PortableBytes};
+use super::tiles::{TILE_SIDE, TileUnit};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 
 /// An instruction set of this processor for products of bytes.
 #[derive(Clone, Copy)]
-pub enum DotIsa {
+pub struct DotIsa {
+    vectors: Vectors,
+    /// What multiplies tiles, if that is not done by vectors.
+    tiles: Option<TileUnit>,
+}
+
+#[derive(Clone, Copy)]
+enum Vectors {
     /// Plain Rust, for any processor.
     Portable(PortableBytes),
     /// 16-bit products of AVX2: about as fast as its f32.
@@ -26,62 +34,77 @@ pub enum DotIsa {
 impl DotIsa {
     /// The one that goes with an instruction set for floats.
     pub fn of(isa: Isa) -> DotIsa {
-        DotIsa::all(isa)[0]
+        DotIsa { vectors: vectors(isa)[0], tiles: TileUnit::of(isa) }
     }
 
     /// All of this processor with vectors as long as those of an instruction set for floats or, for AVX-512 without byte
-    /// products, of AVX2; fastest first.
+    /// products, of AVX2; those that plans choose first. Tiles in plain Rust are among them.
     pub fn all(isa: Isa) -> Vec<DotIsa> {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => {
-                let own = Avx512Vnni::detect().map(DotIsa::Avx512Vnni);
-                own.into_iter().chain(DotIsa::all(Isa::Avx2(token.avx2()))).collect()
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(token) => AvxVnni::detect()
-                .map(DotIsa::AvxVnni)
-                .into_iter()
-                .chain([DotIsa::Avx2(Avx2Bytes::of(token))])
-                .collect(),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon(_) => vec![DotIsa::Portable(PortableBytes)],
-            Isa::Portable(_) => vec![DotIsa::Portable(PortableBytes)],
-        }
+        let vectors = vectors(isa);
+        let tiles =
+            TileUnit::all(isa).into_iter().map(|unit| DotIsa { vectors: vectors[0], tiles: Some(unit) });
+        tiles.chain(vectors.iter().map(|&vectors| DotIsa { vectors, tiles: None })).collect()
     }
 
-    /// `avx512-vnni`, `avx-vnni`, `avx2-int8` or `portable-int8`.
+    /// What multiplies tiles, if something does.
+    pub fn tiles(self) -> Option<TileUnit> {
+        self.tiles
+    }
+
+    /// `amx-int8`, `tiles-int8` (the same in plain Rust), `avx512-vnni`, `avx-vnni`, `avx2-int8` or `portable-int8`.
     pub fn name(self) -> &'static str {
-        match self {
-            DotIsa::Portable(_) => "portable-int8",
+        match (self.tiles, self.vectors) {
+            (Some(unit), _) if unit.is_native() => "amx-int8",
+            (Some(_), _) => "tiles-int8",
+            (None, Vectors::Portable(_)) => "portable-int8",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx2(_) => "avx2-int8",
+            (None, Vectors::Avx2(_)) => "avx2-int8",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::AvxVnni(_) => "avx-vnni",
+            (None, Vectors::AvxVnni(_)) => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx512Vnni(_) => "avx512-vnni",
+            (None, Vectors::Avx512Vnni(_)) => "avx512-vnni",
         }
     }
 
     /// Whether the processor has instructions for it, which make int8 faster than f32.
     pub fn is_native(self) -> bool {
-        match self {
-            DotIsa::Portable(_) => false,
+        match (self.tiles, self.vectors) {
+            (Some(unit), _) => unit.is_native(),
+            (None, Vectors::Portable(_)) => false,
             #[cfg(target_arch = "x86_64")]
-            DotIsa::Avx2(_) => false,
+            (None, Vectors::Avx2(_)) => false,
             #[cfg(target_arch = "x86_64")]
-            DotIsa::AvxVnni(_) | DotIsa::Avx512Vnni(_) => true,
+            (None, Vectors::AvxVnni(_) | Vectors::Avx512Vnni(_)) => true,
         }
     }
 
     /// Rows of the register tile.
     pub fn mr(self) -> usize {
-        dispatch_dot(self, TileSize).0
+        if self.tiles.is_some() { 2 * TILE_SIDE } else { dispatch_dot(self, TileSize).0 }
     }
 
     /// Columns of the register tile: the width of a packed weight panel.
     pub fn nr(self) -> usize {
-        dispatch_dot(self, TileSize).1
+        if self.tiles.is_some() { 2 * TILE_SIDE } else { dispatch_dot(self, TileSize).1 }
+    }
+}
+
+/// The vectors that go with an instruction set for floats, fastest first.
+fn vectors(isa: Isa) -> Vec<Vectors> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => {
+            let own = Avx512Vnni::detect().map(Vectors::Avx512Vnni);
+            own.into_iter().chain(vectors(Isa::Avx2(token.avx2()))).collect()
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => {
+            let own = AvxVnni::detect().map(Vectors::AvxVnni);
+            own.into_iter().chain([Vectors::Avx2(Avx2Bytes::of(token))]).collect()
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => vec![Vectors::Portable(PortableBytes)],
+        Isa::Portable(_) => vec![Vectors::Portable(PortableBytes)],
     }
 }
 
@@ -102,18 +125,18 @@ impl std::fmt::Debug for DotIsa {
     }
 }
 
-/// Runs a kernel on bytes with an instruction set.
+/// Runs a kernel on bytes with the vectors of an instruction set.
 pub fn dispatch_dot<K: DotKernel>(isa: DotIsa, kernel: K) -> K::Output {
-    match isa {
+    match isa.vectors {
         // SAFETY: a token exists only if `detect` found its instructions.
         #[cfg(target_arch = "x86_64")]
-        DotIsa::Avx512Vnni(token) => unsafe { run_avx512vnni(token, kernel) },
+        Vectors::Avx512Vnni(token) => unsafe { run_avx512vnni(token, kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        DotIsa::AvxVnni(token) => unsafe { run_avxvnni(token, kernel) },
+        Vectors::AvxVnni(token) => unsafe { run_avxvnni(token, kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        DotIsa::Avx2(token) => unsafe { run_avx2_bytes(token, kernel) },
-        DotIsa::Portable(token) => kernel.run(token),
+        Vectors::Avx2(token) => unsafe { run_avx2_bytes(token, kernel) },
+        Vectors::Portable(token) => kernel.run(token),
     }
 }

@@ -6,10 +6,15 @@
 //! every function between a trampoline and an intrinsic is `#[inline(always)]`, and work is split across threads
 //! *before* dispatch, since a closure handed to another thread is compiled without the features.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
+mod bf16_isa;
 mod dispatch;
 mod dot;
 mod dot_isa;
@@ -18,10 +23,13 @@ pub mod limits;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pairs;
 mod portable;
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+use crate::bf16::Bf16;
 use crate::error::EngineError;
 use std::sync::OnceLock;
 
@@ -29,19 +37,26 @@ use std::sync::OnceLock;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+pub use avx512_bf16::Avx512Bf16;
+pub use bf16_isa::{Bf16Isa, dispatch_pairs};
 pub use dispatch::{Kernel, dispatch};
 pub use dot::{DotKernel, DotProduct, PortableBytes};
 pub use dot_isa::{DotIsa, dispatch_dot};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
+pub use pairs::{PairKernel, PairProduct, Widened};
 pub use portable::Portable;
+pub use tiles::{TILE_BYTES, TILE_SIDE, TILE_SUMS, TileNumbers, TileProducts, TileSums, TileUnit};
 #[cfg(target_arch = "x86_64")]
 pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 
 /// Largest number of lanes of any vector.
 pub const MAX_LANES: usize = 16;
-/// Largest number of rows of any register tile.
-pub const MAX_MR: usize = 12;
+/// Largest number of rows of any register tile of vectors.
+pub(crate) const MAX_MR: usize = 12;
+/// Largest number of rows that are computed together.
+pub(crate) const MAX_ROWS: usize = 2 * TILE_SIDE;
 /// Largest number of columns of any register tile.
 pub(crate) const MAX_NR: usize = 32;
 
@@ -96,6 +111,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `n <= LANES` and `p` is writable for `n` bytes; memory behind them is not touched.
     unsafe fn store_u8(self, p: *mut u8, v: Self::V, n: usize);
+    /// `n` numbers in bf16 from memory as floats, zeros in the other lanes.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is readable for `n` numbers; memory behind them is not touched.
+    unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> Self::V;
+    /// The first `n` lanes to memory in bf16, as `Bf16::from` rounds them up to the bits of a NaN.
+    ///
+    /// # Safety
+    /// `n <= LANES` and `p` is writable for `n` numbers; memory behind them is not touched.
+    unsafe fn store_bf16(self, p: *mut Bf16, v: Self::V, n: usize);
+    /// `LANES` pairs of numbers in bf16 from memory: the first number of each pair, and the second.
+    ///
+    /// # Safety
+    /// `p` is readable for `2 * LANES` numbers.
+    unsafe fn load_bf16_pairs(self, p: *const Bf16) -> [Self::V; 2];
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

@@ -1,6 +1,7 @@
 //! NEON of 64-bit ARM: four lanes, 32 registers.
 
 use super::Simd;
+use crate::bf16::Bf16;
 use std::arch::aarch64::*;
 
 /// Proof that the processor has NEON.
@@ -78,6 +79,42 @@ impl Simd for Neon {
         for (i, lane) in lanes.iter().enumerate().take(n) {
             // SAFETY: `i < n`, and the caller vouches for `n` writable bytes.
             unsafe { p.add(i).write((*lane).min(255) as u8) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> float32x4_t {
+        let mut lanes = [0u16; 4];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: `i < n`, and the caller vouches for `n` readable numbers.
+            *lane = unsafe { p.add(i).read() }.to_bits();
+        }
+        // SAFETY: `self` proves NEON; there are four lanes.
+        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(lanes.as_ptr()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut Bf16, v: float32x4_t, n: usize) {
+        let mut lanes = [0u16; 4];
+        // SAFETY: `self` proves NEON; there are four lanes.
+        unsafe {
+            let bits = vreinterpretq_u32_f32(v);
+            let even = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            let rounded = vaddq_u32(bits, vaddq_u32(even, vdupq_n_u32(0x7FFF)));
+            let quiet = vorrq_u32(bits, vdupq_n_u32(0x40_0000));
+            let words = vbslq_u32(vceqq_f32(v, v), rounded, quiet);
+            vst1_u16(lanes.as_mut_ptr(), vshrn_n_u32::<16>(words));
+        }
+        for (i, &lane) in lanes.iter().enumerate().take(n) {
+            // SAFETY: `i < n`, and the caller vouches for `n` writable numbers.
+            unsafe { p.add(i).write(Bf16::from_bits(lane)) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const Bf16) -> [float32x4_t; 2] {
+        // SAFETY: `self` proves NEON; the caller vouches for eight readable numbers.
+        unsafe {
+            let pairs = vld1q_u32(p.cast());
+            let second = vandq_u32(pairs, vdupq_n_u32(!0xFFFF));
+            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(second)]
         }
     }
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Plain Rust vectors: what runs where nothing better is known, and compiles everywhere.
 
 use super::Simd;
+use crate::bf16::Bf16;
 
 /// The token of plain Rust.
 #[derive(Clone, Copy)]
@@ -72,6 +73,28 @@ impl Simd for Portable {
             // SAFETY: `lane < n`, and the caller vouches for `n` writable bytes.
             unsafe { p.add(lane).write(*value as u8) }
         }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> V {
+        let mut v = [0.0; 4];
+        for (lane, value) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: `lane < n`, and the caller vouches for `n` readable numbers.
+            *value = unsafe { p.add(lane).read() }.into();
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut Bf16, v: V, n: usize) {
+        for (lane, &value) in v.iter().enumerate().take(n) {
+            // SAFETY: `lane < n`, and the caller vouches for `n` writable numbers.
+            unsafe { p.add(lane).write(value.into()) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const Bf16) -> [V; 2] {
+        // SAFETY: the caller vouches for eight readable numbers.
+        let pairs = unsafe { p.cast::<[[Bf16; 2]; 4]>().read() };
+        [0, 1].map(|i| [pairs[0][i].into(), pairs[1][i].into(), pairs[2][i].into(), pairs[3][i].into()])
     }
     #[inline(always)]
     fn add(self, a: V, b: V) -> V {

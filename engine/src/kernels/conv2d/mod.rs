@@ -28,6 +28,9 @@ pub use bytes::ByteArgs;
 pub use sweep::{Sweep, SweepArgs};
 pub use weight_gradient::WeightGradient;
 
+use super::micro::OuterProducts;
+use crate::buffer::Element;
+
 /// A source image with a border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Halo {
@@ -61,6 +64,29 @@ impl Halo {
                     out[left + width..].fill(border);
                 }
                 None => out.fill(border),
+            }
+        }
+    }
+
+    /// Copies a padded group of images into `out`, zeros where there is no source, the numbers of a place side by side.
+    fn copy_group<N: OuterProducts>(&self, numbers: N, out: &mut [N::X], images: &[N::X]) {
+        let line = self.pw * self.c * N::GROUP;
+        let (left, width) = (self.left * self.c * N::GROUP, self.w.min(self.pw - self.left) * self.c);
+        let image = self.h * self.w * self.c;
+        for (row, out) in out.chunks_exact_mut(line).enumerate() {
+            match row.checked_sub(self.top).filter(|&source| source < self.h) {
+                Some(source) => {
+                    let from = source * self.w * self.c;
+                    let mut rows = [&[][..]; 2];
+                    for (to, image) in rows.iter_mut().zip(images.chunks_exact(image)) {
+                        *to = &image[from..from + width];
+                    }
+                    let (own, right) = out[left..].split_at_mut(width * N::GROUP);
+                    numbers.interleave(own, &rows);
+                    right.fill(N::X::ZERO);
+                    out[..left].fill(N::X::ZERO);
+                }
+                None => out.fill(N::X::ZERO),
             }
         }
     }

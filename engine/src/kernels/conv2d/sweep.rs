@@ -1,11 +1,14 @@
 //! Forward convolution and input gradients: one sweep of tiles over a padded source.
 
 use super::Halo;
+use crate::buffer::Element;
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::micro::{self, Arithmetic, Epilogue, Matrix, Product, Strided, Table, TileEpilogue};
-use crate::kernels::pack::{Source, pack_panel, padded_run, panels_len};
+use crate::kernels::micro::{
+    self, Arithmetic, Epilogue, Line, Matrix, Product, RealEpilogue, Reals, Strided, Table, TileEpilogue,
+};
+use crate::kernels::pack::{Source, pack_panel, panels_len};
 use crate::parallel::Columns;
-use crate::simd::{Isa, MAX_MR};
+use crate::simd::{Isa, MAX_ROWS, TILE_SIDE};
 use std::ops::Range;
 
 /// Bytes of source that a band of output rows reads: they leave room for weights and outputs in a 512 KiB second-level
@@ -14,15 +17,15 @@ const BAND: usize = 128 * 1024;
 
 /// What a sweep reads, and what it does to its sums before they are stored.
 #[derive(Clone, Copy, Default)]
-pub struct SweepArgs<'a> {
+pub struct SweepArgs<'a, X = f32, Y = X> {
     /// The whole source image.
-    pub x: &'a [f32],
+    pub x: &'a [X],
     /// The weights as [`Sweep::pack`] left them.
-    pub packed: &'a [f32],
+    pub packed: &'a [X],
     /// Added to every pixel `[cout]`.
     pub bias: Option<&'a [f32]>,
     /// Added to the rows that are computed, of the length of the output.
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [Y]>,
     /// Outputs are clamped to this range.
     pub clamp: Option<(f32, f32)>,
 }
@@ -194,7 +197,7 @@ impl<N: Arithmetic> Sweep<N> {
         };
         let depth = self.depth;
         let tap_len = depth * self.cols * self.groups;
-        let run = padded_run(merge * depth, N::GROUP);
+        let run = self.isa.padded_run(merge * depth);
         self.excess = self.excess.max(run - merge * depth);
         self.parts.push(Part {
             rows,
@@ -221,7 +224,10 @@ impl<N: Arithmetic> Sweep<N> {
     ///
     /// # Panics
     /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
-    pub(crate) fn pack_weights(&self, packed: &mut [N::W], w: &[N::W]) {
+    pub(crate) fn pack_weights<T: Element>(&self, packed: &mut [N::W], w: &[T])
+    where
+        N::W: From<T>,
+    {
         assert_eq!(packed.len(), self.packed_len, "the packed weights have their length");
         let nr = self.isa.tile_width();
         for part in &self.parts {
@@ -238,6 +244,7 @@ impl<N: Arithmetic> Sweep<N> {
                     cols: self.cols,
                     run: part.merged,
                     group: N::GROUP,
+                    padded_run: part.run,
                 };
                 let start = part.panels + group * group_len;
                 let panels = packed[start..start + group_len].chunks_mut((depth * nr).max(1));
@@ -339,6 +346,8 @@ impl<N: Arithmetic> Sweep<N> {
                 } else {
                     let needed = self.source_rows(part, end - start);
                     self.halo.copy_rows(scratch, (x, border), top, needed);
+                    // Read and multiplied with zeros, which what is no number would not survive.
+                    scratch[needed * line..][..self.excess].fill(border);
                     &scratch[..needed * line + self.excess]
                 };
                 let channels = (y, pixels, own.clone());
@@ -435,9 +444,14 @@ impl<N: Arithmetic> Sweep<N> {
                     cols: nr.min(self.cols - panel * nr),
                     epilogue: epilogue.at_column(column),
                 };
-                let mr = micro::tile_rows(self.isa, shared.cols);
+                if self.isa.multiplies_tiles() && !part.fills_tiles() {
+                    // SAFETY: as above; what lies between two lines is a border that the source has.
+                    unsafe { self.run_lines(part, &shared, rows.len(), (&y_row, &y_col)) }
+                    continue;
+                }
+                let mr = self.isa.tile_rows(shared.cols);
                 // Tiles within a row need no table of places, as long as the row is not cut much smaller than they are.
-                if 5 * width >= 4 * mr * width.div_ceil(mr) {
+                if self.isa.multiplies_tiles() || 5 * width >= 4 * mr * width.div_ceil(mr) {
                     for row in 0..rows.len() {
                         let at = [row * part.step[0], y_row(row) + y_col(0)];
                         // SAFETY: as above.
@@ -446,7 +460,7 @@ impl<N: Arithmetic> Sweep<N> {
                     continue;
                 }
                 let tiles = pixels.div_ceil(mr);
-                let mut tile_args = shared.with_rows(Table { x: [0; MAX_MR], y: [0; MAX_MR] });
+                let mut tile_args = shared.with_rows(Table { x: [0; MAX_ROWS], y: [0; MAX_ROWS] });
                 let (mut row, mut col) = (0, 0);
                 for tile in 0..tiles {
                     let count = (tile + 1) * pixels / tiles - tile * pixels / tiles;
@@ -459,19 +473,48 @@ impl<N: Arithmetic> Sweep<N> {
                         }
                     }
                     // SAFETY: as above.
-                    unsafe { micro::product(self.isa, count, &tile_args, [0, 0]) }
+                    unsafe { self.isa.product(count, &tile_args, [0, 0]) }
                 }
             }
         }
     }
 }
 
-impl Sweep {
+#[expect(private_bounds, reason = "the kinds of numbers are those of this crate")]
+impl<N: Arithmetic> Sweep<N> {
+    /// Computes one panel of a band along all of its lines at once, the border between them included.
+    ///
+    /// # Safety
+    /// As [`Sweep::run_band`].
+    unsafe fn run_lines(
+        &self,
+        part: &Part,
+        shared: &Product<N, Strided>,
+        rows: usize,
+        (y_row, y_col): (&dyn Fn(usize) -> usize, &dyn Fn(usize) -> usize),
+    ) {
+        let (line, width) = (part.step[0] / part.step[1], part.rows[1]);
+        let all = (rows - 1) * line + width;
+        let tiles = all.div_ceil(MAX_ROWS);
+        for tile in 0..tiles {
+            let (begin, end) = (tile * all / tiles, (tile + 1) * all / tiles);
+            let mut y = [Line::NO_OUTPUT; MAX_ROWS];
+            for (y, at) in y.iter_mut().zip(begin..end).filter(|(_, at)| at % line < width) {
+                *y = y_row(at / line) + y_col(at % line);
+            }
+            let args = shared.with_rows(Line { x: part.step[1], y });
+            // SAFETY: the contract of this function.
+            unsafe { self.isa.product(end - begin, &args, [begin * part.step[1], 0]) }
+        }
+    }
+}
+
+impl<N: Reals> Sweep<N> {
     /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep.
     ///
     /// # Panics
     /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
-    pub fn pack(&self, packed: &mut [f32], w: &[f32]) {
+    pub fn pack(&self, packed: &mut [N::Input], w: &[f32]) {
         self.pack_weights(packed, w);
     }
 
@@ -480,7 +523,13 @@ impl Sweep {
     /// # Panics
     /// When a slice does not have the length that the geometry gives, or `rows` are not all rows of a sweep that
     /// does not split (see [`Sweep::splits_rows`]).
-    pub fn run(&self, y: &mut [f32], scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
+    pub fn run(
+        &self,
+        y: &mut [N::Output],
+        scratch: &mut [N::Input],
+        args: SweepArgs<N::Input, N::Output>,
+        rows: Range<usize>,
+    ) {
         self.run_columns(Columns::all(y, self.out[2]), scratch, args, rows);
     }
 
@@ -488,17 +537,23 @@ impl Sweep {
     ///
     /// # Panics
     /// As [`Sweep::run`].
-    pub fn run_columns(&self, y: Columns<f32>, scratch: &mut [f32], args: SweepArgs, rows: Range<usize>) {
+    pub fn run_columns(
+        &self,
+        y: Columns<N::Output>,
+        scratch: &mut [N::Input],
+        args: SweepArgs<N::Input, N::Output>,
+        rows: Range<usize>,
+    ) {
         let SweepArgs { x, packed, bias, residual, clamp } = args;
         assert!(bias.is_none_or(|b| b.len() == self.out[2]), "a bias for every output channel");
         let outputs = y.pixels() * y.channels();
         assert!(residual.is_none_or(|r| r.len() == outputs), "a residual for every output");
         let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let epilogue = Epilogue { bias, residual, low, high, accumulate: false };
+        let residual = residual.map_or(std::ptr::null(), <[N::Output]>::as_ptr);
+        let epilogue: RealEpilogue<N> = Epilogue { bias, residual, low, high, accumulate: false };
         // SAFETY: bias and residual were checked.
-        unsafe { self.compute((y, rows), scratch, (x, 0.0), packed, epilogue) }
+        unsafe { self.compute((y, rows), scratch, (x, N::Input::ZERO), packed, epilogue) }
     }
 }
 
@@ -506,6 +561,14 @@ impl Part {
     /// Rows of the packed weights.
     fn depth(&self) -> usize {
         self.taps.len() * self.run
+    }
+
+    /// Whether tiles of the pixels of one line have at least as many of them as tiles of all lines, whose borders are computed
+    /// with them.
+    fn fills_tiles(&self) -> bool {
+        let width = self.rows[1];
+        let line = if self.step[0].is_multiple_of(self.step[1]) { self.step[0] / self.step[1] } else { 0 };
+        line < width || width.next_multiple_of(TILE_SIDE) <= line
     }
 }
 

@@ -1,13 +1,15 @@
 //! Every pass against the f64 oracle: exact on whole numbers, within a derived bound on normal ones.
 
 use super::*;
+use crate::bf16::Bf16;
 use crate::geometry::{Conv2dGeometry, Shape};
 use crate::graph::{Conv2d, Padding};
-use crate::kernels::reference;
 use crate::kernels::testing::{
-    Guarded, assert_exact, assert_sums, for_each_isa, integers, magnitude, normal, widen,
+    Guarded, GuardedNumbers, assert_exact, assert_sums, floats, for_each_isa, integers, magnitude, normal,
+    rounded, widen,
 };
-use crate::simd::Isa;
+use crate::kernels::{Halves, reference};
+use crate::simd::Bf16Isa;
 
 /// A convolution to test: height, width, input channels, and the layer.
 struct Case {
@@ -69,25 +71,26 @@ fn cases() -> Vec<Case> {
 }
 
 /// Runs all three passes on whole numbers, whose sums are exact in any order.
-fn exact(isa: Isa, case: &Case) {
+fn exact<N: OuterProducts<Output = f32>>(numbers: N, case: &Case) {
     let (g, images) = (case.geometry(), 3);
-    let x = Guarded::of(&integers(1, images * g.x_len(), 4));
-    let w = Guarded::of(&integers(2, g.w_len(), 4));
-    let dy = Guarded::of(&integers(3, images * g.y_len(), 4));
+    let [x, w, dy] = [(1, images * g.x_len()), (2, g.w_len()), (3, images * g.y_len())]
+        .map(|(seed, len)| integers(seed, len, 4));
+    let [from, gradient] = [&x, &dy].map(|x| GuardedNumbers::of(&rounded::<N::Input>(x)));
     let bias = Guarded::of(&integers(4, g.cout, 50));
     let residual = integers(5, g.y_len(), 50);
+    let what = |pass: &str| format!("{pass} {numbers:?} {g:?}");
 
-    let forward = Sweep::forward(isa, &g);
-    let mut packed = Guarded::nan(forward.packed_len());
+    let forward = Sweep::forward(numbers, &g);
+    let mut packed = GuardedNumbers::nan(forward.packed_len());
     forward.pack(&mut packed, &w);
-    let mut scratch = Guarded::nan(forward.scratch_len());
-    let image = &x[..g.x_len()];
-    let expected = reference::conv2d(&widen(image), &widen(&w), Some(&widen(&bias)), &g);
+    let mut scratch = GuardedNumbers::nan(forward.scratch_len());
+    let expected = reference::conv2d(&widen(&x[..g.x_len()]), &widen(&w), Some(&widen(&bias)), &g);
     let mut y = Guarded::nan(g.y_len());
+    let image = &from[..g.x_len()];
     let args = SweepArgs { x: image, packed: &packed, bias: Some(&bias), ..SweepArgs::default() };
     let count = forward.output_rows();
     forward.run(&mut y, &mut scratch, args, 0..count);
-    assert_exact(&format!("forward {g:?}"), &y, &expected);
+    assert_exact(&what("forward"), &y, &expected);
 
     // The same rows one at a time, with everything fused.
     let row = g.y_len() / count;
@@ -99,33 +102,92 @@ fn exact(isa: Isa, case: &Case) {
     }
     let expected: Vec<f64> =
         expected.iter().zip(&residual).map(|(y, r)| (y + f64::from(*r)).clamp(0.0, 60.0)).collect();
-    assert_exact(&format!("fused {g:?}"), &rows, &expected);
+    assert_exact(&what("fused"), &rows, &expected);
 
-    let backward = Sweep::backward_data(isa, &g);
-    let mut packed = Guarded::nan(backward.packed_len());
+    let backward = Sweep::backward_data(numbers, &g);
+    let mut packed = GuardedNumbers::nan(backward.packed_len());
     backward.pack(&mut packed, &w);
-    let mut scratch = Guarded::nan(backward.scratch_len());
+    let mut scratch = GuardedNumbers::nan(backward.scratch_len());
     let expected = reference::conv2d_backward_data(&widen(&dy[..g.y_len()]), &widen(&w), &g);
     let mut dx = Guarded::nan(g.x_len());
-    let args = SweepArgs { x: &dy[..g.y_len()], packed: &packed, ..SweepArgs::default() };
+    let args = SweepArgs { x: &gradient[..g.y_len()], packed: &packed, ..SweepArgs::default() };
     backward.run(&mut dx, &mut scratch, args, 0..backward.output_rows());
-    assert_exact(&format!("backward data {g:?}"), &dx, &expected);
+    assert_exact(&what("backward data"), &dx, &expected);
 
-    let weights = WeightGradient::new(isa, &g);
-    let mut scratch = Guarded::nan(weights.scratch_len());
+    let weights = WeightGradient::new(numbers, &g);
+    let mut scratch = GuardedNumbers::nan(weights.scratch_len());
     let mut expected = vec![7.0; g.w_len()];
     for (x, dy) in x.chunks_exact(g.x_len()).zip(dy.chunks_exact(g.y_len())) {
         let one = reference::conv2d_backward_weights(&widen(x), &widen(dy), &g);
         expected.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
     }
     let mut dw = Guarded::of(&vec![7.0; g.w_len()]);
-    weights.accumulate(&mut dw, &mut scratch, &x, &dy);
-    assert_exact(&format!("backward weights {g:?}"), &dw, &expected);
+    weights.accumulate(&mut dw, &mut scratch, &from, &gradient);
+    assert_exact(&what("backward weights"), &dw, &expected);
 }
 
 for_each_isa! {
     fn all_passes_are_exact_on_whole_numbers(isa: Isa) {
         cases().iter().for_each(|case| exact(isa, case));
+    }
+
+    fn all_passes_are_exact_on_whole_numbers_in_bf16(isa: Isa) {
+        for bf16 in Bf16Isa::all(isa) {
+            cases().iter().for_each(|case| exact(Halves::<f32>::new(bf16), case));
+        }
+    }
+
+    /// Outputs in bf16 are those in f32, rounded once; a residual in bf16 is added before.
+    fn outputs_in_bf16_are_rounded_once(isa: Isa) {
+        for bf16 in Bf16Isa::all(isa) {
+            for case in cases().iter().step_by(4) {
+                let g = case.geometry();
+                let [x, residual] = [(1, g.x_len()), (2, g.y_len())].map(|(seed, len)| rounded::<Bf16>(&normal(seed, len)));
+                let w = normal(3, g.w_len());
+                let bias = normal(4, g.cout);
+                let clamp = Some((-1.5, 1.5));
+                let sweep = Sweep::forward(Halves::<f32>::new(bf16), &g);
+                let mut packed = GuardedNumbers::nan(sweep.packed_len());
+                sweep.pack(&mut packed, &w);
+                let mut scratch = GuardedNumbers::nan(sweep.scratch_len());
+                let wide = floats(&residual);
+                let args = SweepArgs { x: &x, packed: &packed, bias: Some(&bias), residual: Some(&wide[..]), clamp };
+                let mut expected = Guarded::nan(g.y_len());
+                sweep.run(&mut expected, &mut scratch, args, 0..sweep.output_rows());
+                let sweep = Sweep::forward(Halves::<Bf16>::new(bf16), &g);
+                let args = SweepArgs { x: &x, packed: &packed, bias: Some(&bias), residual: Some(&residual[..]), clamp };
+                let mut y = GuardedNumbers::nan(g.y_len());
+                sweep.run(&mut y, &mut scratch, args, 0..sweep.output_rows());
+                assert_eq!(y[..], rounded::<Bf16>(&expected), "{bf16:?} {g:?}");
+            }
+        }
+    }
+
+    /// Sums of rounded products, in whatever order an instruction set has.
+    fn rounding_in_bf16_stays_within_its_bound(isa: Isa) {
+        for bf16 in Bf16Isa::all(isa) {
+            let numbers = Halves::<f32>::new(bf16);
+            for case in cases().iter().step_by(5) {
+                let g = case.geometry();
+                let [x, w, dy] = [(1, g.x_len()), (2, g.w_len()), (3, g.y_len())].map(|(seed, len)| rounded::<Bf16>(&normal(seed, len)));
+                let [wide_x, wide_w, wide_dy] = [&x, &w, &dy].map(|x| floats(x));
+                let sweep = Sweep::forward(numbers, &g);
+                let mut packed = GuardedNumbers::nan(sweep.packed_len());
+                sweep.pack(&mut packed, &wide_w);
+                let (mut y, mut scratch) = (Guarded::nan(g.y_len()), GuardedNumbers::nan(sweep.scratch_len()));
+                sweep.run(&mut y, &mut scratch, SweepArgs { x: &x, packed: &packed, ..SweepArgs::default() }, 0..sweep.output_rows());
+                let expected = reference::conv2d(&widen(&wide_x), &widen(&wide_w), None, &g);
+                let sizes = reference::conv2d(&magnitude(&wide_x), &magnitude(&wide_w), None, &g);
+                let taps = g.kernel[0] * g.kernel[1] * g.cin / g.groups;
+                assert_sums(&format!("{bf16:?} forward"), &y, &expected, (taps, &sizes));
+                let weights = WeightGradient::new(numbers, &g);
+                let (mut dw, mut scratch) = (Guarded::of(&vec![0.0; g.w_len()]), GuardedNumbers::nan(weights.scratch_len()));
+                weights.accumulate(&mut dw, &mut scratch, &x, &dy);
+                let expected = reference::conv2d_backward_weights(&widen(&wide_x), &widen(&wide_dy), &g);
+                let sizes = reference::conv2d_backward_weights(&magnitude(&wide_x), &magnitude(&wide_dy), &g);
+                assert_sums(&format!("{bf16:?} backward weights"), &dw, &expected, (g.oh * g.ow, &sizes));
+            }
+        }
     }
 
     fn rounding_stays_within_its_bound(isa: Isa) {

@@ -1,6 +1,6 @@
 //! Forward and backward-data: every output pixel as a sum over the taps that hit the other image.
 
-use super::super::lanes::{Stored, clamp, load, store};
+use super::super::lanes::{Number, Stored, clamp, load};
 use super::axis::Taps;
 use super::tiles::{Channels, Plane, Tile, Work};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
@@ -11,7 +11,7 @@ const BLOCK: usize = 4;
 
 /// Rows of outputs as sums over taps of `plane.from`; see the top of this folder's `mod.rs`.
 #[derive(Clone, Copy)]
-pub(super) struct Gather<F: Finish = FloatOutputs> {
+pub(super) struct Gather<F: Finish> {
     pub(super) plane: Plane<F::E>,
     pub(super) w: *const f32,
     /// Added to every pixel, or null.
@@ -51,17 +51,17 @@ pub(super) trait Finish: Copy {
     unsafe fn store<S: Simd>(self, s: S, at: usize, sums: S::V, columns: Self::Columns<S>, n: usize);
 }
 
-/// Sums are clamped and stored as they are.
+/// Sums are clamped and stored.
 #[derive(Clone, Copy)]
-pub(super) struct FloatOutputs {
+pub(super) struct RealOutputs<E> {
     /// The first output of the plane's first row.
-    pub(super) out: *mut f32,
+    pub(super) out: *mut E,
     /// Sums are clamped to this range.
     pub(super) range: Option<(f32, f32)>,
 }
 
-impl Finish for FloatOutputs {
-    type E = f32;
+impl<E: Number> Finish for RealOutputs<E> {
+    type E = E;
     type Columns<S: Simd> = ();
     const HEADER: usize = 1;
 
@@ -75,7 +75,7 @@ impl Finish for FloatOutputs {
     unsafe fn store<S: Simd>(self, s: S, at: usize, sums: S::V, (): (), n: usize) {
         let y = self.range.map_or(sums, |range| clamp(s, sums, range));
         // SAFETY: the contract of this function.
-        unsafe { store(s, self.out.add(at), y, n) }
+        unsafe { E::store(s, self.out.add(at), y, n) }
     }
 }
 

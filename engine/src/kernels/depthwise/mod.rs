@@ -30,10 +30,11 @@ mod gather;
 mod tiles;
 mod weights;
 
-use self::gather::{ByteOutputs, FloatOutputs, Gather};
+use self::gather::{ByteOutputs, Gather, RealOutputs};
 use self::tiles::Plane;
 use self::weights::WeightGradient;
 use super::activation;
+use super::lanes::Number;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::simd::Isa;
@@ -72,10 +73,10 @@ pub struct DepthwiseArgs<'a> {
 ///
 /// # Panics
 /// When lengths are not those of the geometry; `y` has `rows.len()` rows.
-pub fn forward(
+pub fn forward<E: Number>(
     isa: Isa,
-    y: &mut [f32],
-    x: &[f32],
+    y: &mut [E],
+    x: &[E],
     args: DepthwiseArgs,
     g: &Conv2dGeometry,
     rows: Range<usize>,
@@ -89,7 +90,7 @@ pub fn forward(
         plane: Plane::new(x, g, false, rows),
         w: w.as_ptr(),
         bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
-        finish: FloatOutputs { out: y.as_mut_ptr(), range: range.filter(|_| act.is_some()) },
+        finish: RealOutputs { out: y.as_mut_ptr(), range: range.filter(|_| act.is_some()) },
     };
     // SAFETY: all lengths were compared with the geometry.
     unsafe { gather.run(for_channels(isa, g)) }
@@ -144,10 +145,10 @@ pub fn forward_bytes(
 ///
 /// # Panics
 /// When lengths are not those of the geometry; `dx` has `rows.len()` rows.
-pub fn backward_data(
+pub fn backward_data<E: Number>(
     isa: Isa,
-    dx: &mut [f32],
-    dy: &[f32],
+    dx: &mut [E],
+    dy: &[E],
     w: &[f32],
     g: &Conv2dGeometry,
     rows: Range<usize>,
@@ -158,7 +159,7 @@ pub fn backward_data(
         plane: Plane::new(dy, g, true, rows),
         w: w.as_ptr(),
         bias: std::ptr::null(),
-        finish: FloatOutputs { out: dx.as_mut_ptr(), range: None },
+        finish: RealOutputs { out: dx.as_mut_ptr(), range: None },
     };
     // SAFETY: all lengths were compared with the geometry.
     unsafe { gather.run(for_channels(isa, g)) }
@@ -170,7 +171,7 @@ pub fn backward_data(
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
-pub fn backward_weights(isa: Isa, dw: &mut [f32], x: &[f32], dy: &[f32], g: &Conv2dGeometry) {
+pub fn backward_weights<E: Number>(isa: Isa, dw: &mut [f32], x: &[E], dy: &[E], g: &Conv2dGeometry) {
     check(g, x.len(), dy.len(), dw.len());
     let plane = Plane::new(x, g, false, 0..g.oh);
     // SAFETY: all lengths were compared with the geometry.

@@ -95,7 +95,7 @@ pub(super) trait Work: Copy {
 
 /// An image that tiles read, and which of their outputs are asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Plane<E = f32> {
+pub(super) struct Plane<E> {
     pub(super) from: *const E,
     pub(super) c: usize,
     pub(super) rows: Axis,

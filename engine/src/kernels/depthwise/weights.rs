@@ -1,6 +1,6 @@
 //! Backward-weights: every tap as a sum over the pixels that it meets.
 
-use super::super::lanes::{load, store};
+use super::super::lanes::{Number, load, store};
 use super::tiles::{Channels, Plane, Tile, Work};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 use std::ops::Range;
@@ -10,14 +10,14 @@ const BLOCK: usize = 4;
 
 /// `dw += x dy` over all rows of the plane, whose outputs are the pixels of `dy`.
 #[derive(Clone, Copy)]
-pub(super) struct WeightGradient {
-    pub(super) plane: Plane,
+pub(super) struct WeightGradient<E> {
+    pub(super) plane: Plane<E>,
     pub(super) dw: *mut f32,
     /// The first output of the plane's first row.
-    pub(super) dy: *const f32,
+    pub(super) dy: *const E,
 }
 
-impl WeightGradient {
+impl<E: Number> WeightGradient<E> {
     /// Adds the gradient.
     ///
     /// # Safety
@@ -33,8 +33,8 @@ impl WeightGradient {
     }
 }
 
-impl Work for WeightGradient {
-    type E = f32;
+impl<E: Number> Work for WeightGradient<E> {
+    type E = E;
 
     #[inline(always)]
     unsafe fn open<S: Simd, const KW: usize, const RATE: usize>(
@@ -54,7 +54,7 @@ impl Work for WeightGradient {
         &self,
         s: S,
         panels: *mut f32,
-        tile: Tile<f32, T, KW, STEP, RATE>,
+        tile: Tile<E, T, KW, STEP, RATE>,
         channels: Channels,
     ) {
         let Plane { c, rows, width, .. } = self.plane;
@@ -68,7 +68,7 @@ impl Work for WeightGradient {
                 let mut p = dy.wrapping_add(channel);
                 for (t, gradient) in gradients.iter_mut().enumerate() {
                     if t >= tile.overlap {
-                        *gradient = s.load(p);
+                        *gradient = E::load(s, p, S::LANES);
                     }
                     p = p.wrapping_add(c);
                 }
@@ -130,12 +130,12 @@ impl Work for WeightGradient {
 }
 
 /// Output columns `columns` of all rows, tap by tap.
-struct Pixels {
-    gradient: WeightGradient,
+struct Pixels<E> {
+    gradient: WeightGradient<E>,
     columns: Range<usize>,
 }
 
-impl Pixels {
+impl<E: Number> Pixels<E> {
     /// Row `row` of tap `[kh][kw]` for `V` vectors of channels from `col` on; the last vector has `n`.
     ///
     /// # Safety
@@ -158,8 +158,8 @@ impl Pixels {
                 let offset = col + v * S::LANES;
                 // SAFETY: the contract of this function; `Axis::position` gives positions inside the image.
                 unsafe {
-                    let x = load(s, from.add((ih * cols.size + iw) * c + offset), n);
-                    acc[v] = s.mul_add(x, load(s, dy.add((row * width + ow) * c + offset), n), acc[v]);
+                    let x = E::load(s, from.add((ih * cols.size + iw) * c + offset), n);
+                    acc[v] = s.mul_add(x, E::load(s, dy.add((row * width + ow) * c + offset), n), acc[v]);
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Pixels {
     }
 }
 
-impl Kernel for Pixels {
+impl<E: Number> Kernel for Pixels<E> {
     type Output = ();
 
     #[inline(always)]

@@ -6,7 +6,8 @@
 //! Sums are exact, and behind them there is one rounding for each of the written operations: the bits are the same on every
 //! instruction set.
 
-use super::{Arithmetic, Product, Rows, Strided, TileEpilogue, Unit, tile, unrolled};
+use super::tiles::{byte_tiles, padded_run};
+use super::{Arithmetic, Product, Rows, Strided, TileEpilogue, Unit, by_rows, is_wide, tile, unrolled};
 use crate::simd::{DotIsa, DotKernel, DotProduct, Simd, dispatch_dot};
 
 /// What happens to a tile of sums before it is stored.
@@ -55,7 +56,6 @@ impl Arithmetic for DotIsa {
     type Y = u8;
     type Epilogue = ByteEpilogue;
     const GROUP: usize = 4;
-    const SLICES: bool = false;
     const ROW_PANELS: usize = 0;
 
     fn tile_height(self) -> usize {
@@ -66,8 +66,25 @@ impl Arithmetic for DotIsa {
         self.nr()
     }
 
-    unsafe fn tile<A: Rows, const R: usize, const V: usize>(self, args: &Product<Self, A>, at: [usize; 2]) {
-        dispatch_dot(self, ByteTile::<_, R, V>(args, at));
+    fn padded_run(self, run: usize) -> usize {
+        padded_run(self.tiles(), run, Self::GROUP)
+    }
+
+    fn multiplies_tiles(self) -> bool {
+        self.tiles().is_some()
+    }
+
+    fn slices(self) -> bool {
+        false
+    }
+
+    unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]) {
+        if let Some(unit) = self.tiles() {
+            // SAFETY: the contract of this function.
+            return unsafe { byte_tiles((unit, self), rows, args, at) };
+        }
+        let wide = is_wide(self, args.cols);
+        by_rows!(rows, wide, (R, V) => dispatch_dot(self, ByteTile::<_, R, V>(args, at)));
     }
 
     unsafe fn row(self, _: &Product<Self, Strided>, _: usize, _: [usize; 2]) {
@@ -82,7 +99,7 @@ impl<A: Rows, const R: usize, const V: usize> DotKernel for ByteTile<'_, '_, A, 
 
     #[inline(always)]
     fn run<D: DotProduct>(self, d: D) {
-        // SAFETY: the contract of `product`.
+        // SAFETY: the contract of `Arithmetic::product`.
         unsafe { tile::<_, _, R, V>(Bytes(d), self.0, self.1) }
     }
 }
@@ -105,7 +122,7 @@ impl<D: DotProduct> Unit for Bytes<D> {
         p: &Product<DotIsa, A>,
         _: *const u8,
     ) -> [[D::Sums; V]; R] {
-        // SAFETY: the contract of `product`; there is a bias for whole panels.
+        // SAFETY: the contract of `Arithmetic::product`; there is a bias for whole panels.
         unsafe {
             let mut bias = [self.0.load_sums(p.epilogue.bias); V];
             for v in 1..V {
@@ -139,27 +156,42 @@ impl<D: DotProduct> Unit for Bytes<D> {
         sums: [[D::Sums; V]; R],
         y_at: usize,
     ) {
-        let (s, e, y) = (self.0.floats(), p.epilogue, p.y.wrapping_add(y_at));
-        // SAFETY: the contract of `product`; there are factors for whole panels.
-        unsafe {
-            let mut scale = [s.load(e.scale); V];
-            for v in 1..V {
-                scale[v] = s.load(e.scale.add(v * D::LANES));
-            }
-            let (offset, residual_scale) = (s.splat(e.offset), s.splat(e.residual_scale));
-            unrolled!(r < R {
-                for v in 0..V {
-                    let column = v * D::LANES;
-                    let n = D::LANES.min(p.cols.saturating_sub(column));
-                    let at = p.rows.y(r) + column;
-                    let mut out = s.mul(self.0.to_floats(sums[r][v]), scale[v]);
-                    if !e.residual.is_null() {
-                        let residual = s.load_u8(e.residual.wrapping_add(y_at + at), n);
-                        out = s.add(out, s.mul(residual, residual_scale));
-                    }
-                    s.store_u8(y.wrapping_add(at), s.add(out, offset), n);
-                }
-            });
+        // SAFETY: the contract of this function.
+        unsafe { finish(self.0, p, sums, y_at) }
+    }
+}
+
+/// Stores a tile.
+///
+/// # Safety
+/// As [`Unit::finish`].
+#[inline(always)]
+pub(super) unsafe fn finish<D: DotProduct, A: Rows, const R: usize, const V: usize>(
+    d: D,
+    p: &Product<DotIsa, A>,
+    sums: [[D::Sums; V]; R],
+    y_at: usize,
+) {
+    let (s, e, y) = (d.floats(), p.epilogue, p.y.wrapping_add(y_at));
+    // SAFETY: the contract of `Arithmetic::product`; there are factors for whole panels.
+    unsafe {
+        let mut scale = [s.load(e.scale); V];
+        for v in 1..V {
+            scale[v] = s.load(e.scale.add(v * D::LANES));
         }
+        let (offset, residual_scale) = (s.splat(e.offset), s.splat(e.residual_scale));
+        unrolled!(r < R {
+            for v in 0..V {
+                let column = v * D::LANES;
+                let n = D::LANES.min(p.cols.saturating_sub(column));
+                let at = p.rows.y(r) + column;
+                let mut out = s.mul(d.to_floats(sums[r][v]), scale[v]);
+                if !e.residual.is_null() {
+                    let residual = s.load_u8(e.residual.wrapping_add(y_at + at), n);
+                    out = s.add(out, s.mul(residual, residual_scale));
+                }
+                s.store_u8(y.wrapping_add(at), s.add(out, offset), n);
+            }
+        });
     }
 }

@@ -1,59 +1,8 @@
 //! Products of `f32`.
 
-use super::{Arithmetic, Product, Rows, Strided, TileEpilogue, Unit, tile, unrolled};
+use super::reals::{self, Epilogue, RealUnit, Reals};
+use super::{Arithmetic, Product, Rows, Strided, Unit, by_rows, is_wide, tile, unrolled};
 use crate::simd::{Isa, Kernel, Simd, dispatch};
-
-/// What happens to a tile of outputs before it is stored.
-#[derive(Clone, Copy)]
-pub(crate) struct Epilogue {
-    /// Added to each column, or null.
-    pub(crate) bias: *const f32,
-    /// Added to each output, at the offsets of the output itself, or null.
-    pub(crate) residual: *const f32,
-    /// Outputs are clamped to `low..=high`; NaN stays NaN.
-    pub(crate) low: f32,
-    /// See `low`.
-    pub(crate) high: f32,
-    /// Start the sum with what the output holds.
-    pub(crate) accumulate: bool,
-}
-
-impl Epilogue {
-    /// Stores sums as they are.
-    pub(crate) const NONE: Epilogue = Epilogue {
-        bias: std::ptr::null(),
-        residual: std::ptr::null(),
-        low: f32::NEG_INFINITY,
-        high: f32::INFINITY,
-        accumulate: false,
-    };
-}
-
-impl TileEpilogue for Epilogue {
-    fn at_column(self, column: usize) -> Self {
-        let shift = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(column) };
-        Epilogue { bias: shift(self.bias), residual: shift(self.residual), ..self }
-    }
-
-    fn at_output(self, offset: usize) -> Self {
-        let residual = self.residual;
-        Epilogue {
-            residual: if residual.is_null() { residual } else { residual.wrapping_add(offset) },
-            ..self
-        }
-    }
-
-    fn of_slice(self, first: bool, last: bool) -> Self {
-        if last {
-            return Epilogue { accumulate: !first || self.accumulate, ..self };
-        }
-        Epilogue { accumulate: !first, ..Epilogue::NONE }
-    }
-
-    fn accumulates(self) -> bool {
-        self.accumulate
-    }
-}
 
 impl Arithmetic for Isa {
     type X = f32;
@@ -61,7 +10,6 @@ impl Arithmetic for Isa {
     type Y = f32;
     type Epilogue = Epilogue;
     const GROUP: usize = 1;
-    const SLICES: bool = true;
     const ROW_PANELS: usize = 4;
 
     fn tile_height(self) -> usize {
@@ -72,13 +20,23 @@ impl Arithmetic for Isa {
         self.nr()
     }
 
-    unsafe fn tile<A: Rows, const R: usize, const V: usize>(self, args: &Product<Self, A>, at: [usize; 2]) {
-        dispatch(self, ProductTile::<_, R, V>(args, at));
+    fn slices(self) -> bool {
+        true
+    }
+
+    unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]) {
+        let wide = is_wide(self, args.cols);
+        by_rows!(rows, wide, (R, V) => dispatch(self, ProductTile::<_, R, V>(args, at)));
     }
 
     unsafe fn row(self, p: &Product<Self, Strided>, panel_step: usize, at: [usize; 2]) {
         dispatch(self, RowTile::<{ Self::ROW_PANELS }, 2> { p, panel_step, at });
     }
+}
+
+impl Reals for Isa {
+    type Input = f32;
+    type Output = f32;
 }
 
 struct ProductTile<'a, 'b, A, const R: usize, const V: usize>(&'a Product<'b, Isa, A>, [usize; 2]);
@@ -88,14 +46,14 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for ProductTile<'_, '_, A, 
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: the contract of `product`.
+        // SAFETY: the contract of `Arithmetic::product`.
         unsafe { tile::<_, _, R, V>(Floats(s), self.0, self.1) }
     }
 }
 
 /// Vectors of floats.
 #[derive(Clone, Copy)]
-struct Floats<S>(S);
+pub(super) struct Floats<S>(pub(super) S);
 
 impl<S: Simd> Unit for Floats<S> {
     type Arithmetic = Isa;
@@ -111,18 +69,8 @@ impl<S: Simd> Unit for Floats<S> {
         p: &Product<Isa, A>,
         y: *const f32,
     ) -> [[S::V; V]; R] {
-        let mut acc = [[self.0.splat(0.0); V]; R];
-        if p.epilogue.accumulate {
-            // SAFETY: the contract of `product`.
-            unsafe {
-                unrolled!(r < R {
-                    for v in 0..V {
-                        acc[r][v] = load_cols(self.0, y.add(p.rows.y(r)), v, p.cols);
-                    }
-                });
-            }
-        }
-        acc
+        // SAFETY: the contract of this function.
+        unsafe { reals::start(self.0, p, y) }
     }
 
     #[inline(always)]
@@ -146,80 +94,20 @@ impl<S: Simd> Unit for Floats<S> {
     unsafe fn finish<A: Rows, const R: usize, const V: usize>(
         self,
         p: &Product<Isa, A>,
-        mut acc: [[S::V; V]; R],
+        sums: [[S::V; V]; R],
         y_at: usize,
     ) {
-        let (s, e, y) = (self.0, p.epilogue, p.y.wrapping_add(y_at));
-        // SAFETY: the contract of `product`.
-        unsafe {
-            if !e.bias.is_null() {
-                for v in 0..V {
-                    let bias = load_cols(s, e.bias, v, p.cols);
-                    unrolled!(r < R { acc[r][v] = s.add(acc[r][v], bias); });
-                }
-            }
-            if !e.residual.is_null() {
-                unrolled!(r < R {
-                    for v in 0..V {
-                        let residual = load_cols(s, e.residual.add(y_at + p.rows.y(r)), v, p.cols);
-                        acc[r][v] = s.add(acc[r][v], residual);
-                    }
-                });
-            }
-            let (low, high) = (s.splat(e.low), s.splat(e.high));
-            unrolled!(r < R {
-                for v in 0..V {
-                    acc[r][v] = s.min(high, s.max(low, acc[r][v]));
-                }
-            });
-            if p.cols >= V * S::LANES {
-                unrolled!(r < R {
-                    for v in 0..V {
-                        s.store(y.add(p.rows.y(r) + v * S::LANES), acc[r][v]);
-                    }
-                });
-            } else {
-                unrolled!(r < R {
-                    for v in 0..V {
-                        store_cols(s, y.add(p.rows.y(r)), v, p.cols, acc[r][v]);
-                    }
-                });
-            }
-        }
+        // SAFETY: the contract of this function.
+        unsafe { reals::finish(self.0, p, sums, y_at) }
     }
 }
 
-/// Vector `v` of a row of `cols` floats, zeros past its end.
-///
-/// # Safety
-/// `p` is readable for `cols` floats.
-#[inline(always)]
-pub(super) unsafe fn load_cols<S: Simd>(s: S, p: *const f32, v: usize, cols: usize) -> S::V {
-    let first = v * S::LANES;
-    // SAFETY: both branches touch floats below `cols` only.
-    unsafe {
-        if first + S::LANES <= cols {
-            s.load(p.add(first))
-        } else {
-            s.load_tail(p.wrapping_add(first), cols.saturating_sub(first))
-        }
-    }
-}
+impl<S: Simd> RealUnit for Floats<S> {
+    type Floats = S;
 
-/// Stores vector `v` of a row of `cols` floats.
-///
-/// # Safety
-/// `p` is writable for `cols` floats.
-#[inline(always)]
-pub(super) unsafe fn store_cols<S: Simd>(s: S, p: *mut f32, v: usize, cols: usize, y: S::V) {
-    let first = v * S::LANES;
-    // SAFETY: both branches touch floats below `cols` only.
-    unsafe {
-        if first + S::LANES <= cols {
-            s.store(p.add(first), y);
-        } else {
-            s.store_tail(p.wrapping_add(first), y, cols.saturating_sub(first));
-        }
+    #[inline(always)]
+    fn floats(self) -> S {
+        self.0
     }
 }
 

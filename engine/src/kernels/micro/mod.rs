@@ -1,6 +1,6 @@
 //! Register tiles: the two inner loops that all dense arithmetic of the engine comes down to.
 //!
-//! [`product`] keeps an `R x NR` block of outputs in registers over a whole reduction:
+//! A [`Product`] keeps an `R x NR` block of outputs in registers over a whole reduction:
 //! ```text
 //! y[r][j] = epilogue( sum over taps t, k < run:  x[row[r] + t + k] * w[t, k][j] )
 //! ```
@@ -8,7 +8,7 @@
 //! kernel row, each `kw * cin` contiguous floats of NHWC). Per `k` it reads `NV` vectors of packed weights and
 //! broadcasts `R` floats: `(R + NV) / (R * NV)` loads per multiply-add, 0.67 at 6x2 and 0.58 at 12x2.
 //!
-//! [`outer`] keeps an `R x NR` block of weight gradients in registers over many pixels:
+//! An [`Outer`] product keeps an `R x NR` block of weight gradients in registers over many pixels:
 //! ```text
 //! dw[r][j] += sum over pixels p:  x[p + r] * dy[p][j]
 //! ```
@@ -16,22 +16,28 @@
 //!
 //! Every output is summed in one order whatever tile it falls into, so results do not depend on how work is cut.
 //!
-//! All of [`product`], its loop and how it is cut into tiles, is written once for every kind of number: [`Arithmetic`] says
+//! All of the first, its loop and how it is cut into tiles, is written once for every kind of number: [`Arithmetic`] says
 //! which numbers and which instruction set, [`Unit`] how vectors of them are multiplied, added and stored. `floats` is f32,
-//! `bytes` u8 x s8 with sums in i32.
+//! `halves` bf16 with sums in f32, `bytes` u8 x s8 with sums in i32. Where a unit multiplies tiles of a matrix (`tiles`), it
+//! takes the place of the loop, for the same operands in the same packing.
 
 mod bytes;
 mod floats;
+mod halves;
 mod outer;
+mod reals;
+mod tiles;
 
 use std::fmt::Debug;
 
 use super::pack::panel_width;
 use crate::buffer::Element;
-use crate::simd::MAX_MR;
+use crate::simd::{MAX_MR, MAX_ROWS};
 pub(crate) use bytes::ByteEpilogue;
-pub(crate) use floats::Epilogue;
-pub(crate) use outer::{Outer, outer};
+pub use halves::Halves;
+pub(crate) use outer::{Outer, OuterProducts};
+pub use reals::Reals;
+pub(crate) use reals::{Epilogue, RealEpilogue};
 
 /// `$body` for each `$r` below the constant `$n`, written out: accumulators stay in registers only if every index is
 /// a constant, and a loop is unrolled only as long as the compiler finds it small.
@@ -61,8 +67,6 @@ pub(crate) trait Arithmetic: Copy + Debug + Send + Sync + 'static {
     /// Neighbouring products of a sum that one instruction adds. Weights are packed in groups of so many rows, and a run of the
     /// reduction is a multiple of it.
     const GROUP: usize;
-    /// Whether an output can hold a sum that is not complete, so that a reduction can be cut into slices.
-    const SLICES: bool;
     /// Whole panels that [`Arithmetic::row`] takes at once; 0 where it does not exist.
     const ROW_PANELS: usize;
 
@@ -70,17 +74,37 @@ pub(crate) trait Arithmetic: Copy + Debug + Send + Sync + 'static {
     fn tile_height(self) -> usize;
     /// Columns of the register tile.
     fn tile_width(self) -> usize;
+    /// Most rows of a tile of `cols` columns: one vector of columns leaves room for twice the rows, whose sums would wait for
+    /// each other if they were fewer.
+    fn tile_rows(self, cols: usize) -> usize {
+        let height = self.tile_height();
+        if is_wide(self, cols) || self.multiplies_tiles() { height } else { (2 * height).min(MAX_MR) }
+    }
+    /// Numbers of a run of the reduction, with those of zeros.
+    fn padded_run(self, run: usize) -> usize {
+        run.next_multiple_of(Self::GROUP)
+    }
+    /// Whether a unit multiplies tiles: the rows of one then lie at equal distances, those of a convolution along its lines.
+    fn multiplies_tiles(self) -> bool {
+        false
+    }
 
-    /// Computes the tile of `R` rows and `V` vectors at offsets `at` of the input and the output.
+    /// Whether a reduction can be cut into slices: an output holds a sum that is not complete, at no cost in bits.
+    fn slices(self) -> bool;
+
+    /// Computes a tile of `rows` outputs at offsets `at` of the input and the output; see the top of this file.
     ///
     /// # Safety
-    /// As [`product`].
-    unsafe fn tile<A: Rows, const R: usize, const V: usize>(self, args: &Product<Self, A>, at: [usize; 2]);
+    /// `1 <= rows <= tile_rows` and `1 <= cols <= tile_width`. For each of the first `rows` rows and each tap, `x` is readable
+    /// for `run` numbers; `w` for `taps * run * panel_width`; `y` is writable (and a residual readable) for `cols` numbers at
+    /// each row; what the epilogue has for columns is readable for `cols`. No output overlaps an input. The rows of the input
+    /// lie at equal distances if the arithmetic asks for that.
+    unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]);
 
     /// Computes one row over [`Arithmetic::ROW_PANELS`] whole panels, which are `panel_step` weights apart.
     ///
     /// # Safety
-    /// As [`product`] with one row and no accumulation, for each of the panels.
+    /// As [`Arithmetic::product`] with one row and no accumulation, for each of the panels.
     unsafe fn row(self, args: &Product<Self, Strided>, panel_step: usize, at: [usize; 2]);
 }
 
@@ -115,7 +139,7 @@ trait Unit: Copy {
     /// What sums start with.
     ///
     /// # Safety
-    /// As [`product`]; `y` is the first output of the tile.
+    /// As [`Arithmetic::product`]; `y` is the first output of the tile.
     unsafe fn start<A: Rows, const R: usize, const V: usize>(
         self,
         args: &Product<Self::Arithmetic, A>,
@@ -136,7 +160,7 @@ trait Unit: Copy {
     /// Stores the tile at offset `y` of the output.
     ///
     /// # Safety
-    /// As [`product`].
+    /// As [`Arithmetic::product`].
     unsafe fn finish<A: Rows, const R: usize, const V: usize>(
         self,
         args: &Product<Self::Arithmetic, A>,
@@ -149,14 +173,22 @@ trait Unit: Copy {
 pub(crate) trait Rows {
     /// Of row `r` in the input.
     fn x(&self, r: usize) -> usize;
-    /// Of row `r` in the output.
+    /// Of row `r` in the output, if it has a place there.
     fn y(&self, r: usize) -> usize;
+    /// The distance between rows of the input where all are equal.
+    fn x_step(&self) -> Option<usize> {
+        None
+    }
+    /// Whether row `r` is an output, and not computed only because it lies between two that are.
+    fn is_output(&self, _: usize) -> bool {
+        true
+    }
 }
 
 /// Rows at any places: the pixels of a convolution.
 pub(crate) struct Table {
-    pub(crate) x: [usize; MAX_MR],
-    pub(crate) y: [usize; MAX_MR],
+    pub(crate) x: [usize; MAX_ROWS],
+    pub(crate) y: [usize; MAX_ROWS],
 }
 
 impl Rows for Table {
@@ -186,9 +218,40 @@ impl Rows for Strided {
     fn y(&self, r: usize) -> usize {
         r * self.y
     }
+    #[inline(always)]
+    fn x_step(&self) -> Option<usize> {
+        Some(self.x)
+    }
 }
 
-/// Arguments of [`product`] that many tiles share.
+/// Rows of the input at equal distances, outputs of some of them at any places: lines of a convolution with the border between
+/// them.
+pub(crate) struct Line {
+    pub(crate) x: usize,
+    /// [`Line::NO_OUTPUT`] where there is none.
+    pub(crate) y: [usize; MAX_ROWS],
+}
+
+impl Line {
+    pub(crate) const NO_OUTPUT: usize = usize::MAX;
+}
+
+impl Rows for Line {
+    fn x(&self, r: usize) -> usize {
+        r * self.x
+    }
+    fn y(&self, r: usize) -> usize {
+        self.y[r]
+    }
+    fn x_step(&self) -> Option<usize> {
+        Some(self.x)
+    }
+    fn is_output(&self, r: usize) -> bool {
+        self.y[r] != Line::NO_OUTPUT
+    }
+}
+
+/// Arguments of [`Arithmetic::product`] that many tiles share.
 pub(crate) struct Product<'a, N: Arithmetic, A> {
     /// The input; rows, taps and runs are offsets from here.
     pub(crate) x: *const N::X,
@@ -216,10 +279,10 @@ impl<'a, N: Arithmetic, A> Product<'a, N, A> {
     }
 }
 
-/// The loop of [`product`] on one instruction set.
+/// The loop of [`Arithmetic::product`] on one instruction set.
 ///
 /// # Safety
-/// As [`product`].
+/// As [`Arithmetic::product`].
 #[inline(always)]
 unsafe fn tile<U: Unit, A: Rows, const R: usize, const V: usize>(
     unit: U,
@@ -285,47 +348,24 @@ fn is_wide(numbers: impl Arithmetic, cols: usize) -> bool {
     panel_width(cols, numbers.tile_width()) == numbers.tile_width()
 }
 
-/// Most rows of a tile of `cols` columns: one vector of columns leaves room for twice the rows, whose sums would wait for
-/// each other if they were fewer.
-pub(crate) fn tile_rows(numbers: impl Arithmetic, cols: usize) -> usize {
-    let height = numbers.tile_height();
-    if is_wide(numbers, cols) { height } else { (2 * height).min(MAX_MR) }
-}
-
-/// Computes a tile of `rows` outputs at offsets `at` of the input and the output; see the top of this file.
+/// Computes `rows` outputs that lie at equal distances, in even tiles; `at` and the contract are those of
+/// [`Arithmetic::product`].
 ///
 /// # Safety
-/// `1 <= rows <= tile_rows` and `1 <= cols <= NR` of `numbers`. For each of the first `rows` rows and each tap, `x` is readable
-/// for `run` numbers; `w` for `taps * run * panel_width`; `y` is writable (and a residual readable) for `cols` numbers at each
-/// row; what the epilogue has for columns is readable for `cols`. No output overlaps an input.
-pub(crate) unsafe fn product<N: Arithmetic, A: Rows>(
-    numbers: N,
-    rows: usize,
-    args: &Product<N, A>,
-    at: [usize; 2],
-) {
-    let wide = is_wide(numbers, args.cols);
-    // SAFETY: the contract of this function.
-    unsafe { by_rows!(rows, wide, (R, V) => numbers.tile::<A, R, V>(args, at)) }
-}
-
-/// Computes `rows` outputs that lie at equal distances, in even tiles; `at` and the contract are those of [`product`].
-///
-/// # Safety
-/// As [`product`], for any number of rows.
+/// As [`Arithmetic::product`], for any number of rows.
 pub(crate) unsafe fn line<N: Arithmetic>(
     numbers: N,
     rows: usize,
     args: &Product<N, Strided>,
     at: [usize; 2],
 ) {
-    let tiles = rows.div_ceil(tile_rows(numbers, args.cols));
+    let tiles = rows.div_ceil(numbers.tile_rows(args.cols));
     let mut begin = 0;
     for tile in 0..tiles {
         let end = (tile + 1) * rows / tiles;
         let at = [at[0] + begin * args.rows.x, at[1] + begin * args.rows.y];
         // SAFETY: the contract of this function; an even split makes no tile larger than `tile_rows`.
-        unsafe { product(numbers, end - begin, args, at) }
+        unsafe { numbers.product(end - begin, args, at) }
         begin = end;
     }
 }
@@ -368,7 +408,7 @@ pub(crate) unsafe fn matrix<N: Arithmetic>(numbers: N, m: &Matrix<N>) {
     let longest = ROWS / (size_of::<N::X>() * m.depth.clamp(1, KC));
     let height = longest.next_multiple_of(mr).max(mr);
     // One row reads every weight once, whatever the slices.
-    let slice = if m.rows == 1 || !N::SLICES { m.depth.max(1) } else { KC };
+    let slice = if m.rows == 1 || !numbers.slices() { m.depth.max(1) } else { KC };
     for first in (0..m.rows).step_by(height) {
         let rows = height.min(m.rows - first);
         for start in (0..m.depth.max(1)).step_by(slice) {

@@ -12,8 +12,7 @@
 
 pub mod argmax;
 
-use super::elementwise;
-use super::lanes::{load, store};
+use super::lanes::Number;
 use super::reduce::{Element, add_columns, row_count};
 use crate::geometry::PoolGeometry;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
@@ -164,10 +163,10 @@ fn for_each_window(g: &PoolGeometry, mut f: impl FnMut(usize, usize, [usize; 2])
 
 /// Index in row-major order and value of the maximum of one channel of a window: the first NaN, or else the first of
 /// the largest. `x` begins with the channel in the window's first pixel.
-fn first_maximum(x: &[f32], g: &PoolGeometry, [rows, cols]: [usize; 2]) -> (usize, f32) {
+fn first_maximum<E: Number>(x: &[E], g: &PoolGeometry, [rows, cols]: [usize; 2]) -> (usize, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for i in 0..rows * cols {
-        let value = x[(i / cols * g.w + i % cols) * g.c];
+        let value = x[(i / cols * g.w + i % cols) * g.c].into();
         if value.is_nan() {
             return (i, value);
         }
@@ -178,29 +177,29 @@ fn first_maximum(x: &[f32], g: &PoolGeometry, [rows, cols]: [usize; 2]) -> (usiz
     best
 }
 
-struct MaxForward {
-    y: *mut f32,
-    x: *const f32,
-    /// Floats of a row of the input.
+struct MaxForward<E> {
+    y: *mut E,
+    x: *const E,
+    /// Numbers of a row of the input.
     row: usize,
     c: usize,
 }
 
-impl Windows for MaxForward {
+impl<E: Number> Windows for MaxForward<E> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
         unsafe {
-            let mut best = load(s, self.x.add(x), n);
+            let mut best = E::load(s, self.x.add(x), n);
             let mut sum = best;
             for r in 0..rows {
                 for q in usize::from(r == 0)..cols {
-                    let value = load(s, self.x.add(x + r * self.row + q * self.c), n);
+                    let value = E::load(s, self.x.add(x + r * self.row + q * self.c), n);
                     best = s.max(value, best);
                     sum = s.add(sum, value);
                 }
             }
-            store(s, self.y.add(y), best, n);
+            E::store(s, self.y.add(y), best, n);
             s.any_nan(sum)
         }
     }
@@ -210,7 +209,7 @@ impl Windows for MaxForward {
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
-pub fn max_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+pub fn max_forward<E: Number>(isa: Isa, y: &mut [E], x: &[E], g: &PoolGeometry) {
     check(g, x.len(), y.len());
     let windows = MaxForward { y: y.as_mut_ptr(), x: x.as_ptr(), row: g.w * g.c, c: g.c };
     if dispatch(isa, Scan { windows, g }) {
@@ -220,58 +219,58 @@ pub fn max_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
 
 /// [`max_forward`] of an image that may hold a NaN, all of it: rare, and the loop over vectors stays free of calls.
 #[cold]
-fn max_forward_with_nan(y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+fn max_forward_with_nan<E: Number>(y: &mut [E], x: &[E], g: &PoolGeometry) {
     for_each_window(g, |output, first, size| {
         for channel in 0..g.c {
-            y[output + channel] = first_maximum(&x[first + channel..], g, size).1;
+            y[output + channel] = first_maximum(&x[first + channel..], g, size).1.into();
         }
     });
 }
 
 /// What the backward pass of a maximum needs.
 #[derive(Clone, Copy)]
-pub struct PoolSaved<'a> {
+pub struct PoolSaved<'a, E = f32> {
     /// Input of the forward pass.
-    pub x: &'a [f32],
+    pub x: &'a [E],
     /// Its output.
-    pub y: &'a [f32],
+    pub y: &'a [E],
     /// Gradient of the output.
-    pub dy: &'a [f32],
+    pub dy: &'a [E],
     /// Whether windows whose maximum is not positive pass no gradient: the derivative of a ReLU before the
     /// pool.
     pub gate: bool,
 }
 
-struct MaxBackward<const OVERWRITE: bool> {
-    dx: *mut f32,
-    x: *const f32,
-    y: *const f32,
-    dy: *const f32,
+struct MaxBackward<E, const OVERWRITE: bool> {
+    dx: *mut E,
+    x: *const E,
+    y: *const E,
+    dy: *const E,
     /// What a maximum must reach to pass its gradient.
     floor: f32,
     row: usize,
     c: usize,
 }
 
-impl<const OVERWRITE: bool> Windows for MaxBackward<OVERWRITE> {
+impl<E: Number, const OVERWRITE: bool> Windows for MaxBackward<E, OVERWRITE> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let zero = s.splat(0.0);
         // SAFETY: the contract of this function.
         unsafe {
-            let max = load(s, self.y.add(y), n);
+            let max = E::load(s, self.y.add(y), n);
             // The gradient until an element takes it.
-            let mut left = s.select_gt(s.splat(self.floor), max, zero, load(s, self.dy.add(y), n));
+            let mut left = s.select_gt(s.splat(self.floor), max, zero, E::load(s, self.dy.add(y), n));
             for r in 0..rows {
                 for q in 0..cols {
                     let at = x + r * self.row + q * self.c;
-                    let value = load(s, self.x.add(at), n);
+                    let value = E::load(s, self.x.add(at), n);
                     let mut taken = s.select_gt(max, value, zero, left);
                     left = s.select_gt(max, value, left, zero);
                     if !OVERWRITE {
-                        taken = s.add(load(s, self.dx.add(at), n), taken);
+                        taken = s.add(E::load(s, self.dx.add(at), n), taken);
                     }
-                    store(s, self.dx.add(at), taken, n);
+                    E::store(s, self.dx.add(at), taken, n);
                 }
             }
         }
@@ -285,13 +284,13 @@ fn is_tiling(g: &PoolGeometry) -> bool {
 }
 
 /// Zeros what no window of a tiling covers.
-fn clear_uncovered(dx: &mut [f32], g: &PoolGeometry) {
+fn clear_uncovered<E: Number>(dx: &mut [E], g: &PoolGeometry) {
     let row = g.w * g.c;
     let (covered, below) = dx.split_at_mut(g.oh * g.kernel[0] * row);
-    below.fill(0.0);
+    below.fill(E::ZERO);
     let right = g.ow * g.kernel[1] * g.c;
     if right < row {
-        covered.chunks_exact_mut(row).for_each(|line| line[right..].fill(0.0));
+        covered.chunks_exact_mut(row).for_each(|line| line[right..].fill(E::ZERO));
     }
 }
 
@@ -300,36 +299,36 @@ fn clear_uncovered(dx: &mut [f32], g: &PoolGeometry) {
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
-pub fn max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, g: &PoolGeometry) {
+pub fn max_backward<E: Number>(isa: Isa, dx: &mut [E], saved: PoolSaved<E>, g: &PoolGeometry) {
     let PoolSaved { x, y, dy, gate } = saved;
     check(g, x.len(), y.len());
     assert!(dx.len() == x.len() && dy.len() == y.len(), "gradients are as long as their tensors");
     // The least positive float: only what is zero or below lies under it.
     let floor = if gate { f32::from_bits(1) } else { f32::NEG_INFINITY };
     // Every element is looked at, which takes vectors where an early end would not.
-    if y.iter().fold(false, |nan, max| nan | max.is_nan()) {
+    if y.iter().fold(false, |nan, &max| nan | max.into().is_nan()) {
         return max_backward_with_nan(dx, saved, floor, g);
     }
     let (x, y, dy, row, c) = (x.as_ptr(), y.as_ptr(), dy.as_ptr(), g.w * g.c, g.c);
     if is_tiling(g) {
         clear_uncovered(dx, g);
-        let windows = MaxBackward::<true> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
+        let windows = MaxBackward::<_, true> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
         dispatch(isa, Scan { windows, g });
     } else {
-        dx.fill(0.0);
-        let windows = MaxBackward::<false> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
+        dx.fill(E::ZERO);
+        let windows = MaxBackward::<_, false> { dx: dx.as_mut_ptr(), x, y, dy, floor, row, c };
         dispatch(isa, Scan { windows, g });
     }
 }
 
-struct AvgForward {
-    y: *mut f32,
-    x: *const f32,
+struct AvgForward<E> {
+    y: *mut E,
+    x: *const E,
     row: usize,
     c: usize,
 }
 
-impl Windows for AvgForward {
+impl<E: Number> Windows for AvgForward<E> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
@@ -337,10 +336,10 @@ impl Windows for AvgForward {
             let mut sum = s.splat(0.0);
             for r in 0..rows {
                 for q in 0..cols {
-                    sum = s.add(sum, load(s, self.x.add(x + r * self.row + q * self.c), n));
+                    sum = s.add(sum, E::load(s, self.x.add(x + r * self.row + q * self.c), n));
                 }
             }
-            store(s, self.y.add(y), s.mul(sum, s.splat(1.0 / (rows * cols) as f32)), n);
+            E::store(s, self.y.add(y), s.mul(sum, s.splat(1.0 / (rows * cols) as f32)), n);
         }
         false
     }
@@ -348,15 +347,16 @@ impl Windows for AvgForward {
 
 /// [`max_backward`] of an image that holds a NaN; what does not reach `floor` passes no gradient.
 #[cold]
-fn max_backward_with_nan(dx: &mut [f32], saved: PoolSaved, floor: f32, g: &PoolGeometry) {
-    dx.fill(0.0);
+fn max_backward_with_nan<E: Number>(dx: &mut [E], saved: PoolSaved<E>, floor: f32, g: &PoolGeometry) {
+    dx.fill(E::ZERO);
     for_each_window(g, |output, first, size| {
         for channel in 0..g.c {
             let (i, max) = first_maximum(&saved.x[first + channel..], g, size);
             if floor > max {
                 continue;
             }
-            dx[first + channel + (i / size[1] * g.w + i % size[1]) * g.c] += saved.dy[output + channel];
+            let dx = &mut dx[first + channel + (i / size[1] * g.w + i % size[1]) * g.c];
+            *dx = ((*dx).into() + saved.dy[output + channel].into()).into();
         }
     });
 }
@@ -365,29 +365,29 @@ fn max_backward_with_nan(dx: &mut [f32], saved: PoolSaved, floor: f32, g: &PoolG
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
-pub fn avg_forward(isa: Isa, y: &mut [f32], x: &[f32], g: &PoolGeometry) {
+pub fn avg_forward<E: Number>(isa: Isa, y: &mut [E], x: &[E], g: &PoolGeometry) {
     check(g, x.len(), y.len());
     let windows = AvgForward { y: y.as_mut_ptr(), x: x.as_ptr(), row: g.w * g.c, c: g.c };
     dispatch(isa, Scan { windows, g });
 }
 
-struct AvgBackward<const OVERWRITE: bool> {
-    dx: *mut f32,
-    dy: *const f32,
+struct AvgBackward<E, const OVERWRITE: bool> {
+    dx: *mut E,
+    dy: *const E,
     row: usize,
     c: usize,
 }
 
-impl<const OVERWRITE: bool> Windows for AvgBackward<OVERWRITE> {
+impl<E: Number, const OVERWRITE: bool> Windows for AvgBackward<E, OVERWRITE> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function.
         unsafe {
-            let share = s.mul(load(s, self.dy.add(y), n), s.splat(1.0 / (rows * cols) as f32));
+            let share = s.mul(E::load(s, self.dy.add(y), n), s.splat(1.0 / (rows * cols) as f32));
             for r in 0..rows {
                 for q in 0..cols {
                     let p = self.dx.add(x + r * self.row + q * self.c);
-                    store(s, p, if OVERWRITE { share } else { s.add(load(s, p, n), share) }, n);
+                    E::store(s, p, if OVERWRITE { share } else { s.add(E::load(s, p, n), share) }, n);
                 }
             }
         }
@@ -399,16 +399,16 @@ impl<const OVERWRITE: bool> Windows for AvgBackward<OVERWRITE> {
 ///
 /// # Panics
 /// When lengths are not those of the geometry.
-pub fn avg_backward(isa: Isa, dx: &mut [f32], dy: &[f32], g: &PoolGeometry) {
+pub fn avg_backward<E: Number>(isa: Isa, dx: &mut [E], dy: &[E], g: &PoolGeometry) {
     check(g, dx.len(), dy.len());
     let (dy, row, c) = (dy.as_ptr(), g.w * g.c, g.c);
     if is_tiling(g) {
         clear_uncovered(dx, g);
-        let windows = AvgBackward::<true> { dx: dx.as_mut_ptr(), dy, row, c };
+        let windows = AvgBackward::<_, true> { dx: dx.as_mut_ptr(), dy, row, c };
         dispatch(isa, Scan { windows, g });
     } else {
-        dx.fill(0.0);
-        let windows = AvgBackward::<false> { dx: dx.as_mut_ptr(), dy, row, c };
+        dx.fill(E::ZERO);
+        let windows = AvgBackward::<_, false> { dx: dx.as_mut_ptr(), dy, row, c };
         dispatch(isa, Scan { windows, g });
     }
 }
@@ -417,11 +417,11 @@ pub fn avg_backward(isa: Isa, dx: &mut [f32], dy: &[f32], g: &PoolGeometry) {
 ///
 /// # Panics
 /// When `y` is not `c` long or `x` is not whole pixels.
-pub fn global_avg_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
+pub fn global_avg_forward<E: Number>(isa: Isa, y: &mut [f32], x: &[E], c: usize) {
     assert_eq!(y.len(), c, "one mean for every channel");
     let pixels = row_count(x.len(), c);
     y.fill(0.0);
-    // SAFETY: `x` holds `pixels` rows of `c` floats.
+    // SAFETY: `x` holds `pixels` rows of `c` numbers.
     unsafe { add_columns(isa, [y.as_mut_ptr()], pixels, c, Element(x.as_ptr())) }
     y.iter_mut().for_each(|y| *y /= pixels as f32);
 }
@@ -430,15 +430,15 @@ pub fn global_avg_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
 ///
 /// # Panics
 /// When `dy` is not `c` long or `dx` is not whole pixels.
-pub fn global_avg_backward(isa: Isa, dx: &mut [f32], dy: &[f32], c: usize) {
+pub fn global_avg_backward<E: Number>(dx: &mut [E], dy: &[f32], c: usize) {
     assert_eq!(dy.len(), c, "one gradient for every channel");
     let pixels = row_count(dx.len(), c);
     if pixels == 0 {
         return;
     }
     let (first, others) = dx.split_at_mut(c);
-    first.copy_from_slice(dy);
-    elementwise::scale(isa, first, 1.0 / pixels as f32);
+    let share = 1.0 / pixels as f32;
+    first.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = (dy * share).into());
     others.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(first));
 }
 
@@ -461,7 +461,7 @@ fn global(len: usize, c: usize) -> PoolGeometry {
 ///
 /// # Panics
 /// When `y` is not `c` long or `x` is not whole pixels.
-pub fn global_max_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
+pub fn global_max_forward<E: Number>(isa: Isa, y: &mut [E], x: &[E], c: usize) {
     max_forward(isa, y, x, &global(x.len(), c));
 }
 
@@ -469,7 +469,7 @@ pub fn global_max_forward(isa: Isa, y: &mut [f32], x: &[f32], c: usize) {
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn global_max_backward(isa: Isa, dx: &mut [f32], saved: PoolSaved, c: usize) {
+pub fn global_max_backward<E: Number>(isa: Isa, dx: &mut [E], saved: PoolSaved<E>, c: usize) {
     let geometry = global(saved.x.len(), c);
     max_backward(isa, dx, saved, &geometry);
 }

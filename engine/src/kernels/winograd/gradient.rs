@@ -11,7 +11,7 @@ use super::tiles::{self, Grid, Input, Place, Spread};
 use super::{F2, F4};
 use super::{Points, Tile, fits, scatter, with_points};
 use crate::geometry::Conv2dGeometry;
-use crate::kernels::micro::{self, Outer};
+use crate::kernels::micro::{Arithmetic, Outer, OuterProducts};
 use crate::simd::{Isa, MAX_NR, dispatch};
 
 /// Tiles of a chunk: enough chunks for threads to share, each long enough to be read in a stream.
@@ -147,7 +147,7 @@ impl FilterGradient {
         for chained in chunks.chunks(chain * chunk_len) {
             // A panel of `dy` stays in the first-level cache while all rows of `x` pass by.
             for panel in 0..cols.div_ceil(nr) {
-                let row_tiles = rows.len().div_ceil(micro::tile_rows(self.isa, cols - panel * nr));
+                let row_tiles = rows.len().div_ceil(self.isa.tile_rows(cols - panel * nr));
                 for tile in 0..row_tiles {
                     let (begin, end) = (tile * rows.len() / row_tiles, (tile + 1) * rows.len() / row_tiles);
                     let outer = Outer {
@@ -162,7 +162,7 @@ impl FilterGradient {
                     };
                     // SAFETY: every tile of every chunk has `cin` channels of `x` and whole panels of `dy` for this
                     // value; rows and columns were checked; an even split makes no tile larger than MR.
-                    unsafe { micro::outer(self.isa, end - begin, &outer) }
+                    unsafe { self.isa.outer(end - begin, &outer) }
                 }
             }
         }
