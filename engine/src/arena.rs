@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::buffer::{Element, ElementType, Memory};
+use crate::buffer::{Element, ElementType, Memory, View, Views};
 
 /// Tensors start at multiples of this many bytes: one cache line.
 const ALIGN: usize = 64;
@@ -162,14 +162,39 @@ impl Arena {
     ///
     /// # Panics
     /// When a tensor to change overlaps another one: two live tensors never do.
-    pub(crate) fn split<A: Element, B: Element, const W: usize, const R: usize>(
+    pub(crate) fn split<W: Slots, R: Slots>(
         &mut self,
         images: usize,
-        writes: [Slot<A>; W],
-        reads: [Slot<B>; R],
-    ) -> ([&mut [A]; W], [&[B]; R]) {
-        let (writes, reads) = (writes.map(|s| self.range(s, images)), reads.map(|s| self.range(s, images)));
+        writes: W,
+        reads: R,
+    ) -> (<W::Views as Views>::Changed<'_>, <R::Views as Views>::Shared<'_>) {
+        let (writes, reads) = (writes.views(self, images), reads.views(self, images));
         self.memory.split(writes, reads)
+    }
+}
+
+/// Some tensors, those of one type in an array, arrays of several types in a tuple.
+pub(crate) trait Slots {
+    /// Where they lie.
+    type Views: Views;
+
+    /// Where they lie for a pass of `images` images.
+    fn views(self, arena: &Arena, images: usize) -> Self::Views;
+}
+
+impl<T: Element, const N: usize> Slots for [Slot<T>; N] {
+    type Views = [View<T>; N];
+
+    fn views(self, arena: &Arena, images: usize) -> [View<T>; N] {
+        self.map(|slot| View::new(arena.range(slot, images)))
+    }
+}
+
+impl<A: Slots, B: Slots> Slots for (A, B) {
+    type Views = (A::Views, B::Views);
+
+    fn views(self, arena: &Arena, images: usize) -> Self::Views {
+        (self.0.views(arena, images), self.1.views(arena, images))
     }
 }
 

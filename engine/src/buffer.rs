@@ -1,6 +1,7 @@
 //! Zeroed memory at a 64-byte boundary (one cache line, one AVX-512 vector), and typed views of it.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
@@ -160,31 +161,27 @@ impl Memory {
     ///
     /// # Panics
     /// When a range to change overlaps another range, or as [`Memory::view`].
-    pub(crate) fn split<A: Element, B: Element, const W: usize, const R: usize>(
+    pub(crate) fn split<W: Views, R: Views>(
         &mut self,
-        writes: [Range<usize>; W],
-        reads: [Range<usize>; R],
-    ) -> ([&mut [A]; W], [&[B]; R]) {
+        writes: W,
+        reads: R,
+    ) -> (W::Changed<'_>, R::Shared<'_>) {
         let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
-        for (i, write) in writes.iter().enumerate() {
+        let (mut changed, mut count) = ([const { 0..0 }; MOST_CHANGED], 0);
+        writes.each(&mut |range| {
             assert!(
-                !writes[..i].iter().any(|other| overlap(write, other)),
+                !changed[..count].iter().any(|other| overlap(range, other)),
                 "ranges to change do not overlap"
             );
-            assert!(!reads.iter().any(|other| overlap(write, other)), "no range is read and changed at once");
-        }
-        let writes = writes.map(|range| {
-            let (start, len) = self.place::<A>(&range);
-            // SAFETY: `place` has found `len` aligned elements, no range to change overlaps any other, and the slices
-            // borrow `self` mutably, so nothing else can reach them.
-            unsafe { std::slice::from_raw_parts_mut(start, len) }
+            changed[count] = range.clone();
+            count += 1;
         });
-        let reads = reads.map(|range| {
-            let (start, len) = self.place::<B>(&range);
-            // SAFETY: as above; ranges to read may overlap each other.
-            unsafe { std::slice::from_raw_parts(start, len) }
+        reads.each(&mut |range| {
+            let changed = changed[..count].iter().any(|other| overlap(range, other));
+            assert!(!changed, "no range is read and changed at once");
         });
-        (writes, reads)
+        // SAFETY: no range to change overlaps any other, and the slices borrow `self` mutably, so nothing else can reach them.
+        unsafe { (writes.changed(self), reads.shared(self)) }
     }
 
     /// First element and number of elements of a range of bytes.
@@ -202,6 +199,87 @@ impl Memory {
 
     fn layout(len: usize) -> Layout {
         Layout::from_size_align(len, ALIGN).expect("bytes fit the address space")
+    }
+}
+
+/// Most ranges of one [`Memory::split`] that are changed.
+const MOST_CHANGED: usize = 8;
+
+/// A range of bytes as elements of `T`.
+pub(crate) struct View<T> {
+    bytes: Range<usize>,
+    element: PhantomData<T>,
+}
+
+impl<T> View<T> {
+    pub(crate) fn new(bytes: Range<usize>) -> Self {
+        View { bytes, element: PhantomData }
+    }
+}
+
+/// Some ranges of bytes, each as elements of its own type.
+pub(crate) trait Views {
+    /// Them as slices to read.
+    type Shared<'a>;
+    /// Them as slices to change.
+    type Changed<'a>;
+
+    /// Calls `f` with each range.
+    fn each(&self, f: &mut dyn FnMut(&Range<usize>));
+    /// The elements, to read.
+    ///
+    /// # Safety
+    /// Nobody changes them for `'a`.
+    unsafe fn shared<'a>(self, memory: &'a Memory) -> Self::Shared<'a>;
+    /// The elements, to change.
+    ///
+    /// # Safety
+    /// Nobody else has them for `'a`.
+    unsafe fn changed<'a>(self, memory: &'a Memory) -> Self::Changed<'a>;
+}
+
+impl<T: Element, const N: usize> Views for [View<T>; N] {
+    type Shared<'a> = [&'a [T]; N];
+    type Changed<'a> = [&'a mut [T]; N];
+
+    fn each(&self, f: &mut dyn FnMut(&Range<usize>)) {
+        self.iter().for_each(|view| f(&view.bytes));
+    }
+
+    unsafe fn shared<'a>(self, memory: &'a Memory) -> [&'a [T]; N] {
+        self.map(|view| {
+            let (start, len) = memory.place::<T>(&view.bytes);
+            // SAFETY: `place` has found `len` aligned elements in the memory, and the contract of this function.
+            unsafe { std::slice::from_raw_parts(start, len) }
+        })
+    }
+
+    unsafe fn changed<'a>(self, memory: &'a Memory) -> [&'a mut [T]; N] {
+        self.map(|view| {
+            let (start, len) = memory.place::<T>(&view.bytes);
+            // SAFETY: as above.
+            unsafe { std::slice::from_raw_parts_mut(start, len) }
+        })
+    }
+}
+
+impl<A: Views, B: Views> Views for (A, B) {
+    type Shared<'a> = (A::Shared<'a>, B::Shared<'a>);
+    type Changed<'a> = (A::Changed<'a>, B::Changed<'a>);
+
+    fn each(&self, f: &mut dyn FnMut(&Range<usize>)) {
+        self.0.each(f);
+        self.1.each(f);
+    }
+
+    unsafe fn shared<'a>(self, memory: &'a Memory) -> Self::Shared<'a> {
+        // SAFETY: the contract of this function.
+        unsafe { (self.0.shared(memory), self.1.shared(memory)) }
+    }
+
+    unsafe fn changed<'a>(self, memory: &'a Memory) -> Self::Changed<'a> {
+        // SAFETY: the contract of this function.
+        unsafe { (self.0.changed(memory), self.1.changed(memory)) }
     }
 }
 
@@ -337,7 +415,8 @@ mod tests {
         );
         memory.view_mut::<i8>(1..3).fill(-1);
         assert_eq!(memory.view::<u8>(0..4), [0, 255, 255, 0]);
-        let ([sums], [bytes, same]) = memory.split::<i32, u8, 1, 2>([SUMS], [0..4, 0..4]);
+        let ([sums], [bytes, same]) =
+            memory.split([View::<i32>::new(SUMS)], [View::<u8>::new(0..4), View::new(0..4)]);
         sums.iter_mut().zip(bytes).for_each(|(sum, &byte)| *sum = byte.into());
         assert_eq!(bytes, same);
         assert_eq!(memory.view::<i32>(128..144), [0, 255, 255, 0]);
@@ -354,8 +433,13 @@ mod tests {
         refused(|memory| assert!(memory.view::<u8>(0..65).is_empty()));
         refused(|memory| {
             let [write, read] = [3..5, 4..8];
-            assert!(memory.split::<u8, f32, 1, 1>([write], [read]).0[0].is_empty());
+            assert!(memory.split([View::<u8>::new(write)], [View::<f32>::new(read)]).0[0].is_empty());
         });
-        refused(|memory| assert!(memory.split::<u8, u8, 2, 0>([0..5, 4..8], []).0[0].is_empty()));
+        refused(|memory| {
+            assert!(
+                memory.split(([View::<u8>::new(0..5)], [View::<i8>::new(4..8)]), [] as [View<u8>; 0]).0.0[0]
+                    .is_empty()
+            )
+        });
     }
 }

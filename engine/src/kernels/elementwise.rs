@@ -5,7 +5,7 @@ use ocelli_common::random::{STEP, mix};
 use super::activation;
 use super::lanes::{Lanewise, Number, clamp, map, sweep};
 use crate::graph::Activation;
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 #[derive(Clone, Copy)]
 struct AddClamp((f32, f32));
@@ -27,6 +27,39 @@ pub fn add<E: Number>(isa: Isa, y: &mut [E], a: &[E], b: &[E], act: Option<Activ
     if let (None, Some(act)) = (range, act) {
         activation::forward_in_place(isa, y, act);
     }
+}
+
+struct Convert<'a, A, B> {
+    y: &'a mut [B],
+    x: &'a [A],
+}
+
+impl<A: Number, B: Number> Kernel for Convert<'_, A, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (y, x, len) = (self.y.as_mut_ptr(), self.x.as_ptr(), self.y.len());
+        let whole = len - len % S::LANES;
+        // SAFETY: both slices have the length that vectors stay in.
+        unsafe {
+            for at in (0..whole).step_by(S::LANES) {
+                B::store(s, y.add(at), A::load(s, x.add(at), S::LANES), S::LANES);
+            }
+            if whole < len {
+                B::store(s, y.add(whole), A::load(s, x.add(whole), len - whole), len - whole);
+            }
+        }
+    }
+}
+
+/// `y = x`, rounded to the numbers of `y`, over slices of one length.
+///
+/// # Panics
+/// When lengths differ.
+pub fn convert<A: Number, B: Number>(isa: Isa, y: &mut [B], x: &[A]) {
+    assert_eq!(x.len(), y.len(), "the input is as long as the output");
+    dispatch(isa, Convert { y, x });
 }
 
 /// `y += x` over slices of one length.

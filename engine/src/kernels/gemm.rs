@@ -200,6 +200,11 @@ fn weight_block<N: OuterProducts>(
     }
 }
 
+/// Numbers of one of its panels that has all of its columns.
+pub(crate) fn panel_step<N: Reals>(numbers: N, shape: GemmShape) -> usize {
+    depth(numbers, shape) * numbers.tile_width()
+}
+
 /// Numbers of a packed `depth x cols` matrix.
 pub fn packed_len<N: Reals>(numbers: N, shape: GemmShape) -> usize {
     panels_len(depth(numbers, shape), shape.cols, numbers.tile_width())

@@ -21,6 +21,7 @@ pub mod update;
 pub mod winograd;
 
 pub use lanes::Number;
+pub(crate) use micro::OuterProducts;
 pub use micro::{Halves, Reals};
 
 #[cfg(test)]

@@ -4,21 +4,21 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
-use crate::kernels::activation;
+use crate::kernels::{Number, activation};
 
 /// `y = act(x)`
-pub(crate) struct ActivationLayer {
+pub(crate) struct ActivationLayer<E> {
     pub(crate) act: Activation,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
     /// What the derivative is computed from: the output for clamps, the input for the others.
-    pub(crate) saved: Slot,
+    pub(crate) saved: Slot<E>,
     /// Gradients of the output and the input.
-    pub(crate) backward: Option<(Slot, GradOut)>,
+    pub(crate) backward: Option<(Slot<E>, GradOut<E>)>,
 }
 
 /// `d *= act'`, where `y` is what the activation gave.
-pub(super) fn apply_derivative(run: &mut Run, d: Slot, y: Slot, act: Activation) {
+pub(super) fn apply_derivative<E: Number>(run: &mut Run, d: Slot<E>, y: Slot<E>, act: Activation) {
     let Run { arena, threads, isa, images, .. } = run;
     let ([d], [y]) = arena.split(*images, [d], [y]);
     threads.pieces(d.len() * 8, d, PIECE, |i, d| {
@@ -26,7 +26,7 @@ pub(super) fn apply_derivative(run: &mut Run, d: Slot, y: Slot, act: Activation)
     });
 }
 
-impl Layer for ActivationLayer {
+impl<E: Number> Layer for ActivationLayer<E> {
     fn forward(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);

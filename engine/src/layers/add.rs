@@ -5,19 +5,19 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
-use crate::kernels::elementwise;
+use crate::kernels::{Number, elementwise};
 
 /// `y = act(a + b)`
-pub(crate) struct AddLayer {
-    pub(crate) a: Slot,
-    pub(crate) b: Slot,
-    pub(crate) y: Slot,
+pub(crate) struct AddLayer<E> {
+    pub(crate) a: Slot<E>,
+    pub(crate) b: Slot<E>,
+    pub(crate) y: Slot<E>,
     pub(crate) act: Option<Activation>,
     /// Gradient of the output, and of each input that needs one.
-    pub(crate) backward: Option<(Slot, [Option<GradOut>; 2])>,
+    pub(crate) backward: Option<(Slot<E>, [Option<GradOut<E>>; 2])>,
 }
 
-impl Layer for AddLayer {
+impl<E: Number> Layer for AddLayer<E> {
     fn forward(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [a, b]) = arena.split(*images, [self.y], [self.a, self.b]);

@@ -5,26 +5,27 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{CHUNKS, PIECE, chunk_images, piece};
 use crate::arena::Slot;
 use crate::graph::Activation;
+use crate::kernels::Number;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
 
 /// `y = act((x - mean) / sqrt(var + eps) * scale + shift)` for each channel of `x [n, pixels, c]`: statistics of the
 /// batch or running ones in training, running ones at inference.
-pub(crate) struct BatchNormLayer {
+pub(crate) struct BatchNormLayer<E> {
     pub(crate) pixels: usize,
     pub(crate) channels: usize,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
     pub(crate) act: Option<Activation>,
     pub(crate) params: NormParams,
     /// [`SAVED`] numbers of each channel.
     pub(crate) saved: Slot,
-    pub(crate) training: Option<BatchNormTraining>,
+    pub(crate) training: Option<BatchNormTraining<E>>,
 }
 
 /// What training needs besides.
-pub(crate) struct BatchNormTraining {
-    pub(crate) dy: Slot,
-    pub(crate) dx: Option<GradOut>,
+pub(crate) struct BatchNormTraining<E> {
+    pub(crate) dy: Slot<E>,
+    pub(crate) dx: Option<GradOut<E>>,
     pub(crate) statistics: Statistics,
     /// Two sums per channel for each chunk of images.
     pub(crate) partials: Slot,
@@ -48,11 +49,11 @@ pub(crate) const SAVED: usize = 6;
 /// Floats of `partials`, per channel.
 pub(crate) const PARTIALS: usize = 2 * CHUNKS;
 
-impl BatchNormLayer {
+impl<E: Number> BatchNormLayer<E> {
     fn apply(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
         let c = self.channels;
-        let ([y], [x, saved]) = arena.split(*images, [self.y], [self.x, self.saved]);
+        let ([y], ([x], [saved])) = arena.split(*images, [self.y], ([self.x], [self.saved]));
         let (factor, offset) = (&saved[2 * c..3 * c], &saved[3 * c..4 * c]);
         let len = (PIECE / c).max(1) * c;
         threads.pieces(y.len() * 8, y, len, |i, y| {
@@ -113,7 +114,7 @@ impl BatchNormLayer {
     }
 }
 
-impl Layer for BatchNormLayer {
+impl<E: Number> Layer for BatchNormLayer<E> {
     fn forward(&self, run: &mut Run) {
         match &self.training {
             Some(BatchNormTraining { statistics: Statistics::Batch { moments }, partials, .. }) => {
@@ -164,8 +165,8 @@ impl Layer for BatchNormLayer {
             }
         }
         if let Some(dx) = training.dx {
-            let ([out], [x, dy, saved]) =
-                run.arena.split(images, [dx.target()], [self.x, training.dy, self.saved]);
+            let ([out], ([x, dy], [saved])) =
+                run.arena.split(images, [dx.target()], ([self.x, training.dy], [self.saved]));
             let [factor, addend, slope, offset] = [2, 3, 4, 5].map(|i| &saved[i * c..(i + 1) * c]);
             let gate = BnGate { a: factor, b: addend, act: self.act };
             let coef = BnCoef { a: factor, b: slope, c: offset };

@@ -5,29 +5,30 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{by_rows, piece};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
+use crate::kernels::Number;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
 
-/// `y [n, h, w, c] = x [n, h, w, c] * s [n, c]`
-pub(crate) struct ChannelScaleLayer {
+/// `y [n, h, w, c] = x [n, h, w, c] * s [n, c]`, `s` in f32
+pub(crate) struct ChannelScaleLayer<E> {
     /// One tap a channel.
     pub(crate) geometry: Conv2dGeometry,
-    pub(crate) x: Slot,
+    pub(crate) x: Slot<E>,
     pub(crate) s: Slot,
-    pub(crate) y: Slot,
-    pub(crate) backward: Option<ChannelScaleBackward>,
+    pub(crate) y: Slot<E>,
+    pub(crate) backward: Option<ChannelScaleBackward<E>>,
 }
 
 /// Gradient of the output, and of each input that needs one.
-pub(crate) struct ChannelScaleBackward {
-    pub(crate) dy: Slot,
-    pub(crate) dx: Option<GradOut>,
+pub(crate) struct ChannelScaleBackward<E> {
+    pub(crate) dy: Slot<E>,
+    pub(crate) dx: Option<GradOut<E>>,
     pub(crate) ds: Option<GradOut>,
 }
 
-impl Layer for ChannelScaleLayer {
+impl<E: Number> Layer for ChannelScaleLayer<E> {
     fn forward(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
-        let ([y], [x, s]) = arena.split(*images, [self.y], [self.x, self.s]);
+        let ([y], ([x], [s])) = arena.split(*images, [self.y], ([self.x], [self.s]));
         let (g, work) = (&self.geometry, y.len() * 8);
         by_rows(threads, work, (y, *images), (g.oh, 2), |image, y, rows| {
             let args = DepthwiseArgs { w: piece(s, image, g.cin), bias: None, act: None };
@@ -41,7 +42,7 @@ impl Layer for ChannelScaleLayer {
         let (isa, images, g) = (run.isa, run.images, &self.geometry);
         let len = g.x_len();
         if let Some(dx) = dx {
-            let ([out], [dy, s]) = run.arena.split(images, [dx.target()], [*dy, self.s]);
+            let ([out], ([dy], [s])) = run.arena.split(images, [dx.target()], ([*dy], [self.s]));
             by_rows(run.threads, out.len() * 8, (out, images), (g.h, 2), |image, out, rows| {
                 let s = piece(s, image, g.cin);
                 depthwise::backward_data(isa, out, piece(dy, image, len), s, g, rows);

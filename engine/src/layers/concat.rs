@@ -3,27 +3,28 @@
 use super::run::{GradOut, Layer, Run};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
+use crate::kernels::Number;
 
 /// `y [n, h, w, c]`: every pixel's channels are those of all parts, one after the other.
-pub(crate) struct ConcatLayer {
-    pub(crate) parts: Vec<Part>,
+pub(crate) struct ConcatLayer<E> {
+    pub(crate) parts: Vec<Part<E>>,
     /// Channels of all parts.
     pub(crate) channels: usize,
-    pub(crate) y: Slot,
+    pub(crate) y: Slot<E>,
     /// Gradient of the output.
-    pub(crate) dy: Option<Slot>,
+    pub(crate) dy: Option<Slot<E>>,
 }
 
 /// One of the joined values.
-pub(crate) struct Part {
+pub(crate) struct Part<E> {
     pub(crate) channels: usize,
-    pub(crate) x: Slot,
-    pub(crate) dx: Option<GradOut>,
+    pub(crate) x: Slot<E>,
+    pub(crate) dx: Option<GradOut<E>>,
 }
 
-impl ConcatLayer {
+impl<E: Number> ConcatLayer<E> {
     /// The parts, each with its first channel in the output.
-    fn parts(&self) -> impl Iterator<Item = (usize, &Part)> {
+    fn parts(&self) -> impl Iterator<Item = (usize, &Part<E>)> {
         let firsts = self.parts.iter().scan(0, |next, part| {
             *next += part.channels;
             Some(*next - part.channels)
@@ -37,7 +38,7 @@ impl ConcatLayer {
     }
 }
 
-impl Layer for ConcatLayer {
+impl<E: Number> Layer for ConcatLayer<E> {
     fn forward(&self, run: &mut Run) {
         let (channels, rows) = (self.channels, self.rows());
         for (first, &Part { channels: own, x, .. }) in self.parts() {

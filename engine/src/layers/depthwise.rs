@@ -10,7 +10,7 @@ use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
-use crate::kernels::{activation, reduce};
+use crate::kernels::{Number, activation, reduce};
 use crate::simd::Isa;
 
 /// `act(depthwise(x [h, w, c], w [kh, kw, c]) + b)` of an image.
@@ -42,20 +42,20 @@ impl DepthwiseFilters {
 }
 
 /// `y [n, oh, ow, c] = act(depthwise(x [n, h, w, c], w [kh, kw, c]) + b)`
-pub(crate) struct DepthwiseLayer {
+pub(crate) struct DepthwiseLayer<E> {
     pub(crate) depthwise: DepthwiseFilters,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
-    pub(crate) backward: Option<DepthwiseBackward>,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
+    pub(crate) backward: Option<DepthwiseBackward<E>>,
 }
 
 /// What the backward pass of a [`DepthwiseLayer`] needs.
-pub(crate) struct DepthwiseBackward {
-    pub(crate) dy: Slot,
+pub(crate) struct DepthwiseBackward<E> {
+    pub(crate) dy: Slot<E>,
     /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
     pub(crate) mask: bool,
     /// Gradient of the input, and the activation that made the input, if its derivative is applied here.
-    pub(crate) dx: Option<(GradOut, Option<Activation>)>,
+    pub(crate) dx: Option<(GradOut<E>, Option<Activation>)>,
     /// Partial gradients: chunks of `[weights, bias]`.
     pub(crate) partials: Slot,
 }
@@ -63,14 +63,14 @@ pub(crate) struct DepthwiseBackward {
 /// Floats of the input's gradient that are computed before the derivative of the activation before them is applied.
 const GATED: usize = 64 * 1024;
 
-impl DepthwiseLayer {
+impl<E: Number> DepthwiseLayer<E> {
     /// The input's gradient of an image from its `dy`, in the activation `gate` that made the input `x`.
     fn image_data(
         &self,
         isa: Isa,
-        dx: &mut [f32],
-        (dy, w): (&[f32], &[f32]),
-        (x, gate): (&[f32], Option<Activation>),
+        dx: &mut [E],
+        (dy, w): (&[E], &[f32]),
+        (x, gate): (&[E], Option<Activation>),
     ) {
         let g = &self.depthwise.geometry;
         let row = g.w * g.cin;
@@ -85,7 +85,7 @@ impl DepthwiseLayer {
     }
 }
 
-impl Layer for DepthwiseLayer {
+impl<E: Number> Layer for DepthwiseLayer<E> {
     fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
         self.depthwise.pack(weights, packed);
     }
@@ -113,7 +113,7 @@ impl Layer for DepthwiseLayer {
         let common = backward.dx.filter(|_| count >= run.threads.count());
         let w = self.depthwise.args(run.packed).w;
         let chunk_gradients =
-            |i: usize, partial: &mut [f32], dy: &mut [f32], [x, y]: [&[f32]; 2], mut dx: &mut [f32]| {
+            |i: usize, partial: &mut [f32], dy: &mut [E], [x, y]: [&[E]; 2], mut dx: &mut [E]| {
                 partial.fill(0.0);
                 let (dw, db) = partial.split_at_mut(w_len);
                 let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
@@ -135,15 +135,16 @@ impl Layer for DepthwiseLayer {
             };
         let saved = [self.x, self.y];
         if let Some((dx, _)) = common {
-            let ([partials, dy, dx], saved) =
-                run.arena.split(images, [backward.partials, backward.dy, dx.target()], saved);
+            let writes = ([backward.partials], [backward.dy, dx.target()]);
+            let (([partials], [dy, dx]), saved) = run.arena.split(images, writes, saved);
             let partials = &mut partials[..count * partial_len];
-            let outs = [(partials, partial_len), (dy, chunk * y_len), (dx, chunk * x_len)];
-            run.threads.pieces3(2 * work, outs, |i, [partial, dy, dx]| {
+            let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
+            run.threads.pieces3(2 * work, (partials, partial_len), outs, |i, partial, [dy, dx]| {
                 chunk_gradients(i, partial, dy, saved, dx);
             });
         } else {
-            let ([partials, dy], saved) = run.arena.split(images, [backward.partials, backward.dy], saved);
+            let writes = ([backward.partials], [backward.dy]);
+            let (([partials], [dy]), saved) = run.arena.split(images, writes, saved);
             let partials = &mut partials[..count * partial_len];
             run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
                 chunk_gradients(i, partial, dy, saved, &mut []);

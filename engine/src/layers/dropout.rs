@@ -3,22 +3,23 @@
 use super::run::{GradOut, Layer, Run};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
+use crate::kernels::Number;
 use crate::kernels::elementwise::{self, DropoutKey};
 
 /// `y = x * mask / (1 - rate)`, the mask a function of seed, step, layer and element.
-pub(crate) struct DropoutLayer {
+pub(crate) struct DropoutLayer<E> {
     pub(crate) rate: f32,
     /// Number of the layer, so that no two share a mask.
     pub(crate) node: u64,
     /// Elements of one image.
     pub(crate) image_len: usize,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
     /// Gradients of the output and the input.
-    pub(crate) backward: Option<(Slot, GradOut)>,
+    pub(crate) backward: Option<(Slot<E>, GradOut<E>)>,
 }
 
-impl DropoutLayer {
+impl<E: Number> DropoutLayer<E> {
     fn key(&self, run: &Run) -> DropoutKey {
         DropoutKey {
             rate: self.rate,
@@ -30,7 +31,7 @@ impl DropoutLayer {
     }
 }
 
-impl Layer for DropoutLayer {
+impl<E: Number> Layer for DropoutLayer<E> {
     fn forward(&self, run: &mut Run) {
         let key = self.key(run);
         let Run { arena, threads, images, .. } = run;

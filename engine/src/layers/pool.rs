@@ -4,6 +4,7 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{by_rows, piece};
 use crate::arena::Slot;
 use crate::geometry::PoolGeometry;
+use crate::kernels::Number;
 use crate::kernels::pool::{self, PoolSaved};
 
 /// What a pool computes.
@@ -13,36 +14,34 @@ pub(crate) enum PoolKind {
     Max,
     /// Mean of each window, padding left out.
     Avg,
-    /// Mean of each channel over all pixels.
-    GlobalAvg,
     /// Largest value of each channel over all pixels.
     GlobalMax,
 }
 
 /// `y [n, oh, ow, c] = pool(x [n, h, w, c])`
-pub(crate) struct PoolLayer {
+pub(crate) struct PoolLayer<E> {
     pub(crate) kind: PoolKind,
     pub(crate) geometry: PoolGeometry,
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
-    pub(crate) backward: Option<PoolBackward>,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
+    pub(crate) backward: Option<PoolBackward<E>>,
 }
 
 /// What the backward pass of a [`PoolLayer`] needs.
-pub(crate) struct PoolBackward {
-    pub(crate) dy: Slot,
-    pub(crate) dx: GradOut,
+pub(crate) struct PoolBackward<E> {
+    pub(crate) dy: Slot<E>,
+    pub(crate) dx: GradOut<E>,
     /// Windows whose largest value is not positive pass no gradient: the derivative of the ReLU before the pool.
     pub(crate) gate: bool,
 }
 
-impl PoolLayer {
+impl<E: Number> PoolLayer<E> {
     fn work(&self, images: usize) -> usize {
         self.geometry.x_len() * images * 8
     }
 }
 
-impl Layer for PoolLayer {
+impl<E: Number> Layer for PoolLayer<E> {
     fn forward(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
@@ -54,7 +53,6 @@ impl Layer for PoolLayer {
             match self.kind {
                 PoolKind::Max => pool::max_forward(*isa, y, x, &g),
                 PoolKind::Avg => pool::avg_forward(*isa, y, x, &g),
-                PoolKind::GlobalAvg => pool::global_avg_forward(*isa, y, x, g.c),
                 PoolKind::GlobalMax => pool::global_max_forward(*isa, y, x, g.c),
             }
         });
@@ -70,12 +68,42 @@ impl Layer for PoolLayer {
             match self.kind {
                 PoolKind::Max => pool::max_backward(*isa, dx, PoolSaved { x, y, dy, gate: backward.gate }, g),
                 PoolKind::Avg => pool::avg_backward(*isa, dx, dy, g),
-                PoolKind::GlobalAvg => pool::global_avg_backward(dx, dy, g.c),
                 PoolKind::GlobalMax => {
                     pool::global_max_backward(*isa, dx, PoolSaved { x, y, dy, gate: false }, g.c)
                 }
             }
         });
         backward.dx.finish(run);
+    }
+}
+
+/// `y [n, c] = mean over the pixels of x [n, h, w, c]`, in f32 whatever `x` is.
+pub(crate) struct GlobalAvgPoolLayer<E> {
+    pub(crate) channels: usize,
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot,
+    /// Gradients of the output and the input.
+    pub(crate) backward: Option<(Slot, GradOut<E>)>,
+}
+
+impl<E: Number> Layer for GlobalAvgPoolLayer<E> {
+    fn forward(&self, run: &mut Run) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        let x_len = x.len() / *images;
+        threads.pieces(x.len() * 8, y, self.channels, |image, y| {
+            pool::global_avg_forward(*isa, y, piece(x, image, x_len), self.channels);
+        });
+    }
+
+    fn backward(&self, run: &mut Run) {
+        let Some((dy, dx)) = self.backward else { return };
+        let Run { arena, threads, images, .. } = run;
+        let ([out], [dy]) = arena.split(*images, [dx.target()], [dy]);
+        let len = out.len() / *images;
+        threads.pieces(out.len() * 8, out, len, |image, out| {
+            pool::global_avg_backward(out, piece(dy, image, self.channels), self.channels);
+        });
+        dx.finish(run);
     }
 }

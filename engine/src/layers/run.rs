@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::split::{PIECE, piece};
 use crate::arena::{Arena, Slot};
-use crate::kernels::elementwise;
+use crate::kernels::{Number, elementwise};
 use crate::parallel::Threads;
 use crate::simd::Isa;
 
@@ -77,16 +77,16 @@ pub(crate) trait Layer: Send + Sync {
 
 /// Where a layer writes the gradient of its input.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct GradOut {
+pub(crate) struct GradOut<E = f32> {
     /// The gradient.
-    pub(crate) slot: Slot,
+    pub(crate) slot: Slot<E>,
     /// Where to write first when another consumer of the value has written the gradient already.
-    pub(crate) temp: Option<Slot>,
+    pub(crate) temp: Option<Slot<E>>,
 }
 
-impl GradOut {
+impl<E: Number> GradOut<E> {
     /// Where the kernel writes.
-    pub(super) fn target(&self) -> Slot {
+    pub(super) fn target(&self) -> Slot<E> {
         self.temp.unwrap_or(self.slot)
     }
 

@@ -23,7 +23,7 @@ const BAND: usize = 96 * 1024;
 
 /// A 1x1 convolution: a matrix product over pixels.
 pub(crate) struct Pointwise {
-    pub(crate) weights: Panels,
+    pub(crate) weights: Panels<f32>,
     pub(crate) act: Option<Activation>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct SeparableLayer {
 
 impl Pointwise {
     fn run(&self, isa: Isa, packed: &[f32], y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
-        let (panels, bias) = self.weights.parts(packed, isa);
+        let (panels, bias) = self.weights.parts(packed);
         let epilogue = GemmEpilogue { bias, residual, clamp: self.act.and_then(Activation::clamp_range) };
         gemm::gemm(isa, y, x, panels, self.weights.shape, epilogue);
     }

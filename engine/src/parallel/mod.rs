@@ -28,7 +28,7 @@ use crate::buffer::{Buffer, Untouched};
 use crate::error::EngineError;
 pub use columns::Columns;
 pub use pool::{Pool, default_threads};
-use region::Pieces;
+use region::{Cut, Cuts, Pieces};
 use team::Team;
 pub use team::Wait;
 
@@ -111,7 +111,7 @@ impl Threads {
 
     /// `f(i)` for every `i` below `count`.
     pub fn tasks(&self, work: usize, count: usize, f: impl Fn(usize) + Sync) {
-        self.share(work, Pieces::<(), 0>::new([], count), |i, []| f(i));
+        self.share(work, Pieces::new([] as [Cut<()>; 0], count), |i, []| f(i));
     }
 
     /// `f(i, piece)` for every piece of `len` elements of `out`; the last one may be shorter.
@@ -122,29 +122,32 @@ impl Threads {
         len: usize,
         f: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        self.share(work, Pieces::new([(out, len)], usize::MAX), |i, [piece]| f(i, piece));
+        self.share(work, Pieces::new([Cut::new((out, len))], usize::MAX), |i, [piece]| f(i, piece));
     }
 
     /// As [`Threads::pieces`] over two outputs that are cut into the same number of pieces.
-    pub fn pieces2<T: Send>(
+    pub fn pieces2<A: Send, B: Send>(
         &self,
         work: usize,
-        a: (&mut [T], usize),
-        b: (&mut [T], usize),
-        f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+        a: (&mut [A], usize),
+        b: (&mut [B], usize),
+        f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
     ) {
         debug_assert_eq!(a.0.len().div_ceil(a.1.max(1)), b.0.len().div_ceil(b.1.max(1)));
-        self.share(work, Pieces::new([a, b], usize::MAX), |i, [a, b]| f(i, a, b));
+        let cuts = ([Cut::new(a)], [Cut::new(b)]);
+        self.share(work, Pieces::new(cuts, usize::MAX), |i, ([a], [b])| f(i, a, b));
     }
 
     /// As [`Threads::pieces2`] over three outputs.
-    pub fn pieces3<T: Send>(
+    pub fn pieces3<A: Send, B: Send>(
         &self,
         work: usize,
-        outs: [(&mut [T], usize); 3],
-        f: impl Fn(usize, [&mut [T]; 3]) + Sync,
+        a: (&mut [A], usize),
+        b: [(&mut [B], usize); 2],
+        f: impl Fn(usize, &mut [A], [&mut [B]; 2]) + Sync,
     ) {
-        self.share(work, Pieces::new(outs, usize::MAX), f);
+        let cuts = ([Cut::new(a)], b.map(Cut::new));
+        self.share(work, Pieces::new(cuts, usize::MAX), |i, ([a], b)| f(i, a, b));
     }
 
     /// As [`Threads::pieces`] over some outputs of one length.
@@ -156,16 +159,11 @@ impl Threads {
         f: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) {
         const { assert!(N > 0, "without an output there is no end to the pieces") };
-        self.share(work, Pieces::new(outs.map(|out| (out, len)), usize::MAX), f);
+        self.share(work, Pieces::new(outs.map(|out| Cut::new((out, len))), usize::MAX), f);
     }
 
     /// Calls `f` with every number and its pieces.
-    fn share<T: Send, const N: usize>(
-        &self,
-        work: usize,
-        pieces: Pieces<T, N>,
-        f: impl Fn(usize, [&mut [T]; N]) + Sync,
-    ) {
+    fn share<C: Cuts>(&self, work: usize, pieces: Pieces<C>, f: impl Fn(usize, C::Piece) + Sync) {
         let helpers = pieces.count().saturating_sub(1).min(work / SERIAL_WORK).min(self.team.wanted());
         if helpers > 0 { self.team.share(helpers, pieces, f) } else { pieces.each(f) }
     }

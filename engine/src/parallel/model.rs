@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::event::Event;
-use super::region::{Pieces, Region};
+use super::region::{Cut, Pieces, Region};
 use super::sync::AtomicUsize;
 
 /// Runs a model with at most three changes of thread that no thread asks for; more find nothing new and take hours.
@@ -20,7 +20,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 
 /// Adds one to each of some cells, a cell a piece. The cells tell loom of accesses that are not ordered.
 fn add_one(region: &Region, helpers: usize, cells: &mut [Cell<u32>]) {
-    let pieces = Pieces::new([(cells, 1)], usize::MAX);
+    let pieces = Pieces::new([Cut::new((cells, 1))], usize::MAX);
     let add = |_, [cell]: [&mut [Cell<u32>]; 1]| cell[0].set(cell[0].get() + 1);
     region.share(helpers, pieces, add, || ());
 }

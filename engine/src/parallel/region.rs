@@ -75,11 +75,11 @@ impl Region {
     ///
     /// # Panics
     /// With the first panic of `f`, when all threads have left.
-    pub(super) fn share<T: Send, const N: usize>(
+    pub(super) fn share<C: Cuts>(
         &self,
         helpers: usize,
-        pieces: Pieces<T, N>,
-        f: impl Fn(usize, [&mut [T]; N]) + Sync,
+        pieces: Pieces<C>,
+        f: impl Fn(usize, C::Piece) + Sync,
         opened: impl FnOnce(),
     ) {
         if self.busy.swap(true, Acquire) {
@@ -195,31 +195,86 @@ impl Drop for Leaving<'_> {
 ///
 /// The numbers are cut into as many parts as threads may come: a thread takes those of its own part, which it had in the
 /// layer before and still has in its cache, and then what is left of the others.
-pub(super) struct Pieces<'a, T, const N: usize> {
-    slices: [Cut<T>; N],
+pub(super) struct Pieces<C> {
+    cuts: C,
     count: usize,
-    borrowed: PhantomData<&'a mut [T]>,
 }
 
 /// A slice in pieces of `len`; the last one may be shorter.
-struct Cut<T> {
+pub(super) struct Cut<'a, T> {
     start: *mut T,
     total: usize,
     len: usize,
+    borrowed: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: shared pieces hand each element to one thread, as sending the slices there would.
-unsafe impl<T: Send, const N: usize> Sync for Pieces<'_, T, N> {}
+impl<'a, T> Cut<'a, T> {
+    /// A slice with the length of its pieces.
+    pub(super) fn new((slice, len): (&'a mut [T], usize)) -> Self {
+        let (total, len) = (slice.len(), len.max(1));
+        Cut { start: slice.as_mut_ptr(), total, len, borrowed: PhantomData }
+    }
+}
 
-impl<'a, T, const N: usize> Pieces<'a, T, N> {
-    /// Slices with the lengths of their pieces, as many pieces as all of them have but at most `limit`.
-    pub(super) fn new(slices: [(&'a mut [T], usize); N], limit: usize) -> Self {
-        let slices = slices.map(|(slice, len)| {
-            let (total, len) = (slice.len(), len.max(1));
-            Cut { start: slice.as_mut_ptr(), total, len }
-        });
-        let count = slices.iter().map(|cut| cut.total.div_ceil(cut.len)).fold(limit, usize::min);
-        Pieces { slices, count, borrowed: PhantomData }
+/// Slices in pieces.
+///
+/// # Safety
+/// Pieces may be sent to other threads, and those with different numbers have nothing in common.
+pub(super) unsafe trait Cuts {
+    /// One piece of each.
+    type Piece;
+
+    /// As many pieces as all of them have, at most `limit`.
+    fn count(&self, limit: usize) -> usize;
+
+    /// The pieces with number `i`.
+    ///
+    /// # Safety
+    /// `i` is below the count, and nobody gets it twice.
+    unsafe fn get(&self, i: usize) -> Self::Piece;
+}
+
+// SAFETY: elements may be sent, and pieces of a slice do not overlap.
+unsafe impl<'a, T: Send, const N: usize> Cuts for [Cut<'a, T>; N] {
+    type Piece = [&'a mut [T]; N];
+
+    fn count(&self, limit: usize) -> usize {
+        self.iter().map(|cut| cut.total.div_ceil(cut.len)).fold(limit, usize::min)
+    }
+
+    unsafe fn get(&self, i: usize) -> [&'a mut [T]; N] {
+        self.each_ref().map(|&Cut { start, total, len, .. }| {
+            let first = i * len;
+            // SAFETY: `i` is below the count, so `first` lies in the slice and the length ends in it; the piece is nobody
+            // else's, and the slice is borrowed for `'a`.
+            unsafe { std::slice::from_raw_parts_mut(start.add(first), len.min(total - first)) }
+        })
+    }
+}
+
+/// Slices of two types.
+// SAFETY: what holds of both holds of pairs of them.
+unsafe impl<A: Cuts, B: Cuts> Cuts for (A, B) {
+    type Piece = (A::Piece, B::Piece);
+
+    fn count(&self, limit: usize) -> usize {
+        self.1.count(self.0.count(limit))
+    }
+
+    unsafe fn get(&self, i: usize) -> Self::Piece {
+        // SAFETY: the contract of this function.
+        unsafe { (self.0.get(i), self.1.get(i)) }
+    }
+}
+
+// SAFETY: shared pieces hand each piece, which may be sent, to one thread.
+unsafe impl<C: Cuts> Sync for Pieces<C> {}
+
+impl<C: Cuts> Pieces<C> {
+    /// As many pieces as all slices have but at most `limit`.
+    pub(super) fn new(cuts: C, limit: usize) -> Self {
+        let count = cuts.count(limit);
+        Pieces { cuts, count }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -227,10 +282,10 @@ impl<'a, T, const N: usize> Pieces<'a, T, N> {
     }
 
     /// Calls `f` with every number, in order, and its pieces.
-    pub(super) fn each(self, f: impl Fn(usize, [&mut [T]; N])) {
+    pub(super) fn each(self, f: impl Fn(usize, C::Piece)) {
         for i in 0..self.count {
             // SAFETY: `i` is below the count and passed once; nobody else has these pieces, as this consumes them.
-            f(i, unsafe { self.get(i) });
+            f(i, unsafe { self.cuts.get(i) });
         }
     }
 
@@ -238,7 +293,7 @@ impl<'a, T, const N: usize> Pieces<'a, T, N> {
     ///
     /// # Safety
     /// All calls get the same counters, which were zero before the first and which nothing else changes.
-    unsafe fn take(&self, taken: &[Counter], index: usize, f: impl Fn(usize, [&mut [T]; N])) {
+    unsafe fn take(&self, taken: &[Counter], index: usize, f: impl Fn(usize, C::Piece)) {
         let share = self.count.div_ceil(taken.len());
         for part in 0..taken.len() {
             let part = (index + part) % taken.len();
@@ -252,21 +307,8 @@ impl<'a, T, const N: usize> Pieces<'a, T, N> {
                 }
                 // SAFETY: `i` is below the count. No other part has it, and the counter of this one gave it once: it
                 // counts one past the end for every thread at most.
-                f(i, unsafe { self.get(i) });
+                f(i, unsafe { self.cuts.get(i) });
             }
         }
-    }
-
-    /// The pieces with number `i`.
-    ///
-    /// # Safety
-    /// `i` is below the count, and nobody gets it twice.
-    unsafe fn get(&self, i: usize) -> [&'a mut [T]; N] {
-        self.slices.each_ref().map(|&Cut { start, total, len }| {
-            let first = i * len;
-            // SAFETY: `i` is below the count, so `first` lies in the slice and the length ends in it; the piece is nobody
-            // else's, and the slice is borrowed for `'a`.
-            unsafe { std::slice::from_raw_parts_mut(start.add(first), len.min(total - first)) }
-        })
     }
 }

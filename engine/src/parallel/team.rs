@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::pool::{Pool, run_waiting_job};
-use super::region::{Pieces, Region};
+use super::region::{Cuts, Pieces, Region};
 use super::spin::{SPIN, Spin};
 use super::sync::{AtomicBool, AtomicUsize};
 
@@ -75,11 +75,11 @@ impl Team {
     }
 
     /// As [`Region::share`], with as many helpers as come.
-    pub(super) fn share<T: Send, const N: usize>(
+    pub(super) fn share<C: Cuts>(
         self: &Arc<Self>,
         helpers: usize,
-        pieces: Pieces<T, N>,
-        f: impl Fn(usize, [&mut [T]; N]) + Sync,
+        pieces: Pieces<C>,
+        f: impl Fn(usize, C::Piece) + Sync,
     ) {
         self.region.share(helpers, pieces, f, || self.ask_up_to(helpers));
     }

@@ -1,7 +1,7 @@
 //! Which stages of a quantised network compute with bytes, and which values are stored as bytes.
 
 use super::context::Context;
-use super::stage::{Form, Stage};
+use super::stage::{Form, Kind, Stage};
 use crate::geometry::Conv2dGeometry;
 use crate::graph::{Activation, Op};
 use crate::layers::filters::Filters;
@@ -16,7 +16,7 @@ pub(super) fn forms(context: &Context) -> Vec<Form> {
     let mut in_bytes = vec![false; context.shapes.len()];
     let form = |stage: &Stage| {
         let form = form(context, stage, &in_bytes);
-        in_bytes[stage.output] = form.makes_bytes();
+        in_bytes[stage.output] = form.makes == Kind::Bytes;
         form
     };
     context.stages.iter().map(form).collect()
@@ -69,7 +69,8 @@ pub(super) fn candidates(context: &Context) -> Vec<ByteStage> {
 }
 
 fn form(context: &Context, stage: &Stage, in_bytes: &[bool]) -> Form {
-    let Some(quantization) = context.quantization else { return Form::Floats };
+    let (floats, bytes) = (Form::all(Kind::Floats), Form::all(Kind::Bytes));
+    let Some(quantization) = context.quantization else { return floats };
     let root = |value: usize| context.alias[value];
     let scale = |value: usize| quantization.value(root(value));
     let stored = |value: usize| in_bytes[root(value)];
@@ -79,7 +80,7 @@ fn form(context: &Context, stage: &Stage, in_bytes: &[bool]) -> Form {
             let (Some(_), Some(x), Some(y)) =
                 (quantization.layer(stage.node), scale(input), scale(stage.output))
             else {
-                return Form::Floats;
+                return floats;
             };
             let residual = match stage.residual {
                 Some(value) => scale(value).is_some_and(has_one_scale) && stored(value),
@@ -90,21 +91,21 @@ fn form(context: &Context, stage: &Stage, in_bytes: &[bool]) -> Form {
             // Nothing is added for the padding of a depthwise convolution: its zero must be 0.
             let padding = !geometry.is_depthwise() || (x.zero == 0 && stage.residual.is_none());
             let fits = products <= MAX_PRODUCTS && padding && residual && is_cut_off(stage.act, y);
-            if fits { Form::Bytes } else { Form::Floats }
+            if fits { bytes } else { floats }
         }
         Op::Add => {
             let scales = [scale(input), scale(stage.inputs[1]), scale(stage.output)];
             let fits = scales.iter().all(|s| s.is_some_and(has_one_scale))
                 && stage.inputs.iter().all(|&value| stored(value))
                 && scale(stage.output).is_some_and(|y| is_cut_off(stage.act, y));
-            if fits { Form::Bytes } else { Form::Floats }
+            if fits { bytes } else { floats }
         }
         Op::MaxPool2d(_) => {
             let same = scale(input).zip(scale(stage.output)).is_some_and(|(x, y)| x.is_same_scale(y));
-            if same && stored(input) { Form::Bytes } else { Form::Floats }
+            if same && stored(input) { bytes } else { floats }
         }
-        Op::GlobalAvgPool | Op::GlobalMaxPool if stored(input) => Form::FloatsOfBytes,
-        _ => Form::Floats,
+        Op::GlobalAvgPool | Op::GlobalMaxPool if stored(input) => Form::floats_of(Kind::Bytes),
+        _ => floats,
     }
 }
 

@@ -20,20 +20,26 @@ pub(super) struct Choice {
     filters: Option<Tile>,
 }
 
-/// Chooses for every node that is a convolution.
-pub(super) fn choose(graph: &Graph, shapes: &[Shape], mode: Mode, exec: &Exec) -> Vec<Option<Choice>> {
+/// Chooses for every node that is a convolution; with `halves`, in bf16, all are the plain sum: transforms would round each
+/// number twice more.
+pub(super) fn choose(
+    graph: &Graph,
+    shapes: &[Shape],
+    (mode, halves): (Mode, bool),
+    exec: &Exec,
+) -> Vec<Option<Choice>> {
     let choose = |node: &Node| {
         let Op::Conv2d(conv) = &node.op else { return None };
         let geometry = Conv2dGeometry::new(&node.name, shapes[node.inputs[0] as usize], conv);
-        Some(Choice::new(geometry.expect("shapes are checked"), mode, exec))
+        Some(Choice::new(geometry.expect("shapes are checked"), mode, exec.exact || halves))
     };
     graph.nodes.iter().map(choose).collect()
 }
 
 impl Choice {
-    fn new(geometry: Conv2dGeometry, mode: Mode, exec: &Exec) -> Self {
+    fn new(geometry: Conv2dGeometry, mode: Mode, exact: bool) -> Self {
         let g = &geometry;
-        if exec.exact || !fits(g) || g.cin.min(g.cout) < MIN_CHANNELS {
+        if exact || !fits(g) || g.cin.min(g.cout) < MIN_CHANNELS {
             return Choice { geometry, forward: None, backward_data: None, filters: None };
         }
         Choice {

@@ -1,7 +1,7 @@
 //! What the steps before the layers found out about a network, for those that make them.
 
 use super::choice::Choice;
-use super::stage::{Form, Stage};
+use super::stage::{Form, Kind, Stage};
 use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
 use crate::graph::{Activation, Graph, Node, Op, ParamKind};
@@ -45,7 +45,13 @@ impl Context<'_> {
 
     /// What the stage that runs at `time` reads and makes.
     pub(super) fn form(&self, time: usize) -> Form {
-        self.forms.get(time).copied().unwrap_or(Form::Floats)
+        self.forms.get(time).copied().unwrap_or(Form::all(Kind::Floats))
+    }
+
+    /// What the stage that runs at `time` reads as its input number `i`.
+    pub(super) fn reads(&self, time: usize, i: usize) -> Kind {
+        let is_scale = i == 1 && matches!(self.node(&self.stages[time]).op, Op::ChannelScale);
+        if is_scale { Kind::Floats } else { self.form(time).reads }
     }
 
     /// The scale of a value that is in bytes.

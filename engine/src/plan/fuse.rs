@@ -20,14 +20,14 @@ pub(super) struct Fused {
 /// residual sum (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then
 /// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise
 /// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish, and
-/// none of those to `keep`. With `bytes` pools and depthwise convolutions stay apart: their tensors are small.
+/// none of those to `keep`. With `apart` pools and depthwise convolutions stay apart: tensors of bytes or bf16 are small.
 /// Frozen nodes are fused as at inference.
 pub(super) fn fuse(
     graph: &Graph,
     shapes: &[Shape],
     choices: &[Option<Choice>],
     (mode, keep): (Mode, &[usize]),
-    (exec, bytes): (&Exec, bool),
+    (exec, apart): (&Exec, bool),
 ) -> Fused {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -90,7 +90,7 @@ pub(super) fn fuse(
             taken[next] = true;
             (stage.act, stage.output) = (Some(act), next + 1);
         }
-        if let (Some(choice), Some(next), false) = (&choices[index], only_reader(stage.output), bytes) {
+        if let (Some(choice), Some(next), false) = (&choices[index], only_reader(stage.output), apart) {
             let pool = pool_behind(choice, graph, shapes, next).filter(|pool| {
                 let method = choice.forward(exec.isa);
                 Pooled::fits(&method, pool, own, exec.threads())
@@ -102,7 +102,7 @@ pub(super) fn fuse(
         }
         stages.push(stage);
     }
-    if !bytes {
+    if !apart {
         stages = separable::join(stages, graph, (shapes, &alias), (mode, keep), exec.threads());
     }
     Fused { stages, alias }
@@ -166,7 +166,7 @@ mod tests {
         g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
         let shapes = g.shapes().unwrap();
         let Fused { stages, .. } =
-            fuse(&g, &shapes, &choose(&g, &shapes, mode, exec), (mode, &[]), (exec, false));
+            fuse(&g, &shapes, &choose(&g, &shapes, (mode, false), exec), (mode, &[]), (exec, false));
         stages[0].pool.is_some()
     }
 

@@ -8,6 +8,7 @@ mod bytes;
 mod choice;
 mod context;
 mod fuse;
+mod halves;
 mod lower;
 mod memory;
 mod place;

@@ -3,10 +3,15 @@
 use std::ops::Range;
 
 use super::context::Context;
-use super::stage::Stage;
+use super::stage::{Kind, Stage};
 use crate::arena::{ArenaBuilder, Slot};
+use crate::bf16::Bf16;
+use crate::buffer::Element;
+use crate::kernels::Number;
 use crate::layers::bytes::{DequantizeLayer, QuantizeLayer};
 use crate::layers::filters::Filters;
+use crate::layers::halves::ConvertLayer;
+use crate::layers::packed::Packed;
 use crate::layers::run::{GradOut, Layer};
 
 /// Starts of packed weights are multiples of this many floats: one 64-byte line.
@@ -17,22 +22,82 @@ const ALIGN: usize = 16;
 pub(super) struct Places<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) arena: ArenaBuilder,
-    /// Places of values, of their bytes and of their gradients, by value; aliases share their root's.
-    values: Vec<Option<Slot>>,
-    bytes: Vec<Option<Slot<u8>>>,
-    /// Layers that make bytes of floats or floats of bytes, each with the stage before which it runs.
-    conversions: Vec<(usize, Box<dyn Layer>)>,
-    grads: Vec<Option<Slot>>,
+    /// Places of values and of their gradients, by value; aliases share their root's.
+    values: Vec<Copies>,
+    grads: Vec<Copies>,
+    /// What is to be made of numbers of another kind, each with the stage before which that is done.
+    conversions: Vec<(usize, Conversion)>,
     /// Whether a value has a gradient.
     has_gradient: Vec<bool>,
-    /// Whether a gradient has been written by a later stage.
-    written: Vec<bool>,
     /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
     moments: Vec<Option<Slot>>,
     /// Floats of packed weights, of the work space in which filters are folded, and of one thread's scratch.
     pub(super) packed: usize,
     pub(super) folding: usize,
     pub(super) scratch: usize,
+}
+
+/// The places of a value, or of its gradient, for each kind of numbers that it is there in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Copies {
+    floats: CopyIn<f32>,
+    halves: CopyIn<Bf16>,
+    bytes: CopyIn<u8>,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(super) struct CopyIn<E> {
+    slot: Option<Slot<E>>,
+    /// Whether a later stage has written it: a gradient that is to be added to.
+    written: bool,
+}
+
+impl<E> Default for CopyIn<E> {
+    fn default() -> Self {
+        CopyIn { slot: None, written: false }
+    }
+}
+
+/// A value that is made of the same one in numbers of another kind.
+#[derive(Clone, Copy)]
+struct Conversion {
+    root: usize,
+    from: Kind,
+    to: Kind,
+}
+
+/// Numbers that values consist of.
+pub(super) trait Placed: Element {
+    fn copy(copies: &Copies) -> &CopyIn<Self>;
+    fn copy_mut(copies: &mut Copies) -> &mut CopyIn<Self>;
+}
+
+impl Placed for f32 {
+    fn copy(copies: &Copies) -> &CopyIn<Self> {
+        &copies.floats
+    }
+    fn copy_mut(copies: &mut Copies) -> &mut CopyIn<Self> {
+        &mut copies.floats
+    }
+}
+
+impl Placed for Bf16 {
+    fn copy(copies: &Copies) -> &CopyIn<Self> {
+        &copies.halves
+    }
+    fn copy_mut(copies: &mut Copies) -> &mut CopyIn<Self> {
+        &mut copies.halves
+    }
+}
+
+impl Placed for u8 {
+    fn copy(copies: &Copies) -> &CopyIn<Self> {
+        &copies.bytes
+    }
+    fn copy_mut(copies: &mut Copies) -> &mut CopyIn<Self> {
+        &mut copies.bytes
+    }
 }
 
 impl<'a> Places<'a> {
@@ -43,103 +108,129 @@ impl<'a> Places<'a> {
         let mut places = Places {
             context,
             arena: ArenaBuilder::default(),
-            values: vec![None; count],
-            bytes: vec![None; count],
+            values: vec![Copies::default(); count],
+            grads: vec![Copies::default(); count],
             conversions: Vec::new(),
-            grads: vec![None; count],
             has_gradient: context.has_gradient(),
-            written: vec![false; count],
             moments: vec![None; count],
             packed: 0,
             folding: 0,
             scratch: 0,
         };
-        places.values[0] = Some(places.arena.add(context.shapes[0].len(), 0, 0));
+        places.make(0, Kind::Floats, 0);
         for (time, stage) in context.stages.iter().enumerate() {
-            for &value in stage.inputs.iter().chain(&stage.residual) {
-                places.read(value, context.form(time).reads_bytes(), time);
+            for (i, &value) in stage.inputs.iter().enumerate() {
+                places.read(value, context.reads(time, i), time);
             }
-            let len = context.shapes[stage.output].len();
-            if context.form(time).makes_bytes() {
-                places.bytes[stage.output] = Some(places.arena.add(len, 0, time));
-            } else {
-                places.values[stage.output] = Some(places.arena.add(len, 0, time));
+            if let Some(value) = stage.residual {
+                places.read(value, context.form(time).reads, time);
             }
+            places.make(stage.output, context.form(time).makes, time);
         }
         let (output, end) = (count - 1, context.stages.len());
         let last = context.graph.features().filter(|_| !context.has_backward()).into_iter().chain([output]);
-        context.keep.iter().copied().chain(last).for_each(|value| places.read(value, false, end));
-        places.arena.touch(places.value(output), end);
-        if let Some(features) = places.features() {
-            places.arena.touch(features, end);
-        }
+        context.keep.iter().copied().chain(last).for_each(|value| places.read(value, Kind::Floats, end));
         let last = if context.has_backward() { 2 * end } else { end };
-        context.keep.iter().for_each(|&value| places.arena.touch(places.value(value), last));
+        for &value in context.keep {
+            places.arena.touch(places.value::<f32>(value), last);
+        }
         if context.has_backward() {
             let root = context.alias[output];
-            places.grads[root] = Some(places.arena.add(context.shapes[output].len(), 0, end));
-            places.written[root] = true;
+            let slot = Some(places.arena.add(context.shapes[output].len(), 0, end));
+            places.grads[root].floats = CopyIn { slot, written: true };
         }
         places
     }
 
-    /// A stage reads a value at `time`, as bytes or as floats: it is made of the other form where it is first asked for.
-    fn read(&mut self, value: usize, as_bytes: bool, time: usize) {
+    /// A stage makes a value at `time`.
+    fn make(&mut self, value: usize, kind: Kind, time: usize) {
+        let len = self.context.shapes[value].len();
+        let copies = &mut self.values[value];
+        match kind {
+            Kind::Floats => copies.floats.slot = Some(self.arena.add(len, 0, time)),
+            Kind::Halves => copies.halves.slot = Some(self.arena.add(len, 0, time)),
+            Kind::Bytes => copies.bytes.slot = Some(self.arena.add(len, 0, time)),
+        }
+    }
+
+    /// A stage reads a value at `time`: it is made of numbers of another kind where it is first asked for.
+    fn read(&mut self, value: usize, kind: Kind, time: usize) {
         let root = self.context.alias[value];
-        let shape = self.context.shapes[root];
-        let (len, channels) = (shape.len(), shape.c as usize);
-        let layer: Box<dyn Layer> = match (self.values[root], self.bytes[root]) {
-            (None, Some(x)) if !as_bytes => {
-                let y = self.arena.add(len, 0, time);
-                self.values[root] = Some(y);
+        let Copies { floats, halves, bytes } = self.values[root];
+        let made = |kind| match kind {
+            Kind::Floats => floats.slot.is_some(),
+            Kind::Halves => halves.slot.is_some(),
+            Kind::Bytes => bytes.slot.is_some(),
+        };
+        if !made(kind) {
+            let from = [Kind::Floats, Kind::Halves, Kind::Bytes].into_iter().find(|&kind| made(kind));
+            let from = from.expect("values are placed in the order in which stages make them");
+            self.touch(root, from, time);
+            self.make(root, kind, time);
+            self.conversions.push((time, Conversion { root, from, to: kind }));
+        }
+        self.touch(root, kind, time);
+    }
+
+    /// The copy of a value is read or written at `time`.
+    fn touch(&mut self, root: usize, kind: Kind, time: usize) {
+        match kind {
+            Kind::Floats => self.arena.touch(self.value::<f32>(root), time),
+            Kind::Halves => self.arena.touch(self.value::<Bf16>(root), time),
+            Kind::Bytes => self.arena.touch(self.value::<u8>(root), time),
+        }
+    }
+
+    /// The layers that make numbers of one kind of those of another before the stage that runs at `time`: asked for behind
+    /// that stage's own layer, as their backward pass comes after its.
+    pub(super) fn conversions(&mut self, time: usize) -> Vec<Box<dyn Layer>> {
+        let due: Vec<_> = self.conversions.iter().filter(|(before, _)| *before == time).copied().collect();
+        // In the order of the backward pass, from the last to the first.
+        let layers: Vec<_> =
+            due.into_iter().rev().map(|(_, conversion)| self.conversion(time, conversion)).collect();
+        layers.into_iter().rev().collect()
+    }
+
+    fn conversion(&mut self, time: usize, conversion: Conversion) -> Box<dyn Layer> {
+        let Conversion { root, from, to } = conversion;
+        let channels = self.context.shapes[root].c as usize;
+        match (from, to) {
+            (Kind::Floats, Kind::Halves) => Box::new(self.rounding::<f32, Bf16>(time, root)),
+            (Kind::Halves, Kind::Floats) => Box::new(self.rounding::<Bf16, f32>(time, root)),
+            (Kind::Bytes, Kind::Floats) => {
+                let (x, y) = (self.value(root), self.value(root));
                 Box::new(DequantizeLayer::new((x, y), self.context.scale(root), channels))
             }
-            (Some(x), None) if as_bytes => {
-                let y = self.arena.add(len, 0, time);
-                self.bytes[root] = Some(y);
+            (Kind::Floats, Kind::Bytes) => {
+                let (x, y) = (self.value(root), self.value(root));
                 Box::new(QuantizeLayer::new((x, y), self.context.scale(root), channels))
             }
-            _ => {
-                return if as_bytes {
-                    self.arena.touch(self.bytes(root), time);
-                } else {
-                    self.arena.touch(self.value(root), time);
-                };
-            }
-        };
-        // What it is made of is read at that time.
-        self.values[root].iter().for_each(|&slot| self.arena.touch(slot, time));
-        self.bytes[root].iter().for_each(|&slot| self.arena.touch(slot, time));
-        self.conversions.push((time, layer));
-    }
-
-    /// Puts the layers of stages and those that convert between them in the order in which they run.
-    pub(super) fn with_conversions(&mut self, layers: Vec<Box<dyn Layer>>) -> Vec<Box<dyn Layer>> {
-        let end = layers.len();
-        let mut conversions = std::mem::take(&mut self.conversions).into_iter().peekable();
-        let mut all = Vec::with_capacity(end + conversions.len());
-        for (time, layer) in layers.into_iter().map(Some).chain([None]).enumerate() {
-            while let Some((_, conversion)) = conversions.next_if(|(before, _)| *before == time) {
-                all.push(conversion);
-            }
-            all.extend(layer);
+            _ => unreachable!("a plan has bytes or bf16, and no value is made of itself"),
         }
-        all
     }
 
-    /// The place of the bytes of a value.
-    pub(super) fn bytes(&self, value: usize) -> Slot<u8> {
-        self.bytes[self.context.alias[value]].expect("what reads bytes has asked for them")
+    /// The layer that makes numbers of one kind of real numbers of another, and their gradients the other way.
+    fn rounding<A: Placed + Number, B: Placed + Number>(
+        &mut self,
+        time: usize,
+        root: usize,
+    ) -> ConvertLayer<A, B> {
+        let dy = B::copy(&self.grads[root]).slot;
+        let backward = dy.and_then(|dy| Some((dy, self.grad_out(time, root)?)));
+        if let Some((dy, _)) = backward {
+            self.arena.touch(dy, self.context.backward_time(time));
+        }
+        ConvertLayer { x: self.value(root), y: self.value(root), backward }
     }
 
-    /// The place of a value.
-    pub(super) fn value(&self, value: usize) -> Slot {
-        self.values[self.context.alias[value]]
-            .expect("values are placed in the order in which stages make them")
+    /// The place of a value in numbers of a kind.
+    pub(super) fn value<E: Placed>(&self, value: usize) -> Slot<E> {
+        let copy = E::copy(&self.values[self.context.alias[value]]);
+        copy.slot.expect("what reads a value has asked for it in its own numbers")
     }
 
     /// The places of the first value that a stage reads, and of the one that it makes.
-    pub(super) fn x_and_y(&self, stage: &Stage) -> (Slot, Slot) {
+    pub(super) fn x_and_y<A: Placed, B: Placed>(&self, stage: &Stage) -> (Slot<A>, Slot<B>) {
         (self.value(stage.inputs[0]), self.value(stage.output))
     }
 
@@ -152,40 +243,41 @@ impl<'a> Places<'a> {
 
     /// The gradient of the logits, where there is a backward pass.
     pub(super) fn dlogits(&self) -> Option<Slot> {
-        self.grads[self.context.alias[self.context.shapes.len() - 1]]
+        self.grads[self.context.alias[self.context.shapes.len() - 1]].floats.slot
     }
 
-    /// The value is read or written by the backward pass of a stage.
-    pub(super) fn keep(&mut self, value: usize, stage: usize) {
-        self.arena.touch(self.value(value), self.context.backward_time(stage));
+    /// The value, in numbers of a kind, is read by the backward pass of a stage.
+    pub(super) fn keep<E: Placed>(&mut self, value: usize, stage: usize) {
+        self.arena.touch(self.value::<E>(value), self.context.backward_time(stage));
     }
 
     /// The gradient of a stage's output, which its backward pass reads and may change.
-    pub(super) fn grad_in(&mut self, time: usize, stage: &Stage) -> Slot {
-        let slot =
-            self.grads[self.context.alias[stage.output]].expect("every value but the last has a reader");
+    pub(super) fn grad_in<E: Placed>(&mut self, time: usize, stage: &Stage) -> Slot<E> {
+        let copy = E::copy(&self.grads[self.context.alias[stage.output]]);
+        let slot = copy.slot.expect("every value but the last has a reader");
         self.arena.touch(slot, self.context.backward_time(time));
         slot
     }
 
     /// The gradient of a value, which stays until the end of the backward pass; `None` where the value has none.
     pub(super) fn gradient(&mut self, value: usize) -> Option<Slot> {
-        let slot = self.grads[self.context.alias[value]]?;
+        let slot = self.grads[self.context.alias[value]].floats.slot?;
         self.arena.touch(slot, 2 * self.context.stages.len());
         Some(slot)
     }
 
     /// Where the gradient of a stage's input goes; `None` when it has none, as nothing before it learns.
-    pub(super) fn grad_out(&mut self, time: usize, value: usize) -> Option<GradOut> {
+    pub(super) fn grad_out<E: Placed>(&mut self, time: usize, value: usize) -> Option<GradOut<E>> {
         let root = self.context.alias[value];
         if !self.has_gradient[root] {
             return None;
         }
         let (now, len) = (self.context.backward_time(time), self.context.shapes[root].len());
-        let slot = *self.grads[root].get_or_insert_with(|| self.arena.add(len, 0, now));
+        let copy = E::copy_mut(&mut self.grads[root]);
+        let slot = *copy.slot.get_or_insert_with(|| self.arena.add(len, 0, now));
         self.arena.touch(slot, now);
-        let temp = self.written[root].then(|| self.arena.add(len, 0, now));
-        self.written[root] = true;
+        let temp = copy.written.then(|| self.arena.add(len, 0, now));
+        copy.written = true;
         Some(GradOut { slot, temp })
     }
 
@@ -200,7 +292,11 @@ impl<'a> Places<'a> {
     }
 
     /// Gradients of a layer without parameters; `None` at inference or when its input has no gradient.
-    pub(super) fn backward_pair(&mut self, time: usize, stage: &Stage) -> Option<(Slot, GradOut)> {
+    pub(super) fn backward_pair<A: Placed, B: Placed>(
+        &mut self,
+        time: usize,
+        stage: &Stage,
+    ) -> Option<(Slot<B>, GradOut<A>)> {
         if !self.context.has_backward() {
             return None;
         }
@@ -216,9 +312,19 @@ impl<'a> Places<'a> {
         start..start + len
     }
 
+    /// Panels of `len` numbers, and a bias of `bias` floats.
+    pub(super) fn take_panels<E: Number>(&mut self, len: usize, bias: usize) -> Packed<E> {
+        Packed::new(self.take_packed(Packed::<E>::floats(len, bias)), len)
+    }
+
     /// A layer uses `len` floats of scratch in each thread.
     pub(super) fn need_scratch(&mut self, len: usize) {
         self.scratch = self.scratch.max(len);
+    }
+
+    /// A layer uses scratch for `len` numbers of a kind in each thread.
+    pub(super) fn need_scratch_of<E: Element>(&mut self, len: usize) {
+        self.need_scratch((len * size_of::<E>()).div_ceil(size_of::<f32>()));
     }
 
     /// Where a convolution leaves the moments of a value, if they are asked for.

@@ -4,6 +4,7 @@ use super::bytes::{self, ByteStage};
 use super::choice::choose;
 use super::context::Context;
 use super::fuse::{Fused, fuse};
+use super::halves;
 use super::lower::lower;
 use super::memory::{Sizes, past_address_space};
 use super::place::Places;
@@ -66,9 +67,10 @@ impl Draft {
             Mode::Gradient { value } => std::slice::from_ref(value),
             Mode::Train(_) | Mode::Infer => keep,
         };
-        let choices = choose(graph, &shapes, mode, exec);
-        let in_bytes = quantization.is_some();
-        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), (exec, in_bytes));
+        let halves = halves::wanted(mode, quantization, exec);
+        let choices = choose(graph, &shapes, (mode, halves), exec);
+        let apart = quantization.is_some() || halves;
+        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), (exec, apart));
         let layout = ParamLayout::new(graph)?;
         let macs = graph.macs(&shapes)?;
         // Layers multiply their share by the images of a batch.
@@ -82,13 +84,21 @@ impl Draft {
             quantization.check(graph)?;
             context.forms = bytes::forms(&context);
         }
+        if halves {
+            context.forms = halves::forms(&context);
+        }
         check_learning(&context)?;
         let mut places = Places::new(&context);
         // Backward order, as the places of gradients ask for it.
-        let stages = context.stages.iter().enumerate().rev();
-        let mut layers: Vec<_> = stages.map(|(time, stage)| lower(&mut places, time, stage)).collect();
-        layers.reverse();
-        let layers = places.with_conversions(layers);
+        let end = context.stages.len();
+        let mut layers = vec![places.conversions(end)];
+        for (time, stage) in context.stages.iter().enumerate().rev() {
+            let layer = lower(&mut places, time, stage);
+            let mut own = places.conversions(time);
+            own.push(layer);
+            layers.push(own);
+        }
+        let layers = layers.into_iter().rev().flatten().collect();
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let gradient = match mode {
@@ -141,7 +151,7 @@ impl Draft {
 pub(crate) fn byte_stages(graph: &Graph, exec: &Exec) -> Result<Vec<ByteStage>, EngineError> {
     let shapes = graph.shapes()?;
     let mode = Mode::Infer;
-    let choices = choose(graph, &shapes, mode, exec);
+    let choices = choose(graph, &shapes, (mode, false), exec);
     let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, &[]), (exec, true));
     let layout = ParamLayout::new(graph)?;
     let (keep, quantization, forms) = (&[][..], None, Vec::new());

@@ -26,23 +26,33 @@ pub(super) struct Stage {
     pub(super) project: Option<Box<Stage>>,
 }
 
+/// The numbers that a value consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// f32.
+    Floats,
+    /// bf16.
+    Halves,
+    /// Bytes with a scale.
+    Bytes,
+}
+
 /// What a stage reads and makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Floats from floats.
-    Floats,
-    /// Bytes from bytes.
-    Bytes,
-    /// Floats from bytes.
-    FloatsOfBytes,
+pub(super) struct Form {
+    /// What it reads; the scales of channels are always floats.
+    pub(super) reads: Kind,
+    pub(super) makes: Kind,
 }
 
 impl Form {
-    pub(super) fn reads_bytes(self) -> bool {
-        self != Form::Floats
+    /// A stage that reads and makes numbers of one kind.
+    pub(super) const fn all(kind: Kind) -> Self {
+        Form { reads: kind, makes: kind }
     }
 
-    pub(super) fn makes_bytes(self) -> bool {
-        self == Form::Bytes
+    /// A stage that makes floats of numbers of any kind.
+    pub(super) const fn floats_of(kind: Kind) -> Self {
+        Form { reads: kind, makes: Kind::Floats }
     }
 }

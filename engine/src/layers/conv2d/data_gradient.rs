@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::method::{Call, Method};
+use super::direct::Call;
+use super::method::Method;
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::layers::activation::apply_derivative;

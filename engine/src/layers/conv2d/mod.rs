@@ -1,6 +1,7 @@
 //! 2-d convolution with fused bias, residual, clamp and max pool.
 
 mod data_gradient;
+mod direct;
 mod gradient;
 mod method;
 mod pointwise;
@@ -14,9 +15,9 @@ use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 pub(crate) use data_gradient::DataGradient;
+pub(crate) use direct::{Call, direct};
 use gradient::{Behind, Saved};
 pub(crate) use gradient::{FilterMethod, Gradient};
-use method::Call;
 pub(crate) use method::{Method, Shared};
 use pointwise::Pointwise;
 pub(crate) use pooled::{Pooled, PooledBackward};

@@ -77,9 +77,9 @@ impl<'a> Pointwise<'a> {
         let y = act.map_or(saved.x, |(_, y)| y);
         let ([partials, dy, dx], [x, y]) =
             run.arena.split(images, [self.partials.partials, saved.dy, self.dx.out.target()], [saved.x, y]);
-        let outs =
-            [(&mut partials[..count * partial_len], partial_len), (dy, chunk * y_len), (dx, chunk * x_len)];
-        threads.pieces3(2 * g.macs() * images, outs, |i, [partial, dy, dx]| {
+        let partials = (&mut partials[..count * partial_len], partial_len);
+        let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
+        threads.pieces3(2 * g.macs() * images, partials, outs, |i, partial, [dy, dx]| {
             let act = act.map(|(act, _)| (piece(y, i, chunk * y_len), act));
             let from = Chunk { isa, act, x: piece(x, i, chunk * x_len), packed };
             self.chunk([partial, dy, dx], &mut threads.scratch(), w_len, &from);

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::method::{Call, Method, Shared};
+use super::direct::Call;
+use super::method::{Method, Shared};
 use crate::arena::Slot;
 use crate::exec::Mode;
 use crate::geometry::PoolGeometry;

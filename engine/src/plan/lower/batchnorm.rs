@@ -2,12 +2,13 @@
 
 use crate::arena::Slot;
 use crate::graph::Op;
+use crate::kernels::Number;
 use crate::layers::batchnorm::{BatchNormLayer, BatchNormTraining, PARTIALS, SAVED, Statistics};
 use crate::layers::run::Layer;
-use crate::plan::place::Places;
+use crate::plan::place::{Placed, Places};
 use crate::plan::stage::Stage;
 
-pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
     let context = places.context;
     let shape = context.input_shape(stage);
     let channels = shape.c as usize;
@@ -15,7 +16,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let mut training = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);
-        places.keep(stage.inputs[0], time);
+        places.keep::<E>(stage.inputs[0], time);
         places.arena.touch(saved, now);
         let partials = places.arena.add(0, PARTIALS * channels, time);
         places.arena.touch(partials, now);
@@ -28,7 +29,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         let dx = places.grad_out(time, stage.inputs[0]);
         training = Some(BatchNormTraining { dy, dx, statistics, partials });
     }
-    let (x, y) = places.x_and_y(stage);
+    let (x, y) = places.x_and_y::<E, E>(stage);
     Box::new(BatchNormLayer {
         pixels: shape.h as usize * shape.w as usize,
         channels,

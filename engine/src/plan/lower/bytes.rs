@@ -17,17 +17,17 @@ pub(super) fn lower(places: &mut Places, stage: &Stage) -> Box<dyn Layer> {
     let context = places.context;
     let (node, shape) = (context.node(stage), context.input_shape(stage));
     let [input, output] = [stage.inputs[0], stage.output];
-    let x = places.bytes(input);
+    let x = places.value(input);
     match &node.op {
         Op::Conv2d(_) => convolution(places, stage),
         Op::Add => {
             let other = stage.inputs[1];
-            let x = [(x, context.scale(input)), (places.bytes(other), context.scale(other))];
-            Box::new(AddBytesLayer::new(x, (places.bytes(output), context.scale(output))))
+            let x = [(x, context.scale(input)), (places.value(other), context.scale(other))];
+            Box::new(AddBytesLayer::new(x, (places.value(output), context.scale(output))))
         }
         Op::MaxPool2d(pool) => {
             let geometry = PoolGeometry::new(&node.name, shape, pool).expect("shapes are checked");
-            Box::new(MaxPoolBytesLayer { geometry, x, y: places.bytes(output) })
+            Box::new(MaxPoolBytesLayer { geometry, x, y: places.value(output) })
         }
         op => {
             let what = if matches!(op, Op::GlobalMaxPool) { Global::Max } else { Global::Mean };
@@ -50,7 +50,7 @@ fn convolution(places: &mut Places, stage: &Stage) -> Box<dyn Layer> {
         cin: geometry.cin,
     };
     places.need_folding(&filters.filters);
-    let (x, y) = (places.bytes(stage.inputs[0]), places.bytes(stage.output));
+    let (x, y) = (places.value(stage.inputs[0]), places.value(stage.output));
     if geometry.is_depthwise() {
         let packed = places.take_packed(DepthwiseBytesLayer::packed_len(&filters));
         return Box::new(DepthwiseBytesLayer { geometry, x, y, filters, packed });
@@ -58,7 +58,7 @@ fn convolution(places: &mut Places, stage: &Stage) -> Box<dyn Layer> {
     let residual = stage.residual.map(|value| {
         let scale = context.scale(value);
         ByteResidual {
-            slot: places.bytes(value),
+            slot: places.value(value),
             scale: scale.scale / filters.output.scale,
             zero: scale.zero,
         }

@@ -1,26 +1,27 @@
 //! Values whose channels are scaled by another value.
 
 use crate::geometry::Conv2dGeometry;
+use crate::kernels::Number;
 use crate::layers::channel_scale::{ChannelScaleBackward, ChannelScaleLayer};
 use crate::layers::run::Layer;
-use crate::plan::place::Places;
+use crate::plan::place::{Placed, Places};
 use crate::plan::stage::Stage;
 
-pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
     let (x, s) = (stage.inputs[0], stage.inputs[1]);
     let mut backward = None;
     if places.has_backward(stage) {
         let dy = places.grad_in(time, stage);
-        let [dx, ds] = [x, s].map(|value| places.grad_out(time, value));
+        let (dx, ds) = (places.grad_out(time, x), places.grad_out(time, s));
         if dx.is_some() {
-            places.keep(s, time);
+            places.keep::<f32>(s, time);
         }
         if ds.is_some() {
-            places.keep(x, time);
+            places.keep::<E>(x, time);
         }
         backward = Some(ChannelScaleBackward { dy, dx, ds });
     }
     let geometry = Conv2dGeometry::per_channel(places.context.input_shape(stage));
-    let [x, s, y] = [x, s, stage.output].map(|value| places.value(value));
+    let (x, s, y) = (places.value::<E>(x), places.value(s), places.value(stage.output));
     Box::new(ChannelScaleLayer { geometry, x, s, y, backward })
 }

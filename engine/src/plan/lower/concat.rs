@@ -1,13 +1,14 @@
 //! Joined channels.
 
+use crate::kernels::Number;
 use crate::layers::concat::{ConcatLayer, Part};
 use crate::layers::run::Layer;
-use crate::plan::place::Places;
+use crate::plan::place::{Placed, Places};
 use crate::plan::stage::Stage;
 
-pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
     let context = places.context;
-    let dy = places.has_backward(stage).then(|| places.grad_in(time, stage));
+    let dy = places.has_backward(stage).then(|| places.grad_in::<E>(time, stage));
     let part = |&value: &usize| Part {
         channels: context.shapes[value].c as usize,
         x: places.value(value),

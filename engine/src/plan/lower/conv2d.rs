@@ -1,17 +1,22 @@
 //! Convolutions with what is fused into them.
 
+use crate::bf16::Bf16;
 use crate::exec::Mode;
+use crate::kernels::Halves;
+use crate::kernels::conv2d::Sweep;
 use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::winograd::SharedTiles;
 use crate::layers::conv2d::{
     Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward, Shared,
 };
 use crate::layers::filters::Filters;
+use crate::layers::halves::{HalfConv2dBackward, HalfConv2dLayer, HalfDataGradient};
 use crate::layers::run::Layer;
 use crate::layers::split::weight_chunks;
 use crate::plan::choice::Choice;
 use crate::plan::place::Places;
 use crate::plan::stage::Stage;
+use crate::simd::Bf16Isa;
 
 pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
     let context = places.context;
@@ -39,7 +44,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     if places.has_backward(stage) {
         let now = context.backward_time(time);
         let gradient = filter_gradient(places, now, choice, &filters);
-        places.keep(stage.inputs[0], time);
+        places.keep::<f32>(stage.inputs[0], time);
         let mut dy = places.grad_in(time, stage);
         if let Some(pool) = &mut pool {
             let argmax = places.arena.add(context.shapes[stage.output].len(), 0, time);
@@ -47,7 +52,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
             pool.backward = Some(PooledBackward { dy, argmax, act: stage.act });
             dy = places.arena.add(geometry.y_len(), 0, now);
         } else {
-            places.keep(stage.output, time);
+            places.keep::<f32>(stage.output, time);
         }
         let dx = places.grad_out(time, stage.inputs[0]).map(|out| {
             let method = choice.backward_data(isa);
@@ -81,4 +86,40 @@ fn filter_gradient(places: &mut Places, now: usize, choice: &Choice, filters: &F
     let weights = if matches!(method, FilterMethod::Direct(_)) { filters.w.len() } else { 0 };
     let partials = places.arena.add(0, weight_chunks(weights + bias) * (weights + bias), now);
     Gradient { method, partials }
+}
+
+/// A convolution of bf16.
+pub(super) fn lower_halves(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+    let context = places.context;
+    let (geometry, numbers) =
+        (context.choice(stage).geometry, Halves::<Bf16>::new(Bf16Isa::of(context.exec.isa)));
+    let filters = context.filters(stage, geometry.cout);
+    let sweep = Sweep::forward(numbers, &geometry);
+    let bias = if filters.has_bias() { geometry.cout } else { 0 };
+    let packed = places.take_panels(sweep.packed_len(), bias);
+    places.need_folding(&filters);
+    places.need_scratch_of::<Bf16>(sweep.scratch_len());
+    let residual = stage.residual.map(|value| places.value(value));
+    let moments = places.moments(stage.output);
+    let mut backward = None;
+    if places.has_backward(stage) {
+        let now = context.backward_time(time);
+        let weights = WeightGradient::new(numbers, &geometry);
+        places.need_scratch_of::<Bf16>(weights.scratch_len());
+        let partial_len = filters.w.len() + filters.sums().map_or(0, ExactSizeIterator::len);
+        let partials = places.arena.add(0, weight_chunks(partial_len) * partial_len, now);
+        places.keep::<Bf16>(stage.inputs[0], time);
+        places.keep::<Bf16>(stage.output, time);
+        let dy = places.grad_in(time, stage);
+        let dx = places.grad_out(time, stage.inputs[0]).map(|out| {
+            let sweep = Sweep::backward_data(numbers, &geometry);
+            places.need_scratch_of::<Bf16>(sweep.scratch_len());
+            let packed = places.take_panels(sweep.packed_len(), 0);
+            HalfDataGradient { out, sweep, packed, gate: context.gate(stage) }
+        });
+        let mask = !context.is_gated(stage);
+        backward = Some(HalfConv2dBackward { dy, mask, dx, weights, partials });
+    }
+    let ((x, y), act) = (places.x_and_y(stage), stage.act);
+    Box::new(HalfConv2dLayer { geometry, x, y, residual, moments, act, filters, sweep, packed, backward })
 }

@@ -1,12 +1,13 @@
 //! Depthwise convolutions.
 
+use crate::kernels::Number;
 use crate::layers::depthwise::{DepthwiseBackward, DepthwiseFilters, DepthwiseLayer};
 use crate::layers::run::Layer;
 use crate::layers::split::weight_chunks;
-use crate::plan::place::Places;
+use crate::plan::place::{Placed, Places};
 use crate::plan::stage::Stage;
 
-pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
+pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn Layer> {
     let context = places.context;
     let depthwise = filters(places, stage);
     let mut backward = None;
@@ -15,13 +16,13 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         let partial_len = own.w.len() + own.sums().map_or(0, ExactSizeIterator::len);
         let now = context.backward_time(time);
         let partials = places.arena.add(0, weight_chunks(partial_len) * partial_len, now);
-        places.keep(stage.inputs[0], time);
-        places.keep(stage.output, time);
+        places.keep::<E>(stage.inputs[0], time);
+        places.keep::<E>(stage.output, time);
         let dy = places.grad_in(time, stage);
         let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, context.gate(stage)));
         backward = Some(DepthwiseBackward { dy, mask: !context.is_gated(stage), dx, partials });
     }
-    let (x, y) = places.x_and_y(stage);
+    let (x, y) = places.x_and_y::<E, E>(stage);
     Box::new(DepthwiseLayer { depthwise, x, y, backward })
 }
 

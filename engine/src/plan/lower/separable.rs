@@ -1,7 +1,7 @@
 //! Depthwise convolutions with the pointwise ones around them, at inference.
 
 use super::depthwise;
-use crate::kernels::gemm::GemmShape;
+use crate::kernels::gemm::{self, GemmShape};
 use crate::layers::panels::Panels;
 use crate::layers::run::Layer;
 use crate::layers::separable::{Pointwise, SeparableLayer};
@@ -25,7 +25,8 @@ fn pointwise(places: &mut Places, stage: &Stage) -> Pointwise {
     let [depth, cols] = [stage.inputs[0], stage.output].map(|value| context.shapes[value].c as usize);
     let shape = GemmShape { depth, cols };
     let filters = context.filters(stage, cols);
-    let packed = places.take_packed(Panels::len(context.exec.isa, shape, &filters));
+    let bias = if filters.has_bias() { shape.cols } else { 0 };
+    let packed = places.take_panels(gemm::packed_len(context.exec.isa, shape), bias);
     places.need_folding(&filters);
     Pointwise { weights: Panels { shape, filters, packed }, act: stage.act }
 }
