@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ocelli_engine::{DotIsa, Exec, Precision};
+use ocelli_engine::{DotIsa, Exec, Isa, Precision};
 use ocelli_pipeline::Compute;
 
 use crate::failure::Failure;
@@ -28,8 +28,9 @@ impl From<Settings> for Compute {
 /// The argument of every command that answers with a model.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct PrecisionSetting {
-    /// Numbers to compute with: f32, or int8 with a model that `ocelli quantize` made scales for; auto is f32
-    #[arg(long, env = "OCELLI_PRECISION", value_name = "auto|f32|int8", default_value = "auto", value_parser = parse_precision)]
+    /// Numbers to compute with: f32, bf16, or int8 with a model that `ocelli quantize` made scales for; auto is bf16 where the
+    /// processor has AMX, else f32
+    #[arg(long, env = "OCELLI_PRECISION", value_name = "auto|f32|bf16|int8", default_value = "auto", value_parser = parse_precision)]
     precision: Precision,
 }
 
@@ -48,16 +49,18 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
     Precision::by_name(name).ok_or_else(|| format!("choose one of {}", Precision::NAMES.join(", ")))
 }
 
-impl From<PrecisionSetting> for Precision {
-    fn from(setting: PrecisionSetting) -> Self {
-        setting.precision
-    }
-}
-
 impl PrecisionSetting {
+    /// The numbers that it means on an instruction set.
+    pub(crate) fn on(self, isa: Isa) -> Precision {
+        self.precision.resolve(isa)
+    }
+
     /// How to compute with it.
-    pub(crate) fn compute(self, settings: Settings) -> Compute {
-        Compute { precision: self.precision, ..settings.into() }
+    ///
+    /// # Errors
+    /// For a forced instruction set that is not there.
+    pub(crate) fn compute(self, settings: Settings) -> Result<Compute, Failure> {
+        Ok(Compute { precision: self.on(Isa::best()?), ..settings.into() })
     }
 
     /// Refuses int8 for a model that has no scales for it, and says so where this processor has no unit for bytes.

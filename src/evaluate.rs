@@ -181,7 +181,7 @@ fn watched<T>(
     work: impl FnOnce(&EvaluateOptions, &AtomicBool, Observe<'_>) -> Result<T, PipelineError>,
 ) -> Result<T, Failure> {
     let data = paths::data(args.data.clone(), args.labels.clone());
-    let (compute, max_bad) = (args.precision.compute(args.compute), args.max_bad);
+    let (compute, max_bad) = (args.precision.compute(args.compute)?, args.max_bad);
     let options = EvaluateOptions { data, split: args.split, compute, max_bad, mirror: args.tta };
     let interrupt = Interrupt::listen()?;
     // Its events are those of training; the one object that `--json` prints says the same.

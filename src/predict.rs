@@ -80,7 +80,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
         (_, true) => Format::Csv,
         _ => Format::Text,
     };
-    let mut predictor = serve::open(model.as_deref(), args.precision.compute(args.compute))?;
+    let mut predictor = serve::open(model.as_deref(), args.precision.compute(args.compute)?)?;
     args.precision.check(predictor.precision() == Precision::Int8, model.as_deref(), out)?;
     if args.tta {
         predictor.average_mirrored()?;

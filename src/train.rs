@@ -9,11 +9,11 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ocelli_common::text::printable;
 use ocelli_datasets::{AugmentLevel, Fit};
-use ocelli_engine::{Shape, zoo};
+use ocelli_engine::{Isa, Precision, Shape, zoo};
 use ocelli_pipeline::{
-    ADDING_SETTINGS, Balance, Decay, ModelFile, Normalize, Norms, Observe, OptimizerKind, Origins, Outcome,
-    Parent, PipelineError, Quality, Recipe, ResumeTo, Schedule, Start, StartModel, Task, TrainOptions,
-    Within, is_cross_validation, is_network_file, network_text, open_model, version_id,
+    ADDING_SETTINGS, Balance, Decay, ModelFile, Normalize, Norms, Numbers, Observe, OptimizerKind, Origins,
+    Outcome, Parent, PipelineError, Quality, Recipe, ResumeTo, Schedule, Start, StartModel, Task,
+    TrainOptions, Within, is_cross_validation, is_network_file, network_text, open_model, version_id,
 };
 use serde::Serialize;
 
@@ -213,6 +213,10 @@ pub(crate) struct Settings {
     /// Only direct convolutions: no Winograd transforms, whose rounding errors are about twice as large
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     exact: Option<bool>,
+    /// Numbers between layers: f32, or bf16, which takes half of the memory; auto is bf16 where the processor has AMX, else
+    /// f32
+    #[arg(long, value_name = "auto|f32|bf16", value_parser = PossibleValuesParser::new(["auto", "f32", "bf16"]))]
+    precision: Option<String>,
     /// Part of the images of known classes that may be called unknown, 0 for a model that calls none so; images of other things in
     /// a folder _unknown_ or _background_ beside the classes are no class and help to tell
     #[arg(long, value_name = "PART")]
@@ -479,9 +483,11 @@ impl Settings {
     fn check_for_adding(&self) -> Result<(), Failure> {
         let (mut recipe, mut given) = (Recipe::default(), Origins::new());
         self.clone().apply(None, &mut recipe, &mut given);
-        let stays = |name: &&String| !ADDING_SETTINGS.contains(&name.as_str());
-        match given.keys().find(stays) {
-            Some(name) => {
+        let stays = |(name, origin): &(&String, &String)| {
+            *origin == "command line" && !ADDING_SETTINGS.contains(&name.as_str())
+        };
+        match given.iter().find(stays) {
+            Some((name, _)) => {
                 let (option, allowed) = (option(name), ADDING_SETTINGS.map(option).join(", "));
                 let text = format!(
                     "{option} cannot be used with --add-classes: it was decided when the model was trained"
@@ -504,6 +510,11 @@ impl Settings {
             ($($field:ident),+) => { $(set!(self.$field, $field);)+ };
         }
         set!(epochs, epochs);
+        if let Some(numbers) = numbers(self.precision.as_deref(), origins.contains_key("precision")) {
+            recipe.precision = numbers;
+            let origin = if self.precision.is_some() { "command line" } else { "this processor" };
+            origins.insert("precision".to_owned(), origin.to_owned());
+        }
         set!(
             quality,
             task,
@@ -542,6 +553,19 @@ impl Settings {
             max_bad,
             normalize
         );
+    }
+}
+
+/// The numbers to train in, where they were given or this processor is much faster with others than f32; `known` where a
+/// recipe has them.
+fn numbers(given: Option<&str>, known: bool) -> Option<Numbers> {
+    match given {
+        None if known => None,
+        None | Some("auto") => {
+            let isa = Isa::best().ok()?;
+            (Precision::Auto.resolve(isa) == Precision::Bf16).then_some(Numbers::Bf16)
+        }
+        Some(word) => word.parse().ok(),
     }
 }
 

@@ -144,5 +144,5 @@ fn the_table_compares_both() {
         sandbox.ok("bench --model keras-cnn-28 --mode infer --batch 1 --precision int8 --seconds 0 --json");
     let record: Value = serde_json::from_str(&record).unwrap();
     assert_eq!(record["precision"], "int8");
-    assert!(record["byte_unit"].is_string(), "{record}");
+    assert!(record["unit"].is_string(), "{record}");
 }

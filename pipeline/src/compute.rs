@@ -12,7 +12,8 @@ pub struct Compute {
     pub threads: usize,
     /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
     pub exact: bool,
-    /// The numbers to answer with: int8 where it is asked for and the model has scales for it, f32 everywhere else.
+    /// The numbers to compute with: int8 where it is asked for and the model has scales for it, bf16 where it is asked for, f32
+    /// everywhere else.
     pub precision: Precision,
 }
 

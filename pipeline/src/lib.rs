@@ -126,7 +126,7 @@ pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ra
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use quantize::{Both, QuantizeOptions, QuantizeReport, quantize};
 pub use recipe::{
-    Balance, Decay, Normalize, Norms, OptimizerKind, Origins, Quality, Recipe, Schedule, Start, Task,
+    Balance, Decay, Normalize, Norms, Numbers, OptimizerKind, Origins, Quality, Recipe, Schedule, Start, Task,
 };
 pub use run::Outcome;
 pub use run_folder::write_atomic;

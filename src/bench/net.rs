@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ocelli_engine::rng::Rng;
+use ocelli_engine::simd::Bf16Isa;
 use ocelli_engine::{
     AdamConfig, Calibration, ClassGradients, DotIsa, Exec, GradientOutputs, Graph, Inference, Model,
     Optimizer, PlanMemory, Precision, TrainConfig, Trainer, zoo,
@@ -109,9 +110,9 @@ struct Record {
     threads: usize,
     isa: &'static str,
     precision: Precision,
-    /// What multiplies bytes; absent in f32.
+    /// What multiplies bytes or bf16; absent in f32.
     #[serde(skip_serializing_if = "Option::is_none")]
-    byte_unit: Option<&'static str>,
+    unit: Option<&'static str>,
     exact: bool,
     parameters: usize,
     memory: Memory,
@@ -134,9 +135,13 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     // Single images one after the other are timed for their latency.
     let exec = if args.mode != Mode::Train && batch == 1 { exec.latency() } else { exec };
-    let precision = args.precision.into();
+    let precision = args.precision.on(exec.isa);
+    let exec = exec.precision(precision);
     if precision == Precision::Int8 && args.mode != Mode::Infer {
         return Err(Failure::usage("int8 is for inference", "add --mode infer, or leave out --precision"));
+    }
+    if precision == Precision::Bf16 && args.mode == Mode::Explain {
+        return Err(Failure::usage("heat maps are computed in f32", "leave out --precision"));
     }
     let model = Model::init(graph, 1)?;
     let parameters = model.layout().count();
@@ -157,8 +162,12 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         batch,
         threads: exec.threads(),
         isa: exec.isa.name(),
-        precision: if precision == Precision::Int8 { precision } else { Precision::F32 },
-        byte_unit: (precision == Precision::Int8).then(|| DotIsa::of(exec.isa).name()),
+        precision,
+        unit: match precision {
+            Precision::Int8 => Some(DotIsa::of(exec.isa).name()),
+            Precision::Bf16 => Some(Bf16Isa::of(exec.isa).name()),
+            Precision::Auto | Precision::F32 => None,
+        },
         exact,
         parameters,
         memory: memory.into(),
@@ -177,7 +186,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     let Record { threads, isa, steps, ref memory, .. } = record;
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-    let unit = record.byte_unit.map_or(String::new(), |unit| format!(", int8 by {unit}"));
+    let unit = record.unit.map_or(String::new(), |unit| format!(", {} by {unit}", precision.name()));
     out.line(format_args!(
         "{} {:?}, batch {batch}, {threads} threads, {isa}{unit}",
         record.model, record.mode
@@ -236,7 +245,7 @@ fn time_inference(
     // Scales of random weights and images mean nothing, and take as long as others.
     let quantization = match precision {
         Precision::Int8 => Some(Calibration::quick(model, &random_images(model.graph(), CALIBRATED), exec)?),
-        Precision::F32 | Precision::Auto => None,
+        Precision::F32 | Precision::Bf16 | Precision::Auto => None,
     };
     let mut inference = Inference::quantized(model, quantization.as_ref(), &[], batch, exec)?;
     let mut logits = vec![0.0; batch * inference.classes()];

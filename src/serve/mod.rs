@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         model: args.model,
         data_dir: args.data_dir,
         name: args.name,
-        compute: args.precision.compute(args.compute),
+        compute: args.precision.compute(args.compute)?,
         config: args.settings.config()?,
         access,
         drain_delay: args.settings.drain_delay(),

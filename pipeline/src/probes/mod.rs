@@ -10,7 +10,7 @@
 
 use ocelli_datasets::{DatasetError, ImageSet, Pixels, Prepare, Prepared, Preprocessing};
 use ocelli_engine::model_file::{MAX_PROBES, ModelFile, ModelMeta, Probe, Probes};
-use ocelli_engine::{Exec, Inference};
+use ocelli_engine::{Exec, Inference, Precision};
 
 use crate::compute::Compute;
 use crate::error::PipelineError;
@@ -51,7 +51,8 @@ pub(crate) fn ask(
         .into_iter()
         .map(|index| Ok(narrow(set.prepared(index)?)))
         .collect::<Result<_, DatasetError>>()?;
-    let mut inference = Inference::new(&file.model, images.len(), &exec.clone().exact(true))?;
+    let exec = exec.clone().exact(true).precision(Precision::F32);
+    let mut inference = Inference::new(&file.model, images.len(), &exec)?;
     let logits = answers(&mut inference, pre, images.iter().map(Vec::as_slice))?;
     if !logits.iter().flatten().all(|logit| logit.is_finite()) {
         return Ok(None);
@@ -68,7 +69,8 @@ pub fn check_probes(file: &ModelFile, compute: Compute) -> Result<(), PipelineEr
     if file.probes.is_none() {
         return Ok(());
     }
-    check(&mut Inference::new(&file.model, MAX_PROBES, &compute.exec()?)?, file)
+    let exec = compute.exec()?.precision(Precision::F32);
+    check(&mut Inference::new(&file.model, MAX_PROBES, &exec)?, file)
 }
 
 /// As [`check_probes`], with the very plan that is going to serve.

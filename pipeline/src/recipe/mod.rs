@@ -16,7 +16,7 @@ pub use settings::Recipe;
 pub(crate) use settings::START_NETWORK;
 pub use text::Origins;
 pub(crate) use text::{is_free, is_open, with_number};
-pub use words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start, Task};
+pub use words::{Balance, Decay, Normalize, Norms, Numbers, OptimizerKind, Quality, Schedule, Start, Task};
 
 #[cfg(test)]
 mod tests {
@@ -35,6 +35,7 @@ mod tests {
             add_classes: Some("0f".repeat(32)),
             start: Some(Start::Fresh),
             task: Some(Task::MultiLabel),
+            precision: Numbers::Bf16,
             lr: Some(0.1 + 0.2),
             weight_decay: 5e-7,
             seed: MAX_SEED,

@@ -1,11 +1,13 @@
 //! The settings and their defaults.
 
 use ocelli_datasets::{AugmentLevel, Fit, SplitFractions};
-use ocelli_engine::Exec;
+use ocelli_engine::{Exec, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::rate;
-use super::words::{Balance, Decay, Normalize, Norms, OptimizerKind, Quality, Schedule, Start, Task};
+use super::words::{
+    Balance, Decay, Normalize, Norms, Numbers, OptimizerKind, Quality, Schedule, Start, Task,
+};
 use crate::compute::Compute;
 use crate::error::PipelineError;
 
@@ -108,6 +110,9 @@ pub struct Recipe {
     pub threads: u32,
     /// Only direct convolutions, without Winograd's transforms; changes results in their last bits.
     pub exact: bool,
+    /// The numbers between layers.
+    #[serde(skip_serializing_if = "is_f32")]
+    pub precision: Numbers,
     /// Most images of a pass over the network, which computes a batch in parts where no layer joins its images; as many
     /// as suit the caches where it is left out. Fewer take less memory. Changes results in their last bits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +123,11 @@ pub struct Recipe {
     pub max_bad: f32,
     /// What is done to the pixel values.
     pub normalize: Normalize,
+}
+
+/// What recipes do not say, as those of older versions do not.
+fn is_f32(precision: &Numbers) -> bool {
+    *precision == Numbers::F32
 }
 
 impl Default for Recipe {
@@ -162,6 +172,7 @@ impl Default for Recipe {
             seed: 42,
             threads: 0,
             exact: false,
+            precision: Numbers::F32,
             chunk: None,
             false_rejects: 0.05,
             max_bad: 0.05,
@@ -178,7 +189,11 @@ impl Recipe {
 
     /// How the run computes.
     pub(crate) fn compute(&self) -> Compute {
-        Compute { threads: self.threads as usize, exact: self.exact, ..Compute::default() }
+        let precision = match self.precision {
+            Numbers::F32 => Precision::F32,
+            Numbers::Bf16 => Precision::Bf16,
+        };
+        Compute { threads: self.threads as usize, exact: self.exact, precision }
     }
 
     /// Where the run trains.

@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 20;
 pub type Origins = BTreeMap<String, String>;
 
 /// The settings in the order of a recipe file, with what each means.
-pub(super) const FIELDS: [(&str, &str); 42] = [
+pub(super) const FIELDS: [(&str, &str); 43] = [
     ("quality", "quick, standard or best"),
     ("start", "imagenet or none: the weights that training starts from"),
     ("task", "single-label or multi-label: one class or any number of labels an image"),
@@ -52,6 +52,7 @@ pub(super) const FIELDS: [(&str, &str); 42] = [
     ("seed", ""),
     ("threads", "0 for all cores"),
     ("exact", "only direct convolutions, without Winograd's transforms"),
+    ("precision", "f32 or bf16: the numbers between layers"),
     ("chunk", "most images of a pass, for less memory"),
     ("false_rejects", "part of known images that may be called unknown, 0 for never"),
     ("max_bad", "part of the images that may be unreadable"),

@@ -82,6 +82,15 @@ words! {
 }
 
 words! {
+    /// The numbers between the layers of a network in training; parameters, moments and sums are always f32.
+    Numbers, "precision":
+    /// Single precision.
+    F32 = "f32",
+    /// 16 bits: half of the memory between layers, and several times the speed where the processor multiplies tiles of them.
+    Bf16 = "bf16"
+}
+
+words! {
     /// What an image has.
     Task, "task":
     /// One class.
