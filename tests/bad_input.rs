@@ -138,7 +138,7 @@ fn settings_that_cannot_be_meant() {
         ("predict a.png --json --csv", &["--json", "--csv"]),
         ("bench --model lenet", &["lenet", "keras-cnn-28"]),
         ("bench kernels --isa sse9", &["sse9", "portable", "--isa"]),
-        ("bench kernels --filter conv3d", &["conv3d", "conv2d, conv2d-int8, depthwise"]),
+        ("bench kernels --filter conv3d", &["conv3d", "conv2d, conv2d-bf16, conv2d-int8, depthwise"]),
         ("bench kernels --threads 0", &["--threads 0"]),
         ("bench kernels --seconds=-1", &["--seconds", "0 to 86400"]),
         ("bench kernels --quick --seconds 1", &["--quick", "--seconds"]),

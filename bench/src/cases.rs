@@ -5,7 +5,9 @@ use std::fmt;
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
 use ocelli_engine::kernels::winograd::{self, Tile};
 use ocelli_engine::plan::chosen_tile;
+use ocelli_engine::simd::Bf16Isa;
 use ocelli_engine::{DotIsa, Isa, Mode};
+use serde::Serialize;
 
 /// Shape of `y [rows, cols] = x [rows, depth] w [depth, cols]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Op {
     Dense(Product),
     /// A convolution over all channels.
     Conv2d(Conv2dGeometry),
+    /// 2-d convolution of bf16 with sums in f32.
+    HalfConv2d(Conv2dGeometry),
     /// A convolution of unsigned bytes with signed ones over all channels.
     ByteConv2d(Conv2dGeometry),
     /// A convolution of each channel by itself.
@@ -75,6 +79,18 @@ pub enum Pass {
     Loss,
     /// New parameters from gradients.
     Update,
+}
+
+/// The numbers that a kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numbers {
+    /// Single precision.
+    F32,
+    /// bf16, summed in f32.
+    Bf16,
+    /// Bytes, summed in 32 bits.
+    Int8,
 }
 
 /// How it is computed: one of our algorithms, or somebody else's kernel.
@@ -145,6 +161,7 @@ impl Op {
             Op::Gemm(_) => "gemm",
             Op::Dense(_) => "dense",
             Op::Conv2d(_) => "conv2d",
+            Op::HalfConv2d(_) => "conv2d-bf16",
             Op::ByteConv2d(_) => "conv2d-int8",
             Op::Depthwise(_) => "depthwise",
             Op::MaxPool(_) => "maxpool",
@@ -160,7 +177,7 @@ impl Op {
             Op::Gemm(Product { rows, depth, cols }) | Op::Dense(Product { rows, depth, cols }) => {
                 format!("{rows}x{depth}x{cols}")
             }
-            Op::Conv2d(g) | Op::ByteConv2d(g) => {
+            Op::Conv2d(g) | Op::HalfConv2d(g) | Op::ByteConv2d(g) => {
                 format!("{}x{}_{}to{}_k{}s{}", g.h, g.w, g.cin, g.cout, g.kernel[0], g.stride[0])
             }
             Op::Depthwise(g) => format!("{}x{}x{}_k{}s{}", g.h, g.w, g.cin, g.kernel[0], g.stride[0]),
@@ -174,7 +191,7 @@ impl Op {
     /// Its passes, in the order of a training step.
     pub fn passes(&self) -> &'static [Pass] {
         match self {
-            Op::Gemm(_) | Op::Dense(_) | Op::Conv2d(_) | Op::Depthwise(_) => {
+            Op::Gemm(_) | Op::Dense(_) | Op::Conv2d(_) | Op::HalfConv2d(_) | Op::Depthwise(_) => {
                 &[Pass::Forward, Pass::BackwardData, Pass::BackwardWeights]
             }
             Op::ByteConv2d(_) => &[Pass::Forward],
@@ -251,12 +268,20 @@ impl Case {
 
     /// The instruction set of its kernel, where floats are computed with `isa`.
     pub fn unit(&self, isa: Isa) -> &'static str {
-        if self.is_of_bytes() { DotIsa::of(isa).name() } else { isa.name() }
+        match self.numbers() {
+            Numbers::F32 => isa.name(),
+            Numbers::Bf16 => Bf16Isa::of(isa).name(),
+            Numbers::Int8 => DotIsa::of(isa).name(),
+        }
     }
 
-    /// Whether it multiplies bytes.
-    pub fn is_of_bytes(&self) -> bool {
-        matches!(self.op, Op::ByteConv2d(_))
+    /// The numbers that it multiplies.
+    pub fn numbers(&self) -> Numbers {
+        match self.op {
+            Op::ByteConv2d(_) => Numbers::Int8,
+            Op::HalfConv2d(_) => Numbers::Bf16,
+            _ => Numbers::F32,
+        }
     }
 
     /// Multiplications that the kernel does for each of the definition's: fewer than one by way of Winograd's transforms.
@@ -321,6 +346,12 @@ impl Case {
             Op::Conv2d(g) | Op::Depthwise(g) => {
                 self.linear_cost(2 * g.macs(), [g.x_len(), g.w_len(), g.y_len()])
             }
+            Op::HalfConv2d(g) => {
+                // Gradients of weights are in f32.
+                let dw = if self.pass == Pass::BackwardWeights { 2 } else { 1 };
+                let cost = self.linear_cost(2 * g.macs(), [g.x_len(), dw * g.w_len(), g.y_len()]);
+                Cost { bytes: cost.bytes / 2, footprint: cost.footprint / 2, ..cost }
+            }
             Op::ByteConv2d(g) => {
                 let [reads, writes] = [g.x_len() + g.w_len(), g.y_len()];
                 Cost { flops: 2 * g.macs(), bytes: reads + writes, footprint: reads + writes }
@@ -375,7 +406,9 @@ impl Case {
             (Op::Gemm(p) | Op::Dense(p), Pass::Forward) => p.depth,
             (Op::Gemm(p) | Op::Dense(p), Pass::BackwardData) => p.cols,
             (Op::Gemm(p) | Op::Dense(p), _) => p.rows,
-            (Op::Conv2d(g) | Op::Depthwise(g), Pass::BackwardWeights) => g.oh * g.ow,
+            (Op::Conv2d(g) | Op::HalfConv2d(g) | Op::Depthwise(g), Pass::BackwardWeights) => g.oh * g.ow,
+            // The last rounding, to eight bits, is larger than all before it.
+            (Op::HalfConv2d(_), _) => 1 << 32,
             (Op::Conv2d(g) | Op::Depthwise(g), pass) => {
                 let channels = if pass == Pass::Forward { g.cin } else { g.cout };
                 g.kernel[0] * g.kernel[1] * channels / g.groups
@@ -437,7 +470,7 @@ mod tests {
             let Cost { flops, bytes, footprint } = case.cost();
             assert!(flops > 0 && footprint > 0 && bytes >= footprint, "{case}");
             // Bytes are exact.
-            assert_eq!(case.terms() == 0, case.is_of_bytes(), "{case}");
+            assert_eq!(case.terms() == 0, case.numbers() == Numbers::Int8, "{case}");
             assert!(case.executed() > 0.1 && case.executed() <= 2.5, "{case}: {}", case.executed());
         }
     }

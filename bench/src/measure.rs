@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use ocelli_engine::Isa;
 
-use crate::cases::Case;
+use crate::cases::{Case, Numbers};
 use crate::clock::{seconds, span};
 use crate::oracle::Mismatch;
 use crate::prepare::{Kernel, prepare};
@@ -36,8 +36,8 @@ pub struct Budget {
 pub struct Team {
     kernels: Vec<Kernel>,
     isa: Isa,
-    /// Whether the peak of bytes is the kernel's.
-    of_bytes: bool,
+    /// Those whose peak is the kernel's.
+    numbers: Numbers,
 }
 
 impl Team {
@@ -47,7 +47,7 @@ impl Team {
     /// [`Mismatch`] when a result is not what the oracle says.
     pub fn prepare(case: &Case, isa: Isa, limit: usize) -> Result<Self, Mismatch> {
         let kernels = (0..case.threads.max(1)).map(|_| prepare(case, isa, limit));
-        Ok(Team { kernels: kernels.collect::<Result<_, _>>()?, isa, of_bytes: case.is_of_bytes() })
+        Ok(Team { kernels: kernels.collect::<Result<_, _>>()?, isa, numbers: case.numbers() })
     }
 
     /// Largest error of any output in units of the root mean square of its tensor.
@@ -57,10 +57,10 @@ impl Team {
 
     /// Calls every copy `calls` times, all at once.
     pub fn sample(&mut self, calls: u64) -> Sample {
-        let (isa, of_bytes, threads) = (self.isa, self.of_bytes, self.kernels.len() as f64);
+        let (isa, numbers, threads) = (self.isa, self.numbers, self.kernels.len() as f64);
         let spans = at_once(&mut self.kernels, |kernel, barrier| {
             span(|| {
-                let peak = short_peak(isa, of_bytes);
+                let peak = short_peak(isa, numbers);
                 barrier.wait();
                 (seconds(|| (0..calls).for_each(|_| kernel.run())), peak)
             })

@@ -8,13 +8,14 @@ use ocelli_engine::kernels::conv2d::{ByteArgs, Sweep, SweepArgs, WeightGradient}
 use ocelli_engine::kernels::depthwise::{self, DepthwiseArgs};
 use ocelli_engine::kernels::gemm::{self, GemmEpilogue, GemmShape};
 use ocelli_engine::kernels::pool::{self, PoolSaved};
-use ocelli_engine::kernels::reference;
 use ocelli_engine::kernels::softmax::{self, Labels, LossConfig};
 use ocelli_engine::kernels::update::{self, AdamArgs, AdamState};
 use ocelli_engine::kernels::winograd::{FilterGradient, Tile, Winograd};
+use ocelli_engine::kernels::{Halves, reference};
 use ocelli_engine::parallel::Columns;
 use ocelli_engine::rng::Rng;
-use ocelli_engine::{Buffer, DotIsa, Isa};
+use ocelli_engine::simd::Bf16Isa;
+use ocelli_engine::{Bf16, Buffer, DotIsa, Isa};
 
 use crate::cases::{Case, Op, Pass, Product, Variant};
 use crate::oracle::{Expected, Mismatch, compare, conv2d_at, product_at};
@@ -84,6 +85,7 @@ fn draft(case: &Case, isa: Isa, limit: usize) -> Draft {
             (_, Pass::BackwardWeights) => conv2d_weights(isa, g, limit),
             (_, pass) => conv2d_sweep(isa, g, pass, limit),
         },
+        Op::HalfConv2d(g) => half_conv2d(isa, g, case.pass, limit),
         Op::ByteConv2d(g) => byte_conv2d(isa, g, limit),
         Op::Depthwise(g) => depthwise(isa, g, case.pass, limit),
         Op::MaxPool(g) => max_pool(isa, g, case.pass),
@@ -227,6 +229,51 @@ fn conv2d_sweep(isa: Isa, g: Conv2dGeometry, pass: Pass, limit: usize) -> Draft 
     let call = move |out: &mut [Buffer]| {
         let args = SweepArgs { x: &source, packed: &packed, ..SweepArgs::default() };
         sweep.run(&mut out[0], &mut scratch, args, 0..rows);
+    };
+    Draft { outputs: vec![unwritten(len)], expected: vec![expected], call: Box::new(call) }
+}
+
+/// One image in bf16; the gradient of the weights is in f32.
+fn half_conv2d(isa: Isa, g: Conv2dGeometry, pass: Pass, limit: usize) -> Draft {
+    let round = |x: &Buffer| x.iter().map(|&x| Bf16::from(x)).collect::<Vec<Bf16>>();
+    let widen = |x: &[Bf16]| x.iter().map(|&x| x.into()).collect::<Vec<f32>>();
+    let numbers = Halves::<Bf16>::new(Bf16Isa::of(isa));
+    let [x, w, dy] = [(1, g.x_len()), (2, g.w_len()), (3, g.y_len())].map(|(seed, len)| {
+        let rounded = round(&self::numbers(seed, len));
+        (widen(&rounded), rounded)
+    });
+    let operands = match pass {
+        Pass::Forward => [&x.0[..], &w.0],
+        Pass::BackwardData => [&w.0[..], &dy.0],
+        _ => [&x.0[..], &dy.0],
+    };
+    let expected = expected_conv2d(operands, &g, pass, limit);
+    if pass == Pass::BackwardWeights {
+        let gradient = WeightGradient::new(numbers, &g);
+        let mut scratch = vec![Bf16::ZERO; gradient.scratch_len()];
+        let call = move |out: &mut [Buffer]| gradient.accumulate(&mut out[0], &mut scratch, &x.1, &dy.1);
+        return Draft {
+            outputs: vec![Buffer::zeros(g.w_len())],
+            expected: vec![expected],
+            call: Box::new(call),
+        };
+    }
+    let (sweep, source, len) = match pass {
+        Pass::Forward => (Sweep::forward(numbers, &g), x.1, g.y_len()),
+        _ => (Sweep::backward_data(numbers, &g), dy.1, g.x_len()),
+    };
+    let mut packed = vec![Bf16::ZERO; sweep.packed_len()];
+    sweep.pack(&mut packed, &w.0);
+    let (mut y, mut scratch) = (vec![Bf16::ZERO; len], vec![Bf16::ZERO; sweep.scratch_len()]);
+    let (rows, mut is_told) = (sweep.output_rows(), false);
+    let call = move |out: &mut [Buffer]| {
+        let args = SweepArgs { x: &source, packed: &packed, ..SweepArgs::default() };
+        sweep.run(&mut y, &mut scratch, args, 0..rows);
+        // The first call is compared with the oracle; the others are timed.
+        if !is_told {
+            is_told = true;
+            out[0].iter_mut().zip(&y).for_each(|(out, &y)| *out = y.into());
+        }
     };
     Draft { outputs: vec![unwritten(len)], expected: vec![expected], call: Box::new(call) }
 }

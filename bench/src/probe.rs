@@ -9,11 +9,12 @@ use std::fs;
 use std::hint::black_box;
 use std::sync::Barrier;
 
+use ocelli_engine::simd::{Bf16Isa, TileNumbers, TileUnit};
 use ocelli_engine::simd::{Kernel, Simd, dispatch, limits};
 use ocelli_engine::{Buffer, DotIsa, Isa};
 use serde::{Serialize, Serializer};
 
-use crate::cases::Cost;
+use crate::cases::{Cost, Numbers};
 use crate::clock::seconds;
 
 /// Independent chains of fused multiply-adds: two ports of latency 4 need 8, and 12 with two constants fit the 16
@@ -68,8 +69,8 @@ impl Serialize for Level {
 pub struct Peak {
     /// Name of the instruction set.
     pub isa: &'static str,
-    /// Whether the operations are on bytes.
-    pub of_bytes: bool,
+    /// What is multiplied.
+    pub precision: Numbers,
     /// Operations a second of all threads together.
     pub flops_per_second: f64,
 }
@@ -134,15 +135,25 @@ impl Probe {
     pub fn measure(isas: &[Isa], threads: usize) -> Self {
         let mut peaks: Vec<Peak> = isas
             .iter()
-            .map(|&isa| Peak { isa: isa.name(), of_bytes: false, flops_per_second: peak(isa, threads) })
+            .map(|&isa| Peak {
+                isa: isa.name(),
+                precision: Numbers::F32,
+                flops_per_second: at_once_on(threads, || chains(isa, ROUNDS)),
+            })
             .collect();
-        for isa in isas.iter().flat_map(|&isa| DotIsa::all(isa)) {
-            if !peaks.iter().any(|peak| peak.isa == isa.name()) {
-                peaks.push(Peak {
-                    isa: isa.name(),
-                    of_bytes: true,
-                    flops_per_second: byte_peak(isa, threads),
-                });
+        let mut add = |isa: &'static str, precision, rate: &dyn Fn() -> f64| {
+            if !peaks.iter().any(|peak| peak.isa == isa) {
+                peaks.push(Peak { isa, precision, flops_per_second: rate() });
+            }
+        };
+        // What plain Rust stands in for is no limit of a processor.
+        let is_real = |tiles: Option<TileUnit>| tiles.is_none_or(TileUnit::is_native);
+        for &isa in isas {
+            for own in Bf16Isa::all(isa).into_iter().filter(|own| is_real(own.tiles())) {
+                add(own.name(), Numbers::Bf16, &|| at_once_on(threads, || half_chains(own, ROUNDS)));
+            }
+            for own in DotIsa::all(isa).into_iter().filter(|own| is_real(own.tiles())) {
+                add(own.name(), Numbers::Int8, &|| at_once_on(threads, || byte_chains(own, ROUNDS)));
             }
         }
         let levels = working_sets(&caches(), threads)
@@ -187,19 +198,22 @@ impl Probe {
 
 /// Floating-point operations a second, 2 per multiply-add, that `threads` threads reach at once on registers alone.
 pub fn peak(isa: Isa, threads: usize) -> f64 {
-    let mut team = vec![(); threads];
-    median((0..RUNS).map(|_| at_once(&mut team, |(), _| chains(isa, ROUNDS)).iter().sum()))
+    at_once_on(threads, || chains(isa, ROUNDS))
 }
 
-/// Operations a second on bytes, 2 per multiply-add, that `threads` threads reach at once on registers alone.
-pub(crate) fn byte_peak(isa: DotIsa, threads: usize) -> f64 {
+/// The rates of `threads` threads that measure theirs at once, added up.
+fn at_once_on(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
     let mut team = vec![(); threads];
-    median((0..RUNS).map(|_| at_once(&mut team, |(), _| byte_chains(isa, ROUNDS)).iter().sum()))
+    median((0..RUNS).map(|_| at_once(&mut team, |(), _| rate()).iter().sum()))
 }
 
-/// The peak of this thread right now, on floats or on bytes.
-pub(crate) fn short_peak(isa: Isa, of_bytes: bool) -> f64 {
-    if of_bytes { byte_chains(DotIsa::of(isa), SHORT_ROUNDS) } else { chains(isa, SHORT_ROUNDS) }
+/// The peak of this thread right now.
+pub(crate) fn short_peak(isa: Isa, numbers: Numbers) -> f64 {
+    match numbers {
+        Numbers::F32 => chains(isa, SHORT_ROUNDS),
+        Numbers::Bf16 => half_chains(Bf16Isa::of(isa), SHORT_ROUNDS),
+        Numbers::Int8 => byte_chains(DotIsa::of(isa), SHORT_ROUNDS),
+    }
 }
 
 /// Runs `f` on each item on a thread of its own, all started at once; without a thread for a single one. `f` may wait
@@ -296,8 +310,24 @@ fn chains(isa: Isa, rounds: usize) -> f64 {
 
 /// Operations a second of this thread on bytes.
 fn byte_chains(isa: DotIsa, rounds: usize) -> f64 {
+    operations(|| match isa.tiles() {
+        Some(unit) => limits::multiply_tiles(unit, TileNumbers::Bytes, rounds),
+        None => limits::multiply_bytes(isa, rounds).0,
+    })
+}
+
+/// Operations a second of this thread on bf16.
+fn half_chains(isa: Bf16Isa, rounds: usize) -> f64 {
+    operations(|| match isa.tiles() {
+        Some(unit) => limits::multiply_tiles(unit, TileNumbers::Bf16, rounds),
+        None => limits::multiply_pairs(isa, rounds).0,
+    })
+}
+
+/// Two operations for each of the products that `multiply` does, in a second.
+fn operations(multiply: impl Fn() -> usize) -> f64 {
     let mut products = 0;
-    let seconds = seconds(|| products = black_box(limits::multiply_bytes(isa, rounds)).0);
+    let seconds = seconds(|| products = black_box(multiply()));
     2.0 * products as f64 / seconds
 }
 
@@ -406,12 +436,13 @@ mod tests {
         let isas = Isa::available();
         for threads in [1, 2] {
             let probe = Probe::measure(&isas, threads);
-            // One peak for each instruction set, and for bytes each of theirs.
+            // One peak for each instruction set, and for bf16 and bytes each of theirs.
             let names: BTreeSet<&str> = probe.peaks.iter().map(|peak| peak.isa).collect();
             assert_eq!((probe.threads, names.len()), (threads, probe.peaks.len()));
-            assert!(
-                isas.iter().all(|&isa| names.contains(isa.name()) && names.contains(DotIsa::of(isa).name()))
-            );
+            assert!(isas.iter().all(|&isa| {
+                let own = [isa.name(), Bf16Isa::of(isa).name(), DotIsa::of(isa).name()];
+                own.iter().all(|name| names.contains(name))
+            }));
             let rates = probe.peaks.iter().map(|peak| peak.flops_per_second);
             for rate in rates.chain(probe.levels.iter().map(|level| level.bytes_per_second)) {
                 assert!(rate > 0.0 && rate.is_finite(), "{probe:?}");
@@ -432,7 +463,7 @@ mod tests {
         };
         Probe {
             threads,
-            peaks: vec![Peak { isa: "avx2", of_bytes: false, flops_per_second: 100e9 }],
+            peaks: vec![Peak { isa: "avx2", precision: Numbers::F32, flops_per_second: 100e9 }],
             levels: vec![
                 level(Level::L1, Some(1_000), 200.0),
                 level(Level::L2, Some(10_000), 100.0),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cases::Case;
+use crate::cases::{Case, Numbers};
 use crate::measure::Timing;
 use crate::probe::{Bound, Probe};
 
@@ -165,12 +165,12 @@ pub fn id_width(cases: &[Case]) -> usize {
 }
 
 /// What was measured of the machine, as lines of label and text.
-pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 3] {
+pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 4] {
     let threads =
         if probe.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", probe.threads) };
     let peak = |peak: &crate::Peak| format!("{} {:.1}", peak.isa, peak.flops_per_second / 1e9);
-    let peaks = |of_bytes: bool| {
-        let own = probe.peaks.iter().filter(|peak| peak.of_bytes == of_bytes);
+    let peaks = |numbers: Numbers| {
+        let own = probe.peaks.iter().filter(|peak| peak.precision == numbers);
         own.map(peak).collect::<Vec<String>>().join(", ")
     };
     let level = |level: &crate::LevelRead| {
@@ -179,8 +179,9 @@ pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 3] {
     };
     let levels: Vec<String> = probe.levels.iter().map(level).collect();
     [
-        ("peak", format!("{} GFLOP/s on registers, {threads}", peaks(false))),
-        ("int8", format!("{} GOP/s on registers", peaks(true))),
+        ("peak", format!("{} GFLOP/s on registers, {threads}", peaks(Numbers::F32))),
+        ("bf16", format!("{} GFLOP/s on registers", peaks(Numbers::Bf16))),
+        ("int8", format!("{} GOP/s on registers", peaks(Numbers::Int8))),
         ("reads", format!("{} GB/s, {threads}", levels.join(", "))),
     ]
 }
@@ -211,7 +212,7 @@ mod tests {
 
     fn row(case: &Case) -> Row {
         let level = LevelRead { level: Level::Dram, capacity: None, working_set: 1, bytes_per_second: 20e9 };
-        let peaks = vec![Peak { isa: "avx2", of_bytes: false, flops_per_second: 100e9 }];
+        let peaks = vec![Peak { isa: "avx2", precision: Numbers::F32, flops_per_second: 100e9 }];
         let probe = Probe { threads: 1, peaks, levels: vec![level] };
         let seconds = 2e-2;
         let timing = Timing {

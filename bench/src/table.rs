@@ -80,6 +80,8 @@ pub fn table() -> Vec<Case> {
     }
     for [side, cin, cout, kernel, stride, padding] in CONVS {
         let filters = Conv2d::new(cout, kernel);
+        let op = Op::HalfConv2d(geometry(Shape::new(side, side, cin), filters.clone(), stride, padding));
+        add(&mut cases, op);
         add(&mut cases, Op::ByteConv2d(geometry(Shape::new(side, side, cin), filters, stride, padding)));
     }
     for [side, channels, kernel, stride] in DEPTHWISE {

@@ -2,7 +2,11 @@
 
 use std::hint::black_box;
 
-use super::{DotIsa, DotKernel, DotProduct, Isa, Kernel, Simd, dispatch, dispatch_dot};
+use super::{
+    Bf16Isa, DotIsa, DotKernel, DotProduct, Isa, Kernel, PairKernel, PairProduct, Simd, TILE_BYTES,
+    TILE_SIDE, TileNumbers, TileProducts, TileSums, TileUnit, dispatch, dispatch_dot, dispatch_pairs,
+};
+use crate::bf16::Bf16;
 
 /// Independent sums, as rows and vectors of a register tile: two ports of latency 5 need 10, and 12 with their operands fit
 /// the 16 registers of AVX2. No two have the same products, which would be computed once.
@@ -50,6 +54,74 @@ impl DotKernel for ByteProducts {
 pub fn multiply_bytes(isa: DotIsa, rounds: usize) -> (usize, f32) {
     let (weights, bytes) = black_box(([1; 64 * CHAINS[1]], [1; 4 * CHAINS[0]]));
     dispatch_dot(isa, ByteProducts { rounds, weights, bytes })
+}
+
+struct PairProducts {
+    rounds: usize,
+    weights: [Bf16; 32 * CHAINS[1]],
+    pairs: [Bf16; 2 * CHAINS[0]],
+}
+
+impl PairKernel for PairProducts {
+    type Output = (usize, f32);
+
+    #[inline(always)]
+    fn run<P: PairProduct>(self, p: P) -> (usize, f32) {
+        const { assert!(2 * P::LANES <= 32) };
+        let s = p.floats();
+        // SAFETY: the array has two of the longest vectors.
+        let (first, second) = unsafe {
+            let w = self.weights.as_ptr();
+            (p.load_weights(w), p.load_weights(w.add(32)))
+        };
+        let mut sums = [[s.splat(0.0); CHAINS[1]]; CHAINS[0]];
+        for _ in 0..self.rounds {
+            // Read again each time, or products that do not change would leave the loop.
+            let pairs = black_box(&self.pairs).as_ptr();
+            for (row, [a, b]) in sums.iter_mut().enumerate() {
+                // SAFETY: there is a pair for each row.
+                let x = unsafe { p.spread(pairs.add(2 * row)) };
+                *a = p.dot(x, first, *a);
+                *b = p.dot(x, second, *b);
+            }
+        }
+        let all = sums.into_iter().flatten().fold(s.splat(0.0), |all, sum| s.add(all, sum));
+        (self.rounds * CHAINS[0] * CHAINS[1] * 2 * P::LANES, s.reduce_add(all))
+    }
+}
+
+/// Multiplies and adds bf16 on registers; gives the number of products, and a sum.
+pub fn multiply_pairs(isa: Bf16Isa, rounds: usize) -> (usize, f32) {
+    let one = Bf16::from(1.0);
+    let (weights, pairs) = black_box(([one; 32 * CHAINS[1]], [one; 2 * CHAINS[0]]));
+    dispatch_pairs(isa, PairProducts { rounds, weights, pairs })
+}
+
+/// Multiplies and adds tiles, two by two, which are read from a first-level cache; gives the number of products.
+pub fn multiply_tiles(unit: TileUnit, numbers: TileNumbers, rounds: usize) -> usize {
+    const ROW: usize = 2 * TILE_BYTES;
+    let operands = black_box([0u8; 2 * TILE_SIDE * ROW]);
+    let mut sums = TileSums([0; _]);
+    let products = TileProducts {
+        numbers,
+        base: operands.as_ptr(),
+        offsets: &[0],
+        steps: rounds.max(1),
+        table_is_a: true,
+        other: operands.as_ptr(),
+        a_stride: TILE_BYTES,
+        b_stride: ROW,
+        a_step: 0,
+        b_step: 0,
+        rows: 2 * TILE_SIDE,
+        depth: TILE_BYTES,
+        b_tiles: 2,
+    };
+    // SAFETY: A has 32 rows of 64 bytes and B 16 of 128, and every step reads the same.
+    unsafe { unit.multiply(&products, &mut sums) }
+    black_box(sums.0[0]);
+    let group = if numbers == TileNumbers::Bf16 { 2 } else { 4 };
+    products.steps * 4 * TILE_SIDE * TILE_SIDE * (TILE_BYTES / 4) * group
 }
 
 struct Read<'a> {
