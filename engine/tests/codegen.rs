@@ -14,7 +14,7 @@
 mod disassembly;
 
 use disassembly::{Function, Loop, functions, innermost_loops};
-use ocelli_engine::simd::{Avx2, Avx512, Avx512Vnni, AvxVnni, DotProduct, Simd};
+use ocelli_engine::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, DotProduct, PairProduct, Simd};
 
 /// A trampoline of `simd::dispatch`, and the vectors of its instruction set.
 struct Trampoline {
@@ -40,9 +40,20 @@ const BYTE_TRAMPOLINES: [Trampoline; 2] = [
     },
 ];
 
+/// The trampoline of kernels on bf16.
+const HALF_TRAMPOLINES: [Trampoline; 1] = [Trampoline {
+    name: "run_avx512bf16",
+    bytes: 4 * Avx512Bf16::LANES,
+    tile: [Avx512Bf16::MR, Avx512Bf16::NV],
+}];
+
 /// Kernels with one loop for each tile of `<rows, vectors>`: it reads `rows + vectors` vectors and broadcasts for
 /// `rows * vectors` multiply-adds.
-const TILES: [&str; 2] = ["micro::floats::ProductTile", "micro::outer::OuterTile"];
+const TILES: [[&str; 2]; 2] =
+    [["micro::floats::ProductTile", ""], ["micro::outer::OuterTile", "OuterTile<ocelli_engine::simd::Isa"]];
+
+/// The same for bf16, whose outputs are bf16 or floats.
+const HALF_TILES: [[&str; 2]; 2] = [["micro::halves::HalfTile", ""], ["micro::outer::OuterTile", ""]];
 
 /// General registers that a tile may keep on the stack: a pointer more in a loop that is bound by multiply-adds.
 const TILE_RELOADS: usize = 2;
@@ -68,10 +79,10 @@ fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
     let [mr, nv] = trampoline.tile;
     let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
     let demands = sizes.flat_map(|[rows, vectors]| {
-        TILES.map(|name| Demand {
+        TILES.map(|[name, work]| Demand {
             kernel: name,
             constants: vec![rows, vectors],
-            work: "",
+            work,
             rounds: vec![[rows * vectors, rows + vectors]],
             spills: 0,
             reloads: TILE_RELOADS,
@@ -87,6 +98,23 @@ fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
         reloads: TILE_RELOADS,
     };
     demands.chain([row]).collect()
+}
+
+/// One loop for each tile of bf16: as for floats, with two products a lane.
+fn half_tiles(trampoline: &Trampoline) -> Vec<Demand> {
+    let [mr, nv] = trampoline.tile;
+    let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
+    let demands = sizes.flat_map(|[rows, vectors]| {
+        HALF_TILES.map(|[name, work]| Demand {
+            kernel: name,
+            constants: vec![rows, vectors],
+            work,
+            rounds: vec![[rows * vectors, rows + vectors]],
+            spills: 0,
+            reloads: TILE_RELOADS,
+        })
+    });
+    demands.collect()
 }
 
 /// One loop for each tile of bytes: as for floats, with four products a lane.
@@ -138,10 +166,12 @@ fn depthwise(trampoline: &Trampoline) -> Vec<Demand> {
         }
     };
     let shared = [[7, 3, 1, 1], [8, 3, 1, 1], [7, 3, 2, 1], [7, 5, 1, 1], [8, 5, 1, 1], [7, 5, 2, 1]];
-    let gathered =
-        shared.into_iter().chain([[8, 3, 1, 2], [8, 5, 1, 2]]).map(|form| tile("gather::Gather>", form));
+    let gathered = shared
+        .into_iter()
+        .chain([[8, 3, 1, 2], [8, 5, 1, 2]])
+        .map(|form| tile("gather::RealOutputs<f32>", form));
     let bytes = shared.map(|form| tile(BYTES, form));
-    let summed = shared.map(|form| tile("weights::WeightGradient", form));
+    let summed = shared.map(|form| tile("weights::WeightGradient<f32>", form));
     gathered.chain(bytes).chain(summed).collect()
 }
 
@@ -154,7 +184,7 @@ fn linked(filter: impl Fn(&str) -> bool) -> Option<Vec<Function>> {
         ocelli_engine::Trainer::step as *const (),
     ]);
     let is_trampoline = |name: &str| {
-        let mut all = TRAMPOLINES.iter().chain(&BYTE_TRAMPOLINES);
+        let mut all = TRAMPOLINES.iter().chain(&BYTE_TRAMPOLINES).chain(&HALF_TRAMPOLINES);
         all.any(|t| name.contains(&format!("dispatch::{}", t.name)))
     };
     let found = functions(|name| is_trampoline(name) || filter(name));
@@ -297,6 +327,12 @@ fn register_tiles_stay_in_registers() {
 fn register_tiles_of_bytes_stay_in_registers() {
     let Some(functions) = trampolines(&BYTE_TRAMPOLINES) else { return };
     check(&functions, &BYTE_TRAMPOLINES, byte_tiles);
+}
+
+#[test]
+fn register_tiles_of_bf16_stay_in_registers() {
+    let Some(functions) = trampolines(&HALF_TRAMPOLINES) else { return };
+    check(&functions, &HALF_TRAMPOLINES, half_tiles);
 }
 
 #[test]

@@ -26,6 +26,14 @@ unsafe fn tail_mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(TAIL.as_ptr().add(8 - n).cast()) }
 }
 
+/// All ones in the first `pairs` lanes of 32 bits.
+#[inline(always)]
+unsafe fn pair_mask(pairs: usize) -> __m128i {
+    debug_assert!(pairs <= 4);
+    // SAFETY: `pairs <= 4`, so the four integers from `8 - pairs` lie within the table of sixteen.
+    unsafe { _mm_loadu_si128(TAIL.as_ptr().add(8 - pairs).cast()) }
+}
+
 /// The first `n` bytes at `p`, zeros above them.
 ///
 /// # Safety
@@ -103,23 +111,26 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const Bf16, n: usize) -> __m256 {
-        // SAFETY: `self` proves AVX2; the copy reads `n` numbers, and the array holds all lanes.
+        // SAFETY: `self` proves AVX2; pairs that do not exist are not accessed, the caller vouches for the others.
         unsafe {
             let halves = if n == Self::LANES {
                 _mm_loadu_si128(p.cast())
             } else {
-                let mut lanes = [Bf16::ZERO; 8];
-                for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-                    *lane = p.add(i).read();
+                let pairs = _mm_maskload_epi32(p.cast(), pair_mask(n / 2));
+                if n.is_multiple_of(2) {
+                    pairs
+                } else {
+                    let last = _mm_set1_epi32(i32::from(p.add(n - 1).read().to_bits()));
+                    let lane = _mm_andnot_si128(pair_mask(n / 2), pair_mask(n / 2 + 1));
+                    _mm_or_si128(pairs, _mm_and_si128(last, lane))
                 }
-                _mm_loadu_si128(lanes.as_ptr().cast())
             };
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
         }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut Bf16, v: __m256, n: usize) {
-        // SAFETY: `self` proves AVX2; the caller vouches for `n` writable numbers, and the array holds all lanes.
+        // SAFETY: `self` proves AVX2; pairs that do not exist are not accessed, the caller vouches for the others.
         unsafe {
             let bits = _mm256_castps_si256(v);
             let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
@@ -132,10 +143,11 @@ impl Simd for Avx2 {
             if n == Self::LANES {
                 _mm_storeu_si128(p.cast(), halves);
             } else {
-                let mut lanes = [Bf16::ZERO; 8];
-                _mm_storeu_si128(lanes.as_mut_ptr().cast(), halves);
-                for (i, lane) in lanes.iter().enumerate().take(n) {
-                    p.add(i).write(*lane);
+                _mm_maskstore_epi32(p.cast(), pair_mask(n / 2), halves);
+                if !n.is_multiple_of(2) {
+                    let at = 2 * (n - 1) as i16;
+                    let last = _mm_shuffle_epi8(halves, _mm_set1_epi16((at + 1) << 8 | at));
+                    p.add(n - 1).write(Bf16::from_bits(_mm_extract_epi16::<0>(last) as u16));
                 }
             }
         }

@@ -112,7 +112,7 @@ impl Loop {
 fn is_multiply_add(instruction: &Instruction) -> bool {
     let name = format!("{:?}", instruction.mnemonic());
     let floats = ["Vfmadd", "Vfmsub", "Vfnmadd", "Vfnmsub"].iter().any(|family| name.starts_with(family));
-    floats && name.ends_with("ps") || name == "Vpdpbusd"
+    floats && name.ends_with("ps") || name == "Vpdpbusd" || name == "Vdpbf16ps"
 }
 
 /// An instruction as a disassembler prints it, with its address.
