@@ -20,6 +20,8 @@ mod labels;
 mod predict;
 // Models that answer in 8 bits.
 mod quantize;
+// Training and answering in bf16.
+mod precision;
 // Features of images: written out, compared, doubted.
 mod embed;
 // What in images speaks for a class: pictures, text, lines.

@@ -109,7 +109,7 @@ fn int8_is_refused_where_it_cannot_be() {
     for (line, said) in [
         (format!("evaluate {model} {data} --precision int8"), "has no int8 scales"),
         (format!("predict --model {model} x.png --precision int8"), "has no int8 scales"),
-        (format!("evaluate {model} {data} --precision int4"), "choose one of auto, f32, int8"),
+        (format!("evaluate {model} {data} --precision int4"), "choose one of auto, f32, bf16, int8"),
         ("quantize fashion-mnist".to_owned(), "cannot change"),
         (format!("quantize {model} {data} --images 0"), "1 to 4096"),
         ("bench --precision int8 --mode train".to_owned(), "int8 is for inference"),

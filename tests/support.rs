@@ -143,6 +143,8 @@ pub(crate) fn command(folder: &Path, line: &str) -> Command {
     for name in ["NO_COLOR", "CLICOLOR_FORCE", "TERM"] {
         command.env_remove(name);
     }
+    // f32 where nothing else is asked for, on every machine: see `precision.rs`.
+    command.env("OCELLI_TILES", "off").env_remove("OCELLI_PRECISION");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
