@@ -3,9 +3,13 @@
 use super::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::{run_avx2_bytes, run_avx512vnni, run_avxvnni};
+#[cfg(target_arch = "aarch64")]
+use super::dispatch::{run_neon_bytes, run_neon_dotprod, run_neon_i8mm};
 use super::dot::{DotKernel, DotProduct, PortableBytes};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
+#[cfg(target_arch = "aarch64")]
+use super::{NeonBytes, NeonDotprod, NeonI8mm};
 
 /// An instruction set of this processor for products of bytes.
 #[derive(Clone, Copy)]
@@ -21,6 +25,15 @@ pub enum DotIsa {
     /// The byte products of AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// 16-bit products of NEON: as many at a time as in f32.
+    #[cfg(target_arch = "aarch64")]
+    Neon(NeonBytes),
+    /// The products of signed bytes of ARM's `dotprod`.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(NeonDotprod),
+    /// The products of unsigned bytes with signed ones of ARM's `i8mm`.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
 }
 
 impl DotIsa {
@@ -45,12 +58,16 @@ impl DotIsa {
                 .chain([DotIsa::Avx2(Avx2Bytes::of(token))])
                 .collect(),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon(_) => vec![DotIsa::Portable(PortableBytes)],
+            Isa::Neon(token) => {
+                let own = NeonI8mm::detect().map(DotIsa::NeonI8mm);
+                let signed = NeonDotprod::detect().map(DotIsa::NeonDotprod);
+                own.into_iter().chain(signed).chain([DotIsa::Neon(NeonBytes::of(token))]).collect()
+            }
             Isa::Portable(_) => vec![DotIsa::Portable(PortableBytes)],
         }
     }
 
-    /// `avx512-vnni`, `avx-vnni`, `avx2-int8` or `portable-int8`.
+    /// `avx512-vnni`, `avx-vnni`, `avx2-int8`, `neon-i8mm`, `neon-dotprod`, `neon-int8` or `portable-int8`.
     pub fn name(self) -> &'static str {
         match self {
             DotIsa::Portable(_) => "portable-int8",
@@ -60,6 +77,12 @@ impl DotIsa {
             DotIsa::AvxVnni(_) => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             DotIsa::Avx512Vnni(_) => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::Neon(_) => "neon-int8",
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::NeonDotprod(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -71,6 +94,24 @@ impl DotIsa {
             DotIsa::Avx2(_) => false,
             #[cfg(target_arch = "x86_64")]
             DotIsa::AvxVnni(_) | DotIsa::Avx512Vnni(_) => true,
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::Neon(_) => false,
+            #[cfg(target_arch = "aarch64")]
+            DotIsa::NeonDotprod(_) | DotIsa::NeonI8mm(_) => true,
+        }
+    }
+
+    /// Makes of what sums are to start with what they start with here: `w` are weights, `[rows][columns]`, with a start for each
+    /// column. Both are the same where instructions take bytes as they are.
+    pub fn complete(self, start: &mut [i32], w: &[i8]) {
+        let taken = dispatch_dot(self, Taken);
+        if taken == 0 {
+            return;
+        }
+        for row in w.chunks_exact(start.len()) {
+            for (start, &w) in start.iter_mut().zip(row) {
+                *start = start.wrapping_add(taken * i32::from(w));
+            }
         }
     }
 
@@ -96,6 +137,17 @@ impl DotKernel for TileSize {
     }
 }
 
+struct Taken;
+
+impl DotKernel for Taken {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<D: DotProduct>(self, _: D) -> i32 {
+        D::TAKEN
+    }
+}
+
 impl std::fmt::Debug for DotIsa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -114,6 +166,15 @@ pub fn dispatch_dot<K: DotKernel>(isa: DotIsa, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         DotIsa::Avx2(token) => unsafe { run_avx2_bytes(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        DotIsa::NeonI8mm(token) => unsafe { run_neon_i8mm(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        DotIsa::NeonDotprod(token) => unsafe { run_neon_dotprod(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        DotIsa::Neon(token) => unsafe { run_neon_bytes(token, kernel) },
         DotIsa::Portable(token) => kernel.run(token),
     }
 }

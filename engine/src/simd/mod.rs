@@ -18,6 +18,8 @@ pub mod limits;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -34,6 +36,8 @@ pub use dot::{DotKernel, DotProduct, PortableBytes};
 pub use dot_isa::{DotIsa, dispatch_dot};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
+#[cfg(target_arch = "aarch64")]
+pub use neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
