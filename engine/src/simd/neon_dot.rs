@@ -166,8 +166,9 @@ impl DotProduct for NeonBytes {
     type Bytes = int8x16_t;
     type Weights = int8x16_t;
     const TAKEN: i32 = 128;
-    // 6 x 2 pairs of sums, 2 vectors of weights, one of bytes and two of products fill 29 of 32 registers.
-    const MR: usize = 6;
+    // 5 x 2 pairs of sums, 2 x 2 halves of weights, the bytes of a row and two products take 27 of 32 registers. With 6 x 2 the
+    // compiler spills.
+    const MR: usize = 5;
     const NV: usize = 2;
 
     #[inline(always)]
