@@ -6,10 +6,10 @@ use super::dispatch::{run_avx2_bytes, run_avx512vnni, run_avxvnni};
 #[cfg(target_arch = "aarch64")]
 use super::dispatch::{run_neon_bytes, run_neon_dotprod, run_neon_i8mm};
 use super::dot::{DotKernel, DotProduct, PortableBytes};
+#[cfg(target_arch = "aarch64")]
+use super::neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
-#[cfg(target_arch = "aarch64")]
-use super::{NeonBytes, NeonDotprod, NeonI8mm};
 
 /// An instruction set of this processor for products of bytes.
 #[derive(Clone, Copy)]
@@ -101,8 +101,8 @@ impl DotIsa {
         }
     }
 
-    /// Makes of what sums are to start with what they start with here: `w` are weights, `[rows][columns]`, with a start for each
-    /// column. Both are the same where instructions take bytes as they are.
+    /// Adds to the start of each sum what its products lack on this instruction set: nothing where bytes are multiplied as they
+    /// are, else a multiple of the sum of its weights. `w` is `[rows][columns]`, with a start for each column.
     pub fn complete(self, start: &mut [i32], w: &[i8]) {
         let taken = dispatch_dot(self, Taken);
         if taken == 0 {
