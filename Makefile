@@ -30,8 +30,8 @@ ISA ?= avx2
 test-isa: ## All tests with one instruction set forced: make test-isa ISA=portable
 	OCELLI_ISA=$(ISA) OCELLI_REQUIRE_ISA=1 $(CARGO) test --workspace --locked
 
-test-neon: ## The engine's tests on an emulated ARM processor with NEON (needs its Rust target, gcc-aarch64-linux-gnu and qemu-user, else skipped out loud; minutes)
-	tests/neon/run --lib --tests
+test-neon: ## The engine's tests on emulated ARM processors: with i8mm, with dotprod, with NEON alone (needs its Rust target, gcc-aarch64-linux-gnu and qemu-user, else skipped out loud; minutes)
+	tests/neon/run
 
 faults: ## Kills, swaps, floods and slow clients of the service in their long form; prints what it measured (minutes)
 	OCELLI_LONG=1 $(CARGO) test --locked -p ocelli --test e2e service:: -- --nocapture --test-threads=1

@@ -296,8 +296,8 @@ fn byte_conv2d(isa: Isa, g: Conv2dGeometry, limit: usize) -> Draft {
     };
     let sweep = Sweep::forward(DotIsa::of(isa), &g);
     let mut packed = vec![0; sweep.packed_len()];
-    sweep.pack_bytes(&mut packed, &w);
-    let (bias, scale) = (vec![0; sweep.channels_len()], vec![factor; sweep.channels_len()]);
+    let (mut bias, scale) = (vec![0; sweep.channels_len()], vec![factor; sweep.channels_len()]);
+    sweep.pack_bytes(&mut packed, &mut bias, &w);
     let (mut y, mut scratch) = (vec![0; g.y_len()], vec![0; sweep.scratch_len()]);
     let (rows, mut is_told) = (sweep.output_rows(), false);
     let call = move |out: &mut [Buffer]| {

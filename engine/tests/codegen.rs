@@ -12,6 +12,7 @@
 )]
 
 mod disassembly;
+mod program;
 
 use disassembly::{Function, Loop, functions, innermost_loops};
 use ocelli_engine::simd::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, DotProduct, PairProduct, Simd};

@@ -1,9 +1,9 @@
 //! The trampolines: the only functions compiled with an instruction set's features.
 
-#[cfg(target_arch = "aarch64")]
-use super::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::{Avx2, Avx2Bytes, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni, DotKernel, PairKernel};
+#[cfg(target_arch = "aarch64")]
+use super::{DotKernel, Neon, NeonBytes, NeonDotprod, NeonI8mm};
 use super::{Isa, Simd};
 
 /// The arguments of a kernel together with its generic body.
@@ -77,6 +77,22 @@ pub(super) fn run_avx2_bytes<K: DotKernel>(token: Avx2Bytes, kernel: K) -> K::Ou
 
 #[cfg(target_arch = "aarch64")]
 trampoline!(run_neon, Neon, "neon", is_aarch64_feature_detected["neon"]);
+#[cfg(target_arch = "aarch64")]
+trampoline!(run_neon_i8mm<DotKernel>, NeonI8mm, "i8mm,neon", is_aarch64_feature_detected["i8mm", "neon"]);
+#[cfg(target_arch = "aarch64")]
+trampoline!(
+    run_neon_dotprod<DotKernel>,
+    NeonDotprod,
+    "dotprod,neon",
+    is_aarch64_feature_detected["dotprod", "neon"]
+);
+
+/// Products of bytes by NEON alone.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+pub(super) fn run_neon_bytes<K: DotKernel>(token: NeonBytes, kernel: K) -> K::Output {
+    kernel.run(token)
+}
 
 /// Runs a kernel with an instruction set.
 pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {

@@ -17,6 +17,9 @@ pub trait DotProduct: Copy + Send + Sync + 'static {
     type Weights: Copy;
     /// Sums in a vector.
     const LANES: usize = Self::Floats::LANES;
+    /// What is taken from each byte of the input before it is multiplied, 128 where an instruction knows signed bytes alone.
+    /// Sums then lack as many sums of their weights, which [`DotIsa::complete`](super::DotIsa::complete) gives them at their start.
+    const TAKEN: i32 = 0;
     /// Rows of the register tile.
     const MR: usize;
     /// Vectors in a row of the register tile.
@@ -39,7 +42,7 @@ pub trait DotProduct: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is readable for `4 * LANES` weights.
     unsafe fn load_weights(self, p: *const i8) -> Self::Weights;
-    /// Adds the four products of each lane.
+    /// Adds the four products of each lane, modulo 2^32.
     fn dot(self, x: Self::Bytes, w: Self::Weights, sums: Self::Sums) -> Self::Sums;
     /// The nearest floats, halves to even.
     fn to_floats(self, sums: Self::Sums) -> <Self::Floats as Simd>::V;

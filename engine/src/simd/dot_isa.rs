@@ -3,7 +3,11 @@
 use super::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::{run_avx2_bytes, run_avx512vnni, run_avxvnni};
+#[cfg(target_arch = "aarch64")]
+use super::dispatch::{run_neon_bytes, run_neon_dotprod, run_neon_i8mm};
 use super::dot::{DotKernel, DotProduct, PortableBytes};
+#[cfg(target_arch = "aarch64")]
+use super::neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
 use super::tiles::{TILE_SIDE, TileUnit};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
@@ -29,6 +33,15 @@ enum Vectors {
     /// The byte products of AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// 16-bit products of NEON: as many at a time as in f32.
+    #[cfg(target_arch = "aarch64")]
+    Neon(NeonBytes),
+    /// The products of signed bytes of ARM's `dotprod`.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(NeonDotprod),
+    /// The products of unsigned bytes with signed ones of ARM's `i8mm`.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
 }
 
 impl DotIsa {
@@ -51,7 +64,8 @@ impl DotIsa {
         self.tiles
     }
 
-    /// `amx-int8`, `tiles-int8` (the same in plain Rust), `avx512-vnni`, `avx-vnni`, `avx2-int8` or `portable-int8`.
+    /// `amx-int8`, `tiles-int8` (the same in plain Rust), `avx512-vnni`, `avx-vnni`, `avx2-int8`, `neon-i8mm`,
+    /// `neon-dotprod`, `neon-int8` or `portable-int8`.
     pub fn name(self) -> &'static str {
         match (self.tiles, self.vectors) {
             (Some(unit), _) if unit.is_native() => "amx-int8",
@@ -63,6 +77,12 @@ impl DotIsa {
             (None, Vectors::AvxVnni(_)) => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             (None, Vectors::Avx512Vnni(_)) => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            (None, Vectors::Neon(_)) => "neon-int8",
+            #[cfg(target_arch = "aarch64")]
+            (None, Vectors::NeonDotprod(_)) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            (None, Vectors::NeonI8mm(_)) => "neon-i8mm",
         }
     }
 
@@ -75,6 +95,25 @@ impl DotIsa {
             (None, Vectors::Avx2(_)) => false,
             #[cfg(target_arch = "x86_64")]
             (None, Vectors::AvxVnni(_) | Vectors::Avx512Vnni(_)) => true,
+            #[cfg(target_arch = "aarch64")]
+            (None, Vectors::Neon(_)) => false,
+            #[cfg(target_arch = "aarch64")]
+            (None, Vectors::NeonDotprod(_) | Vectors::NeonI8mm(_)) => true,
+        }
+    }
+
+    /// Adds to the start of each sum what its products lack on this instruction set: nothing where bytes are multiplied as they
+    /// are, else a multiple of the sum of its weights. `w` is `[rows][columns]`, with a start for each column.
+    pub fn complete(self, start: &mut [i32], w: &[i8]) {
+        // Tiles multiply bytes as they are.
+        let taken = if self.tiles.is_some() { 0 } else { dispatch_dot(self, Taken) };
+        if taken == 0 {
+            return;
+        }
+        for row in w.chunks_exact(start.len()) {
+            for (start, &w) in start.iter_mut().zip(row) {
+                *start = start.wrapping_add(taken * i32::from(w));
+            }
         }
     }
 
@@ -103,7 +142,11 @@ fn vectors(isa: Isa) -> Vec<Vectors> {
             own.into_iter().chain([Vectors::Avx2(Avx2Bytes::of(token))]).collect()
         }
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) => vec![Vectors::Portable(PortableBytes)],
+        Isa::Neon(token) => {
+            let own = NeonI8mm::detect().map(Vectors::NeonI8mm);
+            let signed = NeonDotprod::detect().map(Vectors::NeonDotprod);
+            own.into_iter().chain(signed).chain([Vectors::Neon(NeonBytes::of(token))]).collect()
+        }
         Isa::Portable(_) => vec![Vectors::Portable(PortableBytes)],
     }
 }
@@ -116,6 +159,17 @@ impl DotKernel for TileSize {
     #[inline(always)]
     fn run<D: DotProduct>(self, _: D) -> (usize, usize) {
         (D::MR, D::NV * D::LANES)
+    }
+}
+
+struct Taken;
+
+impl DotKernel for Taken {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<D: DotProduct>(self, _: D) -> i32 {
+        D::TAKEN
     }
 }
 
@@ -137,6 +191,15 @@ pub fn dispatch_dot<K: DotKernel>(isa: DotIsa, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Vectors::Avx2(token) => unsafe { run_avx2_bytes(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Vectors::NeonI8mm(token) => unsafe { run_neon_i8mm(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Vectors::NeonDotprod(token) => unsafe { run_neon_dotprod(token, kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Vectors::Neon(token) => unsafe { run_neon_bytes(token, kernel) },
         Vectors::Portable(token) => kernel.run(token),
     }
 }

@@ -23,6 +23,8 @@ pub mod limits;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 mod pairs;
 mod portable;
 mod tiles;
@@ -45,6 +47,8 @@ pub use dot::{DotKernel, DotProduct, PortableBytes};
 pub use dot_isa::{DotIsa, dispatch_dot};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
+#[cfg(target_arch = "aarch64")]
+pub use neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
 pub use pairs::{PairKernel, PairProduct, Widened};
 pub use portable::Portable;
 pub use tiles::{TILE_BYTES, TILE_SIDE, TILE_SUMS, TileNumbers, TileProducts, TileSums, TileUnit};
@@ -54,7 +58,7 @@ pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 /// Largest number of lanes of any vector.
 pub const MAX_LANES: usize = 16;
 /// Largest number of rows of any register tile of vectors.
-pub(crate) const MAX_MR: usize = 12;
+pub const MAX_MR: usize = 12;
 /// Largest number of rows that are computed together.
 pub(crate) const MAX_ROWS: usize = 2 * TILE_SIDE;
 /// Largest number of columns of any register tile.

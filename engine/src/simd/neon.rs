@@ -63,22 +63,35 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_u8(self, p: *const u8, n: usize) -> float32x4_t {
-        let mut lanes = [0u32; 4];
-        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-            // SAFETY: `i < n`, and the caller vouches for `n` readable bytes.
-            *lane = u32::from(unsafe { p.add(i).read() });
+        // SAFETY: `self` proves NEON; the caller vouches for `n` readable bytes.
+        unsafe {
+            let mut bytes = 0;
+            if n == Self::LANES {
+                bytes = p.cast::<u32>().read_unaligned();
+            } else {
+                for i in 0..n {
+                    bytes |= u32::from(p.add(i).read()) << (8 * i);
+                }
+            }
+            let words = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+            vcvtq_f32_u32(vmovl_u16(vget_low_u16(words)))
         }
-        // SAFETY: `self` proves NEON; there are four lanes.
-        unsafe { vcvtq_f32_u32(vld1q_u32(lanes.as_ptr())) }
     }
     #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, v: float32x4_t, n: usize) {
-        let mut lanes = [0u32; 4];
-        // SAFETY: `self` proves NEON; there are four lanes. The conversion saturates, at zero below.
-        unsafe { vst1q_u32(lanes.as_mut_ptr(), vcvtnq_u32_f32(v)) }
-        for (i, lane) in lanes.iter().enumerate().take(n) {
-            // SAFETY: `i < n`, and the caller vouches for `n` writable bytes.
-            unsafe { p.add(i).write((*lane).min(255) as u8) }
+        // SAFETY: `self` proves NEON; the caller vouches for `n` writable bytes.
+        unsafe {
+            // The conversion saturates, at zero below, and so does each narrowing.
+            let words = vqmovn_u32(vcvtnq_u32_f32(v));
+            let bytes = vqmovn_u16(vcombine_u16(words, words));
+            let bytes = vget_lane_u32::<0>(vreinterpret_u32_u8(bytes));
+            if n == Self::LANES {
+                p.cast::<u32>().write_unaligned(bytes);
+            } else {
+                for i in 0..n {
+                    p.add(i).write((bytes >> (8 * i)) as u8);
+                }
+            }
         }
     }
     #[inline(always)]

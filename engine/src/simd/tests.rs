@@ -104,6 +104,16 @@ for_each_isa! {
         dispatch(isa, Tails);
     }
 
+    fn floats_from_bytes_and_back(isa: Isa) {
+        dispatch(isa, Bytes);
+    }
+
+    fn products_of_bytes(isa: Isa) {
+        for dot in DotIsa::all(isa) {
+            dispatch_dot(dot, Products(dot));
+        }
+    }
+
     fn exp_bound(isa: Isa) {
         let error = worst(isa, Function::Exp, (-87.0, 88.0), |x| x.exp(), |_, e| e);
         assert!(error < 1.2e-7, "relative error {error:e}");
@@ -198,6 +208,78 @@ impl Kernel for Tails {
     }
 }
 
+struct Bytes;
+
+impl Kernel for Bytes {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for n in 0..=S::LANES {
+            // What lies around the bytes must not show in the lanes, and must stay.
+            let mut bytes = [201u8; MAX_LANES + 2];
+            for shift in 0..=255u8 {
+                let expected = |i: usize| shift.wrapping_add((i * 85) as u8);
+                (0..n).for_each(|i| bytes[1 + i] = expected(i));
+                // SAFETY: there are `n` bytes behind the first.
+                let v = unsafe { s.load_u8(bytes.as_ptr().add(1), n) };
+                let padding = std::iter::repeat_n(0.0, S::LANES - n);
+                let floats = (0..n).map(|i| f32::from(expected(i))).chain(padding);
+                assert_bits("load_u8", &lanes(s, v), floats);
+                let mut stored = [77u8; MAX_LANES + 2];
+                // SAFETY: as above.
+                unsafe { s.store_u8(stored.as_mut_ptr().add(1), v, n) }
+                assert_eq!(stored[1..=n], bytes[1..=n]);
+                assert!(stored[0] == 77 && stored[1 + n..].iter().all(|&b| b == 77), "{n}: {stored:?}");
+            }
+        }
+        let ends =
+            [(-1e30, 0), (-0.5, 0), (0.5, 0), (1.5, 2), (2.5, 2), (254.5, 254), (255.5, 255), (256.0, 255)];
+        let far =
+            [(65536.0, 255), (4294967296.0, 255), (1e30, 255), (f32::INFINITY, 255), (f32::NEG_INFINITY, 0)];
+        for (x, expected) in ends.into_iter().chain(far) {
+            let mut stored = [77u8; MAX_LANES];
+            // SAFETY: there are as many bytes as lanes.
+            unsafe { s.store_u8(stored.as_mut_ptr(), s.splat(x), S::LANES) }
+            assert!(stored[..S::LANES].iter().all(|&b| b == expected), "{x}: {stored:?}");
+        }
+    }
+}
+
+struct Products(DotIsa);
+
+impl DotKernel for Products {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<D: DotProduct>(self, d: D) {
+        let values = [0u8, 1, 2, 127, 128, 129, 254, 255];
+        // -128 is no weight of a network, and is multiplied nevertheless.
+        let weights: Vec<i8> = (0..4 * D::LANES).map(|i| [-128, 127, -127, -1, 0, 1, 64][i % 7]).collect();
+        let start: Vec<i32> = (0..D::LANES).map(|lane| [0, -5, i32::MAX, i32::MIN][lane % 4]).collect();
+        for a in values {
+            for b in values {
+                let x = [a, b, b, a];
+                let (columns, mut sums) = (weights.as_chunks::<4>().0, start.clone());
+                // As a matrix with a column for each lane.
+                let matrix: Vec<i8> =
+                    (0..4).flat_map(|k| columns.iter().map(move |column| column[k])).collect();
+                self.0.complete(&mut sums, &matrix);
+                // SAFETY: there are four bytes, four weights and one sum for each lane.
+                let (x_all, w, sums) = unsafe {
+                    (d.spread(x.as_ptr()), d.load_weights(weights.as_ptr()), d.load_sums(sums.as_ptr()))
+                };
+                let sums = d.dot(x_all, w, sums);
+                let expected = start.iter().zip(columns).map(|(&start, column)| {
+                    let products = x.iter().zip(column).map(|(&x, &w)| i32::from(x) * i32::from(w));
+                    start.wrapping_add(products.sum::<i32>()) as f32
+                });
+                assert_bits(self.0.name(), &lanes(d.floats(), d.to_floats(sums)), expected);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Function {
     Exp,
@@ -250,4 +332,15 @@ fn worst(
         (y - exact(x)).abs() / unit(x, exact(x))
     };
     x.iter().zip(&y).map(error).fold(0.0, f64::max)
+}
+
+/// The unit for bytes that whoever started the test says this processor has: `tests/neon/run` says it of each processor that it
+/// emulates, so that none of the units goes without its tests.
+#[test]
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_unit_for_bytes_is_the_expected_one() {
+    match std::env::var("OCELLI_EXPECT_BYTE_UNIT") {
+        Ok(expected) => assert_eq!(DotIsa::of(Isa::available()[0]).name(), expected),
+        Err(_) => eprintln!("SKIP: OCELLI_EXPECT_BYTE_UNIT names no unit"),
+    }
 }

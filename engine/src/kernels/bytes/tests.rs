@@ -110,10 +110,11 @@ for_each_isa! {
                 let residual = bytes(seed + 2, g.y_len());
                 let sweep = Sweep::forward(dot, g);
                 let mut packed = vec![99; sweep.packed_len()];
-                sweep.pack_bytes(&mut packed, &w);
                 let mut rng = Rng::new(seed + 3, 4);
                 let channels = sweep.channels_len();
                 let bias: Vec<i32> = (0..channels).map(|_| (rng.next_u64() >> 50) as i32 - 8000).collect();
+                let mut start = bias.clone();
+                sweep.pack_bytes(&mut packed, &mut start, &w);
                 let k = (g.w_len() / g.cout) as f32;
                 let scale: Vec<f32> = (0..channels).map(|c| (1.0 + c as f32 / 50.0) / 100.0 / k.sqrt()).collect();
                 for (zero, with_residual, offset) in [(0, false, 0.0), (131, true, 57.25)] {
@@ -129,7 +130,7 @@ for_each_isa! {
                         let y = guarded(g.y_len(), |y| for (i, y) in y.chunks_mut(rows * row).enumerate() {
                             let own = i * rows..i * rows + y.len() / row;
                             let residual = with_residual.then(|| (&residual[own.start * row..own.end * row], 0.37));
-                            let args = ByteArgs { x: &x, zero, packed: &packed, bias: &bias, scale: &scale, residual, offset };
+                            let args = ByteArgs { x: &x, zero, packed: &packed, bias: &start, scale: &scale, residual, offset };
                             sweep.run_bytes(Columns::all(y, g.cout), &mut scratch, args, own);
                         });
                         assert_eq!(y, expected, "{g:?} on {dot:?}, zero {zero}, {rows} rows");
@@ -141,7 +142,7 @@ for_each_isa! {
                     let threads = Threads::new(&Pool::shared(2).unwrap(), Wait::Yield, sweep.scratch_len()).unwrap();
                     let y = guarded(g.y_len(), |y| threads.columns(usize::MAX, (y, g.cout), sweep.panel_width(), |y| {
                         let residual = with_residual.then_some((&residual[..], 0.37));
-                        let args = ByteArgs { x: &x, zero, packed: &packed, bias: &bias, scale: &scale, residual, offset };
+                        let args = ByteArgs { x: &x, zero, packed: &packed, bias: &start, scale: &scale, residual, offset };
                         sweep.run_bytes(y, cast_mut(&mut threads.scratch()), args, 0..sweep.output_rows());
                     }));
                     assert_eq!(y, expected, "{g:?} on {dot:?}, zero {zero}, by channels");
@@ -154,10 +155,10 @@ for_each_isa! {
         for dot in DotIsa::all(isa) {
             let g = geometry([2, 2, 4096], (3, 1), (1, 1, 1, 0));
             let sweep = Sweep::forward(dot, &g);
-            let (x, bias) = (vec![255; g.x_len()], vec![0; sweep.channels_len()]);
+            let x = vec![255; g.x_len()];
             for weight in [127i8, -127] {
-                let mut packed = vec![0; sweep.packed_len()];
-                sweep.pack_bytes(&mut packed, &vec![weight; g.w_len()]);
+                let (mut packed, mut bias) = (vec![0; sweep.packed_len()], vec![0; sweep.channels_len()]);
+                sweep.pack_bytes(&mut packed, &mut bias, &vec![weight; g.w_len()]);
                 let sum = 4096 * 255 * i32::from(weight);
                 // 100 steps above an offset of 100, or as many below it.
                 let scale = vec![100.0 / sum.abs() as f32; sweep.channels_len()];

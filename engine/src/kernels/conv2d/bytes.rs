@@ -20,7 +20,7 @@ pub struct ByteArgs<'a> {
     pub zero: u8,
     /// The weights as [`Sweep::pack_bytes`] left them.
     pub packed: &'a [i8],
-    /// What the sums of each channel start with, of [`Sweep::channels_len`] elements.
+    /// What the sums of each channel start with, as [`Sweep::pack_bytes`] left it, of [`Sweep::channels_len`] elements.
     pub bias: &'a [i32],
     /// Factors of the channels, as many.
     pub scale: &'a [f32],
@@ -31,12 +31,14 @@ pub struct ByteArgs<'a> {
 }
 
 impl Sweep<DotIsa> {
-    /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep.
+    /// Packs weights `[kh][kw][cin / groups][cout]` for this sweep, and gives the `bias` of each channel what its sums lack on
+    /// this instruction set.
     ///
     /// # Panics
-    /// When `packed` is not [`Sweep::packed_len`] long or `w` is too short.
-    pub fn pack_bytes(&self, packed: &mut [i8], w: &[i8]) {
+    /// When `packed` is not [`Sweep::packed_len`] long, or `w` or `bias` is too short.
+    pub fn pack_bytes(&self, packed: &mut [i8], bias: &mut [i32], w: &[i8]) {
         self.pack_weights(packed, w);
+        self.isa.complete(&mut bias[..self.out_channels()], w);
     }
 
     /// Elements of a bias and of factors: one for each channel, and a panel of no meaning behind them.

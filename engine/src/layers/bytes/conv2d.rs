@@ -69,10 +69,10 @@ impl Layer for Conv2dBytesLayer {
         let rounded = self.filters.round(weights);
         let (panels, rest) = packed[self.packed.clone()].split_at_mut(self.panels_len());
         let (bias, scale) = rest.split_at_mut(self.sweep.channels_len());
-        self.sweep.pack_bytes(&mut cast_mut(panels)[..self.sweep.packed_len()], &rounded.w);
         let (bias, cout) = (cast_mut(bias), rounded.bias.len());
         bias[..cout].copy_from_slice(&rounded.bias);
         bias[cout..].fill(0);
+        self.sweep.pack_bytes(&mut cast_mut(panels)[..self.sweep.packed_len()], bias, &rounded.w);
         scale[..cout].copy_from_slice(&rounded.scale);
         scale[cout..].fill(0.0);
     }
