@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 use ocelli_common::text::printable;
-use ocelli_engine::Isa;
+use ocelli_engine::simd::Bf16Isa;
+use ocelli_engine::{DotIsa, Isa};
 use ocelli_pipeline::{Compute, Data, EvaluateOptions, PipelineError, evaluate, shipped_model};
 use serde::Serialize;
 
@@ -161,7 +162,9 @@ fn instructions() -> Check {
         Ok(isa) => {
             let forced =
                 if std::env::var_os("OCELLI_ISA").is_some() { "set by OCELLI_ISA" } else { "the fastest" };
-            let detail = format!("{} ({forced} of {})", isa.name(), here.join(", "));
+            let (half, bytes) = (Bf16Isa::of(isa).name(), DotIsa::of(isa).name());
+            let here = here.join(", ");
+            let detail = format!("{} ({forced} of {here}), bf16 by {half}, int8 by {bytes}", isa.name());
             Check::new("instructions", Verdict::Ok, detail)
         }
         Err(error) => Check::new("instructions", Verdict::Failed, format!("OCELLI_ISA: {error}")),

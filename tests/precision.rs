@@ -45,7 +45,7 @@ fn a_model_answers_in_bf16() {
     assert_ne!(exact, half, "bf16 rounds");
     for (exact, half) in exact.iter().zip(&half) {
         assert_eq!(exact["label"], half["label"]);
-        let [a, b] = [exact, half].map(|answer| answer["confidence"].as_f64().unwrap());
+        let [a, b] = [exact, half].map(|answer| answer["probability"].as_f64().unwrap());
         assert!((a - b).abs() < 0.05, "{a} and {b}");
     }
     let server = Server::start(&sandbox, &format!("{model} --precision bf16 --data-dir data"));
