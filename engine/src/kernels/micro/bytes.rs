@@ -78,6 +78,8 @@ impl Arithmetic for DotIsa {
         false
     }
 
+    // A call of its own would cost as much as a few steps of a short reduction.
+    #[inline(always)]
     unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]) {
         if let Some(unit) = self.tiles() {
             // SAFETY: the contract of this function.

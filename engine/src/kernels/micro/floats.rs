@@ -24,6 +24,8 @@ impl Arithmetic for Isa {
         true
     }
 
+    // A call of its own would cost as much as a few steps of a short reduction.
+    #[inline(always)]
     unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]) {
         let wide = is_wide(self, args.cols);
         by_rows!(rows, wide, (R, V) => dispatch(self, ProductTile::<_, R, V>(args, at)));

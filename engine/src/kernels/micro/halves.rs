@@ -57,6 +57,8 @@ impl<Y: Number> Arithmetic for Halves<Y> {
         size_of::<Y>() == size_of::<f32>() && !self.multiplies_tiles()
     }
 
+    // A call of its own would cost as much as a few steps of a short reduction.
+    #[inline(always)]
     unsafe fn product<A: Rows>(self, rows: usize, args: &Product<Self, A>, at: [usize; 2]) {
         if let Some(unit) = self.isa.tiles() {
             // SAFETY: the contract of this function.
