@@ -178,8 +178,14 @@ fn gradients_point_where_those_in_f32_do() {
             let range = entry.range();
             let norm = distance(&exact, &model, range.clone());
             let error = distance(&exact, &found, range);
-            // What hardly changes is lost in rounding; a maximum over an image may be another pixel.
-            let bound = if name.starts_with("largest") { 0.5 } else { 0.15 } * norm + 0.01 * total;
+            // What hardly changes is lost in rounding. Maxima may be other pixels and ReLUs open that were closed, the more of
+            // them the more layers are behind.
+            let share = match &name[..] {
+                "resnet9" => 0.5,
+                name if name.starts_with("largest") => 0.5,
+                _ => 0.15,
+            };
+            let bound = share * norm + 0.01 * total;
             assert!(error <= bound, "{name} {}: off by {error} of {norm} (all: {total})", entry.name);
         }
     }

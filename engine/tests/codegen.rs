@@ -75,39 +75,13 @@ struct Demand {
     reloads: usize,
 }
 
-/// One loop for each tile that the instruction set asks for.
-fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
+/// One loop for each tile that the instruction set asks for, of each of some kernels with their work.
+fn each_tile(trampoline: &Trampoline, kernels: &'static [[&'static str; 2]]) -> Vec<Demand> {
     let [mr, nv] = trampoline.tile;
     let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
     let demands = sizes.flat_map(|[rows, vectors]| {
-        TILES.map(|[name, work]| Demand {
-            kernel: name,
-            constants: vec![rows, vectors],
-            work,
-            rounds: vec![[rows * vectors, rows + vectors]],
-            spills: 0,
-            reloads: TILE_RELOADS,
-        })
-    });
-    // A broadcast meets the vectors of several panels.
-    let row = Demand {
-        kernel: "micro::floats::RowTile",
-        constants: vec![4, 2],
-        work: "",
-        rounds: vec![[8, 9]],
-        spills: 0,
-        reloads: TILE_RELOADS,
-    };
-    demands.chain([row]).collect()
-}
-
-/// One loop for each tile of bf16: as for floats, with two products a lane.
-fn half_tiles(trampoline: &Trampoline) -> Vec<Demand> {
-    let [mr, nv] = trampoline.tile;
-    let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
-    let demands = sizes.flat_map(|[rows, vectors]| {
-        HALF_TILES.map(|[name, work]| Demand {
-            kernel: name,
+        kernels.iter().map(move |&[kernel, work]| Demand {
+            kernel,
             constants: vec![rows, vectors],
             work,
             rounds: vec![[rows * vectors, rows + vectors]],
@@ -118,19 +92,28 @@ fn half_tiles(trampoline: &Trampoline) -> Vec<Demand> {
     demands.collect()
 }
 
-/// One loop for each tile of bytes: as for floats, with four products a lane.
-fn byte_tiles(trampoline: &Trampoline) -> Vec<Demand> {
-    let [mr, nv] = trampoline.tile;
-    let sizes = (1..=mr).flat_map(|rows| (1..=nv).map(move |vectors| [rows, vectors]));
-    let demand = |[rows, vectors]: [usize; 2]| Demand {
-        kernel: "micro::bytes::ByteTile",
-        constants: vec![rows, vectors],
+/// The tiles of floats, and the row of several panels.
+fn tiles(trampoline: &Trampoline) -> Vec<Demand> {
+    // A broadcast meets the vectors of several panels.
+    let row = Demand {
+        kernel: "micro::floats::RowTile",
+        constants: vec![4, 2],
         work: "",
-        rounds: vec![[rows * vectors, rows + vectors]],
+        rounds: vec![[8, 9]],
         spills: 0,
         reloads: TILE_RELOADS,
     };
-    sizes.map(demand).collect()
+    each_tile(trampoline, &TILES).into_iter().chain([row]).collect()
+}
+
+/// The tiles of bf16: as those of floats, with two products a lane.
+fn half_tiles(trampoline: &Trampoline) -> Vec<Demand> {
+    each_tile(trampoline, &HALF_TILES)
+}
+
+/// The tiles of bytes: as those of floats, with four products a lane.
+fn byte_tiles(trampoline: &Trampoline) -> Vec<Demand> {
+    each_tile(trampoline, &[["micro::bytes::ByteTile", ""]])
 }
 
 /// What tiles of depthwise convolutions do with bytes.

@@ -8,44 +8,46 @@ use std::ops::Range;
 
 use super::depthwise::DepthwiseFilters;
 use super::panels::Panels;
+use super::real::Real;
 use super::run::{Layer, Run, Weights};
 use super::split::{by_rows, piece, split_residual};
 use crate::arena::Slot;
+use crate::buffer::cast_mut;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise;
 use crate::kernels::gemm::{self, GemmEpilogue};
 use crate::simd::Isa;
 
-/// Floats of both tensors between the convolutions: 384 KiB, most of a 512 KiB second-level cache. Fewer rows at once
-/// would move more of those that neighbouring bands share.
-const BAND: usize = 96 * 1024;
+/// Bytes of both tensors between the convolutions: most of a 512 KiB second-level cache. Fewer rows at once would move more
+/// of those that neighbouring bands share.
+const BAND: usize = 384 * 1024;
 
 /// A 1x1 convolution: a matrix product over pixels.
-pub(crate) struct Pointwise {
-    pub(crate) weights: Panels<f32>,
+pub(crate) struct Pointwise<E> {
+    pub(crate) weights: Panels<E>,
     pub(crate) act: Option<Activation>,
 }
 
 /// `y = project(depthwise(expand(x))) (+ residual)`
-pub(crate) struct SeparableLayer {
-    pub(crate) x: Slot,
-    pub(crate) y: Slot,
-    pub(crate) residual: Option<Slot>,
-    pub(crate) expand: Option<Pointwise>,
+pub(crate) struct SeparableLayer<E> {
+    pub(crate) x: Slot<E>,
+    pub(crate) y: Slot<E>,
+    pub(crate) residual: Option<Slot<E>>,
+    pub(crate) expand: Option<Pointwise<E>>,
     pub(crate) depthwise: DepthwiseFilters,
-    pub(crate) project: Pointwise,
+    pub(crate) project: Pointwise<E>,
 }
 
-impl Pointwise {
-    fn run(&self, isa: Isa, packed: &[f32], y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
+impl<E: Real> Pointwise<E> {
+    fn run(&self, isa: Isa, packed: &[f32], y: &mut [E], x: &[E], residual: Option<&[E]>) {
         let (panels, bias) = self.weights.parts(packed);
         let epilogue = GemmEpilogue { bias, residual, clamp: self.act.and_then(Activation::clamp_range) };
-        gemm::gemm(isa, y, x, panels, self.weights.shape, epilogue);
+        gemm::gemm(E::products(isa), y, x, panels, self.weights.shape, epilogue);
     }
 }
 
-impl SeparableLayer {
+impl<E: Real> SeparableLayer<E> {
     fn geometry(&self) -> &Conv2dGeometry {
         &self.depthwise.geometry
     }
@@ -55,7 +57,7 @@ impl SeparableLayer {
         let g = self.geometry();
         let (filtered, expanded) = (g.ow * g.cout, if self.expand.is_some() { g.w * g.cin } else { 0 });
         let first = filtered + self.window() * expanded;
-        let more = BAND.saturating_sub(first) / (filtered + g.stride[0] * expanded);
+        let more = (BAND / size_of::<E>()).saturating_sub(first) / (filtered + g.stride[0] * expanded);
         (1 + more).min(g.oh)
     }
 
@@ -65,14 +67,14 @@ impl SeparableLayer {
         (g.kernel[0] - 1) * g.dilation[0] + 1
     }
 
-    /// Floats of expanded and of filtered rows.
+    /// Numbers of expanded and of filtered rows.
     fn buffers(&self) -> [usize; 2] {
         let (g, rows) = (self.geometry(), self.rows());
         let read = ((rows - 1) * g.stride[0] + self.window()).min(g.h);
         [if self.expand.is_some() { read * g.w * g.cin } else { 0 }, rows * g.ow * g.cout]
     }
 
-    /// Floats of scratch that each thread needs.
+    /// Numbers of scratch that each thread needs.
     pub(crate) fn scratch_len(&self) -> usize {
         self.buffers().iter().sum()
     }
@@ -80,7 +82,8 @@ impl SeparableLayer {
     /// Multiply-adds of one image.
     fn macs(&self) -> usize {
         let g = self.geometry();
-        let pointwise = |p: &Pointwise, pixels: usize| pixels * p.weights.shape.depth * p.weights.shape.cols;
+        let pointwise =
+            |p: &Pointwise<E>, pixels: usize| pixels * p.weights.shape.depth * p.weights.shape.cols;
         g.macs()
             + pointwise(&self.project, g.oh * g.ow)
             + self.expand.as_ref().map_or(0, |expand| pointwise(expand, g.h * g.w))
@@ -88,18 +91,18 @@ impl SeparableLayer {
 }
 
 /// A band of one image: what its rows are computed from.
-struct Band<'a> {
+struct Band<'a, E> {
     isa: Isa,
     packed: &'a [f32],
     /// The whole image.
-    x: &'a [f32],
+    x: &'a [E],
     /// The band's rows.
-    residual: Option<&'a [f32]>,
+    residual: Option<&'a [E]>,
 }
 
-impl SeparableLayer {
+impl<E: Real> SeparableLayer<E> {
     /// Computes output rows `rows` of one image.
-    fn band(&self, y: &mut [f32], scratch: &mut [f32], from: &Band, rows: Range<usize>) {
+    fn band(&self, y: &mut [E], scratch: &mut [E], from: &Band<E>, rows: Range<usize>) {
         let &Band { isa, packed, x, residual } = from;
         let g = self.geometry();
         let [expanded_len, filtered_len] = self.buffers();
@@ -138,7 +141,7 @@ impl SeparableLayer {
     }
 }
 
-impl Layer for SeparableLayer {
+impl<E: Real> Layer for SeparableLayer<E> {
     fn pack(&self, weights: &mut Weights, packed: &mut [f32]) {
         if let Some(expand) = &self.expand {
             expand.weights.pack(weights, packed);
@@ -155,7 +158,7 @@ impl Layer for SeparableLayer {
             let row = y_len / height;
             let residual = residual.map(|r| &piece(r, image, y_len)[rows.start * row..rows.end * row]);
             let from = Band { isa, packed, x: piece(x, image, x_len), residual };
-            self.band(y, &mut threads.scratch(), &from, rows);
+            self.band(y, cast_mut(&mut threads.scratch()), &from, rows);
         });
     }
 

@@ -2,7 +2,7 @@
 
 use super::choice::Choice;
 use super::separable;
-use super::stage::Stage;
+use super::stage::{Kind, Stage};
 use crate::exec::{Exec, Mode};
 use crate::geometry::{PoolGeometry, Shape};
 use crate::graph::{Graph, Op};
@@ -20,14 +20,14 @@ pub(super) struct Fused {
 /// residual sum (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then
 /// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise
 /// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish, and
-/// none of those to `keep`. With `apart` pools and depthwise convolutions stay apart: tensors of bytes or bf16 are small.
+/// none of those to `keep`. In bytes and in bf16 pools stay apart, in bytes depthwise convolutions, too.
 /// Frozen nodes are fused as at inference.
 pub(super) fn fuse(
     graph: &Graph,
     shapes: &[Shape],
     choices: &[Option<Choice>],
     (mode, keep): (Mode, &[usize]),
-    (exec, apart): (&Exec, bool),
+    (exec, kind): (&Exec, Kind),
 ) -> Fused {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -90,7 +90,7 @@ pub(super) fn fuse(
             taken[next] = true;
             (stage.act, stage.output) = (Some(act), next + 1);
         }
-        if let (Some(choice), Some(next), false) = (&choices[index], only_reader(stage.output), apart) {
+        if let (Some(choice), Some(next), Kind::Floats) = (&choices[index], only_reader(stage.output), kind) {
             let pool = pool_behind(choice, graph, shapes, next).filter(|pool| {
                 let method = choice.forward(exec.isa);
                 Pooled::fits(&method, pool, own, exec.threads())
@@ -102,8 +102,9 @@ pub(super) fn fuse(
         }
         stages.push(stage);
     }
-    if !apart {
-        stages = separable::join(stages, graph, (shapes, &alias), (mode, keep), exec.threads());
+    if kind != Kind::Bytes {
+        let halves = kind == Kind::Halves;
+        stages = separable::join(stages, graph, (shapes, &alias), (mode, keep), (exec, halves));
     }
     Fused { stages, alias }
 }
@@ -166,7 +167,7 @@ mod tests {
         g.then("dense", Op::Dense(Dense { units: 2, bias: true }));
         let shapes = g.shapes().unwrap();
         let Fused { stages, .. } =
-            fuse(&g, &shapes, &choose(&g, &shapes, (mode, false), exec), (mode, &[]), (exec, false));
+            fuse(&g, &shapes, &choose(&g, &shapes, (mode, false), exec), (mode, &[]), (exec, Kind::Floats));
         stages[0].pool.is_some()
     }
 

@@ -8,7 +8,7 @@ use super::halves;
 use super::lower::lower;
 use super::memory::{Sizes, past_address_space};
 use super::place::Places;
-use super::stage::Stage;
+use super::stage::{Kind, Stage};
 use crate::arena::{ArenaBuilder, ArenaLayout, Slot};
 use crate::error::EngineError;
 use crate::exec::{Exec, Learning, Mode};
@@ -69,8 +69,12 @@ impl Draft {
         };
         let halves = halves::wanted(mode, quantization, exec);
         let choices = choose(graph, &shapes, (mode, halves), exec);
-        let apart = quantization.is_some() || halves;
-        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), (exec, apart));
+        let kind = match quantization {
+            Some(_) => Kind::Bytes,
+            None if halves => Kind::Halves,
+            None => Kind::Floats,
+        };
+        let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, keep), (exec, kind));
         let layout = ParamLayout::new(graph)?;
         let macs = graph.macs(&shapes)?;
         // Layers multiply their share by the images of a batch.
@@ -152,7 +156,7 @@ pub(crate) fn byte_stages(graph: &Graph, exec: &Exec) -> Result<Vec<ByteStage>, 
     let shapes = graph.shapes()?;
     let mode = Mode::Infer;
     let choices = choose(graph, &shapes, (mode, false), exec);
-    let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, &[]), (exec, true));
+    let Fused { stages, alias } = fuse(graph, &shapes, &choices, (mode, &[]), (exec, Kind::Bytes));
     let layout = ParamLayout::new(graph)?;
     let (keep, quantization, forms) = (&[][..], None, Vec::new());
     let context =

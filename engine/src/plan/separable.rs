@@ -1,13 +1,16 @@
 //! Which depthwise convolutions run as one stage with the pointwise ones around them.
 
 use super::stage::Stage;
-use crate::exec::Mode;
+use crate::bf16::Bf16;
+use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
 use crate::graph::{Conv2d, Graph, Op, Padding};
+use crate::kernels::gemm::{self, GemmShape};
+use crate::layers::real::Real;
 
-/// Floats of an image (256 KiB) from which on a tensor is better not written: a smaller one stays in a second-level
-/// cache by itself, and its weights would be read once for every band of rows.
-const WIDE: usize = 64 * 1024;
+/// Bytes of an image from which on a tensor is better not written: a smaller one stays in a second-level cache by itself, and
+/// its weights would be read once for every band of rows.
+const WIDE: usize = 256 * 1024;
 
 /// One in so many rows may be expanded twice when an image is cut for all threads: those that windows of both read.
 const REPEATED: usize = 12;
@@ -19,8 +22,10 @@ pub(super) fn join(
     graph: &Graph,
     (shapes, alias): (&[Shape], &[usize]),
     (mode, keep): (Mode, &[usize]),
-    threads: usize,
+    (exec, halves): (&Exec, bool),
 ) -> Vec<Stage> {
+    let threads = exec.threads();
+    let number = if halves { size_of::<Bf16>() } else { size_of::<f32>() };
     let mut readers = vec![0; shapes.len()];
     let read = stages.iter().flat_map(|s| s.inputs.iter().chain(&s.residual));
     read.chain(keep).for_each(|&v| readers[alias[v]] += 1);
@@ -29,13 +34,24 @@ pub(super) fn join(
         _ => None,
     };
     let infers = |stage: &Stage| mode.of(stage.node) == Mode::Infer;
-    let is_pointwise =
-        |stage: &Stage| infers(stage) && conv(stage).is_some_and(is_pointwise) && stage.pool.is_none();
+    // Rows of pixels lie side by side: no zeros between them.
+    let numbers = Bf16::products(exec.isa);
+    let is_unpadded = |stage: &Stage| {
+        let depth = shapes[alias[stage.inputs[0]]].c as usize;
+        !halves || gemm::depth(numbers, GemmShape { depth, cols: 1 }) == depth
+    };
+    let is_pointwise = |stage: &Stage| {
+        infers(stage) && conv(stage).is_some_and(is_pointwise) && stage.pool.is_none() && is_unpadded(stage)
+    };
     for index in 0..stages.len() {
         let depthwise = &stages[index];
         let input = alias[depthwise.inputs[0]];
         let is_depthwise = graph.nodes[depthwise.node].op.is_depthwise(shapes[input]);
-        if !is_depthwise || !infers(depthwise) || depthwise.project.is_some() || shapes[input].len() < WIDE {
+        if !is_depthwise
+            || !infers(depthwise)
+            || depthwise.project.is_some()
+            || shapes[input].len() * number < WIDE
+        {
             continue;
         }
         let reads = |stage: &Stage, value: usize| stage.inputs.iter().any(|&v| alias[v] == value);

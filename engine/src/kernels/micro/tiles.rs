@@ -19,8 +19,14 @@ const GROUP_BYTES: usize = 4;
 /// Numbers of a run with those of zeros: whole groups and, for tiles, steps of one length.
 pub(super) fn padded_run(unit: Option<TileUnit>, run: usize, group: usize) -> usize {
     let groups = run.div_ceil(group);
-    let steps = (groups * GROUP_BYTES).div_ceil(TILE_BYTES);
-    if unit.is_some() && steps > 0 { groups.div_ceil(steps) * steps * group } else { groups * group }
+    if unit.is_some() { groups.next_multiple_of(step_count(groups)) * group } else { groups * group }
+}
+
+/// Steps of one length that `groups` of products are multiplied in: as few as there can be, or up to a half more where that
+/// leaves no group over.
+fn step_count(groups: usize) -> usize {
+    let fewest = (groups * GROUP_BYTES).div_ceil(TILE_BYTES).max(1);
+    (fewest..=fewest + fewest / 2).find(|&steps| groups.is_multiple_of(steps)).unwrap_or(fewest)
 }
 
 /// The sums of a tile of `rows` outputs.
@@ -39,9 +45,9 @@ unsafe fn multiply<N: Arithmetic, A: Rows>(
         return sums;
     }
     let width = panel_width(args.cols, 2 * TILE_SIDE);
-    let bytes = args.run * size_of::<N::X>();
-    let steps = bytes.div_ceil(TILE_BYTES);
-    let (depth, b_stride) = (bytes / steps, width * GROUP_BYTES);
+    let groups = args.run / N::GROUP;
+    let steps = step_count(groups);
+    let (depth, b_stride) = (groups / steps * GROUP_BYTES, width * GROUP_BYTES);
     let products = TileProducts {
         numbers,
         base: args.x.wrapping_add(at).cast(),

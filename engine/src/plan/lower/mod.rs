@@ -28,7 +28,8 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let is_depthwise = node.op.is_depthwise(shape);
     match (places.context.form(time).reads, &node.op) {
         (Kind::Bytes, _) => bytes::lower(places, stage),
-        (Kind::Floats, Op::Conv2d(_)) if stage.project.is_some() => separable::lower(places, stage),
+        (Kind::Floats, Op::Conv2d(_)) if stage.project.is_some() => separable::lower::<f32>(places, stage),
+        (Kind::Halves, Op::Conv2d(_)) if stage.project.is_some() => separable::lower::<Bf16>(places, stage),
         (Kind::Floats, Op::Conv2d(_)) if !is_depthwise => conv2d::lower(places, time, stage),
         (Kind::Halves, Op::Conv2d(_)) if !is_depthwise => conv2d::lower_halves(places, time, stage),
         (Kind::Floats, _) => lower_of::<f32>(places, time, stage),
