@@ -229,13 +229,13 @@ pub(crate) trait Views {
     /// The elements, to read.
     ///
     /// # Safety
-    /// Nobody changes them for `'a`.
-    unsafe fn shared<'a>(self, memory: &'a Memory) -> Self::Shared<'a>;
+    /// Nobody changes them as long as the slices are there.
+    unsafe fn shared(self, memory: &Memory) -> Self::Shared<'_>;
     /// The elements, to change.
     ///
     /// # Safety
-    /// Nobody else has them for `'a`.
-    unsafe fn changed<'a>(self, memory: &'a Memory) -> Self::Changed<'a>;
+    /// Nobody else has them as long as the slices are there.
+    unsafe fn changed(self, memory: &Memory) -> Self::Changed<'_>;
 }
 
 impl<T: Element, const N: usize> Views for [View<T>; N] {
@@ -246,7 +246,7 @@ impl<T: Element, const N: usize> Views for [View<T>; N] {
         self.iter().for_each(|view| f(&view.bytes));
     }
 
-    unsafe fn shared<'a>(self, memory: &'a Memory) -> [&'a [T]; N] {
+    unsafe fn shared(self, memory: &Memory) -> [&[T]; N] {
         self.map(|view| {
             let (start, len) = memory.place::<T>(&view.bytes);
             // SAFETY: `place` has found `len` aligned elements in the memory, and the contract of this function.
@@ -254,7 +254,8 @@ impl<T: Element, const N: usize> Views for [View<T>; N] {
         })
     }
 
-    unsafe fn changed<'a>(self, memory: &'a Memory) -> [&'a mut [T]; N] {
+    #[allow(clippy::mut_from_ref, reason = "the contract: nobody else has them")]
+    unsafe fn changed(self, memory: &Memory) -> [&mut [T]; N] {
         self.map(|view| {
             let (start, len) = memory.place::<T>(&view.bytes);
             // SAFETY: as above.
@@ -272,12 +273,12 @@ impl<A: Views, B: Views> Views for (A, B) {
         self.1.each(f);
     }
 
-    unsafe fn shared<'a>(self, memory: &'a Memory) -> Self::Shared<'a> {
+    unsafe fn shared(self, memory: &Memory) -> Self::Shared<'_> {
         // SAFETY: the contract of this function.
         unsafe { (self.0.shared(memory), self.1.shared(memory)) }
     }
 
-    unsafe fn changed<'a>(self, memory: &'a Memory) -> Self::Changed<'a> {
+    unsafe fn changed(self, memory: &Memory) -> Self::Changed<'_> {
         // SAFETY: the contract of this function.
         unsafe { (self.0.changed(memory), self.1.changed(memory)) }
     }

@@ -13,8 +13,14 @@ pub(crate) struct AddLayer<E> {
     pub(crate) b: Slot<E>,
     pub(crate) y: Slot<E>,
     pub(crate) act: Option<Activation>,
-    /// Gradient of the output, and of each input that needs one.
-    pub(crate) backward: Option<(Slot<E>, [Option<GradOut<E>>; 2])>,
+    pub(crate) backward: Option<AddBackward<E>>,
+}
+
+/// What the backward pass of an [`AddLayer`] needs.
+pub(crate) struct AddBackward<E> {
+    pub(crate) dy: Slot<E>,
+    /// Gradient of each input that needs one.
+    pub(crate) dx: [Option<GradOut<E>>; 2],
 }
 
 impl<E: Number> Layer for AddLayer<E> {
@@ -27,11 +33,11 @@ impl<E: Number> Layer for AddLayer<E> {
     }
 
     fn backward(&self, run: &mut Run) {
-        let Some((dy, outs)) = &self.backward else { return };
+        let Some(AddBackward { dy, dx }) = &self.backward else { return };
         if let Some(act) = self.act {
             apply_derivative(run, *dy, self.y, act);
         }
-        for out in outs.iter().flatten() {
+        for out in dx.iter().flatten() {
             let Run { arena, threads, images, .. } = run;
             let ([dx], [dy]) = arena.split(*images, [out.target()], [*dy]);
             threads.pieces(dx.len() * 8, dx, PIECE, |i, dx| dx.copy_from_slice(piece(dy, i, PIECE)));
