@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -142,7 +143,7 @@ impl Queue {
     /// Queues images; none if the thread, or whoever has the turn, sees to them.
     fn offer(&self, entries: Vec<Entry>) -> Option<Untold<'_>> {
         let shared = self.shared();
-        let soon = entries.len() <= shared.sizes.inline;
+        let soon = (1..=shared.sizes.inline).contains(&entries.len());
         let mut waiting = shared.lock();
         waiting.entries.extend(entries);
         if soon && !waiting.taken {
@@ -238,21 +239,27 @@ impl Waiting {
 
 impl Turn<'_> {
     /// Takes up to `most` images from the queue, also those that come while others are decoded, until that has taken
-    /// `limit`; runs the network and answers them.
+    /// `limit`; runs the network and answers them. After a panic here the requests concerned are told when what was taken goes,
+    /// and whoever runs the network goes on.
     fn run(self, most: usize, limit: Option<Duration>) {
-        let started = Instant::now();
-        let mut pass = self.0.pass.lock().unwrap_or_else(PoisonError::into_inner);
-        pass.begin();
-        while pass.len() < most
-            && limit.is_none_or(|limit| started.elapsed() < limit)
-            && let Some(entry) = self.0.pop()
-        {
-            if let Some(ready) = entry.prepare() {
-                pass.add(ready);
+        let work = || {
+            let started = Instant::now();
+            let mut pass = self.0.pass.lock().unwrap_or_else(PoisonError::into_inner);
+            pass.begin();
+            while pass.len() < most
+                && limit.is_none_or(|limit| started.elapsed() < limit)
+                && let Some(entry) = self.0.pop()
+            {
+                if let Some(ready) = entry.prepare() {
+                    pass.add(ready);
+                }
             }
-        }
-        if pass.len() > 0 {
-            pass.run();
+            if pass.len() > 0 {
+                pass.run();
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            tracing::error!("a run of the network panicked; the service goes on");
         }
     }
 }
