@@ -12,15 +12,15 @@
 //!   ├─ predict, v2: body, payload: bytes -> encoded images                       ├─ store (pipeline): the data folder
 //!   v                                                                            ├─ models: which version answers
 //! classifier: one slot per image, or 429                                         ├─ jobs: train, compare, promote
-//!   │ decode: small images wait for the batcher, large ones go to the pool       └─ snapshot: all gauges at one moment
+//!   │ decode: small images wait in the queue, large ones go to the pool          └─ snapshot: all gauges at one moment
 //!   v
-//! serving, batcher: one thread owns a version and takes whatever has queued up
+//! serving, batcher: who runs the network, this thread or the version's own; pass: whatever has queued up, in one run
 //! ```
 //!
 //! `GET /openapi.json` lists the routes, docs/service.md explains them.
 //!
 //! Every error is one JSON shape, made in one place (`http/problem.rs`), with texts of our own. Every limit is a field of
-//! [`Config`]. Nothing is computed on the threads that serve connections, nothing is printed, no URL is ever
+//! [`Config`]. Nothing that takes long is computed on the threads that serve connections, nothing is printed, no URL is ever
 //! fetched, and no header invites other origins.
 //!
 //! A client that shuts down its sending side while it waits counts as gone: its request is dropped before it

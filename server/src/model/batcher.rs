@@ -1,31 +1,31 @@
-//! The thread that owns the model.
+//! Who runs the network of a version: a thread that serves connections, if what has queued up is soon done (inline); else a
+//! thread of the version's own.
 //!
-//! It is work-conserving: a batch is whatever has queued up while the previous one was computed, so an idle
-//! service answers a single image at once and a busy one fills its batches. There is no timer to tune.
-//! Entries whose client has gone are dropped before they cost anything.
+//! One of them at a time has the turn. Whoever has it takes what has queued up, and whoever gives it back sees that the
+//! rest is taken. Nobody waits for a timer: an idle service answers a single image at once, without waking a thread, and a
+//! busy one fills its batches. Images whose client has gone are dropped before they cost anything.
 //!
-//! The queue itself is unbounded; it stays short since every entry carries one of a fixed number of slots.
+//! The queue itself is unbounded; it stays short since every image carries one of a fixed number of slots.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_pipeline::{Answered, Ask, Prepared};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use ocelli_pipeline::Prepared;
+use tokio::task::yield_now;
 
-use crate::answer::Answer;
-use crate::http::problem::Problem;
-use crate::metrics::Metrics;
-use crate::model::stats::Stats;
+use crate::model::decode::Encoded;
+use crate::model::pass::Pass;
+use crate::model::pending::{Pending, Ready};
 
-/// What the model says of some images, in order; or why not, in our own words.
-pub(crate) type Predict = Box<dyn FnMut(&[Prepared], Ask) -> Result<Vec<Answered>, String> + Send>;
+/// How long a thread that serves connections may be kept by one run of the network: others wait for it meanwhile.
+const INLINE: Duration = Duration::from_micros(200);
 
-/// Sends the outcome for one image to the request that waits for it.
-pub(crate) type Reply = oneshot::Sender<Result<Answer, Problem>>;
+/// How long such a thread goes on decoding images for a run before it begins.
+const INLINE_DECODE: Duration = Duration::from_micros(100);
 
 /// An image in the queue.
 pub(crate) struct Entry {
@@ -37,138 +37,237 @@ pub(crate) struct Entry {
 pub(crate) enum Image {
     Prepared(Prepared),
     /// A small one, decoded when its turn comes.
-    Encoded(Decode),
+    Encoded(Encoded),
 }
 
-/// Gives the pixels of an image; none where that has answered it, or has handed it to another thread.
-pub(crate) type Decode = Box<dyn FnOnce(Pending) -> Option<(Prepared, Pending)> + Send>;
+impl Entry {
+    /// The pixels of an image whose client still waits.
+    fn prepare(self) -> Option<Ready> {
+        let Entry { image, pending } = self;
+        if pending.is_given_up() {
+            return None;
+        }
+        match image {
+            Image::Prepared(image) => Some((image, pending)),
+            Image::Encoded(encoded) => encoded.decode(pending),
+        }
+    }
+}
 
-/// The way to the thread. It ends when the last of these is dropped.
+impl From<Ready> for Entry {
+    fn from((image, pending): Ready) -> Entry {
+        Entry { image: Image::Prepared(image), pending }
+    }
+}
+
+/// Most images of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// On the version's own thread.
+    pub(crate) batch: usize,
+    /// On a thread that serves connections; 0 for a network that never runs there.
+    pub(crate) inline: usize,
+}
+
+/// Images that a thread may run which serves connections, of a network that takes `image` for one.
+pub(crate) fn inline_images(image: Duration) -> usize {
+    (INLINE.as_nanos() / image.as_nanos().max(1)) as usize
+}
+
+/// The way to the network of a version. The version's thread ends when the last of these is dropped and all is answered.
 #[derive(Clone)]
-pub(crate) struct Queue(Sender<Entry>);
+pub(crate) struct Queue(Arc<Open>);
+
+struct Open(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Tells the thread that there is something for it.
+    call: Condvar,
+    /// Locked by whoever has the turn.
+    pass: Mutex<Pass>,
+    sizes: Sizes,
+}
+
+struct Waiting {
+    entries: VecDeque<Entry>,
+    /// Somebody has the turn.
+    taken: bool,
+    /// The thread waits for a call.
+    asleep: bool,
+    /// There is a way to the queue.
+    open: bool,
+}
+
+/// The right to run the network, until it is dropped.
+struct Turn<'a>(&'a Shared);
+
+/// Images in the queue of which the thread does not know yet: it is told when this is dropped.
+struct Untold<'a>(&'a Shared);
 
 impl Queue {
-    /// Queues an image; answers it here in the case that the thread is gone.
+    /// Starts the version's thread.
+    pub(crate) fn start(pass: Pass, sizes: Sizes) -> io::Result<Queue> {
+        let waiting = Waiting { entries: VecDeque::new(), taken: false, asleep: false, open: true };
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(waiting),
+            call: Condvar::new(),
+            pass: Mutex::new(pass),
+            sizes,
+        });
+        let own = shared.clone();
+        thread::Builder::new().name("ocelli-batcher".into()).spawn(move || own.serve())?;
+        Ok(Queue(Arc::new(Open(shared))))
+    }
+
+    /// Queues an image for the version's thread.
     pub(crate) fn push(&self, entry: Entry) {
-        if let Err(refused) = self.0.send(entry) {
-            let reason = "the classifier has stopped".into();
-            refused.0.pending.answer(Err(Problem::Internal { reason }));
+        let shared = self.shared();
+        let mut waiting = shared.lock();
+        waiting.entries.push_back(entry);
+        shared.call(waiting);
+    }
+
+    /// Queues images, and runs the network on this thread, which serves connections, if that is soon done and nobody else
+    /// does it already.
+    pub(crate) async fn run(&self, entries: Vec<Entry>) {
+        let Some(untold) = self.offer(entries) else { return };
+        // Requests that have come meanwhile are read first: their images run together with these.
+        yield_now().await;
+        let shared = untold.0;
+        if let Some(turn) = shared.turn_if_short() {
+            turn.run(shared.sizes.inline, Some(INLINE_DECODE));
         }
     }
-}
 
-/// An image's place in its request: who waits for it, since when, and the slot that it takes.
-pub(crate) struct Pending {
-    pub(crate) ask: Ask,
-    pub(crate) admitted: Instant,
-    pub(crate) decode: Duration,
-    pub(crate) slot: OwnedSemaphorePermit,
-    pub(crate) reply: Reply,
-}
+    /// Queues images; none if the thread, or whoever has the turn, sees to them.
+    fn offer(&self, entries: Vec<Entry>) -> Option<Untold<'_>> {
+        let shared = self.shared();
+        let soon = (1..=shared.sizes.inline).contains(&entries.len());
+        let mut waiting = shared.lock();
+        waiting.entries.extend(entries);
+        if soon && !waiting.taken {
+            return Some(Untold(shared));
+        }
+        shared.call(waiting);
+        None
+    }
 
-impl Pending {
-    /// The slot is given back first: a client that has its answer finds room for its next image.
-    pub(crate) fn answer(self, outcome: Result<Answer, Problem>) {
-        drop(self.slot);
-        // An error means that the client left: nobody is there to be told.
-        let _ = self.reply.send(outcome);
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 }
 
-/// Starts the thread.
-pub(crate) fn spawn(
-    predict: Predict,
-    max_batch: usize,
-    metrics: Metrics,
-    stats: Arc<Stats>,
-) -> io::Result<Queue> {
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .name("ocelli-batcher".into())
-        .spawn(move || serve(&receiver, predict, max_batch, &metrics, &stats))?;
-    Ok(Queue(sender))
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.open = false;
+        self.0.call(waiting);
+    }
 }
 
-fn serve(queue: &Receiver<Entry>, mut predict: Predict, max_batch: usize, metrics: &Metrics, stats: &Stats) {
-    while let Ok(first) = queue.recv() {
-        let mut batch = Vec::new();
-        batch.extend(prepare(first));
-        while batch.len() < max_batch
-            && let Ok(next) = queue.try_recv()
-        {
-            batch.extend(prepare(next));
-        }
-        if !batch.is_empty() {
-            metrics.batch(batch.len());
-            answer_batch(&mut predict, batch, stats);
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.0.call(self.0.lock());
+    }
+}
+
+impl Shared {
+    /// The version's thread.
+    fn serve(&self) {
+        while let Some(turn) = self.wait() {
+            turn.run(self.sizes.batch, None);
         }
     }
-}
 
-/// The pixels of an entry whose client still waits.
-fn prepare(entry: Entry) -> Option<(Prepared, Pending)> {
-    let Entry { image, pending } = entry;
-    if pending.reply.is_closed() {
-        return None;
-    }
-    match image {
-        Image::Prepared(image) => Some((image, pending)),
-        Image::Encoded(decode) => decode(pending),
-    }
-}
-
-fn answer_batch(predict: &mut Predict, batch: Vec<(Prepared, Pending)>, stats: &Stats) {
-    let (images, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    // One pass answers all: it says as much as the one who asked for the most wants to know.
-    let most = Ask {
-        top_k: waiting.iter().map(|pending| pending.ask.top_k).max().unwrap_or(1),
-        features: waiting.iter().any(|pending| pending.ask.features),
-    };
-    let started = Instant::now();
-    match attempt(predict, &images, most) {
-        Ok(answered) => {
-            let compute = started.elapsed();
-            stats.executed(images.len(), compute);
-            for (answered, pending) in answered.into_iter().zip(waiting) {
-                let outcome = Ok(answer(answered, &pending, started, compute));
-                pending.answer(outcome);
+    /// The next turn of the thread; none when there is no way to the queue any more.
+    fn wait(&self) -> Option<Turn<'_>> {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.has_work() {
+                waiting.taken = true;
+                return Some(Turn(self));
             }
-        }
-        Err(_) if images.len() > 1 => {
-            // Only the image that is at fault may fail, not those of other clients beside it.
-            for (image, pending) in images.iter().zip(waiting) {
-                let started = Instant::now();
-                let outcome = attempt(predict, std::slice::from_ref(image), pending.ask).map(|mut one| {
-                    let compute = started.elapsed();
-                    stats.executed(1, compute);
-                    answer(one.remove(0), &pending, started, compute)
-                });
-                pending.answer(outcome);
+            if waiting.is_over() {
+                return None;
             }
+            waiting.asleep = true;
+            waiting = self.call.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.asleep = false;
         }
-        Err(problem) => waiting.into_iter().for_each(|pending| pending.answer(Err(problem.clone()))),
+    }
+
+    /// The turn, if nobody has it and what has queued up is soon done.
+    fn turn_if_short(&self) -> Option<Turn<'_>> {
+        let mut waiting = self.lock();
+        if !waiting.has_work() || waiting.entries.len() > self.sizes.inline {
+            return None;
+        }
+        waiting.taken = true;
+        Some(Turn(self))
+    }
+
+    /// Wakes the thread if it sleeps and should not.
+    fn call(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        if waiting.asleep && (waiting.has_work() || waiting.is_over()) {
+            // Once is enough.
+            waiting.asleep = false;
+            drop(waiting);
+            self.call.notify_one();
+        }
+    }
+
+    fn pop(&self) -> Option<Entry> {
+        self.lock().entries.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn answer(answered: Answered, pending: &Pending, started: Instant, compute: Duration) -> Answer {
-    let Answered { mut prediction, features } = answered;
-    prediction.top.truncate(pending.ask.top_k);
-    let features = features.filter(|_| pending.ask.features);
-    let queue = started.saturating_duration_since(pending.admitted).saturating_sub(pending.decode);
-    Answer { prediction, features, decode: pending.decode, queue, compute }
+impl Waiting {
+    /// Whether there are images that nobody sees to. Whoever has the turn looks again before it ends.
+    fn has_work(&self) -> bool {
+        !self.taken && !self.entries.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        !self.open && self.entries.is_empty()
+    }
 }
 
-/// Runs the model. A panic is contained: the next run overwrites every buffer, so none of its state is looked
-/// at again.
-fn attempt(predict: &mut Predict, images: &[Prepared], ask: Ask) -> Result<Vec<Answered>, Problem> {
-    match catch_unwind(AssertUnwindSafe(|| predict(images, ask))) {
-        Ok(Ok(answered)) if answered.len() == images.len() => Ok(answered),
-        Ok(Ok(_)) => Err(Problem::Internal {
-            reason: "the model gave another number of predictions than images".into(),
-        }),
-        Ok(Err(reason)) => Err(Problem::Internal { reason }),
-        Err(_) => {
-            Err(Problem::Internal { reason: "the model panicked on this image; the service goes on".into() })
+impl Turn<'_> {
+    /// Takes up to `most` images from the queue, also those that come while others are decoded, until that has taken
+    /// `limit`; runs the network and answers them. After a panic here the requests concerned are told when what was taken goes,
+    /// and whoever runs the network goes on.
+    fn run(self, most: usize, limit: Option<Duration>) {
+        let work = || {
+            let started = Instant::now();
+            let mut pass = self.0.pass.lock().unwrap_or_else(PoisonError::into_inner);
+            pass.begin();
+            while pass.len() < most
+                && limit.is_none_or(|limit| started.elapsed() < limit)
+                && let Some(entry) = self.0.pop()
+            {
+                if let Some(ready) = entry.prepare() {
+                    pass.add(ready);
+                }
+            }
+            if pass.len() > 0 {
+                pass.run();
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            tracing::error!("a run of the network panicked; the service goes on");
         }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.taken = false;
+        self.0.call(waiting);
     }
 }

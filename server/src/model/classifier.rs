@@ -1,18 +1,18 @@
-//! Admission, and the way to the batcher and back.
+//! Admission, and the way to the network and back.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use ocelli_pipeline::{Ask, Pool, Prepared};
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::answer::Answer;
 use crate::config::Config;
 use crate::http::problem::Problem;
-use crate::model::batcher::{Entry, Image, Pending};
+use crate::model::batcher::{Entry, Image};
 use crate::model::decode::{Decoding, Encoded};
+use crate::model::pending::Pending;
 use crate::model::serving::Serving;
 
 /// Takes encoded images, gives predictions. Any number of requests at a time, whichever version they ask.
@@ -56,29 +56,23 @@ impl Classifier {
         let admitted = Instant::now();
         let memory = Arc::new(memory);
         let total = images.len();
-        let mut waiting = Vec::with_capacity(total);
+        let (mut waiting, mut small) = (Vec::with_capacity(total), Vec::with_capacity(total));
         for (index, bytes) in images.into_iter().enumerate() {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
-            let image = Encoded {
-                bytes,
-                index,
-                images: total,
-                decoder: model.decoder.clone(),
-                _memory: memory.clone(),
-                queue: model.queue.clone(),
-                decoding: self.decoding.clone(),
-                runtime: Handle::current(),
-            };
+            let decoder = model.decoder.clone();
+            let image = Encoded { bytes, index, images: total, decoder, _memory: memory.clone() };
             let pending = Pending { ask, admitted, decode: Default::default(), slot, reply };
             if image.is_small() {
-                let decode = Box::new(move |pending| image.decode_small(pending));
-                model.queue.push(Entry { image: Image::Encoded(decode), pending });
+                small.push(Entry { image: Image::Encoded(image), pending });
             } else {
-                image.decode_on_pool(pending).await;
+                let queue = model.queue.clone();
+                image.decode_on(&self.decoding, pending, move |ready| queue.push(ready.into())).await;
             }
             waiting.push(answer);
         }
+        drop(memory);
+        model.queue.run(small).await;
         collect(model, admitted, waiting).await
     }
 
@@ -91,14 +85,15 @@ impl Classifier {
     ) -> Result<Vec<Answer>, Problem> {
         let mut slots = self.admit(images.len())?;
         let admitted = Instant::now();
-        let mut waiting = Vec::with_capacity(images.len());
+        let (mut waiting, mut entries) = (Vec::with_capacity(images.len()), Vec::with_capacity(images.len()));
         for image in images {
             let slot = slots.split(1).expect("one slot was taken for each image");
             let (reply, answer) = oneshot::channel();
             let pending = Pending { ask, admitted, decode: Default::default(), slot, reply };
-            model.queue.push(Entry { image: Image::Prepared(image), pending });
+            entries.push((image, pending).into());
             waiting.push(answer);
         }
+        model.queue.run(entries).await;
         collect(model, admitted, waiting).await
     }
 

@@ -1,19 +1,19 @@
 //! From the bytes of an image file to the network's pixels, on the thread where it costs least.
 //!
-//! Decoding takes from some microseconds to a second, so it is not done on the threads that serve connections. A photo
-//! goes to the pool that computes, with a limit to the images that are decoded at a time. A thumbnail takes less time than
-//! waking a thread of that pool: it is decoded by the batcher when its turn comes.
+//! Decoding takes from some microseconds to a second, so most of it is not done on the threads that serve connections. A
+//! photo goes to the pool that computes, with a limit to the images that are decoded at a time. A thumbnail takes less time
+//! than waking a thread of that pool: it is decoded by whoever runs the network when its turn comes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ocelli_pipeline::{DecodeError, Decoder, Pool, Prepared};
-use tokio::runtime::Handle;
+use ocelli_pipeline::{Decoder, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::problem::Problem;
-use crate::model::batcher::{Entry, Image, Pending, Queue};
+use crate::model::pending::{Pending, Ready};
 
 /// Largest file that may be a thumbnail, in bytes: what a file of this size can inflate to is bounded, too.
 const SMALL_BYTES: usize = 8 << 10;
@@ -70,55 +70,25 @@ pub(crate) struct Encoded {
     pub(crate) decoder: Arc<Decoder>,
     /// Given back when the last image of the request is decoded.
     pub(crate) _memory: Arc<OwnedSemaphorePermit>,
-    /// Where its pixels go.
-    pub(crate) queue: Queue,
-    pub(crate) decoding: Decoding,
-    /// The runtime to which the batcher hands what takes too long for it.
-    pub(crate) runtime: Handle,
 }
 
 impl Encoded {
-    /// Whether it may be a thumbnail.
+    /// Whether it is a thumbnail, by the length of its file and its header.
     pub(crate) fn is_small(&self) -> bool {
         self.bytes.len() <= SMALL_BYTES
+            && match self.decoder.probe(&self.bytes) {
+                Ok(header) => u64::from(header.width) * u64::from(header.height) <= SMALL_PIXELS,
+                // The decoder will say the same, with more care for what exactly is wrong.
+                Err(_) => true,
+            }
     }
 
-    /// Decodes it here if it is a thumbnail; hands it to the pool otherwise. An image that cannot be read is answered.
-    pub(crate) fn decode_small(self, mut pending: Pending) -> Option<(Prepared, Pending)> {
+    /// Decodes it; an image that cannot be read is answered here. A panic ends with the image: its request is told when
+    /// `pending` goes.
+    pub(crate) fn decode(self, mut pending: Pending) -> Option<Ready> {
         let started = Instant::now();
-        let small = match self.decoder.probe(&self.bytes) {
-            Ok(header) => u64::from(header.width) * u64::from(header.height) <= SMALL_PIXELS,
-            // The decoder will say the same, with more care for what exactly is wrong.
-            Err(_) => true,
-        };
-        if !small {
-            self.runtime.clone().spawn(self.decode_on_pool(pending));
-            return None;
-        }
-        let decoded = self.decoder.prepare(&self.bytes);
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decoder.prepare(&self.bytes))).ok()?;
         pending.decode = started.elapsed();
-        self.finish(decoded, pending)
-    }
-
-    /// Decodes it on the pool and queues it.
-    pub(crate) async fn decode_on_pool(self, mut pending: Pending) {
-        let decoding = self.decoding.clone();
-        let work = move || {
-            if pending.reply.is_closed() {
-                return;
-            }
-            let started = Instant::now();
-            let decoded = self.decoder.prepare(&self.bytes);
-            pending.decode = started.elapsed();
-            let queue = self.queue.clone();
-            if let Some((image, pending)) = self.finish(decoded, pending) {
-                queue.push(Entry { image: Image::Prepared(image), pending });
-            }
-        };
-        decoding.start(work).await;
-    }
-
-    fn finish(self, decoded: Result<Prepared, DecodeError>, pending: Pending) -> Option<(Prepared, Pending)> {
         match decoded {
             Ok(image) => Some((image, pending)),
             Err(error) => {
@@ -127,5 +97,23 @@ impl Encoded {
                 None
             }
         }
+    }
+
+    /// Decodes it on the pool, unless its client has left by then, and gives it to `then`.
+    pub(crate) async fn decode_on(
+        self,
+        decoding: &Decoding,
+        pending: Pending,
+        then: impl FnOnce(Ready) + Send + 'static,
+    ) {
+        let work = move || {
+            if pending.is_given_up() {
+                return;
+            }
+            if let Some(ready) = self.decode(pending) {
+                then(ready);
+            }
+        };
+        decoding.start(work).await;
     }
 }

@@ -7,6 +7,8 @@ pub(crate) mod explaining;
 pub(crate) mod first;
 pub(crate) mod loader;
 pub(crate) mod models;
+pub(crate) mod pass;
+pub(crate) mod pending;
 pub(crate) mod serving;
 pub(crate) mod single_flight;
 pub(crate) mod stats;

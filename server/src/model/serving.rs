@@ -1,15 +1,17 @@
-//! A version of the model that is loaded, warm, and has a thread of its own.
+//! A version of the model that is loaded, warm, and has a thread of its own for what takes long.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ocelli_common::text::chain;
-use ocelli_pipeline::{Compute, Decoder, ModelFile, Predictor};
+use ocelli_pipeline::{Compute, Decoder, ModelFile, PipelineError, Predictor, Prepared};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
-use crate::model::batcher::{self, Predict, Queue};
+use crate::model::batcher::{Queue, Sizes, inline_images};
+use crate::model::pass::{Pass, Predict};
 use crate::model::stats::Stats;
 
 /// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
@@ -17,6 +19,9 @@ const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00\
 \x3a\x7e\x9b\x55\x00\x00\x00\x0aIDAT\x78\xda\x63\x60\x00\x00\x00\x02\x00\x01\xe5\x27\xde\xfc\
 \x00\x00\x00\x00IEND\xae\x42\x60\x82";
+
+/// Runs of the network before it serves: the first one touches its memory, the others show its time.
+const RUNS: usize = 4;
 
 /// What answers and `/status` say about a version.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
@@ -77,7 +82,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Takes a model, warms it up with one blank image and starts the thread that owns it.
+    /// Takes a model, warms it up with a blank image, which shows whether it may run inline, and starts its thread.
     ///
     /// # Errors
     /// A model that fails on a blank image, or no thread.
@@ -88,14 +93,15 @@ impl Serving {
         metrics: &Metrics,
     ) -> Result<Serving, ServerError> {
         let decoder = predictor.decoder().with_limits(config.decode_limits());
-        if let Ok(pixel) = decoder.prepare(PIXEL) {
-            predictor.predict_prepared(&[pixel], 1).map_err(ServerError::WarmUp)?;
-        }
+        let inline = match decoder.prepare(PIXEL) {
+            Ok(pixel) => inline_images(time_of_one(&mut predictor, &pixel).map_err(ServerError::WarmUp)?),
+            Err(_) => 0,
+        };
         let info = ModelInfo::of(&predictor, name);
         let features = predictor.feature_len().ok();
         let predict: Predict =
             Box::new(move |images, ask| predictor.answer(images, ask).map_err(|error| chain(&error)));
-        let serving = Serving::with_predict(decoder, info, predict, config, metrics)?;
+        let serving = Serving::with_predict(decoder, info, (predict, inline), config, metrics)?;
         Ok(Serving { features, ..serving })
     }
 
@@ -112,17 +118,30 @@ impl Serving {
         Serving::start(predictor, name, config, metrics)
     }
 
-    /// The part that does not care what stands behind `predict`.
+    /// The part that does not care what stands behind `predict`, and runs at most `inline` of its images at a time on a thread
+    /// that serves connections.
     pub(crate) fn with_predict(
         decoder: Decoder,
         info: ModelInfo,
-        predict: Predict,
+        (predict, inline): (Predict, usize),
         config: &Config,
         metrics: &Metrics,
     ) -> Result<Serving, ServerError> {
         let stats = Arc::new(Stats::default());
-        let queue = batcher::spawn(predict, config.max_batch, metrics.clone(), stats.clone())
-            .map_err(ServerError::Thread)?;
+        let pass = Pass::new(predict, metrics.clone(), stats.clone());
+        let sizes = Sizes { batch: config.max_batch, inline: inline.min(config.max_batch) };
+        let queue = Queue::start(pass, sizes).map_err(ServerError::Thread)?;
         Ok(Serving { info, features: None, decoder: Arc::new(decoder), queue, stats })
     }
+}
+
+/// How long an image takes that comes alone: the shortest of some runs, as others may have the processor during one of them.
+fn time_of_one(predictor: &mut Predictor, image: &Prepared) -> Result<Duration, PipelineError> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..RUNS {
+        let started = Instant::now();
+        predictor.predict_prepared(std::slice::from_ref(image), 1)?;
+        shortest = shortest.min(started.elapsed());
+    }
+    Ok(shortest)
 }

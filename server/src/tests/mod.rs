@@ -5,6 +5,7 @@
 mod connections; // keep-alive, pipelining, slow clients, limits on connections
 mod embed; // features
 mod explain; // heat maps
+mod inline; // networks that run on the threads that serve connections
 mod labels; // a model that says any number of labels
 mod load; // many clients at once, departed clients, overload, faults inside the model
 mod openapi; // the description, and the table of routes

@@ -15,9 +15,9 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
-use crate::model::batcher::Predict;
 use crate::model::first::First;
 use crate::model::models::Models;
+use crate::model::pass::Predict;
 use crate::model::serving::{ModelInfo, Serving};
 use crate::snapshot::Snapshot;
 use crate::{Access, Config, Server, ServerError, run};
@@ -95,15 +95,24 @@ impl Service {
         Service::serve(Server::new(predictor(), config, Access::default()).expect("a server"))
     }
 
-    /// The model behind something of the test's own.
+    /// The model behind something of the test's own, which may take its time: it never runs inline.
     pub(super) fn wrapped(config: Config, wrap: impl FnOnce(Predict) -> Predict) -> Service {
+        Service::wrapped_inline(config, 0, wrap)
+    }
+
+    /// As [`Service::wrapped`], for a model that may run up to `inline` images on a thread that serves connections.
+    pub(super) fn wrapped_inline(
+        config: Config,
+        inline: usize,
+        wrap: impl FnOnce(Predict) -> Predict,
+    ) -> Service {
         let mut predictor = predictor();
         let (decoder, info) = (predictor.decoder(), ModelInfo::of(&predictor, "wrapped"));
         let predict: Predict =
             Box::new(move |images, ask| predictor.answer(images, ask).map_err(|e| e.to_string()));
         let metrics = Metrics::default();
-        let serving =
-            Serving::with_predict(decoder, info, wrap(predict), &config, &metrics).expect("a thread");
+        let serving = Serving::with_predict(decoder, info, (wrap(predict), inline), &config, &metrics)
+            .expect("a thread");
         let config = Arc::new(config);
         let models = Models::new(First::only(serving), Compute::on(1), config.clone(), metrics.clone())
             .expect("a thread");
