@@ -149,9 +149,8 @@ impl Probe {
         // What plain Rust stands in for is no limit of a processor.
         let is_real = |tiles: Option<TileUnit>| tiles.is_none_or(TileUnit::is_native);
         for &isa in isas {
-            for own in Bf16Isa::all(isa).into_iter().filter(|own| is_real(own.tiles())) {
-                add(own.name(), Numbers::Bf16, &|| at_once_on(threads, || half_chains(own, ROUNDS)));
-            }
+            let half = Bf16Isa::of(isa);
+            add(half.name(), Numbers::Bf16, &|| at_once_on(threads, || half_chains(half, ROUNDS)));
             for own in DotIsa::all(isa).into_iter().filter(|own| is_real(own.tiles())) {
                 add(own.name(), Numbers::Int8, &|| at_once_on(threads, || byte_chains(own, ROUNDS)));
             }

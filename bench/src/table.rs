@@ -78,11 +78,11 @@ pub fn table() -> Vec<Case> {
             }
         }
     }
-    for [side, cin, cout, kernel, stride, padding] in CONVS {
-        let filters = Conv2d::new(cout, kernel);
-        let op = Op::HalfConv2d(geometry(Shape::new(side, side, cin), filters.clone(), stride, padding));
-        add(&mut cases, op);
-        add(&mut cases, Op::ByteConv2d(geometry(Shape::new(side, side, cin), filters, stride, padding)));
+    for op in [Op::HalfConv2d, Op::ByteConv2d] {
+        for [side, cin, cout, kernel, stride, padding] in CONVS {
+            let shape = Shape::new(side, side, cin);
+            add(&mut cases, op(geometry(shape, Conv2d::new(cout, kernel), stride, padding)));
+        }
     }
     for [side, channels, kernel, stride] in DEPTHWISE {
         let filters = Conv2d { groups: channels as u32, ..Conv2d::new(channels, kernel) };

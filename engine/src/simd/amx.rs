@@ -2,7 +2,7 @@
 
 use super::tiles::{TILE_BYTES, TILE_SIDE, TileNumbers, TileProducts, TileSums, multiply_plain};
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
 /// Proof that the processor has AMX for bytes and for bf16, that this process may use it, and that a product of tiles gave
@@ -227,17 +227,15 @@ fn configuration(p: &TileProducts) -> Configuration {
 fn has_instructions() -> bool {
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     const OSXSAVE: u32 = 1 << 27;
-    const TILE_STATE: u64 = 1 << 17 | 1 << 18;
-    #[target_feature(enable = "xsave")]
-    fn saved() -> u64 {
-        // SAFETY: the caller knows that there is `xgetbv`, and register 0 exists then.
-        unsafe { _xgetbv(0) }
-    }
+    const TILE_STATE: u32 = 1 << 17 | 1 << 18;
     if __cpuid_count(0, 0).eax < 7 || __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
         return false;
     }
-    // SAFETY: OSXSAVE says that there is `xgetbv`.
-    let saved = unsafe { saved() };
+    let saved: u32;
+    // SAFETY: OSXSAVE says that there is `xgetbv`, and register 0 exists then; it changes `eax` and `edx` alone.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") saved, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
     __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8 && saved & TILE_STATE == TILE_STATE
 }
 

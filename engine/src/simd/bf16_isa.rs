@@ -1,13 +1,14 @@
 //! Instruction sets for products of bf16, and their run-time dispatch.
 
-use super::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::avx512_bf16::Avx512Bf16;
-use super::dispatch::dispatch;
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::run_avx512bf16;
-use super::pairs::{OnFloats, PairKernel, PairProduct};
-use super::tiles::{TILE_SIDE, TileUnit};
+use super::dispatch::{Kernel, dispatch};
+use super::pairs::{PairKernel, PairProduct, Widened};
+use super::tile_unit::TileUnit;
+use super::tiles::TILE_SIDE;
+use super::{Isa, Simd};
 
 /// An instruction set of this processor for products of bf16.
 #[derive(Clone, Copy)]
@@ -124,5 +125,17 @@ pub fn dispatch_pairs<K: PairKernel>(isa: Bf16Isa, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         Vectors::Avx512Bf16(token) => unsafe { run_avx512bf16(token, kernel) },
         Vectors::Widened(isa) => dispatch(isa, OnFloats(kernel)),
+    }
+}
+
+/// A kernel on pairs as one on floats.
+struct OnFloats<K>(K);
+
+impl<K: PairKernel> Kernel for OnFloats<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> K::Output {
+        self.0.run(Widened(s))
     }
 }

@@ -8,7 +8,8 @@ use super::dispatch::{run_neon_bytes, run_neon_dotprod, run_neon_i8mm};
 use super::dot::{DotKernel, DotProduct, PortableBytes};
 #[cfg(target_arch = "aarch64")]
 use super::neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
-use super::tiles::{TILE_SIDE, TileUnit};
+use super::tile_unit::TileUnit;
+use super::tiles::TILE_SIDE;
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 

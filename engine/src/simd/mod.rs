@@ -27,6 +27,7 @@ mod neon;
 mod neon_dot;
 mod pairs;
 mod portable;
+mod tile_unit;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -51,7 +52,8 @@ pub use neon::Neon;
 pub use neon_dot::{NeonBytes, NeonDotprod, NeonI8mm};
 pub use pairs::{PairKernel, PairProduct, Widened};
 pub use portable::Portable;
-pub use tiles::{TILE_BYTES, TILE_SIDE, TILE_SUMS, TileNumbers, TileProducts, TileSums, TileUnit};
+pub use tile_unit::TileUnit;
+pub use tiles::{TILE_BYTES, TILE_SIDE, TILE_SUMS, TileNumbers, TileProducts, TileSums};
 #[cfg(target_arch = "x86_64")]
 pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
 

@@ -3,7 +3,7 @@
 //! A lane of 32 bits takes two neighbouring numbers of either operand. Products are exact in f32; the product of the second
 //! numbers is added first, with one rounding for each sum.
 
-use super::{Kernel, Simd};
+use super::Simd;
 use crate::bf16::Bf16;
 
 /// Sums of products of bf16 on one instruction set. Everything is `#[inline(always)]`.
@@ -52,7 +52,7 @@ pub trait PairKernel {
 
 /// Products of bf16 by multiply-adds of floats, on any instruction set.
 #[derive(Clone, Copy)]
-pub struct Widened<S>(S);
+pub struct Widened<S>(pub(super) S);
 
 impl<S: Simd> PairProduct for Widened<S> {
     type Floats = S;
@@ -80,17 +80,5 @@ impl<S: Simd> PairProduct for Widened<S> {
     #[inline(always)]
     fn dot(self, x: [S::V; 2], w: [S::V; 2], sums: S::V) -> S::V {
         self.0.mul_add(x[0], w[0], self.0.mul_add(x[1], w[1], sums))
-    }
-}
-
-/// A kernel on pairs as one on floats.
-pub(super) struct OnFloats<K>(pub(super) K);
-
-impl<K: PairKernel> Kernel for OnFloats<K> {
-    type Output = K::Output;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> K::Output {
-        self.0.run(Widened(s))
     }
 }

@@ -6,9 +6,12 @@
 //! Sums are exact, and behind them there is one rounding for each of the written operations: the bits are the same on every
 //! instruction set.
 
-use super::tiles::{byte_tiles, padded_run};
+use super::tiles::{columns_of, multiply, padded_run, row_of};
 use super::{Arithmetic, Product, Rows, Strided, TileEpilogue, Unit, by_rows, is_wide, tile, unrolled};
-use crate::simd::{DotIsa, DotKernel, DotProduct, Simd, dispatch_dot};
+use crate::kernels::pack::panel_width;
+use crate::simd::{
+    DotIsa, DotKernel, DotProduct, Simd, TILE_SIDE, TileNumbers, TileSums, TileUnit, dispatch_dot,
+};
 
 /// What happens to a tile of sums before it is stored.
 #[derive(Clone, Copy)]
@@ -195,5 +198,56 @@ pub(super) unsafe fn finish<D: DotProduct, A: Rows, const R: usize, const V: usi
                 s.store_u8(y.wrapping_add(at), s.add(out, offset), n);
             }
         });
+    }
+}
+
+/// [`Arithmetic::product`] by a unit that multiplies tiles.
+///
+/// # Safety
+/// As [`Arithmetic::product`].
+unsafe fn byte_tiles<A: Rows>(
+    (unit, isa): (TileUnit, DotIsa),
+    rows: usize,
+    args: &Product<DotIsa, A>,
+    at: [usize; 2],
+) {
+    // SAFETY: the contract of this function.
+    let sums = unsafe { multiply(unit, TileNumbers::Bytes, rows, args, at[0]) };
+    dispatch_dot(isa, StoreBytes { args, sums, rows, at: at[1] });
+}
+
+struct StoreBytes<'a, 'b, A> {
+    args: &'a Product<'b, DotIsa, A>,
+    sums: TileSums,
+    rows: usize,
+    at: usize,
+}
+
+impl<A: Rows> DotKernel for StoreBytes<'_, '_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<D: DotProduct>(mut self, d: D) {
+        let all = self.args;
+        let ByteEpilogue { bias, .. } = all.epilogue;
+        let width = panel_width(all.cols, 2 * TILE_SIDE);
+        // SAFETY: there is a bias for whole panels.
+        let bias = unsafe { std::slice::from_raw_parts(bias, width) };
+        for (tile, sums) in self.sums.0.chunks_exact_mut(TILE_SIDE * TILE_SIDE).enumerate() {
+            let Some(bias) = bias.get(tile % 2 * TILE_SIDE..(tile % 2 + 1) * TILE_SIDE) else { continue };
+            for row in sums.chunks_exact_mut(TILE_SIDE) {
+                row.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum = sum.wrapping_add(bias as u32));
+            }
+        }
+        for column in (0..all.cols).step_by(D::LANES) {
+            let part = columns_of(all, column, D::LANES);
+            for row in (0..self.rows).filter(|&row| all.rows.is_output(row)) {
+                // SAFETY: the contract of `Arithmetic::product`; a vector lies within one tile.
+                unsafe {
+                    let sums = d.load_sums(row_of(&self.sums, row, column).cast());
+                    finish::<_, _, 1, 1>(d, &part, [[sums]], self.at + all.rows.y(row));
+                }
+            }
+        }
     }
 }

@@ -3,12 +3,15 @@
 use super::floats::Floats;
 use super::halves::{Halves, Pairs};
 use super::reals::{RealUnit, Reals, load_cols, store_cols};
-use super::tiles::{fill_line, line_len, outer_tiles};
+use super::tiles::row_of;
 use super::{Arithmetic, by_rows, is_wide, unrolled};
 use crate::bf16::Bf16;
 use crate::kernels::lanes::Number;
 use crate::kernels::pack::{Source, copy_columns, pack_panel, pack_panels};
-use crate::simd::{Isa, Kernel, PairKernel, PairProduct, Simd, dispatch, dispatch_pairs};
+use crate::simd::{
+    Bf16Isa, Isa, Kernel, PairKernel, PairProduct, Simd, TILE_BYTES, TILE_SIDE, TileNumbers, TileProducts,
+    TileSums, TileUnit, dispatch, dispatch_pairs,
+};
 
 /// Arguments of [`OuterProducts::outer`].
 ///
@@ -215,5 +218,97 @@ unsafe fn sweep<U: RealUnit, const R: usize, const V: usize>(unit: U, o: &Outer<
                 store_cols(s, dw, v, o.cols, sum);
             }
         });
+    }
+}
+
+/// Pixels whose sums one call of the unit adds: offsets on the stack.
+const MAX_LINES: usize = 256;
+
+/// Adds outer products of bf16, as [`OuterProducts::outer`]: columns are the rows of A, which
+/// [`fill_line`] has transposed, rows are the columns of B, which is the input itself with its groups of two images.
+///
+/// # Safety
+/// As [`OuterProducts::outer`].
+unsafe fn outer_tiles<Y: Number>((unit, isa): (TileUnit, Bf16Isa), rows: usize, args: &Outer<Halves<Y>>) {
+    let [images, lines, pixels] = args.count;
+    let blocks = pixels.div_ceil(TILE_SIDE);
+    let mut offsets = [0; MAX_LINES];
+    let all = (0..images).flat_map(|image| (0..lines).map(move |line| [image, line]));
+    let mut all = all.peekable();
+    while let Some(&[image, line]) = all.peek() {
+        let mut count = 0;
+        for (offset, [image, line]) in offsets.iter_mut().zip(all.by_ref()) {
+            *offset = image * args.x_step[0] + line * args.x_step[1];
+            count += 1;
+        }
+        let x_step = args.x_step[2] * size_of::<Bf16>();
+        let block = 2 * TILE_SIDE * TILE_BYTES;
+        let products = TileProducts {
+            numbers: TileNumbers::Bf16,
+            base: args.x.cast(),
+            offsets: &offsets[..count],
+            steps: blocks,
+            table_is_a: false,
+            other: args.dy.cast::<u8>().wrapping_add((image * lines + line) * blocks * block),
+            a_stride: TILE_BYTES,
+            b_stride: x_step,
+            a_step: block,
+            b_step: TILE_SIDE * x_step,
+            rows: args.cols,
+            depth: TILE_BYTES,
+            b_tiles: rows.div_ceil(TILE_SIDE),
+        };
+        let mut sums = TileSums([0; _]);
+        // SAFETY: the contract of this function: the input is readable for whole tiles, the panel has whole blocks.
+        unsafe { unit.multiply(&products, &mut sums) }
+        dispatch_pairs(isa, AddTransposed { sums: &sums, rows, args });
+    }
+}
+
+struct AddTransposed<'a, Y: Number> {
+    sums: &'a TileSums,
+    rows: usize,
+    args: &'a Outer<Halves<Y>>,
+}
+
+impl<Y: Number> PairKernel for AddTransposed<'_, Y> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<P: PairProduct>(self, p: P) {
+        let (s, o) = (p.floats(), self.args);
+        for row in 0..self.rows {
+            let mut line = [0.0; 2 * TILE_SIDE];
+            for (column, to) in line.iter_mut().enumerate().take(o.cols) {
+                // SAFETY: the sums have a row for every column.
+                *to = f32::from_bits(unsafe { *row_of(self.sums, column, row) });
+            }
+            for v in 0..o.cols.div_ceil(P::LANES) {
+                // SAFETY: the contract of `OuterProducts::outer`; the line has whole vectors.
+                unsafe {
+                    let dw = o.dw.add(row * o.dw_step);
+                    let sum = s.add(load_cols(s, dw, v, o.cols), s.load(line.as_ptr().add(v * P::LANES)));
+                    store_cols(s, dw, v, o.cols, sum);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of a panel that a line of `pixels` of two images takes.
+fn line_len(pixels: usize) -> usize {
+    pixels.div_ceil(TILE_SIDE) * 2 * TILE_SIDE * TILE_BYTES / size_of::<Bf16>()
+}
+
+/// Fills the panel of a line: `[block of 16 pixels][32 columns][pixel][image]`, zeros where there is no pixel.
+fn fill_line(panel: &mut [Bf16], images: [&[Bf16]; 2], step: usize, (column, cols): (usize, usize)) {
+    let row = TILE_BYTES / size_of::<Bf16>();
+    panel.fill(Bf16::ZERO);
+    for (i, image) in images.into_iter().enumerate() {
+        for (pixel, numbers) in image.chunks(step).enumerate() {
+            let block = pixel / TILE_SIDE * 2 * TILE_SIDE * row;
+            let to = panel[block..].iter_mut().skip(2 * (pixel % TILE_SIDE) + i).step_by(row);
+            to.zip(&numbers[column..column + cols]).for_each(|(to, &number)| *to = number);
+        }
     }
 }
