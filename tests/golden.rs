@@ -121,6 +121,9 @@ fn mixed_with_adamw() -> Case {
 /// The losses of ten steps, and two images' logits afterwards.
 #[derive(Deserialize)]
 struct Trajectory {
+    /// Norms of the gradients of all tensors at the first step; in f32 the losses say enough.
+    #[serde(default)]
+    gradients: Vec<f64>,
     losses: Vec<f64>,
     logits: Vec<f64>,
 }
@@ -141,7 +144,8 @@ impl Trajectory {
         let mut inference = Inference::new(trainer.model(), 2, exec).expect("the model compiles");
         let mut logits = vec![0.0; 2 * classes];
         inference.run(&x[..2 * graph.input.len()], 2, &mut logits).expect("two images");
-        Trajectory { losses, logits: logits.into_iter().map(f64::from).collect() }
+        let gradients = first_gradients(case, exec);
+        Trajectory { gradients, losses, logits: logits.into_iter().map(f64::from).collect() }
     }
 
     /// The largest distance of a loss, relative to it, and of a logit, relative to the largest one.
@@ -154,6 +158,24 @@ impl Trajectory {
         let largest = |m: f64, x: f64| if m >= x { m } else { x };
         [losses.fold(0.0, largest), logits.fold(0.0, largest)]
     }
+}
+
+/// Norms of the gradients of all tensors at the first step: what a step of plain SGD changes.
+fn first_gradients(case: &Case, exec: &Exec) -> Vec<f64> {
+    let Case { graph, config, .. } = case;
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let config = TrainConfig { optimizer, clip_norm: None, ..config.clone() };
+    let (batch, classes) = (config.batch, graph.classes().expect("the graph is sound"));
+    let before = filled(graph.clone());
+    let mut trainer = Trainer::new(before.clone(), config, exec).expect("a sound configuration");
+    let labels: Vec<u32> = (0..batch).map(|i| (7 * i % classes) as u32).collect();
+    trainer.step(&stream(1000, batch * graph.input.len()), &labels, 1.0).expect("a sound batch");
+    let trainable = before.layout().entries().iter().filter(|e| e.kind.is_trainable());
+    let norm = |range: std::ops::Range<usize>| {
+        let pairs = before.params()[range.clone()].iter().zip(&trainer.model().params()[range]);
+        pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    trainable.map(|e| norm(e.range())).collect()
 }
 
 /// What PyTorch found.
@@ -218,7 +240,13 @@ const STRAY: f64 = 4.0;
 /// 2^-9 of that, in the mean over a dozen images and relative to a loss of 1.6.
 const LEAST_STRAY: f64 = 1.0 / (1 << 14) as f64;
 
-/// Trains in bf16 and compares every loss. Two images' logits are compared after SGD alone: Adam makes steps of full length
+/// How far the norm of a tensor's gradient may be from PyTorch's in bf16, unless that is further from its own in f32: losses
+/// say little of the scale of gradients, nothing after Adam. Both gradients are of numbers that were rounded a dozen times by
+/// up to 2^-9, some in other places, and up to a tenth of a gradient is such noise, which adds up with the rest at right
+/// angles. The largest distance is 2/3 of this; a gradient that is wrong by 3 % shows.
+const NORM: f64 = 1.0 / 64.0;
+
+/// Trains in bf16 and compares gradients and every loss. Two images' logits are compared after SGD alone: Adam makes steps of full length
 /// of gradients that are nothing but rounding, so logits in bf16 are soon up to a third of their size from those in f32.
 fn check_bf16(case: &Case) {
     let Both { f32, bf16 } = Fixture::case(include_str!("fixtures/torch_trajectory_bf16.json"), case);
@@ -226,6 +254,12 @@ fn check_bf16(case: &Case) {
         let exec = Exec::with_isa(isa, 2).expect("two threads").precision(Precision::Bf16);
         let found = Trajectory::of(case, &exec);
         let case_on = format!("{} in bf16 on {isa:?}", case.name);
+        assert_eq!(found.gradients.len(), bf16.gradients.len(), "{case_on}");
+        for (i, (&norm, &expected)) in found.gradients.iter().zip(&bf16.gradients).enumerate() {
+            let bound = NORM.max((expected - f32.gradients[i]).abs() / expected);
+            let error = (norm - expected).abs() / expected;
+            assert!(error <= bound, "{case_on}, gradient {i}: {norm}, PyTorch {expected}: off by {error:e}");
+        }
         let mut stray = LEAST_STRAY;
         for (step, (&loss, &expected)) in found.losses.iter().zip(&bf16.losses).enumerate() {
             stray = stray.max((expected - f32.losses[step]).abs() / expected);
