@@ -103,7 +103,9 @@ pub fn backward_in_place<E: Number>(isa: Isa, dy: &mut [E], saved: &[E], act: Ac
 mod tests {
     use super::*;
     use crate::kernels::reference;
-    use crate::kernels::testing::{Guarded, LENGTHS, assert_close, assert_same, for_each_isa, normal, widen};
+    use crate::kernels::testing::{
+        Guarded, LENGTHS, Twins, assert_close, assert_same, floats, for_each_isa, normal, special, widen,
+    };
 
     const ALL: [Activation; 5] =
         [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu, Activation::Sigmoid];
@@ -155,6 +157,28 @@ mod tests {
                     Activation::Sigmoid => (0.5, [1.0, 1.0]),
                 };
                 assert_eq!((&y[2..4], [y[1], y[4]]), (&[zero; 2][..], top), "{act:?}");
+            }
+        }
+
+        fn results_in_bf16_are_rounded_once(isa: Isa) {
+            for (act, len) in ALL.into_iter().flat_map(|act| LENGTHS.map(|len| (act, len))) {
+                let (x, dy) = (Twins::of(&special(7, len, 4.0)), Twins::of(&special(8, len, 1.0)));
+                let (mut y, mut dx) = (Twins::nan(len), Twins::nan(len));
+                forward(isa, &mut y.halves, &x.halves, act);
+                forward(isa, &mut y.floats, &x.floats, act);
+                y.assert_rounded_once(&format!("{act:?}"));
+                let mut in_place = Twins::of(&x.floats);
+                forward_in_place(isa, &mut in_place.halves, act);
+                assert_same("y in place", &floats(&in_place.halves), &floats(&y.halves));
+
+                let y = y.settled();
+                let saved = if act.keeps_output() { &y } else { &x };
+                backward(isa, &mut dx.halves, &saved.halves, &dy.halves, act);
+                backward(isa, &mut dx.floats, &saved.floats, &dy.floats, act);
+                dx.assert_rounded_once(&format!("derivative of {act:?}"));
+                let mut in_place = Twins::of(&dy.floats);
+                backward_in_place(isa, &mut in_place.halves, &saved.halves, act);
+                assert_same("dx in place", &floats(&in_place.halves), &floats(&dx.halves));
             }
         }
 

@@ -408,8 +408,8 @@ mod tests {
     use super::*;
     use crate::kernels::reference;
     use crate::kernels::testing::{
-        CHANNELS, Guarded, UNIT_ROUNDOFF, assert_close, assert_exact, assert_same, for_each_isa, integers,
-        normal, sum_bound, widen,
+        CHANNELS, Guarded, Twins, UNIT_ROUNDOFF, assert_bits, assert_close, assert_exact, assert_same,
+        for_each_isa, integers, normal, special, sum_bound, widen,
     };
 
     const EPS: f64 = 1e-5;
@@ -476,6 +476,51 @@ mod tests {
                     assert!((all.mean - mean_exact[i]).abs() < sum_bound(chunk, 30.0));
                     let error = (all.m2 / 600.0 - var_exact[i]).abs();
                     assert!(error < sum_bound(chunk + 600, 4.0), "chunks of {chunk}: off by {error:e}");
+                }
+            }
+        }
+
+        fn statistics_of_bf16_are_those_of_floats(isa: Isa) {
+            for (n, c) in ROWS.into_iter().flat_map(|n| CHANNELS.map(|c| (n, c))) {
+                let (x, dy) = (Twins::of(&rows(1, n, c, 0.5)), Twins::of(&normal(2, n * c)));
+                let mut found = [0; 4].map(|_| Guarded::nan(c));
+                let mut expected = [0; 4].map(|_| Guarded::nan(c));
+                let [mean, inv_std, a, b] = [3, 4, 5, 6].map(|seed| normal(seed, c));
+                let gate = BnGate { a: &a, b: &b, act: Some(Activation::Relu6) };
+                let saved = BnSaved { mean: &mean, inv_std: &inv_std, gate };
+                let [mean, m2, dbeta, dgamma] = &mut found;
+                moments(isa, mean, m2, &x.halves);
+                backward_sums(isa, BnSums { dbeta, dgamma }, &x.halves, &dy.halves, saved);
+                let [mean, m2, dbeta, dgamma] = &mut expected;
+                moments(isa, mean, m2, &x.floats);
+                backward_sums(isa, BnSums { dbeta, dgamma }, &x.floats, &dy.floats, saved);
+                for (what, (found, expected)) in
+                    ["mean", "m2", "dbeta", "dgamma"].into_iter().zip(found.iter().zip(&expected))
+                {
+                    assert_bits(what, found, expected);
+                }
+            }
+        }
+
+        fn maps_of_bf16_are_rounded_once(isa: Isa) {
+            for (n, c) in [0, 1, 5].into_iter().flat_map(|n| CHANNELS.map(|c| (n, c))) {
+                let (x, dy) = (Twins::of(&special(1, n * c, 1.0)), Twins::of(&special(2, n * c, 1.0)));
+                let [a, b, offset, factor, addend] = [3, 4, 5, 6, 7].map(|seed| Guarded::of(&normal(seed, c)));
+                for act in [None, Some(Activation::Relu), Some(Activation::Relu6)] {
+                    let mut y = Twins::nan(n * c);
+                    affine(isa, &mut y.halves, &x.halves, &a, &b, act);
+                    affine(isa, &mut y.floats, &x.floats, &a, &b, act);
+                    y.assert_rounded_once("y");
+                    let mut in_place = Twins::of(&x.floats);
+                    affine_in_place(isa, &mut in_place.halves, &a, &b, act);
+                    in_place.floats.copy_from_slice(&y.floats);
+                    in_place.assert_rounded_once("y in place");
+
+                    let with = (BnCoef { a: &a, b: &b, c: &offset }, BnGate { a: &factor, b: &addend, act });
+                    let mut dx = Twins::nan(n * c);
+                    backward_dx(isa, &mut dx.halves, &x.halves, &dy.halves, with);
+                    backward_dx(isa, &mut dx.floats, &x.floats, &dy.floats, with);
+                    dx.assert_rounded_once("dx");
                 }
             }
         }

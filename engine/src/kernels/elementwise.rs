@@ -172,9 +172,11 @@ pub fn dropout_backward<E: Number>(dx: &mut [E], dy: &[E], key: DropoutKey) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bf16::Bf16;
     use crate::kernels::reference;
     use crate::kernels::testing::{
-        Guarded, LENGTHS, UNIT_ROUNDOFF, assert_close, assert_same, for_each_isa, normal, widen,
+        Guarded, GuardedNumbers, LENGTHS, Twins, UNIT_ROUNDOFF, assert_close, assert_same, for_each_isa,
+        normal, rounded, special, widen,
     };
 
     for_each_isa! {
@@ -199,6 +201,70 @@ mod tests {
                 scale(isa, &mut y, -1.5);
                 assert_same("scale", &y, &a.iter().map(|x| x * -1.5).collect::<Vec<_>>());
             }
+        }
+    }
+
+    for_each_isa! {
+        fn results_in_bf16_are_rounded_once(isa: Isa) {
+            for len in LENGTHS {
+                let (a, b) = (Twins::of(&special(1, len, 4.0)), Twins::of(&special(2, len, 4.0)));
+                for act in [None, Some(Activation::Relu), Some(Activation::Relu6)] {
+                    let mut y = Twins::nan(len);
+                    add(isa, &mut y.halves, &a.halves, &b.halves, act);
+                    add(isa, &mut y.floats, &a.floats, &b.floats, act);
+                    y.assert_rounded_once("add");
+                }
+                // The sum is rounded, and so is what the activation makes of it.
+                let (mut y, mut sum) = (Twins::nan(len), Twins::nan(len));
+                add(isa, &mut sum.halves, &a.halves, &b.halves, None);
+                let mut sum = sum.settled();
+                add(isa, &mut y.halves, &a.halves, &b.halves, Some(Activation::Silu));
+                activation::forward_in_place(isa, &mut sum.floats, Activation::Silu);
+                y.floats.copy_from_slice(&sum.floats);
+                y.assert_rounded_once("add and silu");
+
+                let mut y = Twins::of(&a.floats);
+                accumulate(isa, &mut y.halves, &b.halves);
+                accumulate(isa, &mut y.floats, &b.floats);
+                y.assert_rounded_once("accumulate");
+                let mut y = Twins::of(&a.floats);
+                scale(isa, &mut y.halves, -1.3);
+                scale(isa, &mut y.floats, -1.3);
+                y.assert_rounded_once("scale");
+            }
+        }
+
+        fn conversions(isa: Isa) {
+            for len in LENGTHS {
+                let x = Guarded::of(&special(3, len, 4.0));
+                let mut halves = GuardedNumbers::<Bf16>::nan(len);
+                convert(isa, &mut halves, &x);
+                assert_eq!(halves[..], rounded::<Bf16>(&x), "{len} floats");
+                let (mut floats, mut again) = (Guarded::nan(len), GuardedNumbers::<Bf16>::nan(len));
+                convert(isa, &mut floats, &halves);
+                convert(isa, &mut again, &halves);
+                assert_eq!(rounded::<Bf16>(&floats), halves[..], "{len} numbers in bf16");
+                assert!(floats.iter().all(|x| x.is_nan() || x.to_bits() % (1 << 16) == 0), "f32 holds them exactly");
+                assert_eq!(again[..], halves[..], "{len} numbers as they are");
+                let mut same = Guarded::nan(len);
+                convert(isa, &mut same, &x);
+                assert_same("floats as they are", &same, &x);
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_in_bf16_is_rounded_once() {
+        for (len, offset) in LENGTHS.into_iter().flat_map(|len| (0..5).map(move |offset| (len, offset))) {
+            let key = DropoutKey { offset, ..KEY };
+            let x = Twins::of(&special(4, len, 1.0));
+            let (mut y, mut dx) = (Twins::nan(len), Twins::nan(len));
+            dropout_forward(&mut y.halves, &x.halves, key);
+            dropout_forward(&mut y.floats, &x.floats, key);
+            y.assert_rounded_once("y");
+            dropout_backward(&mut dx.halves, &x.halves, key);
+            dropout_backward(&mut dx.floats, &x.floats, key);
+            dx.assert_rounded_once("dx");
         }
     }
 

@@ -159,6 +159,9 @@ impl Stored for Bf16 {
 }
 
 /// Real numbers that layers compute on: f32, or bf16 with all arithmetic in f32 and one rounding where a result is stored.
+///
+/// What is stored and read again is rounded each time: an activation that is no clamp is a pass of its own behind a sum, and
+/// gradients of windows that overlap are added up in memory.
 pub trait Number: Stored + PartialEq + std::fmt::Debug + Default + From<f32> + Into<f32> {}
 
 impl Number for f32 {}

@@ -218,8 +218,8 @@ pub fn add_partials(isa: Isa, out: &mut [f32], partials: &[f32]) {
 mod tests {
     use super::*;
     use crate::kernels::testing::{
-        CHANNELS, Guarded, LENGTHS, assert_exact, assert_sums, for_each_isa, integers, magnitude, normal,
-        widen,
+        CHANNELS, Guarded, LENGTHS, Twins, assert_bits, assert_exact, assert_sums, for_each_isa, integers,
+        magnitude, normal, widen,
     };
 
     fn oracle(rows: &[f64], cols: usize) -> Vec<f64> {
@@ -240,6 +240,16 @@ mod tests {
                 column_sums(isa, &mut sums, &x);
                 let expected: Vec<f64> = oracle(&widen(&x), cols).iter().map(|sum| sum + 5.0).collect();
                 assert_exact("sums added", &sums, &expected);
+            }
+        }
+
+        fn sums_of_bf16_are_those_of_floats(isa: Isa) {
+            for (rows, cols) in [1, 3, 257].into_iter().flat_map(|r| CHANNELS.map(|c| (r, c))) {
+                let x = Twins::of(&normal(1, rows * cols));
+                let [mut found, mut expected] = [0, 1].map(|_| Guarded::of(&normal(2, cols)));
+                column_sums(isa, &mut found, &x.halves);
+                column_sums(isa, &mut expected, &x.floats);
+                assert_bits("sums", &found, &expected);
             }
         }
 

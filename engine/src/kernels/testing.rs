@@ -1,6 +1,7 @@
 //! What the tests of all kernels share: one test per instruction set, data, guarded buffers, derived
 //! tolerances.
 
+use crate::bf16::Bf16;
 use crate::kernels::lanes::Number;
 use crate::rng::Rng;
 use crate::simd::Isa;
@@ -125,6 +126,70 @@ pub(crate) fn rounded<E: Number>(x: &[f32]) -> Vec<E> {
 /// The same numbers as floats.
 pub(crate) fn floats<E: Number>(x: &[E]) -> Vec<f32> {
     x.iter().map(|&x| x.into()).collect()
+}
+
+/// The same numbers in bf16 and in f32. A kernel that is generic over numbers makes of the former what it makes of the
+/// latter, rounded once.
+pub(crate) struct Twins {
+    pub(crate) halves: GuardedNumbers<Bf16>,
+    pub(crate) floats: Guarded,
+}
+
+impl Twins {
+    /// `len` NaNs: an output that must be overwritten.
+    pub(crate) fn nan(len: usize) -> Self {
+        Twins { halves: GuardedNumbers::nan(len), floats: Guarded::nan(len) }
+    }
+
+    /// The numbers in bf16 that are nearest to `x`.
+    pub(crate) fn of(x: &[f32]) -> Self {
+        let halves = GuardedNumbers::of(&rounded::<Bf16>(x));
+        let floats = Guarded::of(&floats(&halves));
+        Twins { halves, floats }
+    }
+
+    /// Fails unless outputs in bf16 are those in f32, rounded.
+    pub(crate) fn assert_rounded_once(&self, what: &str) {
+        for (i, (&y, &float)) in self.halves.iter().zip(self.floats.iter()).enumerate() {
+            let same = y == Bf16::from(float) || (f32::from(y).is_nan() && float.is_nan());
+            assert!(same, "{what}: [{i}] is {y:?} in bf16 and {float:e} in f32");
+        }
+    }
+
+    /// Both as they are in bf16, for use as an input.
+    pub(crate) fn settled(self) -> Self {
+        Twins::of(&floats(&self.halves))
+    }
+}
+
+/// Normal numbers times `size`, with special ones in between.
+pub(crate) fn special(seed: u64, len: usize, size: f32) -> Vec<f32> {
+    let special = [
+        f32::NAN,
+        -0.0,
+        0.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MIN_POSITIVE / 4.0,
+        -f32::MIN_POSITIVE,
+        3e38,
+    ];
+    let mut x = normal(seed, len);
+    x.iter_mut().for_each(|x| *x *= size);
+    x.iter_mut()
+        .skip(seed as usize % 3)
+        .step_by(7)
+        .zip(special.iter().cycle())
+        .for_each(|(x, special)| *x = *special);
+    x
+}
+
+/// Fails unless both have the same bits.
+pub(crate) fn assert_bits(what: &str, actual: &[f32], expected: &[f32]) {
+    assert_eq!(actual.len(), expected.len(), "{what}: lengths differ");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert_eq!(a.to_bits(), e.to_bits(), "{what}: [{i}] is {a:e}, expected {e:e}");
+    }
 }
 
 /// Standard normal floats of a seed.

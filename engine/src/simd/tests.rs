@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::kernels::reference;
-use crate::kernels::testing::{Guarded, for_each_isa, normal};
+use crate::kernels::testing::{Guarded, GuardedNumbers, floats, for_each_isa, normal};
 
 /// The lanes of a vector.
 fn lanes<S: Simd>(s: S, v: S::V) -> Vec<f32> {
@@ -106,6 +106,11 @@ for_each_isa! {
 
     fn floats_from_bytes_and_back(isa: Isa) {
         dispatch(isa, Bytes);
+    }
+
+    /// Every number in bf16, every way to round one up or down, and every length.
+    fn numbers_in_bf16(isa: Isa) {
+        dispatch(isa, Halves);
     }
 
     fn products_of_bytes(isa: Isa) {
@@ -242,6 +247,54 @@ impl Kernel for Bytes {
             // SAFETY: there are as many bytes as lanes.
             unsafe { s.store_u8(stored.as_mut_ptr(), s.splat(x), S::LANES) }
             assert!(stored[..S::LANES].iter().all(|&b| b == expected), "{x}: {stored:?}");
+        }
+    }
+}
+
+struct Halves;
+
+/// Floats around every number in bf16: itself, its neighbours, halfway to the next, and the neighbours of that.
+fn around(high: u16) -> [f32; 6] {
+    [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF].map(|low| f32::from_bits(u32::from(high) << 16 | low))
+}
+
+impl Kernel for Halves {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let all: Vec<Bf16> = (0..=u16::MAX).map(Bf16::from_bits).collect();
+        for (i, halves) in all.chunks_exact(2 * S::LANES).enumerate() {
+            // Lengths take turns.
+            let n = i % (S::LANES + 1);
+            let (whole, part) = (GuardedNumbers::of(halves), GuardedNumbers::of(&halves[..n]));
+            // SAFETY: `whole` holds `2 * LANES` numbers, `part` holds `n`.
+            let (v, tail, [first, second]) = unsafe {
+                let whole = whole.as_ptr();
+                (s.load_bf16(whole, S::LANES), s.load_bf16(part.as_ptr(), n), s.load_bf16_pairs(whole))
+            };
+            let expected = floats(halves);
+            let exact = |what: &str, v: S::V, expected: &mut dyn Iterator<Item = f32>| {
+                // Bits, of NaNs too: nothing is computed here.
+                let found: Vec<u32> = lanes(s, v).iter().map(|x| x.to_bits()).collect();
+                let expected: Vec<u32> = expected.map(f32::to_bits).take(S::LANES).collect();
+                assert_eq!(found, expected, "{what} {n}");
+            };
+            exact("load_bf16", v, &mut expected.iter().copied());
+            let zeros = std::iter::repeat(0.0);
+            exact("load_bf16 of a tail", tail, &mut expected[..n].iter().copied().chain(zeros));
+            exact("first of pairs", first, &mut expected.iter().copied().step_by(2));
+            exact("second of pairs", second, &mut expected.iter().copied().skip(1).step_by(2));
+        }
+        let every: Vec<f32> = (0..=u16::MAX).flat_map(around).collect();
+        for (i, x) in every.chunks_exact(S::LANES).enumerate() {
+            for n in [S::LANES, i % S::LANES] {
+                let mut y = GuardedNumbers::nan(n);
+                // SAFETY: `y` holds `n` numbers.
+                unsafe { s.store_bf16(y.as_mut_ptr(), vector(s, x), n) }
+                let expected: Vec<Bf16> = x[..n].iter().map(|&x| Bf16::from(x)).collect();
+                assert!(y[..] == expected[..], "store_bf16 of {n} of {x:?}: {:?}", &y[..]);
+            }
         }
     }
 }

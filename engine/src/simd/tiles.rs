@@ -152,3 +152,6 @@ fn number(group: [u8; 4], i: usize) -> f32 {
 fn flush(x: f32) -> f32 {
     if x.is_subnormal() { 0f32.copysign(x) } else { x }
 }
+
+#[cfg(test)]
+mod tests;

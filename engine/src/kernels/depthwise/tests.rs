@@ -5,8 +5,8 @@ use crate::Shape;
 use crate::graph::{Conv2d, Padding};
 use crate::kernels::reference;
 use crate::kernels::testing::{
-    CHANNELS, Guarded, assert_close, assert_exact, assert_sums, for_each_isa, integers, magnitude, normal,
-    sum_bound, widen,
+    CHANNELS, Guarded, Twins, assert_bits, assert_close, assert_exact, assert_sums, for_each_isa, integers,
+    magnitude, normal, sum_bound, widen,
 };
 
 /// Tiled widths and steps, others, dilations, padding wider than the kernel and on one side only, rows
@@ -131,6 +131,28 @@ for_each_isa! {
                 reference::conv2d_backward_weights(&xm, &dym, g),
             );
             assert_sums("dw", &dw, &exact, (g.oh * g.ow, &sizes));
+        });
+    }
+
+    fn bf16_is_rounded_once(isa: Isa) {
+        sweep(|g| {
+            let what = |pass: &str| format!("{pass} of {g:?}");
+            let (x, dy) = (Twins::of(&normal(1, g.x_len())), Twins::of(&normal(2, g.y_len())));
+            let (w, bias) = (Guarded::of(&normal(3, g.w_len())), Guarded::of(&normal(4, g.cout)));
+            for (bias, act) in [(None, None), (Some(&bias[..]), Some(Activation::Relu6))] {
+                let (args, mut y) = (DepthwiseArgs { w: &w, bias, act }, Twins::nan(g.y_len()));
+                forward(isa, &mut y.halves, &x.halves, args, g, 0..g.oh);
+                forward(isa, &mut y.floats, &x.floats, args, g, 0..g.oh);
+                y.assert_rounded_once(&what("y"));
+            }
+            let mut dx = Twins::nan(g.x_len());
+            backward_data(isa, &mut dx.halves, &dy.halves, &w, g, 0..g.h);
+            backward_data(isa, &mut dx.floats, &dy.floats, &w, g, 0..g.h);
+            dx.assert_rounded_once(&what("dx"));
+            let [mut found, mut expected] = [0, 1].map(|_| Guarded::of(&normal(5, g.w_len())));
+            backward_weights(isa, &mut found, &x.halves, &dy.halves, g);
+            backward_weights(isa, &mut expected, &x.floats, &dy.floats, g);
+            assert_bits(&what("dw"), &found, &expected);
         });
     }
 

@@ -4,8 +4,8 @@ use super::*;
 use crate::Shape;
 use crate::graph::{Activation, Padding, Pool2d};
 use crate::kernels::testing::{
-    CHANNELS, Guarded, assert_close, assert_exact, assert_same, for_each_isa, integers, normal, sum_bound,
-    widen,
+    CHANNELS, Guarded, Twins, assert_bits, assert_close, assert_exact, assert_same, floats, for_each_isa,
+    integers, normal, special, sum_bound, widen,
 };
 use crate::kernels::{activation, reference};
 
@@ -73,6 +73,68 @@ for_each_isa! {
             // most.
             assert_close("dx", &dx, &expected, |_| sum_bound(taps, 6.0 * taps as f64));
         });
+    }
+
+    /// Ties and special values included. Gradients of windows that overlap are added up in bf16: here they are whole numbers,
+    /// of which sums are exact.
+    fn bf16_is_rounded_once(isa: Isa) {
+        sweep(|g| {
+            for x in [integers(1, g.x_len(), 3), special(1, g.x_len(), 1.0)] {
+                let (x, dy) = (Twins::of(&x), Twins::of(&integers(2, g.y_len(), 9)));
+                let mut y = Twins::nan(g.y_len());
+                max_forward(isa, &mut y.halves, &x.halves, g);
+                max_forward(isa, &mut y.floats, &x.floats, g);
+                y.assert_rounded_once("max");
+                let y = y.settled();
+                for gate in [false, true] {
+                    let mut dx = Twins::nan(g.x_len());
+                    let saved = PoolSaved { x: &x.halves[..], y: &y.halves[..], dy: &dy.halves[..], gate };
+                    max_backward(isa, &mut dx.halves, saved, g);
+                    let saved = PoolSaved { x: &x.floats[..], y: &y.floats[..], dy: &dy.floats[..], gate };
+                    max_backward(isa, &mut dx.floats, saved, g);
+                    dx.assert_rounded_once("gradient of max");
+                }
+            }
+            let (x, dy) = (Twins::of(&special(3, g.x_len(), 1.0)), Twins::of(&normal(4, g.y_len())));
+            let (mut y, mut dx) = (Twins::nan(g.y_len()), Twins::nan(g.x_len()));
+            avg_forward(isa, &mut y.halves, &x.halves, g);
+            avg_forward(isa, &mut y.floats, &x.floats, g);
+            y.assert_rounded_once("mean");
+            avg_backward(isa, &mut dx.halves, &dy.halves, g);
+            avg_backward(isa, &mut dx.floats, &dy.floats, g);
+            if is_tiling(g) {
+                return dx.assert_rounded_once("gradient of mean");
+            }
+            // One rounding of 2^-9 for each of the windows that a pixel is in; the mean of normal numbers stays below 6.
+            let taps = g.kernel[0] * g.kernel[1];
+            let bound = taps as f64 * 6.0 / 512.0;
+            assert_close("gradient of mean", &floats(&dx.halves), &widen(&dx.floats), |_| bound);
+        });
+    }
+
+    fn whole_images_of_bf16(isa: Isa) {
+        for (pixels, c) in [1, 2, 49, 300].into_iter().flat_map(|p| CHANNELS.map(|c| (p, c))) {
+            let (x, dy) = (Twins::of(&normal(1, pixels * c)), Twins::of(&normal(2, c)));
+            let mut means = [Guarded::nan(c), Guarded::nan(c)];
+            global_avg_forward(isa, &mut means[0], &x.halves, c);
+            global_avg_forward(isa, &mut means[1], &x.floats, c);
+            assert_bits("mean", &means[0], &means[1]);
+            let mut dx = Twins::nan(pixels * c);
+            global_avg_backward(&mut dx.halves, &means[0], c);
+            global_avg_backward(&mut dx.floats, &means[0], c);
+            dx.assert_rounded_once("gradient of mean");
+
+            let mut y = Twins::nan(c);
+            global_max_forward(isa, &mut y.halves, &x.halves, c);
+            global_max_forward(isa, &mut y.floats, &x.floats, c);
+            y.assert_rounded_once("max");
+            let y = y.settled();
+            let saved = PoolSaved { x: &x.halves[..], y: &y.halves[..], dy: &dy.halves[..], gate: false };
+            global_max_backward(isa, &mut dx.halves, saved, c);
+            let saved = PoolSaved { x: &x.floats[..], y: &y.floats[..], dy: &dy.floats[..], gate: false };
+            global_max_backward(isa, &mut dx.floats, saved, c);
+            dx.assert_rounded_once("gradient of max");
+        }
     }
 
     /// Bands of output rows are pools of their own, with the same results.
