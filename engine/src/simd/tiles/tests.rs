@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rng::Rng;
-use crate::simd::TileUnit;
+use crate::simd::{Isa, TileUnit};
 
 /// What is between and behind rows, and must not be read: a NaN in bf16, 255 and -1 in bytes.
 const NEVER: u8 = 0xFF;
