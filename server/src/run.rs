@@ -153,7 +153,11 @@ async fn serve(
     let header_timeout = server.backend.config.keep_alive.max(server.backend.config.header_timeout);
     let service = service_fn(|request| {
         let (server, exchange) = (server.clone(), exchange.clone());
-        async move { Ok::<_, Infallible>(router::answer(&server, &exchange, request).await) }
+        async move {
+            let answer = router::answer(&server, &exchange, request).await;
+            server.awake.answered();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

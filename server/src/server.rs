@@ -19,6 +19,7 @@ use crate::model::explaining::Explaining;
 use crate::model::first::{self, First};
 use crate::model::models::Models;
 use crate::model::serving::Serving;
+use crate::net::awake::Awake;
 use crate::net::connections::Connections;
 use crate::net::refuse::Refusals;
 use crate::openapi;
@@ -31,6 +32,7 @@ pub struct Server {
     pub(crate) backend: Backend,
     pub(crate) access: CurrentAccess,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) awake: Arc<Awake>,
 }
 
 impl Server {
@@ -115,7 +117,9 @@ impl Server {
             metrics: metrics.clone(),
             config,
         };
-        Ok(Server { backend, access: CurrentAccess::new(access), refusals: Refusals::new(metrics) })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (access, awake) = (CurrentAccess::new(access), Arc::new(Awake::new(cores)));
+        Ok(Server { backend, access, refusals: Refusals::new(metrics), awake })
     }
 
     /// The version that serves.
