@@ -228,19 +228,22 @@ fn units_round_alike() {
     }
 }
 
-/// One product, by hand: first and second numbers of groups are summed apart, subnormal numbers and sums are zeros.
+/// One sum, by hand: first and second numbers of groups are summed apart, subnormal numbers and sums are zeros.
 #[test]
 fn subnormal_numbers_are_zeros() {
-    let multiply = |x: [f32; 2], y: [f32; 2]| {
-        let [a, b] = [x, y].map(|two| two.map(|x| Bf16::from(x).to_bits().to_le_bytes()).concat());
-        let b = [b, vec![0; TILE_BYTES - 4]].concat();
+    let bytes =
+        |x: &[f32]| x.iter().flat_map(|&x| Bf16::from(x).to_bits().to_le_bytes()).collect::<Vec<u8>>();
+    let multiply = |x: &[f32], y: &[f32]| {
+        let a = bytes(x);
+        // The first column of B is `y`, the others are zeros.
+        let b: Vec<u8> = y.chunks(2).flat_map(|two| [bytes(two), vec![0; TILE_BYTES - 4]].concat()).collect();
         let layout = Layout {
             numbers: TileNumbers::Bf16,
             offsets: vec![0],
             steps: 1,
             table_is_a: true,
             rows: 1,
-            depth: 4,
+            depth: a.len(),
             b_tiles: 1,
             gap: 0,
         };
@@ -248,16 +251,20 @@ fn subnormal_numbers_are_zeros() {
         found.collect::<Vec<_>>()
     };
     let least = f32::MIN_POSITIVE;
-    for (x, y, expected) in [
-        ([2.0, 3.0], [5.0, 7.0], 31.0),
-        ([least / 2.0, 1.0], [1e30, 1.0], 1.0),
-        ([1.0, 1.0], [least / 2.0, 0.0], 0.0),
-        ([least, 0.0], [0.5, 0.0], 0.0),
-        ([least, 0.0], [1.0, 0.0], least),
-        // Both halves of a sum that cancels to a subnormal number.
-        ([1.5 * least, least], [1.0, -1.0], 0.0),
-    ] {
-        assert!(multiply(x, y).iter().all(|&sum| sum == expected), "{x:?} {y:?}: {:?}", multiply(x, y));
+    let cases: [(&[f32], &[f32], f32); 7] = [
+        (&[2.0, 3.0], &[5.0, 7.0], 31.0),
+        (&[least / 2.0, 1.0], &[1e30, 1.0], 1.0),
+        (&[1.0, 1.0], &[least / 2.0, 0.0], 0.0),
+        (&[least, 0.0], &[0.5, 0.0], 0.0),
+        (&[least, 0.0], &[1.0, 0.0], least),
+        // Two halves of a normal number, one after the other.
+        (&[least, 0.0, least, 0.0], &[0.5, 0.0, 0.5, 0.0], 0.0),
+        // First and second numbers that cancel to a subnormal one.
+        (&[1.5 * least, least], &[1.0, -1.0], 0.0),
+    ];
+    for (x, y, expected) in cases {
+        let found = multiply(x, y);
+        assert!(found.iter().all(|&sum| sum == expected), "{x:?} {y:?}: {found:?}");
     }
 }
 
