@@ -246,8 +246,9 @@ const LEAST_STRAY: f64 = 1.0 / (1 << 14) as f64;
 /// angles. The largest distance is 2/3 of this; a gradient that is wrong by 3 % shows.
 const NORM: f64 = 1.0 / 64.0;
 
-/// Trains in bf16 and compares gradients and every loss. Two images' logits are compared after SGD alone: Adam makes steps of full length
-/// of gradients that are nothing but rounding, so logits in bf16 are soon up to a third of their size from those in f32.
+/// Trains in bf16 and compares gradients and every loss. Two images' logits are compared after SGD alone: Adam makes steps
+/// of full length of gradients that are nothing but rounding, so logits in bf16 are soon up to a third of their size from
+/// those in f32.
 fn check_bf16(case: &Case) {
     let Both { f32, bf16 } = Fixture::case(include_str!("fixtures/torch_trajectory_bf16.json"), case);
     for isa in instruction_sets() {
