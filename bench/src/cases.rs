@@ -401,15 +401,19 @@ impl Case {
         factor * self.direct_terms()
     }
 
+    /// How far outputs are off at most, relative to themselves, for being stored in fewer bits than sums are in.
+    pub(crate) fn stored_rounding(&self) -> f64 {
+        let in_bf16 = matches!(self.op, Op::HalfConv2d(_)) && self.pass != Pass::BackwardWeights;
+        if in_bf16 { 1.0 / f64::from(1 << 8) } else { 0.0 }
+    }
+
     fn direct_terms(&self) -> usize {
         match (self.op, self.pass) {
             (Op::Gemm(p) | Op::Dense(p), Pass::Forward) => p.depth,
             (Op::Gemm(p) | Op::Dense(p), Pass::BackwardData) => p.cols,
             (Op::Gemm(p) | Op::Dense(p), _) => p.rows,
             (Op::Conv2d(g) | Op::HalfConv2d(g) | Op::Depthwise(g), Pass::BackwardWeights) => g.oh * g.ow,
-            // The last rounding, to eight bits, is larger than all before it.
-            (Op::HalfConv2d(_), _) => 1 << 32,
-            (Op::Conv2d(g) | Op::Depthwise(g), pass) => {
+            (Op::Conv2d(g) | Op::HalfConv2d(g) | Op::Depthwise(g), pass) => {
                 let channels = if pass == Pass::Forward { g.cin } else { g.cout };
                 g.kernel[0] * g.kernel[1] * channels / g.groups
             }

@@ -61,7 +61,8 @@ pub fn prepare(case: &Case, isa: Isa, limit: usize) -> Result<Kernel, Mismatch> 
     assert_eq!(outputs.len(), expected.len(), "an expectation for every output");
     let mut error: f64 = 0.0;
     for (index, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
-        let largest = compare(output, expected, case.terms()).map_err(|wrong| Mismatch {
+        let rounding = (case.terms(), case.stored_rounding());
+        let largest = compare(output, expected, rounding).map_err(|wrong| Mismatch {
             id: case.full_id(case.unit(isa)),
             place: (index, wrong.place.1),
             ..wrong
@@ -536,12 +537,12 @@ mod tests {
                 kernel.run();
                 families.insert((case.op.name(), case.pass.name()));
             }
-            for op in ["gemm", "dense", "conv2d", "depthwise"] {
+            for op in ["gemm", "dense", "conv2d", "conv2d-bf16", "depthwise"] {
                 for pass in ["forward", "backward-data", "backward-weights"] {
                     assert!(families.contains(&(op, pass)), "{op} {pass}");
                 }
             }
-            assert_eq!(families.len(), 21, "{families:?}");
+            assert_eq!(families.len(), 24, "{families:?}");
         }
     }
 
@@ -561,6 +562,6 @@ mod tests {
         // A kernel that writes nothing leaves what has to be overwritten.
         draft.call = Box::new(|_: &mut [Buffer]| {});
         (draft.call)(&mut draft.outputs);
-        assert!(compare(&draft.outputs[0], &draft.expected[0], p.depth).is_err());
+        assert!(compare(&draft.outputs[0], &draft.expected[0], (p.depth, 0.0)).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The number format bf16: the upper half of an f32.
 
 /// A number in bf16: one bit of sign, eight of exponent, seven of significand. Its range is that of f32, and its relative
-/// rounding error is at most 2^-9.
+/// rounding error is at most 2^-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(u16);

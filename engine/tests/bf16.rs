@@ -162,7 +162,7 @@ fn answers_are_near_those_in_f32() {
         let largest = exact.iter().fold(0.0f32, |a, b| a.max(b.abs()));
         let error = exact.iter().zip(&found).fold(0.0f32, |e, (a, b)| e.max((a - b).abs()));
         assert!(error > 0.0, "{name}: bf16 rounds");
-        // A dozen roundings of 2^-9 each.
+        // A dozen roundings of 2^-8 each.
         assert!(error <= 0.03 * largest, "{name}: logits up to {largest} are off by {error}");
     }
 }

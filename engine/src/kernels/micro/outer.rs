@@ -47,10 +47,12 @@ pub(crate) trait OuterProducts: Reals {
     fn chain_pixels(self) -> usize {
         256
     }
+
     /// Numbers behind the last one that `x` is read for.
     fn excess(self, _x_step: usize) -> usize {
         0
     }
+
     /// Numbers of a panel that a row of `pixels` of a group of images takes.
     fn line_len(self, pixels: usize) -> usize {
         pixels * self.tile_width() * Self::GROUP
@@ -99,6 +101,7 @@ impl<Y: Number> OuterProducts for Halves<Y> {
         let panels = panels.chunks_mut(step).enumerate();
         panels.for_each(|(index, panel)| pack_panel(panel, first + index, nr, source));
     }
+
     fn chain_pixels(self) -> usize {
         // Tiles are added to the weights one by one.
         if self.isa.tiles().is_some() { 1024 } else { 256 }
