@@ -533,7 +533,9 @@ mod tests {
             let mut families = std::collections::BTreeSet::new();
             for case in &cheap() {
                 let mut kernel = prepare(case, isa, CHEAP).unwrap_or_else(|wrong| panic!("{wrong}"));
-                assert!(kernel.error < 1e-4, "{case}: {}", kernel.error);
+                // No output is eight times their root mean square.
+                let most = 1e-4 + 8.0 * case.stored_rounding();
+                assert!(kernel.error < most, "{case}: {}", kernel.error);
                 kernel.run();
                 families.insert((case.op.name(), case.pass.name()));
             }
