@@ -256,21 +256,32 @@ fn short_training() -> Value {
     json!({ "epochs": 1, "gate": { "mode": "always" } })
 }
 
-/// All files below a folder, with their sizes.
+/// All files below a folder, with their sizes; those that a service removes meanwhile, such as temporary ones, may be
+/// missing.
 fn listing(folder: &Path) -> Vec<(PathBuf, u64)> {
+    assert!(folder.is_dir(), "{} is no folder", folder.display());
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        for entry in there(fs::read_dir(&folder)).into_iter().flatten().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
                 folders.push(entry.path());
-            } else {
-                found.push((entry.path(), entry.metadata().unwrap().len()));
+            } else if let Some(metadata) = there(entry.metadata()) {
+                found.push((entry.path(), metadata.len()));
             }
         }
     }
     found.sort();
     found
+}
+
+/// The result; `None` where a file is no longer there.
+#[track_caller]
+fn there<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        result => Some(result.unwrap()),
+    }
 }
 
 /// Writes the shared model once more into a data folder, as a version whose labels begin with `prefix`: it is another
