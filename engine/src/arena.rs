@@ -173,7 +173,8 @@ impl Arena {
     }
 }
 
-/// Some tensors, those of one type in an array, arrays of several types in a tuple.
+/// Some tensors, those of one type in an array, arrays of several types in a tuple, those that may not be there in an
+/// option.
 pub(crate) trait Slots {
     /// Where they lie.
     type Views: Views;
@@ -187,6 +188,14 @@ impl<T: Element, const N: usize> Slots for [Slot<T>; N] {
 
     fn views(self, arena: &Arena, images: usize) -> [View<T>; N] {
         self.map(|slot| View::new(arena.range(slot, images)))
+    }
+}
+
+impl<S: Slots> Slots for Option<S> {
+    type Views = Option<S::Views>;
+
+    fn views(self, arena: &Arena, images: usize) -> Self::Views {
+        self.map(|slots| slots.views(arena, images))
     }
 }
 

@@ -264,6 +264,25 @@ impl<T: Element, const N: usize> Views for [View<T>; N] {
     }
 }
 
+impl<V: Views> Views for Option<V> {
+    type Shared<'a> = Option<V::Shared<'a>>;
+    type Changed<'a> = Option<V::Changed<'a>>;
+
+    fn each(&self, f: &mut dyn FnMut(&Range<usize>)) {
+        self.iter().for_each(|views| views.each(f));
+    }
+
+    unsafe fn shared(self, memory: &Memory) -> Self::Shared<'_> {
+        // SAFETY: the contract of this function.
+        self.map(|views| unsafe { views.shared(memory) })
+    }
+
+    unsafe fn changed(self, memory: &Memory) -> Self::Changed<'_> {
+        // SAFETY: the contract of this function.
+        self.map(|views| unsafe { views.changed(memory) })
+    }
+}
+
 impl<A: Views, B: Views> Views for (A, B) {
     type Shared<'a> = (A::Shared<'a>, B::Shared<'a>);
     type Changed<'a> = (A::Changed<'a>, B::Changed<'a>);

@@ -10,7 +10,7 @@
 //! ```
 //! In inference `mean` and `var` are constants, so `dx = dy a`, which is [`affine`] without an activation.
 //! The caller cuts rows into chunks, calls [`moments`] or [`backward_sums`] for each and merges the results
-//! in the order of the chunks: [`Moments`].
+//! in the order of the chunks ([`Moments`]), so that they have the same bits on any number of threads.
 //!
 //! An activation behind the normalisation costs the backward pass nothing but a comparison: its output is computed again
 //! from `x` where it is needed ([`BnGate`]), so it is neither read nor is `dy` written.
@@ -300,12 +300,12 @@ fn gated<S: Simd>(s: S, dy: S::V, z: S::V, (low, high): (f32, f32)) -> S::V {
     s.select_gt(z, s.splat(low), s.select_gt(s.splat(high), z, dy, zero), zero)
 }
 
-/// Parameter gradients of a chunk of rows, `[c]` each.
+/// Sums over rows, `[c]` each.
 pub struct BnSums<'a> {
-    /// `sum dy`
-    pub dbeta: &'a mut [f32],
-    /// `sum dy (x - mean) inv_std`
-    pub dgamma: &'a mut [f32],
+    /// `sum dy`, which is `dbeta`.
+    pub dy: &'a mut [f32],
+    /// `sum dy (x - mean)`, which is `dgamma / inv_std`.
+    pub dy_x: &'a mut [f32],
 }
 
 /// What the forward pass saved, `[c]` each.
@@ -313,8 +313,6 @@ pub struct BnSums<'a> {
 pub struct BnSaved<'a> {
     /// Mean of the batch.
     pub mean: &'a [f32],
-    /// `1 / sqrt(var + eps)`
-    pub inv_std: &'a [f32],
     /// The activation.
     pub gate: BnGate<'a>,
 }
@@ -343,26 +341,21 @@ impl<E: Number> ColumnTerms<2> for BackwardTerms<E> {
     }
 }
 
-/// `dbeta = sum dy` and `dgamma = sum dy (x - mean) inv_std` (overwritten) over the rows of a chunk, `dy` being the
-/// gradient behind the activation.
+/// Adds `sum dy` and `sum dy (x - mean)` over some rows to what is in `sums`, `dy` being the gradient behind the activation.
 ///
 /// # Panics
 /// When lengths do not fit.
 pub fn backward_sums<E: Number>(isa: Isa, sums: BnSums, x: &[E], dy: &[E], saved: BnSaved) {
-    let BnSums { dbeta, dgamma } = sums;
-    let BnSaved { mean, inv_std, gate } = saved;
+    let BnSaved { mean, gate } = saved;
     let c = mean.len();
-    assert!(dbeta.len() == c && dgamma.len() == c && inv_std.len() == c, "all statistics have one length");
+    assert!(sums.dy.len() == c && sums.dy_x.len() == c, "all statistics have one length");
     assert_eq!(dy.len(), x.len(), "x and dy have one length");
     let rows = row_count(x.len(), c);
-    dbeta.fill(0.0);
-    dgamma.fill(0.0);
     let range = gate.range(c);
     let (a, b) = (gate.a.as_ptr(), gate.b.as_ptr());
     let terms = BackwardTerms { x: x.as_ptr(), dy: dy.as_ptr(), mean: mean.as_ptr(), a, b, range };
     // SAFETY: `x` and `dy` hold `rows` rows of `c` numbers, and there is a mean, factor and addend for every column.
-    unsafe { add_columns(isa, [dbeta.as_mut_ptr(), dgamma.as_mut_ptr()], rows, c, terms) }
-    dgamma.iter_mut().zip(inv_std).for_each(|(dgamma, inv_std)| *dgamma *= inv_std);
+    unsafe { add_columns(isa, [sums.dy.as_mut_ptr(), sums.dy_x.as_mut_ptr()], rows, c, terms) }
 }
 
 /// Coefficients of [`backward_dx`], `[c]` each; the top of this file has their formulas.
@@ -391,26 +384,50 @@ impl PerChannel<2, 5> for BackwardDx {
 ///
 /// # Panics
 /// When lengths do not fit.
-pub fn backward_dx<E: Number>(isa: Isa, dx: &mut [E], x: &[E], dy: &[E], (coef, gate): (BnCoef, BnGate)) {
+pub fn backward_dx<E: Number>(isa: Isa, dx: &mut [E], x: &[E], dy: &[E], with: (BnCoef, BnGate)) {
+    assert_eq!(dy.len(), dx.len(), "dy is as long as the output");
+    // SAFETY: lengths were compared.
+    unsafe { backward_dx_from(isa, dx, x, dy.as_ptr(), with) }
+}
+
+/// As [`backward_dx`] with `dy` in place of `dx`.
+///
+/// # Panics
+/// When lengths do not fit.
+pub fn backward_dx_in_place<E: Number>(isa: Isa, d: &mut [E], x: &[E], with: (BnCoef, BnGate)) {
+    let dy = d.as_mut_ptr().cast_const();
+    // SAFETY: an input may be the output.
+    unsafe { backward_dx_from(isa, d, x, dy, with) }
+}
+
+/// # Safety
+/// `dy` is readable for as many numbers as `dx` has; it may be `dx` but not overlap it otherwise.
+unsafe fn backward_dx_from<E: Number>(
+    isa: Isa,
+    dx: &mut [E],
+    x: &[E],
+    dy: *const E,
+    (coef, gate): (BnCoef, BnGate),
+) {
     let cols = coef.a.len();
     assert!(coef.b.len() == cols && coef.c.len() == cols, "all coefficients have one length");
-    assert!(x.len() == dx.len() && dy.len() == dx.len(), "inputs are as long as the output");
+    assert_eq!(x.len(), dx.len(), "x is as long as the output");
     let rows = row_count(dx.len(), cols);
     let f = BackwardDx(gate.range(cols));
     let p = [coef.a, coef.b, coef.c, gate.a, gate.b].map(<[f32]>::as_ptr);
-    let x = [x.as_ptr(), dy.as_ptr()];
-    // SAFETY: all matrices are `rows x cols`, and there is a coefficient of each kind for every column.
-    unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x, p, rows, cols, f }) }
+    // SAFETY: the contract of this function; all matrices are `rows x cols`, and there is a coefficient of each kind for
+    // every column.
+    unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x: [x.as_ptr(), dy], p, rows, cols, f }) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::reference;
     use crate::kernels::testing::{
         CHANNELS, Guarded, Twins, UNIT_ROUNDOFF, assert_bits, assert_close, assert_exact, assert_same,
         for_each_isa, integers, normal, special, sum_bound, widen,
     };
+    use crate::kernels::{reduce, reference};
 
     const EPS: f64 = 1e-5;
     const ROWS: [usize; 6] = [1, 2, 7, 255, 257, 520];
@@ -483,19 +500,19 @@ mod tests {
         fn statistics_of_bf16_are_those_of_floats(isa: Isa) {
             for (n, c) in ROWS.into_iter().flat_map(|n| CHANNELS.map(|c| (n, c))) {
                 let (x, dy) = (Twins::of(&rows(1, n, c, 0.5)), Twins::of(&normal(2, n * c)));
-                let mut found = [0; 4].map(|_| Guarded::nan(c));
-                let mut expected = [0; 4].map(|_| Guarded::nan(c));
-                let [mean, inv_std, a, b] = [3, 4, 5, 6].map(|seed| normal(seed, c));
+                let mut found = [0; 4].map(|_| Guarded::of(&vec![0.0; c]));
+                let mut expected = [0; 4].map(|_| Guarded::of(&vec![0.0; c]));
+                let [mean, a, b] = [3, 5, 6].map(|seed| normal(seed, c));
                 let gate = BnGate { a: &a, b: &b, act: Some(Activation::Relu6) };
-                let saved = BnSaved { mean: &mean, inv_std: &inv_std, gate };
-                let [mean, m2, dbeta, dgamma] = &mut found;
+                let saved = BnSaved { mean: &mean, gate };
+                let [mean, m2, sum, dy_x] = &mut found;
                 moments(isa, mean, m2, &x.halves);
-                backward_sums(isa, BnSums { dbeta, dgamma }, &x.halves, &dy.halves, saved);
-                let [mean, m2, dbeta, dgamma] = &mut expected;
+                backward_sums(isa, BnSums { dy: sum, dy_x }, &x.halves, &dy.halves, saved);
+                let [mean, m2, sum, dy_x] = &mut expected;
                 moments(isa, mean, m2, &x.floats);
-                backward_sums(isa, BnSums { dbeta, dgamma }, &x.floats, &dy.floats, saved);
+                backward_sums(isa, BnSums { dy: sum, dy_x }, &x.floats, &dy.floats, saved);
                 for (what, (found, expected)) in
-                    ["mean", "m2", "dbeta", "dgamma"].into_iter().zip(found.iter().zip(&expected))
+                    ["mean", "m2", "sum of dy", "sum of dy x"].into_iter().zip(found.iter().zip(&expected))
                 {
                     assert_bits(what, found, expected);
                 }
@@ -521,6 +538,10 @@ mod tests {
                     backward_dx(isa, &mut dx.halves, &x.halves, &dy.halves, with);
                     backward_dx(isa, &mut dx.floats, &x.floats, &dy.floats, with);
                     dx.assert_rounded_once("dx");
+                    let mut in_place = Twins::of(&dy.floats);
+                    backward_dx_in_place(isa, &mut in_place.halves, &x.halves, with);
+                    in_place.floats.copy_from_slice(&dx.floats);
+                    in_place.assert_rounded_once("dx in place");
                 }
             }
         }
@@ -566,9 +587,22 @@ mod tests {
                 let (dx_exact, dgamma_exact, dbeta_exact) =
                     reference::batch_norm_backward(&widen(&x), &gamma, &widen(&inner), EPS);
 
-                let (mut dbeta, mut dgamma) = (Guarded::nan(c), Guarded::nan(c));
-                let sums = BnSums { dbeta: &mut dbeta, dgamma: &mut dgamma };
-                backward_sums(isa, sums, &x, &dy, BnSaved { mean: &narrow(&mean), inv_std: &narrow(&inv_std), gate });
+                let saved = BnSaved { mean: &narrow(&mean), gate };
+                let (mut dbeta, mut dgamma) = (Guarded::of(&vec![0.0; c]), Guarded::of(&vec![0.0; c]));
+                backward_sums(isa, BnSums { dy: &mut dbeta, dy_x: &mut dgamma }, &x, &dy, saved);
+                // Part by part, up to the end of a block each, the sums have the same bits.
+                let (mut first, mut second) = (Guarded::of(&vec![0.0; c]), Guarded::of(&vec![0.0; c]));
+                let mut start = 0;
+                for end in [n / 3, n / 2, n] {
+                    let end = if end == n { n } else { reduce::block_end(start, end) };
+                    let part = start * c..end * c;
+                    let sums = BnSums { dy: &mut first, dy_x: &mut second };
+                    backward_sums(isa, sums, &x[part.clone()], &dy[part], saved);
+                    start = end;
+                }
+                assert_bits("sums of dy, in parts", &first, &dbeta);
+                assert_bits("sums of dy x, in parts", &second, &dgamma);
+                dgamma.iter_mut().zip(&inv_std).for_each(|(sum, inv_std)| *sum *= *inv_std as f32);
                 let column = |i: usize| (i..n * c).step_by(c);
                 let dbeta_size = |i: usize| column(i).map(|j| f64::from(inner[j]).abs()).sum::<f64>();
                 // The rounded mean shifts every deviation by up to an ulp of the largest x.
@@ -588,7 +622,11 @@ mod tests {
                     (0..c).map(|i| -a[i] * dbeta_exact[i] / n as f64 - b[i] * mean[i]).collect();
                 let mut dx = Guarded::nan(n * c);
                 let (a32, b32, c32) = (narrow(&a), narrow(&b), narrow(&offset));
-                backward_dx(isa, &mut dx, &x, &dy, (BnCoef { a: &a32, b: &b32, c: &c32 }, gate));
+                let with = (BnCoef { a: &a32, b: &b32, c: &c32 }, gate);
+                backward_dx(isa, &mut dx, &x, &dy, with);
+                let mut in_place = Guarded::of(&dy);
+                backward_dx_in_place(isa, &mut in_place, &x, with);
+                assert_bits("dx in place", &in_place, &dx);
                 assert_close("dx", &dx, &dx_exact, |i| {
                     let k = i % c;
                     let [dy, x] = [inner[i], x[i]].map(f64::from);

@@ -5,7 +5,7 @@ use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Rows that are added up in registers before the sum is added to memory: a sum of many rows then errs like
 /// `256 + rows / 256` additions instead of `rows`, and the rows are still in the cache for the next columns.
-pub(crate) const ROW_BLOCK: usize = 256;
+const ROW_BLOCK: usize = 256;
 /// Vectors of columns that are summed side by side: with two sums each, enough independent additions to keep
 /// both ports busy.
 const BLOCK: usize = 4;
@@ -101,6 +101,12 @@ impl<const A: usize, T: ColumnTerms<A>> Kernel for AddColumns<A, T> {
             }
         }
     }
+}
+
+/// Whole blocks of [`ROW_BLOCK`] rows that follow row `from` and end at row `to` or before: where they end. Sums that are
+/// taken part by part, up to such an end each time, have the bits of those over all rows.
+pub(crate) fn block_end(from: usize, to: usize) -> usize {
+    from + (to - from) / ROW_BLOCK * ROW_BLOCK
 }
 
 /// The elements themselves.

@@ -1,5 +1,6 @@
 //! Batch normalisation with a fused clamp.
 
+use super::before::NORM_SUMS;
 use super::filters::NormParams;
 use super::run::{GradOut, Layer, Run};
 use super::split::{CHUNKS, PIECE, chunk_images, piece};
@@ -25,8 +26,11 @@ pub(crate) struct BatchNormLayer<E> {
 /// What training needs besides.
 pub(crate) struct BatchNormTraining<E> {
     pub(crate) dy: Slot<E>,
+    /// None where the input has no gradient, or the layer that makes it computes that.
     pub(crate) dx: Option<GradOut<E>>,
     pub(crate) statistics: Statistics,
+    /// The sums of each image, where the layer behind took them.
+    pub(crate) sums: Option<Slot>,
     /// Two sums per channel for each chunk of images.
     pub(crate) partials: Slot,
 }
@@ -46,8 +50,39 @@ pub(crate) enum Statistics {
 /// Floats of `saved`, per channel: mean, 1/std, factor and addend of the forward pass, two coefficients of the backward
 /// pass.
 pub(crate) const SAVED: usize = 6;
+/// Channels whose sums over parts are added up side by side: one line of each part.
+const TOGETHER: usize = 16;
 /// Floats of `partials`, per channel.
 pub(crate) const PARTIALS: usize = 2 * CHUNKS;
+
+/// What a normalisation keeps of each channel between its passes, `[c]` each.
+#[derive(Clone, Copy)]
+pub(super) struct NormNumbers<'a> {
+    pub(super) mean: &'a [f32],
+    /// The forward pass: `x * factor + addend`.
+    factor: &'a [f32],
+    addend: &'a [f32],
+    /// The backward pass: `dy * factor + x * slope + offset`.
+    slope: &'a [f32],
+    offset: &'a [f32],
+}
+
+impl<'a> NormNumbers<'a> {
+    /// Those of a slot of [`SAVED`] numbers per channel.
+    pub(super) fn of(saved: &'a [f32]) -> Self {
+        let [mean, factor, addend, slope, offset] =
+            [0, 2, 3, 4, 5].map(|i| piece(saved, i, saved.len() / SAVED));
+        NormNumbers { mean, factor, addend, slope, offset }
+    }
+
+    pub(super) fn gate(&self, act: Option<Activation>) -> BnGate<'a> {
+        BnGate { a: self.factor, b: self.addend, act }
+    }
+
+    pub(super) fn coefficients(&self) -> BnCoef<'a> {
+        BnCoef { a: self.factor, b: self.slope, c: self.offset }
+    }
+}
 
 impl<E: Number> BatchNormLayer<E> {
     fn apply(&self, run: &mut Run) {
@@ -88,12 +123,19 @@ impl<E: Number> BatchNormLayer<E> {
             });
         }
         let total = (images * self.pixels) as f64;
-        for i in 0..c {
-            let mut moments = Moments::default();
-            for (k, partial) in partials[..count * 2 * c].chunks_exact(2 * c).enumerate() {
+        let partials = &partials[..count * 2 * c];
+        let merged = |first: usize| {
+            let mut merged = [Moments::default(); TOGETHER];
+            for (k, partial) in partials.chunks_exact(2 * c).enumerate() {
                 let rows = (chunk.min(images - k * chunk) * self.pixels) as f64;
-                moments.merge(Moments { count: rows, mean: partial[i].into(), m2: partial[c + i].into() });
+                let own = partial[first..c].iter().zip(&partial[c + first..]);
+                for (merged, (&mean, &m2)) in merged.iter_mut().zip(own) {
+                    merged.merge(Moments { count: rows, mean: mean.into(), m2: m2.into() });
+                }
             }
+            merged
+        };
+        for (i, moments) in (0..c).step_by(TOGETHER).flat_map(merged).take(c).enumerate() {
             let p = &self.params;
             let variance = moments.m2 / total;
             let inverse = 1.0 / (variance + f64::from(p.eps)).sqrt();
@@ -112,6 +154,68 @@ impl<E: Number> BatchNormLayer<E> {
             update(p.var.start + i, unbiased);
         }
     }
+
+    /// The sums of each chunk of images, and where they are.
+    fn take_sums(&self, run: &mut Run, training: &BatchNormTraining<E>) -> Slot {
+        let (c, isa, images) = (self.channels, run.isa, run.images);
+        let chunk = chunk_images(images);
+        let len = chunk * self.pixels * c;
+        let ([partials], ([saved], [x, dy])) =
+            run.arena.split(images, [training.partials], ([self.saved], [self.x, training.dy]));
+        let numbers = NormNumbers::of(saved);
+        let saved = BnSaved { mean: numbers.mean, gate: numbers.gate(self.act) };
+        let partials = &mut partials[..images.div_ceil(chunk) * NORM_SUMS * c];
+        run.threads.pieces(x.len() * 8, partials, NORM_SUMS * c, |i, partial| {
+            partial.fill(0.0);
+            let (sum, dy_x) = partial.split_at_mut(c);
+            batchnorm::backward_sums(
+                isa,
+                BnSums { dy: sum, dy_x },
+                piece(x, i, len),
+                piece(dy, i, len),
+                saved,
+            );
+        });
+        training.partials
+    }
+
+    /// The gradients of scale and shift, and the coefficients of the input's gradient, from the sums of all images or chunks.
+    fn find_coefficients(&self, run: &mut Run, training: &BatchNormTraining<E>, sums: Slot) {
+        let (c, images) = (self.channels, run.images);
+        let parts = if training.sums.is_some() { images } else { images.div_ceil(chunk_images(images)) };
+        let ([saved], [sums]) = run.arena.split(images, [self.saved], [sums]);
+        // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset; statistics that are
+        // constants leave the first term alone, as an infinite N does.
+        let total = match training.statistics {
+            Statistics::Batch { .. } => (images * self.pixels) as f64,
+            Statistics::Running => f64::INFINITY,
+        };
+        let added = run.first > 0;
+        let (forward, coefficients) = saved.split_at_mut(4 * c);
+        let (slope, offset) = coefficients.split_at_mut(c);
+        let sums = &sums[..parts * NORM_SUMS * c];
+        let added_up = |first: usize| {
+            let mut added_up = [(0.0, 0.0); TOGETHER];
+            for part in sums.chunks_exact(NORM_SUMS * c) {
+                let own = part[first..c].iter().zip(&part[c + first..]);
+                for (to, (&dy, &dy_x)) in added_up.iter_mut().zip(own) {
+                    *to = (to.0 + f64::from(dy), to.1 + f64::from(dy_x));
+                }
+            }
+            added_up
+        };
+        for (i, (dbeta, dy_x)) in (0..c).step_by(TOGETHER).flat_map(added_up).take(c).enumerate() {
+            let [mean, inv_std, factor] = [0, 1, 2].map(|k| f64::from(forward[k * c + i]));
+            let dgamma = dy_x * inv_std;
+            let b = -factor * inv_std * dgamma / total;
+            slope[i] = b as f32;
+            offset[i] = (-factor * dbeta / total - b * mean) as f32;
+            for (at, sum) in [(self.params.shift.start + i, dbeta), (self.params.scale.start + i, dgamma)] {
+                let before = if added { f64::from(run.grads[at]) } else { 0.0 };
+                run.grads[at] = (before + sum) as f32;
+            }
+        }
+    }
 }
 
 impl<E: Number> Layer for BatchNormLayer<E> {
@@ -127,52 +231,18 @@ impl<E: Number> Layer for BatchNormLayer<E> {
 
     fn backward(&self, run: &mut Run) {
         let Some(training) = &self.training else { return };
-        let (c, isa, images) = (self.channels, run.isa, run.images);
-        let image = self.pixels * c;
-        let chunk = chunk_images(images);
-        let count = images.div_ceil(chunk);
-        let ([partials, saved], [x, dy]) =
-            run.arena.split(images, [training.partials, self.saved], [self.x, training.dy]);
-        let (forward, coefficients) = saved.split_at_mut(4 * c);
-        let [mean, inverse, factor, addend] = [0, 1, 2, 3].map(|i| &forward[i * c..(i + 1) * c]);
-        let statistics =
-            BnSaved { mean, inv_std: inverse, gate: BnGate { a: factor, b: addend, act: self.act } };
-        let partials = &mut partials[..count * 2 * c];
-        run.threads.pieces(x.len() * 8, partials, 2 * c, |i, partial| {
-            let (dbeta, dgamma) = partial.split_at_mut(c);
-            let (x, dy) = (piece(x, i, chunk * image), piece(dy, i, chunk * image));
-            batchnorm::backward_sums(isa, BnSums { dbeta, dgamma }, x, dy, statistics);
-        });
-        // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset; statistics that are
-        // constants leave the first term alone, as an infinite N does.
-        let total = match training.statistics {
-            Statistics::Batch { .. } => (images * self.pixels) as f64,
-            Statistics::Running => f64::INFINITY,
-        };
-        let added = run.first > 0;
-        let (slope, offset) = coefficients.split_at_mut(c);
-        for i in 0..c {
-            let sum =
-                |first: usize| partials.iter().skip(first).step_by(2 * c).map(|&v| f64::from(v)).sum::<f64>();
-            let (dbeta, dgamma) = (sum(i), sum(c + i));
-            let k = f64::from(factor[i]);
-            let b = -k * f64::from(inverse[i]) * dgamma / total;
-            slope[i] = b as f32;
-            offset[i] = (-k * dbeta / total - b * f64::from(mean[i])) as f32;
-            for (at, sum) in [(self.params.shift.start + i, dbeta), (self.params.scale.start + i, dgamma)] {
-                let before = if added { f64::from(run.grads[at]) } else { 0.0 };
-                run.grads[at] = (before + sum) as f32;
-            }
-        }
+        let sums = training.sums.unwrap_or_else(|| self.take_sums(run, training));
+        self.find_coefficients(run, training, sums);
         if let Some(dx) = training.dx {
+            let c = self.channels;
+            let Run { arena, threads, isa, images, .. } = run;
             let ([out], ([x, dy], [saved])) =
-                run.arena.split(images, [dx.target()], ([self.x, training.dy], [self.saved]));
-            let [factor, addend, slope, offset] = [2, 3, 4, 5].map(|i| &saved[i * c..(i + 1) * c]);
-            let gate = BnGate { a: factor, b: addend, act: self.act };
-            let coef = BnCoef { a: factor, b: slope, c: offset };
+                arena.split(*images, [dx.target()], ([self.x, training.dy], [self.saved]));
+            let numbers = NormNumbers::of(saved);
+            let with = (numbers.coefficients(), numbers.gate(self.act));
             let len = (PIECE / c).max(1) * c;
-            run.threads.pieces(out.len() * 8, out, len, |i, out| {
-                batchnorm::backward_dx(isa, out, piece(x, i, len), piece(dy, i, len), (coef, gate));
+            threads.pieces(out.len() * 8, out, len, |i, out| {
+                batchnorm::backward_dx(*isa, out, piece(x, i, len), piece(dy, i, len), with);
             });
             dx.finish(run);
         }

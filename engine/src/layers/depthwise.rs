@@ -3,9 +3,12 @@
 use std::ops::Range;
 
 use super::activation::apply_derivative;
+use super::before::{Before, ImageSums, NORM_SUMS};
+use super::behind::Behind;
 use super::filters::Filters;
+use super::outputs::Take;
 use super::run::{GradOut, Layer, Run, Weights};
-use super::split::{by_rows, piece, weight_chunks};
+use super::split::{are_spread, by_rows, piece, weight_chunks};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
@@ -46,40 +49,48 @@ pub(crate) struct DepthwiseLayer<E> {
     pub(crate) depthwise: DepthwiseFilters,
     pub(crate) x: Slot<E>,
     pub(crate) y: Slot<E>,
+    /// What is taken of the outputs.
+    pub(crate) take: Take<E>,
     pub(crate) backward: Option<DepthwiseBackward<E>>,
 }
+
+/// Partial gradients of a chunk of images, and the sums that the layer before needs.
+type Sums<'a> = (&'a mut [f32], Option<&'a mut [f32]>);
 
 /// What the backward pass of a [`DepthwiseLayer`] needs.
 pub(crate) struct DepthwiseBackward<E> {
     pub(crate) dy: Slot<E>,
-    /// Whether the activation's derivative is applied here, and not by the pool behind this layer.
-    pub(crate) mask: bool,
-    /// Gradient of the input, and the activation that made the input, if its derivative is applied here.
-    pub(crate) dx: Option<(GradOut<E>, Option<Activation>)>,
+    pub(crate) behind: Behind,
+    /// Gradient of the input.
+    pub(crate) dx: Option<(GradOut<E>, Before<E>)>,
     /// Partial gradients: chunks of `[weights, bias]`.
     pub(crate) partials: Slot,
 }
 
-/// Floats of the input's gradient that are computed before the derivative of the activation before them is applied.
-const GATED: usize = 64 * 1024;
+/// Numbers of the input's gradient that are computed before what the layer before needs of them is taken.
+const TAKEN: usize = 64 * 1024;
 
 impl<E: Number> DepthwiseLayer<E> {
-    /// The input's gradient of an image from its `dy`, in the activation `gate` that made the input `x`.
+    /// The input's gradient of an image from its `dy`, and what the layer before needs of it.
     fn image_data(
         &self,
         isa: Isa,
-        dx: &mut [E],
+        (dx, mut sums): (&mut [E], Option<ImageSums<E>>),
         (dy, w): (&[E], &[f32]),
-        (x, gate): (&[E], Option<Activation>),
+        (x, act): (&[E], Option<Activation>),
     ) {
         let g = &self.depthwise.geometry;
         let row = g.w * g.cin;
-        let rows = if gate.is_some() { (GATED / row).max(1) } else { g.h };
-        for (i, (dx, x)) in dx.chunks_mut(rows * row).zip(x.chunks(rows * row)).enumerate() {
-            let own = i * rows..i * rows + dx.len() / row;
-            depthwise::backward_data(isa, dx, dy, w, g, own);
-            if let Some(act) = gate {
-                activation::backward_in_place(isa, dx, x, act);
+        let rows = if act.is_some() || sums.is_some() { (TAKEN / row).max(1) } else { g.h };
+        for start in (0..g.h).step_by(rows) {
+            let own = start..g.h.min(start + rows);
+            let range = own.start * row..own.end * row;
+            depthwise::backward_data(isa, &mut dx[range.clone()], dy, w, g, own.clone());
+            if let Some(act) = act {
+                activation::backward_in_place(isa, &mut dx[range.clone()], &x[range], act);
+            }
+            if let Some(sums) = &mut sums {
+                sums.add(dx, own.end * g.w);
             }
         }
     }
@@ -93,11 +104,20 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
     fn forward(&self, run: &mut Run) {
         let args = self.depthwise.args(run.packed);
         let Run { arena, threads, isa, images, .. } = run;
-        let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
+        let (([y], numbers), ([x], reads)) =
+            arena.split(*images, ([self.y], self.take.writes()), ([self.x], self.take.reads()));
+        let outputs = self.take.outputs((*isa, *images), numbers, reads);
         let g = &self.depthwise.geometry;
-        by_rows(threads, g.macs() * *images, (y, *images), (g.oh, 2), |image, y, rows| {
+        let work = g.macs() * *images;
+        if are_spread(threads, *images) {
+            return outputs.groups(threads, (work, 1), y, |image, y| {
+                depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, 0..g.oh);
+            });
+        }
+        by_rows(threads, work, (y, *images), (g.oh, 2), |image, y, rows| {
             depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, rows);
         });
+        outputs.finish(threads, y);
     }
 
     fn backward(&self, run: &mut Run) {
@@ -111,57 +131,67 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         // Image by image both gradients read `dy` while it is in a cache, where there are enough images for all threads.
         let count = images.div_ceil(chunk);
         let common = backward.dx.filter(|_| count >= run.threads.count());
+        let take = common.map_or(Take::Nothing, |(_, before)| before.take());
+        let act = backward.dx.and_then(|(_, before)| before.activation());
         let w = self.depthwise.args(run.packed).w;
-        let chunk_gradients =
-            |i: usize, partial: &mut [f32], dy: &mut [E], [x, y]: [&[E]; 2], mut dx: &mut [E]| {
-                partial.fill(0.0);
-                let (dw, db) = partial.split_at_mut(w_len);
-                let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
-                let saved = x.chunks_exact(x_len).zip(y.chunks_exact(y_len));
-                for ((x, y), dy) in saved.zip(dy.chunks_exact_mut(y_len)) {
-                    if let (Some(act), true) = (self.depthwise.act, backward.mask) {
-                        activation::backward_in_place(isa, dy, y, act);
-                    }
-                    depthwise::backward_weights(isa, dw, x, dy, g);
-                    if let Some((_, gate)) = common {
-                        let (own, rest) = std::mem::take(&mut dx).split_at_mut(x_len);
-                        dx = rest;
-                        self.image_data(isa, own, (dy, w), (x, gate));
-                    }
+        let out = common.map(|(dx, _)| [dx.target()]);
+        let writes = (([backward.partials], take.writes()), ([backward.dy], out));
+        let reads = ([self.x, self.y], (backward.behind.reads(), take.reads()));
+        let ((([partials], sums), ([dy], out)), ([x, y], (numbers, reads))) =
+            run.arena.split(images, writes, reads);
+        let derivative = backward.behind.derivative(numbers);
+        let with = take.with(reads);
+        let sums_len = NORM_SUMS * g.cin;
+        let gradients = |i: usize, (partial, mut sums): Sums, dy: &mut [E], mut dx: Option<&mut [E]>| {
+            partial.fill(0.0);
+            let (dw, db) = partial.split_at_mut(w_len);
+            let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
+            let saved = x.chunks_exact(x_len).zip(y.chunks_exact(y_len));
+            for (image, ((x, y), dy)) in saved.zip(dy.chunks_exact_mut(y_len)).enumerate() {
+                derivative.apply(isa, dy, y);
+                depthwise::backward_weights(isa, dw, x, dy, g);
+                if let Some(dx) = &mut dx {
+                    let own = &mut dx[image * x_len..(image + 1) * x_len];
+                    let sums = sums.as_deref_mut().zip(with).map(|(sums, with)| {
+                        let sums = &mut sums[image * sums_len..(image + 1) * sums_len];
+                        with.image(isa, sums, (i * chunk + image, x_len))
+                    });
+                    self.image_data(isa, (own, sums), (dy, w), (x, act));
                 }
-                if !db.is_empty() {
-                    reduce::column_sums(isa, db, dy);
-                }
-            };
-        let saved = [self.x, self.y];
-        if let Some((dx, _)) = common {
-            let writes = ([backward.partials], [backward.dy, dx.target()]);
-            let (([partials], [dy, dx]), saved) = run.arena.split(images, writes, saved);
-            let partials = &mut partials[..count * partial_len];
-            let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
-            run.threads.pieces3(2 * work, (partials, partial_len), outs, |i, partial, [dy, dx]| {
-                chunk_gradients(i, partial, dy, saved, dx);
-            });
-        } else {
-            let writes = ([backward.partials], [backward.dy]);
-            let (([partials], [dy]), saved) = run.arena.split(images, writes, saved);
-            let partials = &mut partials[..count * partial_len];
-            run.threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), |i, partial, dy| {
-                chunk_gradients(i, partial, dy, saved, &mut []);
-            });
+            }
+            if !db.is_empty() {
+                reduce::column_sums(isa, db, dy);
+            }
+        };
+        let partials = (&mut partials[..count * partial_len], partial_len);
+        let sums = sums.map(|[sums]| (sums, chunk * sums_len));
+        let dy = (dy, chunk * y_len);
+        match out {
+            Some([dx]) => {
+                let outs = [dy, (dx, chunk * x_len)];
+                run.threads.pieces_of(2 * work, partials, sums, outs, |i, partial, [dy, dx]| {
+                    gradients(i, partial, dy, Some(dx));
+                });
+            }
+            None => run.threads.pieces_of(work, partials, None, [dy], |i, partial, [dy]| {
+                gradients(i, partial, dy, None);
+            }),
         }
         let partials = (count, partial_len);
         run.sum_partials(backward.partials, partials, (0, &self.depthwise.filters.w));
         if let Some(sums) = self.depthwise.filters.sums() {
             run.sum_partials(backward.partials, partials, (w_len, sums));
         }
-        let Some((dx, gate)) = backward.dx else { return };
+        let Some((dx, before)) = backward.dx else { return };
         if common.is_none() {
-            let ([out], [dy]) = run.arena.split(images, [dx.target()], [backward.dy]);
+            let take = before.take();
+            let (([out], sums), ([dy], reads)) =
+                run.arena.split(images, ([dx.target()], take.writes()), ([backward.dy], take.reads()));
             by_rows(run.threads, work, (out, images), (g.h, 2), |image, out, rows| {
                 depthwise::backward_data(isa, out, piece(dy, image, y_len), w, g, rows);
             });
-            if let Some(act) = gate {
+            take.outputs((isa, images), sums, reads).finish(run.threads, out);
+            if let Some(act) = act {
                 apply_derivative(run, dx.target(), self.x, act);
             }
         }

@@ -7,6 +7,8 @@
 pub(crate) mod activation;
 pub(crate) mod add;
 pub(crate) mod batchnorm;
+pub(crate) mod before;
+pub(crate) mod behind;
 pub(crate) mod bytes;
 pub(crate) mod channel_scale;
 pub(crate) mod concat;
@@ -16,6 +18,7 @@ pub(crate) mod depthwise;
 pub(crate) mod dropout;
 pub(crate) mod filters;
 pub(crate) mod halves;
+pub(crate) mod outputs;
 pub(crate) mod packed;
 pub(crate) mod panels;
 pub(crate) mod pool;

@@ -1,5 +1,6 @@
 //! Pools: largest and mean value of windows and of whole images.
 
+use super::before::Before;
 use super::run::{GradOut, Layer, Run};
 use super::split::{by_rows, piece};
 use crate::arena::Slot;
@@ -31,6 +32,7 @@ pub(crate) struct PoolLayer<E> {
 pub(crate) struct PoolBackward<E> {
     pub(crate) dy: Slot<E>,
     pub(crate) dx: GradOut<E>,
+    pub(crate) before: Before<E>,
     /// Windows whose largest value is not positive pass no gradient: the derivative of the ReLU before the pool.
     pub(crate) gate: bool,
 }
@@ -61,9 +63,13 @@ impl<E: Number> Layer for PoolLayer<E> {
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
         let Run { arena, threads, isa, images, .. } = run;
-        let ([dx], [x, y, dy]) = arena.split(*images, [backward.dx.target()], [self.x, self.y, backward.dy]);
+        let take = backward.before.take();
+        let writes = ([backward.dx.target()], take.writes());
+        let reads = ([self.x, self.y, backward.dy], take.reads());
+        let (([dx], sums), ([x, y, dy], reads)) = arena.split(*images, writes, reads);
+        let outputs = take.outputs((*isa, *images), sums, reads);
         let g = &self.geometry;
-        threads.pieces(self.work(*images), dx, g.x_len(), |i, dx| {
+        outputs.groups(threads, (self.work(*images), 1), dx, |i, dx| {
             let (x, y, dy) = (piece(x, i, g.x_len()), piece(y, i, g.y_len()), piece(dy, i, g.y_len()));
             match self.kind {
                 PoolKind::Max => pool::max_backward(*isa, dx, PoolSaved { x, y, dy, gate: backward.gate }, g),
@@ -82,8 +88,8 @@ pub(crate) struct GlobalAvgPoolLayer<E> {
     pub(crate) channels: usize,
     pub(crate) x: Slot<E>,
     pub(crate) y: Slot,
-    /// Gradients of the output and the input.
-    pub(crate) backward: Option<(Slot, GradOut<E>)>,
+    /// Gradients of the output and the input, and what is before it.
+    pub(crate) backward: Option<(Slot, GradOut<E>, Before<E>)>,
 }
 
 impl<E: Number> Layer for GlobalAvgPoolLayer<E> {
@@ -97,11 +103,13 @@ impl<E: Number> Layer for GlobalAvgPoolLayer<E> {
     }
 
     fn backward(&self, run: &mut Run) {
-        let Some((dy, dx)) = self.backward else { return };
-        let Run { arena, threads, images, .. } = run;
-        let ([out], [dy]) = arena.split(*images, [dx.target()], [dy]);
-        let len = out.len() / *images;
-        threads.pieces(out.len() * 8, out, len, |image, out| {
+        let Some((dy, dx, before)) = self.backward else { return };
+        let Run { arena, threads, isa, images, .. } = run;
+        let take = before.take();
+        let (([out], sums), ([dy], reads)) =
+            arena.split(*images, ([dx.target()], take.writes()), ([dy], take.reads()));
+        let outputs = take.outputs((*isa, *images), sums, reads);
+        outputs.groups(threads, (out.len() * 8, 1), out, |image, out| {
             pool::global_avg_backward(out, piece(dy, image, self.channels), self.channels);
         });
         dx.finish(run);

@@ -38,6 +38,11 @@ pub(super) fn even_share(total: usize, threads: usize, limit: usize) -> usize {
     total.div_ceil(threads * rounds)
 }
 
+/// Whether images, one by one, keep all threads busy.
+pub(super) fn are_spread(threads: &Threads, images: usize) -> bool {
+    images.is_multiple_of(threads.count()) || images >= 4 * threads.count()
+}
+
 /// `f(image, rows of out, their range)` over a batch of images of `height` rows: whole images where they keep all
 /// threads busy, else at most `share` bands of rows for each thread, of one image after the other.
 pub(super) fn by_rows<T: Send>(
@@ -49,7 +54,7 @@ pub(super) fn by_rows<T: Send>(
 ) {
     let len = out.len() / images;
     let count = threads.count();
-    if images.is_multiple_of(count) || images >= 4 * count {
+    if are_spread(threads, images) {
         return threads.pieces(work, out, len, |image, out| f(image, out, 0..height));
     }
     // A band reads the rows around it again and copies the filters: small ones are not worth an even spread.

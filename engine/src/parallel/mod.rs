@@ -138,16 +138,19 @@ impl Threads {
         self.share(work, Pieces::new(cuts, usize::MAX), |i, ([a], [b])| f(i, a, b));
     }
 
-    /// As [`Threads::pieces2`] over three outputs.
-    pub fn pieces3<A: Send, B: Send>(
+    /// As [`Threads::pieces2`] over one or two outputs of one type and `M` of another.
+    pub fn pieces_of<A: Send, B: Send, const M: usize>(
         &self,
         work: usize,
         a: (&mut [A], usize),
-        b: [(&mut [B], usize); 2],
-        f: impl Fn(usize, &mut [A], [&mut [B]; 2]) + Sync,
+        more: Option<(&mut [A], usize)>,
+        b: [(&mut [B], usize); M],
+        f: impl Fn(usize, (&mut [A], Option<&mut [A]>), [&mut [B]; M]) + Sync,
     ) {
-        let cuts = ([Cut::new(a)], b.map(Cut::new));
-        self.share(work, Pieces::new(cuts, usize::MAX), |i, ([a], b)| f(i, a, b));
+        let cuts = (([Cut::new(a)], more.map(|more| [Cut::new(more)])), b.map(Cut::new));
+        self.share(work, Pieces::new(cuts, usize::MAX), |i, (([a], more), b)| {
+            f(i, (a, more.map(|[more]| more)), b);
+        });
     }
 
     /// As [`Threads::pieces`] over some outputs of one length.

@@ -252,6 +252,21 @@ unsafe impl<'a, T: Send, const N: usize> Cuts for [Cut<'a, T>; N] {
     }
 }
 
+/// Slices that may not be there: none have as many pieces as the others.
+// SAFETY: what holds of the slices holds of them where they are there, and there is nothing to share where they are not.
+unsafe impl<C: Cuts> Cuts for Option<C> {
+    type Piece = Option<C::Piece>;
+
+    fn count(&self, limit: usize) -> usize {
+        self.as_ref().map_or(limit, |cuts| cuts.count(limit))
+    }
+
+    unsafe fn get(&self, i: usize) -> Self::Piece {
+        // SAFETY: the contract of this function.
+        self.as_ref().map(|cuts| unsafe { cuts.get(i) })
+    }
+}
+
 /// Slices of two types.
 // SAFETY: what holds of both holds of pairs of them.
 unsafe impl<A: Cuts, B: Cuts> Cuts for (A, B) {

@@ -112,6 +112,37 @@ impl Context<'_> {
         maker.act.filter(|_| made && self.readers(root) == 1)
     }
 
+    /// The stage of the batch normalisation that made the input of the stage that runs at `time`, if that is its only reader
+    /// and can take its sums from the gradient of the input.
+    pub(super) fn norm_before(&self, time: usize) -> Option<usize> {
+        let stage = &self.stages[time];
+        let takes = matches!(
+            self.node(stage).op,
+            Op::Conv2d(_) | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool | Op::GlobalMaxPool
+        );
+        let root = self.alias[stage.inputs[0]];
+        let norm = self.stages.iter().position(|maker| maker.output == root).filter(|_| takes)?;
+        let is_norm = matches!(self.node(&self.stages[norm]).op, Op::BatchNorm(_));
+        let fits = is_norm && self.reads(time, 0) == self.form(norm).makes && self.readers(root) == 1;
+        fits.then_some(norm)
+    }
+
+    /// The stage that made the input of the batch normalisation that runs at `time`, if it can take that input's statistics
+    /// and compute its gradient.
+    pub(super) fn maker_of_norm(&self, time: usize) -> Option<usize> {
+        let root = self.alias[self.stages[time].inputs[0]];
+        let maker = self.stages.iter().position(|maker| maker.output == root)?;
+        let stage = &self.stages[maker];
+        let fused = stage.act.is_some() || stage.pool.is_some() || stage.project.is_some();
+        let is_linear = matches!(self.node(stage).op, Op::Conv2d(_)) && !fused;
+        (is_linear && self.form(maker).makes == self.reads(time, 0)).then_some(maker)
+    }
+
+    /// Whether a value has one reader, and nobody is given it after a pass.
+    pub(super) fn has_one_reader(&self, value: usize) -> bool {
+        self.readers(self.alias[value]) == 1
+    }
+
     /// How often stages read a value, and whoever is given it after a pass.
     fn readers(&self, root: usize) -> usize {
         let count =

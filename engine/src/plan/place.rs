@@ -8,9 +8,13 @@ use crate::arena::{ArenaBuilder, Slot};
 use crate::bf16::Bf16;
 use crate::buffer::Element;
 use crate::kernels::Number;
+use crate::layers::batchnorm::SAVED;
+use crate::layers::before::{Before, NORM_SUMS, NormBefore};
+use crate::layers::behind::{Behind, NormBehind};
 use crate::layers::bytes::{DequantizeLayer, QuantizeLayer};
 use crate::layers::filters::Filters;
 use crate::layers::halves::ConvertLayer;
+use crate::layers::outputs::Take;
 use crate::layers::packed::Packed;
 use crate::layers::run::{GradOut, Layer};
 
@@ -31,6 +35,12 @@ pub(super) struct Places<'a> {
     has_gradient: Vec<bool>,
     /// Where the moments of a value are that a batch normalisation reads and a convolution makes.
     moments: Vec<Option<Slot>>,
+    /// Where the sums are that a batch normalisation's reader takes for it, by the value that it makes.
+    sums: Vec<Option<Slot>>,
+    /// The batch normalisation whose input's gradient is left to the convolution that makes that input, by that value.
+    behind: Vec<Option<NormBehind>>,
+    /// What each batch normalisation keeps between its passes, by stage.
+    norms: Vec<Option<Slot>>,
     /// Floats of packed weights, of the work space in which filters are folded, and of one thread's scratch.
     pub(super) packed: usize,
     pub(super) folding: usize,
@@ -113,6 +123,9 @@ impl<'a> Places<'a> {
             conversions: Vec::new(),
             has_gradient: context.has_gradient(),
             moments: vec![None; count],
+            sums: vec![None; count],
+            behind: vec![None; count],
+            norms: vec![None; context.stages.len()],
             packed: 0,
             folding: 0,
             scratch: 0,
@@ -327,9 +340,9 @@ impl<'a> Places<'a> {
         self.need_scratch((len * size_of::<E>()).div_ceil(size_of::<f32>()));
     }
 
-    /// Where a convolution leaves the moments of a value, if they are asked for.
-    pub(super) fn moments(&self, value: usize) -> Option<Slot> {
-        self.moments[value]
+    /// What is taken of the outputs of a convolution for a batch normalisation behind it.
+    pub(super) fn moments<E>(&self, value: usize) -> Take<E> {
+        self.moments[value].map_or(Take::Nothing, Take::Moments)
     }
 
     /// Places the moments `[mean, m2]` per channel of a value, from the stage that makes it to the one that reads them.
@@ -339,5 +352,56 @@ impl<'a> Places<'a> {
         self.arena.touch(slot, reader);
         self.moments[value] = Some(slot);
         slot
+    }
+
+    /// What the batch normalisation that runs at `time` keeps between its passes.
+    pub(super) fn norm_numbers(&mut self, time: usize) -> Slot {
+        let channels = self.context.input_shape(&self.context.stages[time]).c as usize;
+        *self.norms[time].get_or_insert_with(|| self.arena.add(0, SAVED * channels, time))
+    }
+
+    /// What is before a stage whose input has a gradient.
+    pub(super) fn before<E: Placed>(&mut self, time: usize) -> Before<E> {
+        let context = self.context;
+        if let Some(act) = context.gate(&context.stages[time]) {
+            return Before::Activation(act);
+        }
+        let Some(maker) = context.norm_before(time) else { return Before::Nothing };
+        let norm = &context.stages[maker];
+        let now = context.backward_time(time);
+        let saved = self.norm_numbers(maker);
+        self.arena.touch(saved, now);
+        self.keep::<E>(norm.inputs[0], time);
+        let channels = context.shapes[norm.output].c as usize;
+        let sums = self.arena.add(NORM_SUMS * channels, 0, now);
+        self.arena.touch(sums, context.backward_time(maker));
+        self.sums[norm.output] = Some(sums);
+        Before::Norm(NormBefore { x: self.value(norm.inputs[0]), saved, act: norm.act, sums })
+    }
+
+    /// Where the sums of a batch normalisation are, if its reader takes them.
+    pub(super) fn sums(&self, norm: &Stage) -> Option<Slot> {
+        self.sums[norm.output]
+    }
+
+    /// Leaves the gradient of a batch normalisation's input, which nothing else reads, to the stage that makes it: that finds
+    /// the gradient of the normalisation's output in its place.
+    pub(super) fn leave_norm<E: Placed>(&mut self, time: usize, dy: Slot<E>) {
+        let (saved, stage) = (self.norm_numbers(time), &self.context.stages[time]);
+        let root = self.context.alias[stage.inputs[0]];
+        *E::copy_mut(&mut self.grads[root]) = CopyIn { slot: Some(dy), written: true };
+        self.behind[root] = Some(NormBehind { saved, act: stage.act });
+    }
+
+    /// What is behind a stage with filters and is part of its backward pass.
+    pub(super) fn behind(&mut self, time: usize, stage: &Stage) -> Behind {
+        if let Some(norm) = self.behind[stage.output] {
+            self.arena.touch(norm.saved, self.context.backward_time(time));
+            return Behind::Norm(norm);
+        }
+        match stage.act {
+            Some(act) if !self.context.is_gated(stage) => Behind::Activation(act),
+            _ => Behind::Nothing,
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::direct::Call;
 use super::method::Method;
 use crate::arena::Slot;
-use crate::graph::Activation;
 use crate::layers::activation::apply_derivative;
+use crate::layers::before::Before;
 use crate::layers::run::{GradOut, Run};
 
 /// The gradient of a convolution's input, prepared.
@@ -14,12 +14,11 @@ pub(crate) struct DataGradient {
     pub(crate) out: GradOut,
     pub(crate) method: Method,
     pub(crate) packed: Range<usize>,
-    /// The activation that made the input, whose derivative is applied here, and not by the layer before.
-    pub(crate) gate: Option<Activation>,
+    pub(crate) before: Before<f32>,
 }
 
 impl DataGradient {
-    /// Computes it from the gradient `dy` before the activation.
+    /// Computes it from the gradient `dy` of the sums.
     pub(super) fn run(&self, run: &mut Run, x: Slot, dy: Slot) {
         let packed = &run.packed[self.packed.clone()];
         let call = Call {
@@ -29,10 +28,10 @@ impl DataGradient {
             bias: None,
             residual: None,
             clamp: None,
-            moments: None,
+            take: self.before.take(),
         };
         self.method.run(run, call);
-        if let Some(act) = self.gate {
+        if let Some(act) = self.before.activation() {
             apply_derivative(run, self.out.target(), x, act);
         }
     }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::pooled::{Pooled, PooledBackward};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
-use crate::graph::Activation;
 use crate::kernels::conv2d::WeightGradient;
+use crate::kernels::reduce;
 use crate::kernels::winograd::FilterGradient;
-use crate::kernels::{activation, reduce};
+use crate::layers::behind::Behind;
 use crate::layers::filters::Filters;
 use crate::layers::run::Run;
 use crate::layers::split::{PIECE, piece, weight_chunks};
@@ -28,21 +28,15 @@ pub(crate) struct Gradient {
     pub(crate) partials: Slot,
 }
 
-/// The saved tensors and the derivative that is taken on the way.
+/// The saved tensors, and what turns `dy` into the gradient of the sums first.
 pub(super) struct Saved<'a> {
     pub(super) x: Slot,
+    /// What the layer wrote.
+    pub(super) y: Slot,
     pub(super) dy: Slot,
-    pub(super) behind: Behind<'a>,
-}
-
-/// What is fused behind the sums of a convolution, and turns `dy` into their gradient first.
-pub(super) enum Behind<'a> {
-    /// Nothing, or a layer behind has done it.
-    Nothing,
-    /// An activation, and its output: `dy` is changed.
-    Activation(Activation, Slot),
-    /// A pool, and the activation before it: `dy` is written.
-    Pool(&'a Pooled, PooledBackward),
+    pub(super) behind: Behind,
+    /// A pool computed with the convolution: `dy` is written.
+    pub(super) pool: Option<(&'a Pooled, PooledBackward)>,
 }
 
 impl Gradient {
@@ -57,23 +51,20 @@ impl Gradient {
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
         let (x_len, y_len) = (g.x_len(), g.y_len());
-        let behind = match saved.behind {
-            Behind::Nothing => [saved.x; 2],
-            Behind::Activation(_, y) => [y; 2],
-            Behind::Pool(_, PooledBackward { dy, argmax, .. }) => [dy, argmax],
-        };
-        let ([partials, dy], [x, a, b]) =
-            run.arena.split(images, [self.partials, saved.dy], [saved.x, behind[0], behind[1]]);
+        let pool = saved.pool.map(|(_, PooledBackward { dy, argmax, .. })| [dy, argmax]);
+        // Outputs that a pool has taken were never written.
+        let y = if pool.is_some() { saved.x } else { saved.y };
+        let reads = ([saved.x, y], (pool, saved.behind.reads()));
+        let ([partials, dy], ([x, y], (pool, numbers))) =
+            run.arena.split(images, [self.partials, saved.dy], reads);
+        let derivative = saved.behind.derivative(numbers);
         let direct = matches!(self.method, FilterMethod::Direct(_));
         let work = if direct { g.macs() * images } else { dy.len() * 8 };
         let prepare = |i: usize, partial: &mut [f32], dy: &mut [f32]| {
             partial.fill(0.0);
-            match saved.behind {
-                Behind::Nothing => {}
-                Behind::Activation(act, _) => {
-                    activation::backward_in_place(isa, dy, piece(a, i, chunk * y_len), act);
-                }
-                Behind::Pool(pool, _) => pool.backward(isa, dy, [a, b], i * chunk),
+            match (saved.pool, pool) {
+                (Some((own, _)), Some(pool)) => own.backward(isa, dy, pool, i * chunk),
+                _ => derivative.apply(isa, dy, piece(y, i, chunk * y_len)),
             }
             let (dw, db) = partial.split_at_mut(w_len);
             if let FilterMethod::Direct(weights) = &self.method {
@@ -86,7 +77,7 @@ impl Gradient {
         if partial_len > 0 {
             let partials = &mut partials[..count * partial_len];
             threads.pieces2(work, (partials, partial_len), (dy, chunk * y_len), prepare);
-        } else if !matches!(saved.behind, Behind::Nothing) {
+        } else if saved.pool.is_some() || !saved.behind.is_nothing() {
             threads.pieces(work, dy, chunk * y_len, |i, dy| prepare(i, &mut [], dy));
         }
         match &self.method {

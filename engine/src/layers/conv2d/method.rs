@@ -73,7 +73,7 @@ impl Method {
 fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
     let Call { packed, bias, clamp, .. } = call;
     let (threads, images) = (run.threads, run.images);
-    let Tensors { y, x, residual, mut outputs } = tensors(run, &call);
+    let Tensors { y, x, residual, outputs } = tensors(run, &call);
     let (y_len, work, lines) = (y.len() / images, winograd.macs() * images, winograd.lines());
     let args = SweepArgs { x, packed, bias, residual: None, clamp };
     if images >= threads.count() {

@@ -9,14 +9,16 @@ mod pooled;
 
 use std::ops::Range;
 
+use super::behind::Behind;
 use super::filters::Filters;
+use super::outputs::Take;
 use super::run::{Layer, Run, Weights};
 use crate::arena::Slot;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 pub(crate) use data_gradient::DataGradient;
 pub(crate) use direct::{Call, direct};
-use gradient::{Behind, Saved};
+use gradient::Saved;
 pub(crate) use gradient::{FilterMethod, Gradient};
 pub(crate) use method::{Method, Shared};
 use pointwise::Pointwise;
@@ -28,8 +30,8 @@ pub(crate) struct Conv2dLayer {
     pub(crate) x: Slot,
     pub(crate) y: Slot,
     pub(crate) residual: Option<Slot>,
-    /// Where the moments of the outputs go, `[mean, m2]` of each image.
-    pub(crate) moments: Option<Slot>,
+    /// What is taken of the outputs.
+    pub(crate) take: Take<f32>,
     pub(crate) act: Option<Activation>,
     pub(crate) filters: Filters,
     pub(crate) method: Method,
@@ -44,8 +46,7 @@ pub(crate) struct Conv2dLayer {
 pub(crate) struct Conv2dBackward {
     /// The gradient of the convolution's output.
     pub(crate) dy: Slot,
-    /// Whether the activation's derivative is applied here, and not with that of a pool behind.
-    pub(crate) mask: bool,
+    pub(crate) behind: Behind,
     pub(crate) dx: Option<DataGradient>,
     pub(crate) gradient: Gradient,
 }
@@ -65,7 +66,7 @@ impl Layer for Conv2dLayer {
         let packed = run.packed;
         let (panels, bias) = packed[self.packed.clone()].split_at(self.method.packed_len());
         let bias = self.filters.has_bias().then_some(bias);
-        let Conv2dLayer { y, x, residual, moments, .. } = *self;
+        let Conv2dLayer { y, x, residual, take, .. } = *self;
         let call = Call {
             y,
             x,
@@ -73,7 +74,7 @@ impl Layer for Conv2dLayer {
             bias,
             residual,
             clamp: self.act.and_then(Activation::clamp_range),
-            moments,
+            take,
         };
         match &self.pool {
             Some(pool) => pool.run(&self.method, run, call),
@@ -83,10 +84,8 @@ impl Layer for Conv2dLayer {
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        let pool = self.pool.as_ref().and_then(|pool| Some(Behind::Pool(pool, pool.backward?)));
-        let act = self.act.filter(|_| backward.mask).map(|act| Behind::Activation(act, self.y));
-        let behind = pool.or(act).unwrap_or(Behind::Nothing);
-        let saved = Saved { x: self.x, dy: backward.dy, behind };
+        let pool = self.pool.as_ref().and_then(|pool| Some((pool, pool.backward?)));
+        let saved = Saved { x: self.x, y: self.y, dy: backward.dy, behind: backward.behind, pool };
         let dx = backward.dx.as_ref();
         let common = dx.and_then(|dx| Pointwise::new(&self.geometry, &backward.gradient, dx));
         if !common.is_some_and(|common| common.run(run, &saved, &self.filters)) {

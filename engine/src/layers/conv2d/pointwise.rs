@@ -1,18 +1,20 @@
 //! The backward pass of a pointwise convolution over bands of pixels: the gradients of the filters and of the input are both
-//! computed from a band of `dy` while it is in a cache, and the derivatives of the activations on either side are applied
-//! there. Layer by layer the widest tensors of a network would go through memory three times more.
+//! computed from a band of `dy` while it is in a cache, and what the layers on either side need is done there: their
+//! derivatives are applied, and their sums are taken. Layer by layer the widest tensors of a network would go through memory
+//! several times more.
 //!
 //! Bands are cut where sums over pixels are cut anyway, so that the bits are those of one gradient after the other.
 
 use std::ops::Range;
 
 use super::data_gradient::DataGradient;
-use super::gradient::{Behind, FilterMethod, Gradient, Saved};
+use super::gradient::{FilterMethod, Gradient, Saved};
 use super::method::Method;
 use crate::geometry::Conv2dGeometry;
-use crate::graph::Activation;
 use crate::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
 use crate::kernels::{activation, reduce};
+use crate::layers::before::{ImageSums, NORM_SUMS, SumsWith};
+use crate::layers::behind::Derivative;
 use crate::layers::filters::Filters;
 use crate::layers::run::Run;
 use crate::layers::split::{piece, weight_chunks};
@@ -33,9 +35,13 @@ pub(super) struct Pointwise<'a> {
 /// One chunk of images.
 struct Chunk<'a> {
     isa: Isa,
-    /// Outputs, and the activation behind them whose derivative `dy` still lacks.
-    act: Option<(&'a [f32], Activation)>,
     x: &'a [f32],
+    y: &'a [f32],
+    /// What `dy` still lacks.
+    derivative: Derivative<'a>,
+    /// The sums of a batch normalisation that made the input are taken with this; and the chunk's first image.
+    sums: Option<SumsWith<'a, f32>>,
+    first: usize,
     /// Panels of the transposed weights.
     packed: &'a [f32],
 }
@@ -64,25 +70,24 @@ impl<'a> Pointwise<'a> {
         let (isa, images, threads, packed) = (run.isa, run.images, run.threads, run.packed);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
-        let act = match saved.behind {
-            Behind::Nothing => None,
-            Behind::Activation(act, y) => Some((act, y)),
-            Behind::Pool(..) => return false,
-        };
-        if count < threads.count() {
+        if count < threads.count() || saved.pool.is_some() {
             return false;
         }
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let packed = &packed[self.dx.packed.clone()];
-        let y = act.map_or(saved.x, |(_, y)| y);
-        let ([partials, dy, dx], [x, y]) =
-            run.arena.split(images, [self.partials.partials, saved.dy, self.dx.out.target()], [saved.x, y]);
+        let take = self.dx.before.take();
+        let writes = ([self.partials.partials, saved.dy, self.dx.out.target()], take.writes());
+        let reads = ([saved.x, saved.y], (saved.behind.reads(), take.reads()));
+        let (([partials, dy, dx], sums), ([x, y], (numbers, reads))) = run.arena.split(images, writes, reads);
+        let derivative = saved.behind.derivative(numbers);
+        let with = take.with(reads);
         let partials = (&mut partials[..count * partial_len], partial_len);
+        let sums = sums.map(|[sums]| (sums, chunk * NORM_SUMS * g.cin));
         let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
-        threads.pieces3(2 * g.macs() * images, partials, outs, |i, partial, [dy, dx]| {
-            let act = act.map(|(act, _)| (piece(y, i, chunk * y_len), act));
-            let from = Chunk { isa, act, x: piece(x, i, chunk * x_len), packed };
-            self.chunk([partial, dy, dx], &mut threads.scratch(), w_len, &from);
+        threads.pieces_of(2 * g.macs() * images, partials, sums, outs, |i, (partial, sums), [dy, dx]| {
+            let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
+            let from = Chunk { isa, x, y, derivative, sums: with, first: i * chunk, packed };
+            self.chunk((partial, sums), [dy, dx], &mut threads.scratch(), &from);
         });
         run.sum_partials(self.partials.partials, (count, partial_len), (0, &filters.w));
         if let Some(sums) = filters.sums() {
@@ -92,10 +97,16 @@ impl<'a> Pointwise<'a> {
     }
 
     /// The images of a chunk, some at a time, or some rows of one.
-    fn chunk(&self, [partial, dy, dx]: [&mut [f32]; 3], scratch: &mut [f32], w_len: usize, from: &Chunk) {
+    fn chunk(
+        &self,
+        (partial, mut sums): (&mut [f32], Option<&mut [f32]>),
+        [dy, dx]: [&mut [f32]; 2],
+        scratch: &mut [f32],
+        from: &Chunk,
+    ) {
         let g = self.geometry;
         partial.fill(0.0);
-        let (dw, db) = partial.split_at_mut(w_len);
+        let (dw, db) = partial.split_at_mut(g.cin * g.cout);
         let (together, rows) = self.weights.units();
         let images = dy.len() / g.y_len();
         let pixels = g.h * g.w;
@@ -109,19 +120,21 @@ impl<'a> Pointwise<'a> {
                     .map(|(all, len)| &all[first * len..(first + count) * len]);
                 self.weights.accumulate(dw, scratch, x, own);
                 for image in first..first + count {
-                    self.data(dx, scratch, (dy, image), 0..pixels, from);
+                    let mut sums = self.image_sums(sums.as_deref_mut(), image, from);
+                    self.data((dx, sums.as_mut()), scratch, (dy, image), 0..pixels, from);
                 }
                 summed = sum_pixels(from.isa, db, dy, summed, (first + count) * pixels);
                 continue;
             }
             let band = (BAND / (g.w * (g.cin + g.cout))).max(1).next_multiple_of(rows);
+            let mut sums = self.image_sums(sums.as_deref_mut(), first, from);
             for start in (0..g.h).step_by(band) {
                 let band = start..g.h.min(start + band);
                 let own = band.start * g.w..band.end * g.w;
                 self.prepare(dy, first * pixels + own.start..first * pixels + own.end, from);
                 let image = (piece(from.x, first, g.x_len()), piece(dy, first, g.y_len()));
                 self.weights.accumulate_rows(dw, scratch, image, band);
-                self.data(dx, scratch, (dy, first), own.clone(), from);
+                self.data((dx, sums.as_mut()), scratch, (dy, first), own.clone(), from);
                 summed = sum_pixels(from.isa, db, dy, summed, first * pixels + own.end);
             }
         }
@@ -130,30 +143,44 @@ impl<'a> Pointwise<'a> {
         }
     }
 
-    /// Makes `dy` of some pixels of the chunk that before the activation.
-    fn prepare(&self, dy: &mut [f32], pixels: Range<usize>, from: &Chunk) {
-        let range = pixels.start * self.geometry.cout..pixels.end * self.geometry.cout;
-        if let Some((y, act)) = from.act {
-            activation::backward_in_place(from.isa, &mut dy[range.clone()], &y[range], act);
-        }
+    /// The sums of image `image` of the chunk, of those of the chunk.
+    fn image_sums<'b>(
+        &self,
+        sums: Option<&'b mut [f32]>,
+        image: usize,
+        from: &Chunk<'b>,
+    ) -> Option<ImageSums<'b, f32>> {
+        let (with, len) = (from.sums?, NORM_SUMS * self.geometry.cin);
+        let own = &mut sums?[image * len..(image + 1) * len];
+        Some(with.image(from.isa, own, (from.first + image, self.geometry.x_len())))
     }
 
-    /// The input's gradient of pixels `pixels` of image `image` of the chunk.
+    /// Makes `dy` of some pixels of the chunk that of the sums.
+    fn prepare(&self, dy: &mut [f32], pixels: Range<usize>, from: &Chunk) {
+        let range = pixels.start * self.geometry.cout..pixels.end * self.geometry.cout;
+        from.derivative.apply(from.isa, &mut dy[range.clone()], &from.y[range]);
+    }
+
+    /// The input's gradient of pixels `pixels` of image `image` of the chunk, and what the layer before needs of it.
     fn data(
         &self,
-        dx: &mut [f32],
+        (dx, sums): (&mut [f32], Option<&mut ImageSums<f32>>),
         scratch: &mut [f32],
         (dy, image): (&[f32], usize),
         pixels: Range<usize>,
         from: &Chunk,
     ) {
         let g = self.geometry;
-        let start = image * g.x_len();
-        let range = start + pixels.start * g.cin..start + pixels.end * g.cin;
+        let own = image * g.x_len()..(image + 1) * g.x_len();
+        let (dx, x) = (&mut dx[own.clone()], &from.x[own]);
+        let range = pixels.start * g.cin..pixels.end * g.cin;
         let args = SweepArgs { x: piece(dy, image, g.y_len()), packed: from.packed, ..SweepArgs::default() };
-        self.data.run(&mut dx[range.clone()], scratch, args, pixels);
-        if let Some(act) = self.dx.gate {
-            activation::backward_in_place(from.isa, &mut dx[range.clone()], &from.x[range], act);
+        self.data.run(&mut dx[range.clone()], scratch, args, pixels.clone());
+        if let Some(act) = self.dx.before.activation() {
+            activation::backward_in_place(from.isa, &mut dx[range.clone()], &x[range], act);
+        }
+        if let Some(sums) = sums {
+            sums.add(dx, pixels.end);
         }
     }
 }
@@ -161,7 +188,7 @@ impl<'a> Pointwise<'a> {
 /// Adds whole blocks of rows of `dy` from `from` on and up to `to` to `sums`, and gives the first row that is left: sums over
 /// rows are added up block by block.
 fn sum_pixels(isa: Isa, sums: &mut [f32], dy: &[f32], from: usize, to: usize) -> usize {
-    let end = from + (to - from) / reduce::ROW_BLOCK * reduce::ROW_BLOCK;
+    let end = reduce::block_end(from, to);
     if !sums.is_empty() {
         let cols = sums.len();
         reduce::column_sums(isa, sums, &dy[from * cols..end * cols]);

@@ -8,8 +8,11 @@ use crate::graph::Activation;
 use crate::kernels::conv2d::{Sweep, WeightGradient};
 use crate::kernels::{Halves, reduce};
 use crate::layers::activation::apply_derivative;
+use crate::layers::before::Before;
+use crate::layers::behind::Behind;
 use crate::layers::conv2d::{Call, direct};
 use crate::layers::filters::Filters;
+use crate::layers::outputs::Take;
 use crate::layers::packed::Packed;
 use crate::layers::run::{GradOut, Layer, Run, Weights};
 use crate::layers::split::{piece, weight_chunks};
@@ -20,8 +23,8 @@ pub(crate) struct HalfConv2dLayer {
     pub(crate) x: Slot<Bf16>,
     pub(crate) y: Slot<Bf16>,
     pub(crate) residual: Option<Slot<Bf16>>,
-    /// Where the moments of the outputs go, `[mean, m2]` of each image.
-    pub(crate) moments: Option<Slot>,
+    /// What is taken of the outputs.
+    pub(crate) take: Take<Bf16>,
     pub(crate) act: Option<Activation>,
     pub(crate) filters: Filters,
     pub(crate) sweep: Sweep<Halves>,
@@ -34,8 +37,7 @@ pub(crate) struct HalfConv2dLayer {
 pub(crate) struct HalfConv2dBackward {
     /// The gradient of the output.
     pub(crate) dy: Slot<Bf16>,
-    /// Whether the activation's derivative is applied here, and not by the layer behind.
-    pub(crate) mask: bool,
+    pub(crate) behind: Behind,
     pub(crate) dx: Option<HalfDataGradient>,
     pub(crate) weights: WeightGradient<Halves>,
     /// Partial gradients of chunks of images, in f32: `[weights, bias]`.
@@ -47,8 +49,7 @@ pub(crate) struct HalfDataGradient {
     pub(crate) out: GradOut<Bf16>,
     pub(crate) sweep: Sweep<Halves>,
     pub(crate) packed: Packed<Bf16>,
-    /// The activation that made the input, whose derivative is applied here, and not by the layer before.
-    pub(crate) gate: Option<Activation>,
+    pub(crate) before: Before<Bf16>,
 }
 
 impl HalfConv2dLayer {
@@ -92,23 +93,21 @@ impl Layer for HalfConv2dLayer {
     fn forward(&self, run: &mut Run) {
         let (packed, bias) = self.packed.parts(run.packed);
         let bias = self.filters.has_bias().then_some(bias);
-        let HalfConv2dLayer { y, x, residual, moments, .. } = *self;
+        let HalfConv2dLayer { y, x, residual, take, .. } = *self;
         let clamp = self.act.and_then(Activation::clamp_range);
-        direct(&self.sweep, run, Call { y, x, packed, bias, residual, clamp, moments });
+        direct(&self.sweep, run, Call { y, x, packed, bias, residual, clamp, take });
     }
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
-        if let (Some(act), true) = (self.act, backward.mask) {
-            apply_derivative(run, backward.dy, self.y, act);
-        }
+        backward.behind.apply(run, (backward.dy, self.y), self.geometry.cout);
         self.filter_gradients(run, backward);
         let Some(dx) = &backward.dx else { return };
         let (packed, _) = dx.packed.parts(run.packed);
         let (y, x) = (dx.out.target(), backward.dy);
-        let call = Call { y, x, packed, bias: None, residual: None, clamp: None, moments: None };
+        let call = Call { y, x, packed, bias: None, residual: None, clamp: None, take: dx.before.take() };
         direct(&dx.sweep, run, call);
-        if let Some(act) = dx.gate {
+        if let Some(act) = dx.before.activation() {
             apply_derivative(run, dx.out.target(), self.x, act);
         }
         dx.out.finish(run);

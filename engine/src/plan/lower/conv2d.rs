@@ -6,6 +6,7 @@ use crate::kernels::Halves;
 use crate::kernels::conv2d::Sweep;
 use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::winograd::SharedTiles;
+use crate::layers::behind::Behind;
 use crate::layers::conv2d::{
     Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward, Shared,
 };
@@ -39,7 +40,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let mut pool = stage.pool.map(|pool| Pooled::new(&method, pool));
     places.need_scratch(pool.as_ref().map_or(method.scratch_len(), |pool| pool.scratch_len(&method)));
     let residual = stage.residual.map(|value| places.value(value));
-    let moments = places.moments(stage.output);
+    let take = places.moments(stage.output);
     let mut backward = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);
@@ -58,13 +59,13 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
             let method = choice.backward_data(isa);
             places.need_scratch(method.scratch_len());
             let packed = places.take_packed(method.packed_len());
-            DataGradient { out, method, packed, gate: context.gate(stage) }
+            DataGradient { out, method, packed, before: places.before(time) }
         });
-        let mask = pool.is_none() && !context.is_gated(stage);
-        backward = Some(Conv2dBackward { dy, mask, dx, gradient });
+        let behind = if pool.is_some() { Behind::Nothing } else { places.behind(time, stage) };
+        backward = Some(Conv2dBackward { dy, behind, dx, gradient });
     }
     let ((x, y), act) = (places.x_and_y(stage), stage.act);
-    Box::new(Conv2dLayer { geometry, x, y, residual, moments, act, filters, method, pool, packed, backward })
+    Box::new(Conv2dLayer { geometry, x, y, residual, take, act, filters, method, pool, packed, backward })
 }
 
 /// The gradient of a convolution's filters and bias, which is computed at time `now`.
@@ -100,7 +101,7 @@ pub(super) fn lower_halves(places: &mut Places, time: usize, stage: &Stage) -> B
     places.need_folding(&filters);
     places.need_scratch_of::<Bf16>(sweep.scratch_len());
     let residual = stage.residual.map(|value| places.value(value));
-    let moments = places.moments(stage.output);
+    let take = places.moments(stage.output);
     let mut backward = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);
@@ -115,11 +116,11 @@ pub(super) fn lower_halves(places: &mut Places, time: usize, stage: &Stage) -> B
             let sweep = Sweep::backward_data(numbers, &geometry);
             places.need_scratch_of::<Bf16>(sweep.scratch_len());
             let packed = places.take_panels(sweep.packed_len(), 0);
-            HalfDataGradient { out, sweep, packed, gate: context.gate(stage) }
+            HalfDataGradient { out, sweep, packed, before: places.before(time) }
         });
-        let mask = !context.is_gated(stage);
-        backward = Some(HalfConv2dBackward { dy, mask, dx, weights, partials });
+        let behind = places.behind(time, stage);
+        backward = Some(HalfConv2dBackward { dy, behind, dx, weights, partials });
     }
     let ((x, y), act) = (places.x_and_y(stage), stage.act);
-    Box::new(HalfConv2dLayer { geometry, x, y, residual, moments, act, filters, sweep, packed, backward })
+    Box::new(HalfConv2dLayer { geometry, x, y, residual, take, act, filters, sweep, packed, backward })
 }

@@ -19,11 +19,12 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         places.keep::<E>(stage.inputs[0], time);
         places.keep::<E>(stage.output, time);
         let dy = places.grad_in(time, stage);
-        let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, context.gate(stage)));
-        backward = Some(DepthwiseBackward { dy, mask: !context.is_gated(stage), dx, partials });
+        let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, places.before(time)));
+        backward = Some(DepthwiseBackward { dy, behind: places.behind(time, stage), dx, partials });
     }
     let (x, y) = places.x_and_y::<E, E>(stage);
-    Box::new(DepthwiseLayer { depthwise, x, y, backward })
+    let take = places.moments(stage.output);
+    Box::new(DepthwiseLayer { depthwise, x, y, take, backward })
 }
 
 /// The filters of a depthwise convolution, with their place among the packed weights.

@@ -17,7 +17,7 @@ pub(super) fn lower<E: Placed + Number>(
     let backward = places.backward_pair::<E, E>(time, stage).map(|(dy, dx)| {
         places.keep::<E>(stage.inputs[0], time);
         places.keep::<E>(stage.output, time);
-        PoolBackward { dy, dx, gate }
+        PoolBackward { dy, dx, before: places.before(time), gate }
     });
     let (x, y) = places.x_and_y::<E, E>(stage);
     Box::new(PoolLayer { kind, geometry, x, y, backward })
@@ -30,6 +30,7 @@ pub(super) fn lower_mean<E: Placed + Number>(
     stage: &Stage,
 ) -> Box<dyn Layer> {
     let backward = places.backward_pair::<E, f32>(time, stage);
+    let backward = backward.map(|(dy, dx)| (dy, dx, places.before(time)));
     let (x, y) = places.x_and_y::<E, f32>(stage);
     let channels = places.context.input_shape(stage).c as usize;
     Box::new(GlobalAvgPoolLayer { channels, x, y, backward })
