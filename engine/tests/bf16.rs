@@ -81,6 +81,18 @@ fn networks() -> Vec<(String, Graph)> {
             ("norms", vec![conv(c, 3), norm(), relu(), conv(c, 1), norm(), act(Activation::Relu6)]),
             ("pools", vec![conv(c, 3), relu(), Op::MaxPool2d(Pool2d::new(2)), conv(c, 3)]),
             (
+                "pooled norms",
+                vec![
+                    conv(c, 3),
+                    norm(),
+                    relu(),
+                    Op::MaxPool2d(Pool2d::new(2)),
+                    depthwise(c, 3, 1),
+                    norm(),
+                    Op::MaxPool2d(Pool2d::new(2)),
+                ],
+            ),
+            (
                 "overlapping pools",
                 vec![conv(c, 1), Op::MaxPool2d(padded()), conv(c, 3), Op::AvgPool2d(padded())],
             ),
@@ -182,7 +194,7 @@ fn gradients_point_where_those_in_f32_do() {
             // them the more layers are behind.
             let share = match &name[..] {
                 "resnet9" => 0.5,
-                name if name.starts_with("largest") => 0.5,
+                name if name.starts_with("largest") || name.starts_with("pooled norms") => 0.5,
                 _ => 0.15,
             };
             let bound = share * norm + 0.01 * total;

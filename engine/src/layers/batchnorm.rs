@@ -2,9 +2,11 @@
 
 use super::before::NORM_SUMS;
 use super::filters::NormParams;
+use super::norm_pool::{self, NormPool};
 use super::run::{GradOut, Layer, Run};
 use super::split::{CHUNKS, PIECE, chunk_images, piece};
 use crate::arena::Slot;
+use crate::buffer::cast_mut;
 use crate::graph::Activation;
 use crate::kernels::Number;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
@@ -17,6 +19,8 @@ pub(crate) struct BatchNormLayer<E> {
     pub(crate) x: Slot<E>,
     pub(crate) y: Slot<E>,
     pub(crate) act: Option<Activation>,
+    /// The pool over the outputs, in training.
+    pub(crate) pool: Option<NormPool<E>>,
     pub(crate) params: NormParams,
     /// [`SAVED`] numbers of each channel.
     pub(crate) saved: Slot,
@@ -87,6 +91,18 @@ impl<'a> NormNumbers<'a> {
 impl<E: Number> BatchNormLayer<E> {
     fn apply(&self, run: &mut Run) {
         let Run { arena, threads, isa, images, .. } = run;
+        if let Some(pool) = &self.pool {
+            let (([argmax], [y, picked]), ([saved], [x])) =
+                arena.split(*images, ([pool.argmax], [self.y, pool.picked]), ([self.saved], [self.x]));
+            let gate = NormNumbers::of(saved).gate(self.act);
+            let (x_len, y_len) = (pool.geometry.x_len(), pool.geometry.y_len());
+            let outs = [(y, y_len), (picked, y_len)];
+            threads.pieces_of(x.len() * 8, (argmax, y_len), None, outs, |i, (argmax, _), outs| {
+                let scratch = &mut threads.scratch();
+                pool.forward(*isa, cast_mut(scratch), outs, argmax, (piece(x, i, x_len), gate));
+            });
+            return;
+        }
         let c = self.channels;
         let ([y], ([x], [saved])) = arena.split(*images, [self.y], ([self.x], [self.saved]));
         let (factor, offset) = (&saved[2 * c..3 * c], &saved[3 * c..4 * c]);
@@ -155,13 +171,14 @@ impl<E: Number> BatchNormLayer<E> {
         }
     }
 
-    /// The sums of each chunk of images, and where they are.
+    /// The sums of each chunk of images, and where they are. Behind a pool all other gradients are zero.
     fn take_sums(&self, run: &mut Run, training: &BatchNormTraining<E>) -> Slot {
         let (c, isa, images) = (self.channels, run.isa, run.images);
-        let chunk = chunk_images(images);
-        let len = chunk * self.pixels * c;
+        let x = self.pool.map_or(self.x, |pool| pool.picked);
         let ([partials], ([saved], [x, dy])) =
-            run.arena.split(images, [training.partials], ([self.saved], [self.x, training.dy]));
+            run.arena.split(images, [training.partials], ([self.saved], [x, training.dy]));
+        let chunk = chunk_images(images);
+        let len = chunk * x.len() / images;
         let numbers = NormNumbers::of(saved);
         let saved = BnSaved { mean: numbers.mean, gate: numbers.gate(self.act) };
         let partials = &mut partials[..images.div_ceil(chunk) * NORM_SUMS * c];
@@ -177,6 +194,27 @@ impl<E: Number> BatchNormLayer<E> {
             );
         });
         training.partials
+    }
+
+    /// The gradient of the input, from that of the output.
+    fn input_gradient(&self, run: &mut Run, dy: Slot<E>, dx: Slot<E>) {
+        let Run { arena, threads, isa, images, .. } = run;
+        let argmax = self.pool.map(|pool| [pool.argmax]);
+        let ([dx], ([x, dy], ([saved], argmax))) =
+            arena.split(*images, [dx], ([self.x, dy], ([self.saved], argmax)));
+        let numbers = NormNumbers::of(saved);
+        let work = dx.len() * 8;
+        if let Some((NormPool { geometry: g, .. }, [argmax])) = self.pool.as_ref().zip(argmax) {
+            return threads.pieces(work, dx, g.x_len(), |i, dx| {
+                let from = (piece(dy, i, g.y_len()), piece(argmax, i, g.y_len()));
+                norm_pool::backward(*isa, dx, piece(x, i, g.x_len()), from, (g, numbers.coefficients()));
+            });
+        }
+        let with = (numbers.coefficients(), numbers.gate(self.act));
+        let len = (PIECE / self.channels).max(1) * self.channels;
+        threads.pieces(work, dx, len, |i, dx| {
+            batchnorm::backward_dx(*isa, dx, piece(x, i, len), piece(dy, i, len), with);
+        });
     }
 
     /// The gradients of scale and shift, and the coefficients of the input's gradient, from the sums of all images or chunks.
@@ -234,16 +272,7 @@ impl<E: Number> Layer for BatchNormLayer<E> {
         let sums = training.sums.unwrap_or_else(|| self.take_sums(run, training));
         self.find_coefficients(run, training, sums);
         if let Some(dx) = training.dx {
-            let c = self.channels;
-            let Run { arena, threads, isa, images, .. } = run;
-            let ([out], ([x, dy], [saved])) =
-                arena.split(*images, [dx.target()], ([self.x, training.dy], [self.saved]));
-            let numbers = NormNumbers::of(saved);
-            let with = (numbers.coefficients(), numbers.gate(self.act));
-            let len = (PIECE / c).max(1) * c;
-            threads.pieces(out.len() * 8, out, len, |i, out| {
-                batchnorm::backward_dx(*isa, out, piece(x, i, len), piece(dy, i, len), with);
-            });
+            self.input_gradient(run, training.dy, dx.target());
             dx.finish(run);
         }
     }

@@ -60,7 +60,7 @@ type Sums<'a> = (&'a mut [f32], Option<&'a mut [f32]>);
 /// What the backward pass of a [`DepthwiseLayer`] needs.
 pub(crate) struct DepthwiseBackward<E> {
     pub(crate) dy: Slot<E>,
-    pub(crate) behind: Behind,
+    pub(crate) behind: Behind<E>,
     /// Gradient of the input.
     pub(crate) dx: Option<(GradOut<E>, Before<E>)>,
     /// Partial gradients: chunks of `[weights, bias]`.
@@ -148,7 +148,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
             let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
             let saved = x.chunks_exact(x_len).zip(y.chunks_exact(y_len));
             for (image, ((x, y), dy)) in saved.zip(dy.chunks_exact_mut(y_len)).enumerate() {
-                derivative.apply(isa, dy, y);
+                derivative.apply(isa, dy, y, i * chunk + image);
                 depthwise::backward_weights(isa, dw, x, dy, g);
                 if let Some(dx) = &mut dx {
                     let own = &mut dx[image * x_len..(image + 1) * x_len];

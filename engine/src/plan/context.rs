@@ -127,15 +127,15 @@ impl Context<'_> {
         fits.then_some(norm)
     }
 
-    /// The stage that made the input of the batch normalisation that runs at `time`, if it can take that input's statistics
-    /// and compute its gradient.
+    /// The stage that made the input of the batch normalisation that runs at `time`, if it is a convolution that can take the
+    /// moments of its outputs.
     pub(super) fn maker_of_norm(&self, time: usize) -> Option<usize> {
         let root = self.alias[self.stages[time].inputs[0]];
         let maker = self.stages.iter().position(|maker| maker.output == root)?;
         let stage = &self.stages[maker];
-        let fused = stage.act.is_some() || stage.pool.is_some() || stage.project.is_some();
-        let is_linear = matches!(self.node(stage).op, Op::Conv2d(_)) && !fused;
-        (is_linear && self.form(maker).makes == self.reads(time, 0)).then_some(maker)
+        let writes =
+            stage.pool.is_none() && stage.project.is_none() && matches!(self.node(stage).op, Op::Conv2d(_));
+        (writes && self.form(maker).makes == self.reads(time, 0)).then_some(maker)
     }
 
     /// Whether a value has one reader, and nobody is given it after a pass.

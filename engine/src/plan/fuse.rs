@@ -3,10 +3,12 @@
 use super::choice::Choice;
 use super::separable;
 use super::stage::{Kind, Stage};
+use crate::bf16::Bf16;
 use crate::exec::{Exec, Mode};
 use crate::geometry::{PoolGeometry, Shape};
 use crate::graph::{Graph, Op};
 use crate::layers::conv2d::Pooled;
+use crate::layers::norm_pool::NormPool;
 
 /// The stages of a graph in order, and for every value the one that it is the same memory as.
 pub(super) struct Fused {
@@ -18,7 +20,8 @@ pub(super) struct Fused {
 ///
 /// A convolution or dense layer takes in the batch normalisation behind it (if that has running statistics), then the
 /// residual sum (inference, convolutions, when the other summand is there by then), then a ReLU or ReLU6, then
-/// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6. Depthwise
+/// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6, and a batch
+/// normalisation that trains then a max pool that [fits](NormPool::fits). Depthwise
 /// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish, and
 /// none of those to `keep`. In bytes and in bf16 pools stay apart, in bytes depthwise convolutions, too.
 /// Frozen nodes are fused as at inference.
@@ -100,6 +103,17 @@ pub(super) fn fuse(
                 (stage.pool, stage.output) = (pool, next + 1);
             }
         }
+        if let (Op::BatchNorm(_), Mode::Train(_), Some(next)) = (&node.op, own, only_reader(stage.output)) {
+            let pool = max_pool(graph, shapes, next).filter(|pool| match kind {
+                Kind::Floats => NormPool::<f32>::fits(pool, stage.act),
+                Kind::Halves => NormPool::<Bf16>::fits(pool, stage.act),
+                Kind::Bytes => false,
+            });
+            if pool.is_some() {
+                taken[next] = true;
+                (stage.pool, stage.output) = (pool, next + 1);
+            }
+        }
         stages.push(stage);
     }
     if kind != Kind::Bytes {
@@ -140,11 +154,13 @@ impl Takes {
 
 /// The max pool `next` over the outputs of a convolution; `None` for other nodes and behind depthwise convolutions.
 fn pool_behind(choice: &Choice, graph: &Graph, shapes: &[Shape], next: usize) -> Option<PoolGeometry> {
+    if choice.geometry.is_depthwise() { None } else { max_pool(graph, shapes, next) }
+}
+
+/// The max pool `next`; `None` for other nodes.
+fn max_pool(graph: &Graph, shapes: &[Shape], next: usize) -> Option<PoolGeometry> {
     let node = &graph.nodes[next];
     let Op::MaxPool2d(pool) = &node.op else { return None };
-    if choice.geometry.is_depthwise() {
-        return None;
-    }
     PoolGeometry::new(&node.name, shapes[node.inputs[0] as usize], pool).ok()
 }
 

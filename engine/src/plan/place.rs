@@ -10,10 +10,11 @@ use crate::buffer::Element;
 use crate::kernels::Number;
 use crate::layers::batchnorm::SAVED;
 use crate::layers::before::{Before, NORM_SUMS, NormBefore};
-use crate::layers::behind::{Behind, NormBehind};
+use crate::layers::behind::{Behind, NormBehind, PoolBehind};
 use crate::layers::bytes::{DequantizeLayer, QuantizeLayer};
 use crate::layers::filters::Filters;
 use crate::layers::halves::ConvertLayer;
+use crate::layers::norm_pool::NormPool;
 use crate::layers::outputs::Take;
 use crate::layers::packed::Packed;
 use crate::layers::run::{GradOut, Layer};
@@ -37,10 +38,11 @@ pub(super) struct Places<'a> {
     moments: Vec<Option<Slot>>,
     /// Where the sums are that a batch normalisation's reader takes for it, by the value that it makes.
     sums: Vec<Option<Slot>>,
-    /// The batch normalisation whose input's gradient is left to the convolution that makes that input, by that value.
-    behind: Vec<Option<NormBehind>>,
-    /// What each batch normalisation keeps between its passes, by stage.
+    /// The stage of the batch normalisation whose input's gradient is left to the one that makes that input, by that value.
+    behind: Vec<Option<usize>>,
+    /// What each batch normalisation keeps between its passes, and of its pool, by stage.
     norms: Vec<Option<Slot>>,
+    pools: Vec<Option<Pooled>>,
     /// Floats of packed weights, of the work space in which filters are folded, and of one thread's scratch.
     pub(super) packed: usize,
     pub(super) folding: usize,
@@ -67,6 +69,14 @@ impl<E> Default for CopyIn<E> {
     fn default() -> Self {
         CopyIn { slot: None, written: false }
     }
+}
+
+/// What the pool behind a batch normalisation keeps.
+#[derive(Clone, Copy)]
+struct Pooled {
+    argmax: Slot,
+    /// In numbers of the kind that the normalisation reads.
+    picked: Copies,
 }
 
 /// A value that is made of the same one in numbers of another kind.
@@ -126,6 +136,7 @@ impl<'a> Places<'a> {
             sums: vec![None; count],
             behind: vec![None; count],
             norms: vec![None; context.stages.len()],
+            pools: vec![None; context.stages.len()],
             packed: 0,
             folding: 0,
             scratch: 0,
@@ -360,6 +371,20 @@ impl<'a> Places<'a> {
         *self.norms[time].get_or_insert_with(|| self.arena.add(0, SAVED * channels, time))
     }
 
+    /// The pool of the batch normalisation that runs at `time`, with what it keeps.
+    pub(super) fn norm_pool<E: Placed>(&mut self, time: usize) -> Option<NormPool<E>> {
+        let stage = &self.context.stages[time];
+        let geometry = stage.pool?;
+        let Pooled { argmax, picked } = *self.pools[time].get_or_insert_with(|| {
+            let len = self.context.shapes[stage.output].len();
+            let mut picked = Copies::default();
+            E::copy_mut(&mut picked).slot = Some(self.arena.add(len, 0, time));
+            Pooled { argmax: self.arena.add(len, 0, time), picked }
+        });
+        let picked = E::copy(&picked).slot.expect("a normalisation reads and makes numbers of one kind");
+        Some(NormPool { geometry, argmax, picked })
+    }
+
     /// What is before a stage whose input has a gradient.
     pub(super) fn before<E: Placed>(&mut self, time: usize) -> Before<E> {
         let context = self.context;
@@ -371,12 +396,16 @@ impl<'a> Places<'a> {
         let now = context.backward_time(time);
         let saved = self.norm_numbers(maker);
         self.arena.touch(saved, now);
-        self.keep::<E>(norm.inputs[0], time);
+        let x = match self.norm_pool::<E>(maker) {
+            Some(pool) => pool.picked,
+            None => self.value(norm.inputs[0]),
+        };
+        self.arena.touch(x, now);
         let channels = context.shapes[norm.output].c as usize;
         let sums = self.arena.add(NORM_SUMS * channels, 0, now);
         self.arena.touch(sums, context.backward_time(maker));
         self.sums[norm.output] = Some(sums);
-        Before::Norm(NormBefore { x: self.value(norm.inputs[0]), saved, act: norm.act, sums })
+        Before::Norm(NormBefore { x, saved, act: norm.act, sums })
     }
 
     /// Where the sums of a batch normalisation are, if its reader takes them.
@@ -384,24 +413,36 @@ impl<'a> Places<'a> {
         self.sums[norm.output]
     }
 
-    /// Leaves the gradient of a batch normalisation's input, which nothing else reads, to the stage that makes it: that finds
-    /// the gradient of the normalisation's output in its place.
-    pub(super) fn leave_norm<E: Placed>(&mut self, time: usize, dy: Slot<E>) {
-        let (saved, stage) = (self.norm_numbers(time), &self.context.stages[time]);
+    /// Leaves the gradient of the input of the batch normalisation that runs at `time`, which nothing else reads, to the stage
+    /// that makes it: that finds the gradient `dy` of the normalisation's output in its place, or behind a pool room for its own.
+    pub(super) fn leave_norm<E: Placed>(&mut self, time: usize, maker: usize, dy: Slot<E>) {
+        let stage = &self.context.stages[time];
         let root = self.context.alias[stage.inputs[0]];
-        *E::copy_mut(&mut self.grads[root]) = CopyIn { slot: Some(dy), written: true };
-        self.behind[root] = Some(NormBehind { saved, act: stage.act });
+        let slot = match stage.pool {
+            Some(pool) => self.arena.add(pool.x_len(), 0, self.context.backward_time(maker)),
+            None => dy,
+        };
+        *E::copy_mut(&mut self.grads[root]) = CopyIn { slot: Some(slot), written: true };
+        self.behind[root] = Some(time);
     }
 
-    /// What is behind a stage with filters and is part of its backward pass.
-    pub(super) fn behind(&mut self, time: usize, stage: &Stage) -> Behind {
-        if let Some(norm) = self.behind[stage.output] {
-            self.arena.touch(norm.saved, self.context.backward_time(time));
-            return Behind::Norm(norm);
-        }
-        match stage.act {
-            Some(act) if !self.context.is_gated(stage) => Behind::Activation(act),
-            _ => Behind::Nothing,
-        }
+    /// What is behind the stage with filters that runs at `time`, and is part of its backward pass.
+    pub(super) fn behind<E: Placed>(&mut self, time: usize) -> Behind<E> {
+        let context = self.context;
+        let stage = &context.stages[time];
+        let Some(norm) = self.behind[stage.output] else {
+            return match stage.act {
+                Some(act) if !context.is_gated(stage) => Behind::Activation(act),
+                _ => Behind::Nothing,
+            };
+        };
+        let now = context.backward_time(time);
+        let (saved, behind) = (self.norm_numbers(norm), &context.stages[norm]);
+        self.arena.touch(saved, now);
+        let pool = self.norm_pool::<E>(norm).map(|NormPool { geometry, argmax, .. }| {
+            self.arena.touch(argmax, now);
+            PoolBehind { geometry, dy: self.grad_in(time, behind), argmax }
+        });
+        Behind::Norm(NormBehind { saved, act: behind.act, pool })
     }
 }

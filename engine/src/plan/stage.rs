@@ -16,7 +16,7 @@ pub(super) struct Stage {
     pub(super) residual: Option<usize>,
     /// The clamp that is applied to the output.
     pub(super) act: Option<Activation>,
-    /// The max pool over the output of a convolution.
+    /// The max pool over the output of a convolution, or of a batch normalisation in training.
     pub(super) pool: Option<PoolGeometry>,
     /// The value that it makes.
     pub(super) output: usize,

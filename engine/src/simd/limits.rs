@@ -99,7 +99,10 @@ pub fn multiply_pairs(isa: Bf16Isa, rounds: usize) -> (usize, f32) {
     let one = Bf16::from(1.0);
     let weights = black_box([one; 32 * CHAINS[1]]);
     if isa.mr() < MANY_ROWS {
-        return dispatch_pairs(isa, PairProducts { rounds, weights, pairs: black_box([[one; 2]; CHAINS[0]]) });
+        return dispatch_pairs(
+            isa,
+            PairProducts { rounds, weights, pairs: black_box([[one; 2]; CHAINS[0]]) },
+        );
     }
     dispatch_pairs(isa, PairProducts { rounds, weights, pairs: black_box([[one; 2]; MANY_ROWS]) })
 }

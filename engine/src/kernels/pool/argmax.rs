@@ -8,7 +8,7 @@
 use super::{Scan, Windows, check, clear_uncovered, first_maximum, for_each_window, is_tiling};
 use crate::geometry::PoolGeometry;
 use crate::graph::Activation;
-use crate::kernels::lanes::{load, store};
+use crate::kernels::lanes::{Number, load, store};
 use crate::simd::{Isa, Simd, dispatch};
 
 /// The argmax of a window that passes no gradient: larger than any index.
@@ -20,28 +20,28 @@ pub fn fits(g: &PoolGeometry) -> bool {
     is_tiling(g) && g.kernel[0] * g.kernel[1] <= 1 << f32::MANTISSA_DIGITS
 }
 
-struct Forward {
-    y: *mut f32,
+struct Forward<E> {
+    y: *mut E,
     argmax: *mut f32,
-    x: *const f32,
+    x: *const E,
     /// The least and the largest maximum that pass a gradient.
     passing: [f32; 2],
     row: usize,
     c: usize,
 }
 
-impl Windows for Forward {
+impl<E: Number> Windows for Forward<E> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let [least, largest] = self.passing.map(|bound| s.splat(bound));
         let none = s.splat(NO_GRADIENT);
         // SAFETY: the contract of this function, and `argmax` is as long as `y`.
         unsafe {
-            let mut best = load(s, self.x.add(x), n);
+            let mut best = E::load(s, self.x.add(x), n);
             let mut sum = best;
             for r in 0..rows {
                 for q in usize::from(r == 0)..cols {
-                    let value = load(s, self.x.add(x + r * self.row + q * self.c), n);
+                    let value = E::load(s, self.x.add(x + r * self.row + q * self.c), n);
                     best = s.max(value, best);
                     sum = s.add(sum, value);
                 }
@@ -50,13 +50,13 @@ impl Windows for Forward {
             let mut argmax = none;
             for r in (0..rows).rev() {
                 for q in (0..cols).rev() {
-                    let value = load(s, self.x.add(x + r * self.row + q * self.c), n);
+                    let value = E::load(s, self.x.add(x + r * self.row + q * self.c), n);
                     argmax = s.select_gt(best, value, argmax, s.splat((r * cols + q) as f32));
                 }
             }
             argmax = s.select_gt(least, best, none, argmax);
             argmax = s.select_gt(best, largest, none, argmax);
-            store(s, self.y.add(y), best, n);
+            E::store(s, self.y.add(y), best, n);
             store(s, self.argmax.add(y), argmax, n);
             s.any_nan(sum)
         }
@@ -67,11 +67,11 @@ impl Windows for Forward {
 ///
 /// # Panics
 /// When lengths are not those of the geometry, or it does not fit: see [`fits`].
-pub fn forward(
+pub fn forward<E: Number>(
     isa: Isa,
-    y: &mut [f32],
+    y: &mut [E],
     argmax: &mut [f32],
-    x: &[f32],
+    x: &[E],
     g: &PoolGeometry,
     act: Option<Activation>,
 ) {
@@ -93,27 +93,75 @@ pub fn forward(
 
 /// [`forward`] of an image that may hold a NaN, all of it.
 #[cold]
-fn forward_with_nan(y: &mut [f32], argmax: &mut [f32], x: &[f32], g: &PoolGeometry, passing: [f32; 2]) {
+fn forward_with_nan<E: Number>(
+    y: &mut [E],
+    argmax: &mut [f32],
+    x: &[E],
+    g: &PoolGeometry,
+    passing: [f32; 2],
+) {
     let [least, largest] = passing;
     for_each_window(g, |output, first, size| {
         for channel in 0..g.c {
             let (index, max) = first_maximum(&x[first + channel..], g, size);
             let is_flat = least > max || max > largest;
-            y[output + channel] = max;
+            y[output + channel] = max.into();
             argmax[output + channel] = if is_flat { NO_GRADIENT } else { index as f32 };
         }
     });
 }
 
-struct Backward {
-    dx: *mut f32,
-    argmax: *const f32,
-    dy: *const f32,
+struct Pick<E> {
+    picked: *mut E,
+    y: *const E,
+    by: *const E,
+    x: *const E,
     row: usize,
     c: usize,
 }
 
-impl Windows for Backward {
+impl<E: Number> Windows for Pick<E> {
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
+        // SAFETY: the contract of this function; `y` is as long as `picked`, and `by` as long as `x`.
+        unsafe {
+            let max = E::load(s, self.y.add(y), n);
+            let mut picked = E::load(s, self.x.add(x), n);
+            // From the last pixel to the first, so that the first of equals stays.
+            for r in (0..rows).rev() {
+                for q in (0..cols).rev() {
+                    let at = x + r * self.row + q * self.c;
+                    let [by, value] = [self.by, self.x].map(|p| E::load(s, p.add(at), n));
+                    picked = s.select_gt(max, by, picked, value);
+                }
+            }
+            E::store(s, self.picked.add(y), picked, n);
+        }
+        false
+    }
+}
+
+/// The elements of `x[h, w, c]` where each window of `by[h, w, c]` has its maximum `y[oh, ow, c]` first, one image:
+/// `picked[oh, ow, c]` is overwritten.
+///
+/// # Panics
+/// When lengths are not those of the geometry.
+pub fn pick<E: Number>(isa: Isa, picked: &mut [E], x: &[E], (y, by): (&[E], &[E]), g: &PoolGeometry) {
+    check(g, x.len(), y.len());
+    assert!(picked.len() == y.len() && by.len() == x.len(), "tensors of one shape have one length");
+    let (picked, y, by, x) = (picked.as_mut_ptr(), y.as_ptr(), by.as_ptr(), x.as_ptr());
+    dispatch(isa, Scan { windows: Pick { picked, y, by, x, row: g.w * g.c, c: g.c }, g });
+}
+
+struct Backward<E> {
+    dx: *mut E,
+    argmax: *const f32,
+    dy: *const E,
+    row: usize,
+    c: usize,
+}
+
+impl<E: Number> Windows for Backward<E> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         let zero = s.splat(0.0);
@@ -121,13 +169,13 @@ impl Windows for Backward {
         unsafe {
             let argmax = load(s, self.argmax.add(y), n);
             // The gradient until an element takes it.
-            let mut left = load(s, self.dy.add(y), n);
+            let mut left = E::load(s, self.dy.add(y), n);
             for r in 0..rows {
                 for q in 0..cols {
                     let index = s.splat((r * cols + q) as f32);
                     let taken = s.select_gt(argmax, index, zero, left);
                     left = s.select_gt(argmax, index, left, zero);
-                    store(s, self.dx.add(x + r * self.row + q * self.c), taken, n);
+                    E::store(s, self.dx.add(x + r * self.row + q * self.c), taken, n);
                 }
             }
         }
@@ -139,7 +187,7 @@ impl Windows for Backward {
 ///
 /// # Panics
 /// When lengths are not those of the geometry, or it does not fit: see [`fits`].
-pub fn backward(isa: Isa, dx: &mut [f32], argmax: &[f32], dy: &[f32], g: &PoolGeometry) {
+pub fn backward<E: Number>(isa: Isa, dx: &mut [E], argmax: &[f32], dy: &[E], g: &PoolGeometry) {
     check(g, dx.len(), dy.len());
     assert!(fits(g), "windows lie side by side");
     assert_eq!(argmax.len(), dy.len(), "an argmax for every output");

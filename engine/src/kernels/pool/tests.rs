@@ -202,7 +202,41 @@ for_each_isa! {
                 argmax::backward(isa, gradient, indices, &dy, g);
                 assert_same("y", maxima, &y);
                 assert_same("dx", gradient, &dx);
+
+                // In bf16 all is as in floats.
+                let twins = Twins::of(&x);
+                let mut y = Twins::nan(g.y_len());
+                argmax::forward(isa, &mut y.halves, indices, &twins.halves, g, act);
+                argmax::forward(isa, &mut y.floats, &mut Guarded::nan(g.y_len()), &twins.floats, g, act);
+                y.assert_rounded_once("y");
+                let (dy, mut dx) = (Twins::of(&dy), Twins::nan(g.x_len()));
+                argmax::backward(isa, &mut dx.halves, indices, &dy.halves, g);
+                argmax::backward(isa, &mut dx.floats, indices, &dy.floats, g);
+                dx.assert_rounded_once("dx");
             }
+        });
+    }
+
+    /// What is picked by maxima is what their gradient goes to: `dy x` summed over the image is `dy picked` summed over windows.
+    fn picked_by_maxima(isa: Isa) {
+        sweep(|g| {
+            let by = Guarded::of(&integers(1, g.x_len(), 3));
+            // Each element its own number.
+            let x = Guarded::of(&(0..g.x_len()).map(|i| i as f32).collect::<Vec<_>>());
+            let (mut y, mut picked) = (Guarded::nan(g.y_len()), Guarded::nan(g.y_len()));
+            max_forward(isa, &mut y, &by, g);
+            argmax::pick(isa, &mut picked, &x, (&y, &by), g);
+            for i in 0..g.y_len() {
+                let mut one = vec![0.0; g.y_len()];
+                one[i] = 1.0;
+                let gradient = reference::max_pool_backward(&widen(&by), &widen(&one), g);
+                assert_eq!(gradient.iter().position(|&d| d == 1.0), Some(picked[i] as usize), "{g:?}");
+            }
+            let (by, x) = (Twins::of(&by), Twins::of(&normal(2, g.x_len())));
+            let (y, mut picked) = (Twins::of(&y), Twins::nan(g.y_len()));
+            argmax::pick(isa, &mut picked.halves, &x.halves, (&y.halves, &by.halves), g);
+            argmax::pick(isa, &mut picked.floats, &x.floats, (&y.floats, &by.floats), g);
+            picked.assert_rounded_once("picked");
         });
     }
 

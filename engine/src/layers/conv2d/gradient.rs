@@ -34,7 +34,7 @@ pub(super) struct Saved<'a> {
     /// What the layer wrote.
     pub(super) y: Slot,
     pub(super) dy: Slot,
-    pub(super) behind: Behind,
+    pub(super) behind: Behind<f32>,
     /// A pool computed with the convolution: `dy` is written.
     pub(super) pool: Option<(&'a Pooled, PooledBackward)>,
 }
@@ -64,7 +64,7 @@ impl Gradient {
             partial.fill(0.0);
             match (saved.pool, pool) {
                 (Some((own, _)), Some(pool)) => own.backward(isa, dy, pool, i * chunk),
-                _ => derivative.apply(isa, dy, piece(y, i, chunk * y_len)),
+                _ => derivative.apply(isa, dy, piece(y, i, chunk * y_len), i * chunk),
             }
             let (dw, db) = partial.split_at_mut(w_len);
             if let FilterMethod::Direct(weights) = &self.method {

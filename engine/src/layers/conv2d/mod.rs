@@ -46,7 +46,7 @@ pub(crate) struct Conv2dLayer {
 pub(crate) struct Conv2dBackward {
     /// The gradient of the convolution's output.
     pub(crate) dy: Slot,
-    pub(crate) behind: Behind,
+    pub(crate) behind: Behind<f32>,
     pub(crate) dx: Option<DataGradient>,
     pub(crate) gradient: Gradient,
 }

@@ -38,7 +38,7 @@ struct Chunk<'a> {
     x: &'a [f32],
     y: &'a [f32],
     /// What `dy` still lacks.
-    derivative: Derivative<'a>,
+    derivative: Derivative<'a, f32>,
     /// The sums of a batch normalisation that made the input are taken with this; and the chunk's first image.
     sums: Option<SumsWith<'a, f32>>,
     first: usize,
@@ -70,7 +70,7 @@ impl<'a> Pointwise<'a> {
         let (isa, images, threads, packed) = (run.isa, run.images, run.threads, run.packed);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
-        if count < threads.count() || saved.pool.is_some() {
+        if count < threads.count() || saved.pool.is_some() || saved.behind.has_pool() {
             return false;
         }
         let (x_len, y_len) = (g.x_len(), g.y_len());
@@ -158,7 +158,7 @@ impl<'a> Pointwise<'a> {
     /// Makes `dy` of some pixels of the chunk that of the sums.
     fn prepare(&self, dy: &mut [f32], pixels: Range<usize>, from: &Chunk) {
         let range = pixels.start * self.geometry.cout..pixels.end * self.geometry.cout;
-        from.derivative.apply(from.isa, &mut dy[range.clone()], &from.y[range]);
+        from.derivative.apply(from.isa, &mut dy[range.clone()], &from.y[range], from.first);
     }
 
     /// The input's gradient of pixels `pixels` of image `image` of the chunk, and what the layer before needs of it.

@@ -37,7 +37,7 @@ pub(crate) struct HalfConv2dLayer {
 pub(crate) struct HalfConv2dBackward {
     /// The gradient of the output.
     pub(crate) dy: Slot<Bf16>,
-    pub(crate) behind: Behind,
+    pub(crate) behind: Behind<Bf16>,
     pub(crate) dx: Option<HalfDataGradient>,
     pub(crate) weights: WeightGradient<Halves>,
     /// Partial gradients of chunks of images, in f32: `[weights, bias]`.

@@ -11,6 +11,10 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
     let shape = context.input_shape(stage);
     let channels = shape.c as usize;
     let saved = places.norm_numbers(time);
+    let pool = places.norm_pool::<E>(time);
+    if let Some(pool) = &pool {
+        places.need_scratch_of::<E>(pool.scratch_len());
+    }
     let mut training = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);
@@ -18,6 +22,10 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         places.arena.touch(saved, now);
         let partials = places.arena.add(0, PARTIALS * channels, time);
         places.arena.touch(partials, now);
+        if let Some(pool) = &pool {
+            places.arena.touch(pool.argmax, now);
+            places.arena.touch(pool.picked, now);
+        }
         let dy = places.grad_in(time, stage);
         let maker = context.maker_of_norm(time);
         let statistics = if context.mode.has_running_statistics(stage.node) {
@@ -26,12 +34,16 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
             let value = context.alias[stage.inputs[0]];
             Statistics::Batch { moments: maker.map(|maker| places.place_moments(value, (maker, time))) }
         };
-        let leaves = maker.is_some_and(|maker| places.has_backward(&context.stages[maker]));
-        let dx = if leaves && context.has_one_reader(stage.inputs[0]) {
-            places.leave_norm(time, dy);
-            None
-        } else {
-            places.grad_out(time, stage.inputs[0])
+        let takes = |&maker: &usize| {
+            let maker = &context.stages[maker];
+            maker.act.is_none() && places.has_backward(maker) && context.has_one_reader(stage.inputs[0])
+        };
+        let dx = match maker.filter(takes) {
+            Some(maker) => {
+                places.leave_norm(time, maker, dy);
+                None
+            }
+            None => places.grad_out(time, stage.inputs[0]),
         };
         training = Some(BatchNormTraining { dy, dx, statistics, sums: places.sums(stage), partials });
     }
@@ -42,6 +54,7 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         x,
         y,
         act: stage.act,
+        pool,
         params: context.norm_params(stage.node),
         saved,
         training,

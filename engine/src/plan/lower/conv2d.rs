@@ -61,7 +61,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
             let packed = places.take_packed(method.packed_len());
             DataGradient { out, method, packed, before: places.before(time) }
         });
-        let behind = if pool.is_some() { Behind::Nothing } else { places.behind(time, stage) };
+        let behind = if pool.is_some() { Behind::Nothing } else { places.behind(time) };
         backward = Some(Conv2dBackward { dy, behind, dx, gradient });
     }
     let ((x, y), act) = (places.x_and_y(stage), stage.act);
@@ -118,7 +118,7 @@ pub(super) fn lower_halves(places: &mut Places, time: usize, stage: &Stage) -> B
             let packed = places.take_panels(sweep.packed_len(), 0);
             HalfDataGradient { out, sweep, packed, before: places.before(time) }
         });
-        let behind = places.behind(time, stage);
+        let behind = places.behind(time);
         backward = Some(HalfConv2dBackward { dy, behind, dx, weights, partials });
     }
     let ((x, y), act) = (places.x_and_y(stage), stage.act);

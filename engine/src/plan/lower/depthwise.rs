@@ -20,7 +20,7 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         places.keep::<E>(stage.output, time);
         let dy = places.grad_in(time, stage);
         let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, places.before(time)));
-        backward = Some(DepthwiseBackward { dy, behind: places.behind(time, stage), dx, partials });
+        backward = Some(DepthwiseBackward { dy, behind: places.behind(time), dx, partials });
     }
     let (x, y) = places.x_and_y::<E, E>(stage);
     let take = places.moments(stage.output);
