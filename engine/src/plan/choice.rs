@@ -18,6 +18,8 @@ pub(super) struct Choice {
     forward: Option<Tile>,
     backward_data: Option<Tile>,
     filters: Option<Tile>,
+    /// Whether passes have many images: in training.
+    batches: bool,
 }
 
 /// Chooses for every node that is a convolution; with `halves`, in bf16, all are the plain sum: transforms would round each
@@ -40,30 +42,33 @@ impl Choice {
     fn new(geometry: Conv2dGeometry, mode: Mode, exact: bool) -> Self {
         let g = &geometry;
         if exact || !fits(g) || g.cin.min(g.cout) < MIN_CHANNELS {
-            return Choice { geometry, forward: None, backward_data: None, filters: None };
+            return Choice { geometry, forward: None, backward_data: None, filters: None, batches: false };
         }
         Choice {
             forward: tile([g.oh, g.ow], g, mode),
             backward_data: tile([g.h, g.w], g, mode).filter(|_| g.padding.iter().all(|&p| p <= 2)),
             filters: tile([g.oh, g.ow], g, mode),
+            batches: mode.learns(),
             geometry,
         }
     }
 
     pub(super) fn forward(&self, isa: Isa) -> Method {
         match self.forward {
-            Some(tile) => Method::Winograd(Box::new(Winograd::forward(isa, &self.geometry, tile)), None),
+            Some(tile) => self.transformed(Winograd::forward(isa, &self.geometry, tile)),
             None => Method::Direct(Sweep::forward(isa, &self.geometry)),
         }
     }
 
     pub(super) fn backward_data(&self, isa: Isa) -> Method {
         match self.backward_data {
-            Some(tile) => {
-                Method::Winograd(Box::new(Winograd::backward_data(isa, &self.geometry, tile)), None)
-            }
+            Some(tile) => self.transformed(Winograd::backward_data(isa, &self.geometry, tile)),
             None => Method::Direct(Sweep::backward_data(isa, &self.geometry)),
         }
+    }
+
+    fn transformed(&self, winograd: Winograd) -> Method {
+        Method::Winograd(Box::new(if self.batches { winograd.in_batches() } else { winograd }), None)
     }
 
     /// The gradient of the filters from transformed tiles, if that is the choice.

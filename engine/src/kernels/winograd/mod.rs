@@ -46,6 +46,9 @@ use tiles::{Filters, Gather, Grid, Input, Map, Place, Scatter};
 /// all filters for.
 const BLOCK: usize = 96 * 1024;
 const MIN_TILES: usize = 24;
+/// Floats of filters (4 MiB) that no second-level cache holds, and the fewest tiles for which they are read.
+const HEAVY: usize = 1 << 20;
+const HEAVY_TILES: usize = 72;
 
 /// Pixels of an output tile's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +153,13 @@ impl Winograd {
         let count = (BLOCK / (tile.values() * (c + cols))).max(MIN_TILES);
         let block = count.div_ceil(tiles[1]);
         Winograd { isa, tile, source, out, depth: c, cols, steps, mirrored: false, block }
+    }
+
+    /// For batches, whose images fill larger blocks: filters that no second-level cache holds are read less often.
+    pub fn in_batches(self) -> Self {
+        let is_heavy = self.tile.values() * self.depth * self.cols > HEAVY;
+        let fewest = HEAVY_TILES.div_ceil(self.out.tiles[1]);
+        Winograd { block: if is_heavy { self.block.max(fewest) } else { self.block }, ..self }
     }
 
     /// Rows of tiles of one image.
