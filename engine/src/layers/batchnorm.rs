@@ -17,7 +17,8 @@ pub(crate) struct BatchNormLayer<E> {
     pub(crate) pixels: usize,
     pub(crate) channels: usize,
     pub(crate) x: Slot<E>,
-    pub(crate) y: Slot<E>,
+    /// None where what reads the output makes it: see [`Input`](super::input::Input).
+    pub(crate) y: Option<Slot<E>>,
     pub(crate) act: Option<Activation>,
     /// The pool over the outputs, in training.
     pub(crate) pool: Option<NormPool<E>>,
@@ -90,10 +91,11 @@ impl<'a> NormNumbers<'a> {
 
 impl<E: Number> BatchNormLayer<E> {
     fn apply(&self, run: &mut Run) {
+        let Some(y) = self.y else { return };
         let Run { arena, threads, isa, images, .. } = run;
         if let Some(pool) = &self.pool {
             let (([argmax], [y, picked]), ([saved], [x])) =
-                arena.split(*images, ([pool.argmax], [self.y, pool.picked]), ([self.saved], [self.x]));
+                arena.split(*images, ([pool.argmax], [y, pool.picked]), ([self.saved], [self.x]));
             let gate = NormNumbers::of(saved).gate(self.act);
             let (x_len, y_len) = (pool.geometry.x_len(), pool.geometry.y_len());
             let outs = [(y, y_len), (picked, y_len)];
@@ -104,7 +106,7 @@ impl<E: Number> BatchNormLayer<E> {
             return;
         }
         let c = self.channels;
-        let ([y], ([x], [saved])) = arena.split(*images, [self.y], ([self.x], [self.saved]));
+        let ([y], ([x], [saved])) = arena.split(*images, [y], ([self.x], [self.saved]));
         let (factor, offset) = (&saved[2 * c..3 * c], &saved[3 * c..4 * c]);
         let len = (PIECE / c).max(1) * c;
         threads.pieces(y.len() * 8, y, len, |i, y| {

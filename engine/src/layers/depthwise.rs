@@ -6,10 +6,12 @@ use super::activation::apply_derivative;
 use super::before::{Before, ImageSums, NORM_SUMS};
 use super::behind::Behind;
 use super::filters::Filters;
+use super::input::{Input, Rows};
 use super::outputs::Take;
 use super::run::{GradOut, Layer, Run, Weights};
 use super::split::{are_spread, by_rows, piece, weight_chunks};
 use crate::arena::Slot;
+use crate::buffer::cast_mut;
 use crate::geometry::Conv2dGeometry;
 use crate::graph::Activation;
 use crate::kernels::depthwise::{self, DepthwiseArgs};
@@ -47,7 +49,7 @@ impl DepthwiseFilters {
 /// `y [n, oh, ow, c] = act(depthwise(x [n, h, w, c], w [kh, kw, c]) + b)`
 pub(crate) struct DepthwiseLayer<E> {
     pub(crate) depthwise: DepthwiseFilters,
-    pub(crate) x: Slot<E>,
+    pub(crate) input: Input<E>,
     pub(crate) y: Slot<E>,
     /// What is taken of the outputs.
     pub(crate) take: Take<E>,
@@ -67,10 +69,16 @@ pub(crate) struct DepthwiseBackward<E> {
     pub(crate) partials: Slot,
 }
 
-/// Numbers of the input's gradient that are computed before what the layer before needs of them is taken.
+/// Numbers of the output that are computed from rows made for them, and of the input's gradient before what the layer before
+/// needs of them is taken.
 const TAKEN: usize = 64 * 1024;
 
 impl<E: Number> DepthwiseLayer<E> {
+    /// Numbers of scratch that each thread needs.
+    pub(crate) fn scratch_len(&self) -> usize {
+        if self.input.norm.is_some() { self.depthwise.geometry.x_len() } else { 0 }
+    }
+
     /// The input's gradient of an image from its `dy`, and what the layer before needs of it.
     fn image_data(
         &self,
@@ -104,19 +112,30 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
     fn forward(&self, run: &mut Run) {
         let args = self.depthwise.args(run.packed);
         let Run { arena, threads, isa, images, .. } = run;
-        let (([y], numbers), ([x], reads)) =
-            arena.split(*images, ([self.y], self.take.writes()), ([self.x], self.take.reads()));
+        let reads = ([self.input.x], (self.input.reads(), self.take.reads()));
+        let (([y], numbers), ([x], (saved, reads))) =
+            arena.split(*images, ([self.y], self.take.writes()), reads);
         let outputs = self.take.outputs((*isa, *images), numbers, reads);
+        let map = self.input.map(saved);
         let g = &self.depthwise.geometry;
         let work = g.macs() * *images;
+        let compute = |image: usize, y: &mut [E], rows: Range<usize>| {
+            let scratch = &mut threads.scratch();
+            let x = (piece(x, image, g.x_len()), g.w * g.cin);
+            let mut x = Rows::new(*isa, x, map, cast_mut(scratch));
+            let (first, row) = (rows.start, g.ow * g.cout);
+            let together = if map.is_some() { (TAKEN / row).max(1) } else { rows.len() };
+            for start in rows.clone().step_by(together) {
+                let own = start..rows.end.min(start + together);
+                let y = &mut y[(own.start - first) * row..(own.end - first) * row];
+                let (_, read) = g.band(own.clone());
+                depthwise::forward(*isa, y, x.with(read), args, g, own);
+            }
+        };
         if are_spread(threads, *images) {
-            return outputs.groups(threads, (work, 1), y, |image, y| {
-                depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, 0..g.oh);
-            });
+            return outputs.groups(threads, (work, 1), y, |image, y| compute(image, y, 0..g.oh));
         }
-        by_rows(threads, work, (y, *images), (g.oh, 2), |image, y, rows| {
-            depthwise::forward(*isa, y, piece(x, image, g.x_len()), args, g, rows);
-        });
+        by_rows(threads, work, (y, *images), (g.oh, 2), compute);
         outputs.finish(threads, y);
     }
 
@@ -136,9 +155,10 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         let w = self.depthwise.args(run.packed).w;
         let out = common.map(|(dx, _)| [dx.target()]);
         let writes = (([backward.partials], take.writes()), ([backward.dy], out));
-        let reads = ([self.x, self.y], (backward.behind.reads(), take.reads()));
-        let ((([partials], sums), ([dy], out)), ([x, y], (numbers, reads))) =
+        let reads = (([self.input.x, self.y], self.input.reads()), (backward.behind.reads(), take.reads()));
+        let ((([partials], sums), ([dy], out)), (([x, y], saved), (numbers, reads))) =
             run.arena.split(images, writes, reads);
+        let (threads, map) = (run.threads, self.input.map(saved));
         let derivative = backward.behind.derivative(numbers);
         let with = take.with(reads);
         let sums_len = NORM_SUMS * g.cin;
@@ -149,7 +169,9 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
             let saved = x.chunks_exact(x_len).zip(y.chunks_exact(y_len));
             for (image, ((x, y), dy)) in saved.zip(dy.chunks_exact_mut(y_len)).enumerate() {
                 derivative.apply(isa, dy, y, i * chunk + image);
-                depthwise::backward_weights(isa, dw, x, dy, g);
+                let scratch = &mut threads.scratch();
+                let mut made = Rows::new(isa, (x, g.w * g.cin), map, cast_mut(scratch));
+                depthwise::backward_weights(isa, dw, made.with(0..g.h), dy, g);
                 if let Some(dx) = &mut dx {
                     let own = &mut dx[image * x_len..(image + 1) * x_len];
                     let sums = sums.as_deref_mut().zip(with).map(|(sums, with)| {
@@ -169,11 +191,11 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         match out {
             Some([dx]) => {
                 let outs = [dy, (dx, chunk * x_len)];
-                run.threads.pieces_of(2 * work, partials, sums, outs, |i, partial, [dy, dx]| {
+                threads.pieces_of(2 * work, partials, sums, outs, |i, partial, [dy, dx]| {
                     gradients(i, partial, dy, Some(dx));
                 });
             }
-            None => run.threads.pieces_of(work, partials, None, [dy], |i, partial, [dy]| {
+            None => threads.pieces_of(work, partials, None, [dy], |i, partial, [dy]| {
                 gradients(i, partial, dy, None);
             }),
         }
@@ -192,7 +214,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
             });
             take.outputs((isa, images), sums, reads).finish(run.threads, out);
             if let Some(act) = act {
-                apply_derivative(run, dx.target(), self.x, act);
+                apply_derivative(run, dx.target(), self.input.x, act);
             }
         }
         dx.finish(run);

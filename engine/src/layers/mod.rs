@@ -18,6 +18,7 @@ pub(crate) mod depthwise;
 pub(crate) mod dropout;
 pub(crate) mod filters;
 pub(crate) mod halves;
+pub(crate) mod input;
 pub(crate) mod norm_pool;
 pub(crate) mod outputs;
 pub(crate) mod packed;

@@ -127,6 +127,39 @@ impl Context<'_> {
         fits.then_some(norm)
     }
 
+    /// The stage of the batch normalisation in training whose output nothing stores, as the stage that runs at `time`, which alone
+    /// reads it, makes it where it reads it: a depthwise convolution, or a pointwise one of floats.
+    pub(super) fn norm_on_load(&self, time: usize) -> Option<usize> {
+        let stage = &self.stages[time];
+        let choice = self.choices[stage.node].as_ref()?;
+        let fits = match self.form(time).reads {
+            Kind::Bytes => false,
+            _ if choice.geometry.is_depthwise() => true,
+            // Behind a pool there is no common pass of both gradients.
+            Kind::Floats => choice.geometry.is_pointwise() && !self.has_norm_pool_behind(stage),
+            Kind::Halves => false,
+        };
+        let is_plain = stage.pool.is_none() && stage.project.is_none() && stage.residual.is_none();
+        let norm = self.norm_before(time).filter(|_| fits && is_plain)?;
+        let own = &self.stages[norm];
+        (matches!(self.mode.of(own.node), Mode::Train(_)) && own.pool.is_none()).then_some(norm)
+    }
+
+    /// Whether what reads the output of a stage is a batch normalisation with a pool.
+    fn has_norm_pool_behind(&self, stage: &Stage) -> bool {
+        let reads = |s: &&Stage| s.inputs.iter().any(|&v| self.alias[v] == stage.output);
+        let is_norm = |s: &Stage| matches!(self.node(s).op, Op::BatchNorm(_));
+        self.stages.iter().filter(reads).any(|s| is_norm(s) && s.pool.is_some())
+    }
+
+    /// Whether the output of the stage that runs at `time` is made where it is read.
+    pub(super) fn is_made_on_load(&self, time: usize) -> bool {
+        let root = self.stages[time].output;
+        let reads = |s: &Stage| s.inputs.first().is_some_and(|&v| self.alias[v] == root);
+        let reader = self.stages.iter().position(reads);
+        reader.is_some_and(|reader| self.norm_on_load(reader) == Some(time))
+    }
+
     /// The stage that made the input of the batch normalisation that runs at `time`, if it is a convolution that can take the
     /// moments of its outputs.
     pub(super) fn maker_of_norm(&self, time: usize) -> Option<usize> {

@@ -14,6 +14,7 @@ use crate::layers::behind::{Behind, NormBehind, PoolBehind};
 use crate::layers::bytes::{DequantizeLayer, QuantizeLayer};
 use crate::layers::filters::Filters;
 use crate::layers::halves::ConvertLayer;
+use crate::layers::input::{Input, NormOnLoad};
 use crate::layers::norm_pool::NormPool;
 use crate::layers::outputs::Take;
 use crate::layers::packed::Packed;
@@ -144,12 +145,17 @@ impl<'a> Places<'a> {
         places.make(0, Kind::Floats, 0);
         for (time, stage) in context.stages.iter().enumerate() {
             for (i, &value) in stage.inputs.iter().enumerate() {
+                // What is not stored is made of what the normalisation reads.
+                let made = context.norm_on_load(time).filter(|_| i == 0);
+                let value = made.map_or(value, |norm| context.stages[norm].inputs[0]);
                 places.read(value, context.reads(time, i), time);
             }
             if let Some(value) = stage.residual {
                 places.read(value, context.form(time).reads, time);
             }
-            places.make(stage.output, context.form(time).makes, time);
+            if !context.is_made_on_load(time) {
+                places.make(stage.output, context.form(time).makes, time);
+            }
         }
         let (output, end) = (count - 1, context.stages.len());
         let last = context.graph.features().filter(|_| !context.has_backward()).into_iter().chain([output]);
@@ -369,6 +375,23 @@ impl<'a> Places<'a> {
     pub(super) fn norm_numbers(&mut self, time: usize) -> Slot {
         let channels = self.context.input_shape(&self.context.stages[time]).c as usize;
         *self.norms[time].get_or_insert_with(|| self.arena.add(0, SAVED * channels, time))
+    }
+
+    /// What the convolution that runs at `time` reads; with a backward pass until that is over.
+    pub(super) fn input<E: Placed>(&mut self, time: usize) -> Input<E> {
+        let context = self.context;
+        let stage = &context.stages[time];
+        let last = if self.has_backward(stage) { context.backward_time(time) } else { time };
+        let norm = context.norm_on_load(time);
+        let value = norm.map_or(stage.inputs[0], |norm| context.stages[norm].inputs[0]);
+        let x = self.value::<E>(value);
+        self.arena.touch(x, last);
+        let norm = norm.map(|norm| {
+            let saved = self.norm_numbers(norm);
+            self.arena.touch(saved, last);
+            NormOnLoad { saved, act: context.stages[norm].act }
+        });
+        Input { x, norm }
     }
 
     /// The pool of the batch normalisation that runs at `time`, with what it keeps.

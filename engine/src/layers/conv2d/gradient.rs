@@ -10,6 +10,7 @@ use crate::kernels::reduce;
 use crate::kernels::winograd::FilterGradient;
 use crate::layers::behind::Behind;
 use crate::layers::filters::Filters;
+use crate::layers::input::Input;
 use crate::layers::run::Run;
 use crate::layers::split::{PIECE, piece, weight_chunks};
 
@@ -30,7 +31,7 @@ pub(crate) struct Gradient {
 
 /// The saved tensors, and what turns `dy` into the gradient of the sums first.
 pub(super) struct Saved<'a> {
-    pub(super) x: Slot,
+    pub(super) input: Input,
     /// What the layer wrote.
     pub(super) y: Slot,
     pub(super) dy: Slot,
@@ -47,14 +48,15 @@ impl Gradient {
             FilterMethod::Winograd(..) => 0,
         };
         let partial_len = w_len + filters.sums().map_or(0, ExactSizeIterator::len);
+        debug_assert!(saved.input.norm.is_none(), "pointwise convolutions alone make what they read");
         let (isa, images, threads) = (run.isa, run.images, run.threads);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let pool = saved.pool.map(|(_, PooledBackward { dy, argmax, .. })| [dy, argmax]);
         // Outputs that a pool has taken were never written.
-        let y = if pool.is_some() { saved.x } else { saved.y };
-        let reads = ([saved.x, y], (pool, saved.behind.reads()));
+        let y = if pool.is_some() { saved.input.x } else { saved.y };
+        let reads = ([saved.input.x, y], (pool, saved.behind.reads()));
         let ([partials, dy], ([x, y], (pool, numbers))) =
             run.arena.split(images, [self.partials, saved.dy], reads);
         let derivative = saved.behind.derivative(numbers);
@@ -103,7 +105,7 @@ fn sum_tiles(
     range: &Range<usize>,
 ) {
     let (images, threads, added) = (run.images, run.threads, run.first > 0);
-    let ([chunks, sums], [x, dy]) = run.arena.split(images, [chunks, sums], [saved.x, saved.dy]);
+    let ([chunks, sums], [x, dy]) = run.arena.split(images, [chunks, sums], [saved.input.x, saved.dy]);
     let lines = gradient.line_count(images);
     let (chunk_len, chunk_lines) = (gradient.chunk_len(), gradient.chunk_lines());
     let value_len = sums.len() / gradient.values();

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::behind::Behind;
 use super::filters::Filters;
+use super::input::Input;
 use super::outputs::Take;
 use super::run::{Layer, Run, Weights};
 use crate::arena::Slot;
@@ -22,12 +23,13 @@ use gradient::Saved;
 pub(crate) use gradient::{FilterMethod, Gradient};
 pub(crate) use method::{Method, Shared};
 use pointwise::Pointwise;
+pub(crate) use pointwise::made_len;
 pub(crate) use pooled::{Pooled, PooledBackward};
 
 /// `y [n, oh, ow, cout] = act(conv(x [n, h, w, cin], w) + b (+ residual))`, or the maxima of its windows.
 pub(crate) struct Conv2dLayer {
     pub(crate) geometry: Conv2dGeometry,
-    pub(crate) x: Slot,
+    pub(crate) input: Input,
     pub(crate) y: Slot,
     pub(crate) residual: Option<Slot>,
     /// What is taken of the outputs.
@@ -66,32 +68,35 @@ impl Layer for Conv2dLayer {
         let packed = run.packed;
         let (panels, bias) = packed[self.packed.clone()].split_at(self.method.packed_len());
         let bias = self.filters.has_bias().then_some(bias);
-        let Conv2dLayer { y, x, residual, take, .. } = *self;
+        let Conv2dLayer { y, input, residual, take, .. } = *self;
         let call = Call {
             y,
-            x,
+            x: input.x,
             packed: panels,
             bias,
             residual,
             clamp: self.act.and_then(Activation::clamp_range),
             take,
         };
-        match &self.pool {
-            Some(pool) => pool.run(&self.method, run, call),
-            None => self.method.run(run, call),
+        match (&self.pool, &self.method) {
+            (Some(pool), method) => pool.run(method, run, call),
+            (None, Method::Direct(sweep)) if input.norm.is_some() => {
+                pointwise::forward(sweep, run, call, &input);
+            }
+            (None, method) => method.run(run, call),
         }
     }
 
     fn backward(&self, run: &mut Run) {
         let Some(backward) = &self.backward else { return };
         let pool = self.pool.as_ref().and_then(|pool| Some((pool, pool.backward?)));
-        let saved = Saved { x: self.x, y: self.y, dy: backward.dy, behind: backward.behind, pool };
+        let saved = Saved { input: self.input, y: self.y, dy: backward.dy, behind: backward.behind, pool };
         let dx = backward.dx.as_ref();
         let common = dx.and_then(|dx| Pointwise::new(&self.geometry, &backward.gradient, dx));
         if !common.is_some_and(|common| common.run(run, &saved, &self.filters)) {
             backward.gradient.run(run, saved, &self.geometry, &self.filters);
             if let Some(dx) = dx {
-                dx.run(run, self.x, backward.dy);
+                dx.run(run, self.input.x, backward.dy);
             }
         }
         if let Some(dx) = dx {

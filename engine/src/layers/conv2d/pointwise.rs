@@ -8,16 +8,19 @@
 use std::ops::Range;
 
 use super::data_gradient::DataGradient;
+use super::direct::Call;
 use super::gradient::{FilterMethod, Gradient, Saved};
 use super::method::Method;
 use crate::geometry::Conv2dGeometry;
+use crate::kernels::batchnorm::BnGate;
 use crate::kernels::conv2d::{Sweep, SweepArgs, WeightGradient};
 use crate::kernels::{activation, reduce};
 use crate::layers::before::{ImageSums, NORM_SUMS, SumsWith};
 use crate::layers::behind::Derivative;
 use crate::layers::filters::Filters;
+use crate::layers::input::{Input, Rows};
 use crate::layers::run::Run;
-use crate::layers::split::{piece, weight_chunks};
+use crate::layers::split::{are_spread, by_rows, piece, weight_chunks};
 use crate::simd::Isa;
 
 /// Floats of a band of `dy` and of the input's gradient: 384 KiB, as much again is read with them.
@@ -36,6 +39,8 @@ pub(super) struct Pointwise<'a> {
 struct Chunk<'a> {
     isa: Isa,
     x: &'a [f32],
+    /// What is applied to `x`.
+    map: Option<BnGate<'a>>,
     y: &'a [f32],
     /// What `dy` still lacks.
     derivative: Derivative<'a, f32>,
@@ -44,6 +49,40 @@ struct Chunk<'a> {
     first: usize,
     /// Panels of the transposed weights.
     packed: &'a [f32],
+}
+
+/// Numbers of scratch that a pointwise convolution needs, besides that of its passes, for what it makes of its input.
+pub(crate) fn made_len(geometry: &Conv2dGeometry, weights: &WeightGradient) -> usize {
+    weights.units().0 * geometry.x_len()
+}
+
+/// The forward pass over what is made where it is read.
+pub(super) fn forward(sweep: &Sweep, run: &mut Run, call: Call, input: &Input) {
+    let Call { packed, bias, clamp, ref take, .. } = call;
+    let (isa, threads, images) = (run.isa, run.threads, run.images);
+    let reads = ([input.x], (input.reads(), take.reads()));
+    let (([y], numbers), ([x], (saved, reads))) = run.arena.split(images, ([call.y], take.writes()), reads);
+    let (outputs, map) = (take.outputs((isa, images), numbers, reads), input.map(saved));
+    let (x_len, y_len) = (x.len() / images, y.len() / images);
+    let pixels = sweep.output_rows();
+    let (cin, cout) = (x_len / pixels, y_len / pixels);
+    let compute = |image: usize, y: &mut [f32], own: Range<usize>| {
+        let scratch = &mut threads.scratch();
+        let (made, scratch) = scratch.split_at_mut(x_len);
+        let mut x = Rows::new(isa, (piece(x, image, x_len), cin), map, made);
+        let together = (BAND / (cin + cout)).max(1);
+        for (start, y) in own.clone().step_by(together).zip(y.chunks_mut(together * cout)) {
+            let own = start..own.end.min(start + together);
+            let args = SweepArgs { x: x.with(own.clone()), packed, bias, residual: None, clamp };
+            sweep.run(y, scratch, args, own);
+        }
+    };
+    let work = sweep.macs() * images;
+    if are_spread(threads, images) {
+        return outputs.groups(threads, (work, 1), y, |image, y| compute(image, y, 0..pixels));
+    }
+    by_rows(threads, work, (y, images), (pixels, 1), compute);
+    outputs.finish(threads, y);
 }
 
 impl<'a> Pointwise<'a> {
@@ -63,22 +102,25 @@ impl<'a> Pointwise<'a> {
 
     /// Computes the gradients of filters and bias, or adds to those of earlier images, and that of the input, to which
     /// [`GradOut::finish`](crate::layers::run::GradOut::finish) is still to be applied. `false` when there are fewer chunks of
-    /// images than threads: nothing is done then.
+    /// images than threads and what is read is stored: nothing is done then.
     pub(super) fn run(&self, run: &mut Run, saved: &Saved, filters: &Filters) -> bool {
         let (g, w_len) = (self.geometry, filters.w.len());
         let partial_len = w_len + filters.sums().map_or(0, ExactSizeIterator::len);
         let (isa, images, threads, packed) = (run.isa, run.images, run.threads, run.packed);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);
-        if count < threads.count() || saved.pool.is_some() || saved.behind.has_pool() {
+        let few = count < threads.count() && saved.input.norm.is_none();
+        if few || saved.pool.is_some() || saved.behind.has_pool() {
             return false;
         }
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let packed = &packed[self.dx.packed.clone()];
         let take = self.dx.before.take();
         let writes = ([self.partials.partials, saved.dy, self.dx.out.target()], take.writes());
-        let reads = ([saved.x, saved.y], (saved.behind.reads(), take.reads()));
-        let (([partials, dy, dx], sums), ([x, y], (numbers, reads))) = run.arena.split(images, writes, reads);
+        let reads = (([saved.input.x, saved.y], saved.input.reads()), (saved.behind.reads(), take.reads()));
+        let (([partials, dy, dx], sums), (([x, y], norm), (numbers, reads))) =
+            run.arena.split(images, writes, reads);
+        let map = saved.input.map(norm);
         let derivative = saved.behind.derivative(numbers);
         let with = take.with(reads);
         let partials = (&mut partials[..count * partial_len], partial_len);
@@ -86,7 +128,7 @@ impl<'a> Pointwise<'a> {
         let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
         threads.pieces_of(2 * g.macs() * images, partials, sums, outs, |i, (partial, sums), [dy, dx]| {
             let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
-            let from = Chunk { isa, x, y, derivative, sums: with, first: i * chunk, packed };
+            let from = Chunk { isa, x, map, y, derivative, sums: with, first: i * chunk, packed };
             self.chunk((partial, sums), [dy, dx], &mut threads.scratch(), &from);
         });
         run.sum_partials(self.partials.partials, (count, partial_len), (0, &filters.w));
@@ -110,15 +152,18 @@ impl<'a> Pointwise<'a> {
         let (together, rows) = self.weights.units();
         let images = dy.len() / g.y_len();
         let pixels = g.h * g.w;
+        let made = if from.map.is_some() { together * g.x_len() } else { 0 };
+        let (made, scratch) = scratch.split_at_mut(made);
         // Pixels whose `dy` is summed.
         let mut summed = 0;
         for first in (0..images).step_by(together) {
             let count = together.min(images - first);
+            let x = &from.x[first * g.x_len()..(first + count) * g.x_len()];
+            let mut x = Rows::new(from.isa, (x, g.cin), from.map, made);
             if together > 1 {
                 self.prepare(dy, first * pixels..(first + count) * pixels, from);
-                let [x, own] = [(from.x, g.x_len()), (&*dy, g.y_len())]
-                    .map(|(all, len)| &all[first * len..(first + count) * len]);
-                self.weights.accumulate(dw, scratch, x, own);
+                let x = &x.with(0..count * pixels)[..count * g.x_len()];
+                self.weights.accumulate(dw, scratch, x, &dy[first * g.y_len()..(first + count) * g.y_len()]);
                 for image in first..first + count {
                     let mut sums = self.image_sums(sums.as_deref_mut(), image, from);
                     self.data((dx, sums.as_mut()), scratch, (dy, image), 0..pixels, from);
@@ -132,7 +177,7 @@ impl<'a> Pointwise<'a> {
                 let band = start..g.h.min(start + band);
                 let own = band.start * g.w..band.end * g.w;
                 self.prepare(dy, first * pixels + own.start..first * pixels + own.end, from);
-                let image = (piece(from.x, first, g.x_len()), piece(dy, first, g.y_len()));
+                let image = (x.with(own.clone()), piece(dy, first, g.y_len()));
                 self.weights.accumulate_rows(dw, scratch, image, band);
                 self.data((dx, sums.as_mut()), scratch, (dy, first), own.clone(), from);
                 summed = sum_pixels(from.isa, db, dy, summed, first * pixels + own.end);

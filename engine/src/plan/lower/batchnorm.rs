@@ -47,7 +47,8 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         };
         training = Some(BatchNormTraining { dy, dx, statistics, sums: places.sums(stage), partials });
     }
-    let (x, y) = places.x_and_y::<E, E>(stage);
+    let x = places.value(stage.inputs[0]);
+    let y = (!context.is_made_on_load(time)).then(|| places.value(stage.output));
     Box::new(BatchNormLayer {
         pixels: shape.h as usize * shape.w as usize,
         channels,

@@ -8,7 +8,8 @@ use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::winograd::SharedTiles;
 use crate::layers::behind::Behind;
 use crate::layers::conv2d::{
-    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward, Shared,
+    Conv2dBackward, Conv2dLayer, DataGradient, FilterMethod, Gradient, Method, Pooled, PooledBackward,
+    Shared, made_len,
 };
 use crate::layers::filters::Filters;
 use crate::layers::halves::{HalfConv2dBackward, HalfConv2dLayer, HalfDataGradient};
@@ -45,7 +46,6 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     if places.has_backward(stage) {
         let now = context.backward_time(time);
         let gradient = filter_gradient(places, now, choice, &filters);
-        places.keep::<f32>(stage.inputs[0], time);
         let mut dy = places.grad_in(time, stage);
         if let Some(pool) = &mut pool {
             let argmax = places.arena.add(context.shapes[stage.output].len(), 0, time);
@@ -64,8 +64,15 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
         let behind = if pool.is_some() { Behind::Nothing } else { places.behind(time) };
         backward = Some(Conv2dBackward { dy, behind, dx, gradient });
     }
-    let ((x, y), act) = (places.x_and_y(stage), stage.act);
-    Box::new(Conv2dLayer { geometry, x, y, residual, take, act, filters, method, pool, packed, backward })
+    let input = places.input(time);
+    if let (Some(_), Some(backward)) = (input.norm, &backward)
+        && let FilterMethod::Direct(weights) = &backward.gradient.method
+    {
+        let made = made_len(&geometry, weights);
+        places.need_scratch(made + method.scratch_len().max(weights.scratch_len()));
+    }
+    let (y, act) = (places.value(stage.output), stage.act);
+    Box::new(Conv2dLayer { geometry, input, y, residual, take, act, filters, method, pool, packed, backward })
 }
 
 /// The gradient of a convolution's filters and bias, which is computed at time `now`.

@@ -16,15 +16,15 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         let partial_len = own.w.len() + own.sums().map_or(0, ExactSizeIterator::len);
         let now = context.backward_time(time);
         let partials = places.arena.add(0, weight_chunks(partial_len) * partial_len, now);
-        places.keep::<E>(stage.inputs[0], time);
         places.keep::<E>(stage.output, time);
         let dy = places.grad_in(time, stage);
         let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, places.before(time)));
         backward = Some(DepthwiseBackward { dy, behind: places.behind(time), dx, partials });
     }
-    let (x, y) = places.x_and_y::<E, E>(stage);
-    let take = places.moments(stage.output);
-    Box::new(DepthwiseLayer { depthwise, x, y, take, backward })
+    let (input, y, take) = (places.input(time), places.value(stage.output), places.moments(stage.output));
+    let layer = DepthwiseLayer::<E> { depthwise, input, y, take, backward };
+    places.need_scratch_of::<E>(layer.scratch_len());
+    Box::new(layer)
 }
 
 /// The filters of a depthwise convolution, with their place among the packed weights.
