@@ -8,10 +8,10 @@ mod random_model;
 
 use instruction_sets::instruction_sets;
 use norm_network::{BATCH, config, gradients, graph, labels, sound};
-use ocelli_engine::graph::{Conv2d, Dense, Padding};
+use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding};
 use ocelli_engine::{
-    AdamConfig, EngineError, Exec, Graph, Learning, Mode, Model, Norms, Op, Optimizer, ParamEntry, Plan,
-    Shape, TrainConfig, Trainer, zoo,
+    Activation, AdamConfig, EngineError, Exec, Graph, Learning, Mode, Model, Norms, Op, Optimizer,
+    ParamEntry, Plan, Shape, TrainConfig, Trainer, zoo,
 };
 use random_model::{bits, images};
 
@@ -123,6 +123,56 @@ fn separable() -> Graph {
     g.then("pool", Op::GlobalAvgPool);
     g.then("head", Op::Dense(Dense { units: 5, bias: true }));
     g
+}
+
+/// A residual sum, or a wide depthwise convolution between pointwise ones, and a batch normalisation behind it, with the
+/// number of layers before that.
+fn bodies_before_norms() -> [(Graph, usize, [usize; 3]); 2] {
+    let conv =
+        |filters, kernel| Op::Conv2d(Conv2d { padding: Padding::Same, ..Conv2d::new(filters, kernel) });
+    let mut residual = Graph::new(Shape::new(14, 12, 3));
+    let first = residual.push("first", conv(20, 3), &[0]);
+    let second = residual.push("second", conv(20, 3), &[first]);
+    residual.push("sum", Op::Add, &[second, first]);
+    let mut separable = Graph::new(Shape::new(56, 56, 3));
+    separable.then("expand", conv(48, 1));
+    separable
+        .then("depthwise", Op::Conv2d(Conv2d { groups: 48, padding: Padding::Same, ..Conv2d::new(48, 3) }));
+    separable.then("project", conv(8, 1));
+    [(residual, [14, 12, 3]), (separable, [56, 56, 3])].map(|(mut g, sides)| {
+        let frozen = g.nodes.len();
+        g.then("norm", Op::BatchNorm(BatchNorm::default()));
+        g.then("relu", Op::Activation(Activation::Relu));
+        g.then("pool", Op::GlobalAvgPool);
+        g.then("head", Op::Dense(Dense { units: 5, bias: true }));
+        (g, frozen, sides)
+    })
+}
+
+#[test]
+fn a_norm_takes_the_statistics_of_what_frozen_layers_make_together() {
+    for (graph, frozen, sides) in bodies_before_norms() {
+        let (model, x) = (sound(random_model::model(graph)), images(BATCH, sides));
+        for isa in instruction_sets() {
+            let exec = Exec::with_isa(isa, 2).unwrap();
+            let of =
+                |frozen| gradients(&model, &frozen_config(frozen, Norms::Batch, decaying()[0]), &x, &exec);
+            let ((all, all_loss), (grads, loss)) = (of(0), of(frozen));
+            assert!((loss - all_loss).abs() < 1e-5 * loss, "{isa:?}: {loss} and {all_loss}");
+            for name in ["norm.scale", "norm.shift", "head.weight"] {
+                let range = model.layout().entries().iter().find(|e| e.name == name).unwrap().range();
+                let size = all[range.clone()].iter().fold(0.0f32, |m, g| m.max(g.abs()));
+                for i in range {
+                    assert!(
+                        (all[i] - grads[i]).abs() <= 1e-4 * size,
+                        "{isa:?} {name}: {} and {}",
+                        all[i],
+                        grads[i]
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Gradient {
             FilterMethod::Winograd(..) => 0,
         };
         let partial_len = w_len + filters.sums().map_or(0, ExactSizeIterator::len);
-        debug_assert!(saved.input.norm.is_none(), "pointwise convolutions alone make what they read");
+        assert!(saved.input.norm.is_none(), "pointwise convolutions alone make what they read");
         let (isa, images, threads) = (run.isa, run.images, run.threads);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let count = images.div_ceil(chunk);

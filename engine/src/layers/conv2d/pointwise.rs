@@ -44,8 +44,9 @@ struct Chunk<'a> {
     y: &'a [f32],
     /// What `dy` still lacks.
     derivative: Derivative<'a, f32>,
-    /// The sums of a batch normalisation that made the input are taken with this; and the chunk's first image.
+    /// What the sums of a batch normalisation that made the input are taken with.
     sums: Option<SumsWith<'a, f32>>,
+    /// The chunk's first image.
     first: usize,
     /// Panels of the transposed weights.
     packed: &'a [f32],
