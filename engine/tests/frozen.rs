@@ -162,7 +162,7 @@ fn a_norm_takes_the_statistics_of_what_frozen_layers_make_together() {
             for name in ["norm.scale", "norm.shift", "head.weight"] {
                 let range = model.layout().entries().iter().find(|e| e.name == name).unwrap().range();
                 let size = all[range.clone()].iter().fold(0.0f32, |m, g| m.max(g.abs()));
-                for i in range {
+                for i in range.clone() {
                     assert!(
                         (all[i] - grads[i]).abs() <= 1e-4 * size,
                         "{isa:?} {name}: {} and {}",
@@ -171,6 +171,27 @@ fn a_norm_takes_the_statistics_of_what_frozen_layers_make_together() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_norm_behind_frozen_layers_has_the_same_bits_on_any_number_of_threads() {
+    // More images than chunks into which a batch is cut for sums.
+    const MANY: usize = 18;
+    for (graph, frozen, sides) in bodies_before_norms() {
+        let (model, x) = (sound(random_model::model(graph)), images(MANY, sides));
+        for isa in instruction_sets() {
+            let run = |threads| {
+                let exec = Exec::with_isa(isa, threads).unwrap();
+                let config =
+                    TrainConfig { batch: MANY, ..frozen_config(frozen, Norms::Batch, decaying()[0]) };
+                let mut trainer = Trainer::new(model.clone(), config, &exec).unwrap();
+                trainer.gradients(&x, &labels(MANY)).unwrap();
+                bits(trainer.grads())
+            };
+            let one = run(1);
+            assert!((2..=4).all(|threads| run(threads) == one), "{isa:?}");
         }
     }
 }

@@ -8,7 +8,9 @@ mod random_model;
 
 use instruction_sets::instruction_sets;
 use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
-use ocelli_engine::{Activation, Exec, Graph, Op, Optimizer, Plan, Precision, Shape, TrainConfig, Trainer};
+use ocelli_engine::{
+    Activation, Exec, Graph, Norms, Op, Optimizer, Plan, Precision, Shape, TrainConfig, Trainer,
+};
 use random_model::{bits, images, model};
 
 const CLASSES: usize = 5;
@@ -142,6 +144,54 @@ fn gradients_are_those_of_layers_apart() {
                         "case {number}, batch {batch}, {isa:?}, {threads} threads"
                     );
                 }
+            }
+        }
+    }
+}
+
+/// A flatten is the same memory with other channels: layers on either side of it do nothing for each other.
+#[test]
+fn a_flatten_keeps_a_norm_from_its_neighbours() {
+    let flattened = |norm_first: bool, kernel: usize, apart: bool| {
+        let mut g = Graph::new(Shape::new(6, 5, 4));
+        g.then("conv", conv(8, kernel));
+        let layers = [("flatten", Op::Flatten), ("norm", Op::BatchNorm(BatchNorm::default()))];
+        let mut layers =
+            if norm_first { layers.into_iter().rev().collect::<Vec<_>>() } else { layers.to_vec() };
+        layers.push(("relu", Op::Activation(Activation::Relu)));
+        for (name, layer) in layers {
+            if apart {
+                g.then(format!("before_{name}"), Op::Dropout { rate: NEVER });
+            }
+            g.then(name, layer);
+        }
+        if apart {
+            g.then("before_last", Op::Dropout { rate: NEVER });
+        }
+        g.then("last", conv(12, 1));
+        g.then("head", Op::Dense(Dense { units: CLASSES as u32, bias: true }));
+        g
+    };
+    for (norm_first, kernel) in [(true, 1), (false, 1), (false, 3)] {
+        for norms in [Norms::Batch, Norms::Running] {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let [fused, apart] = [false, true].map(|apart| {
+                    let graph = flattened(norm_first, kernel, apart);
+                    let config = TrainConfig { batch: 9, norms, seed: 3, ..TrainConfig::default() };
+                    let exec = Exec::new(2).unwrap().precision(precision);
+                    let mut trainer = Trainer::new(model(graph), config, &exec).unwrap();
+                    trainer.gradients(&images(9, [6, 5, 4]), &[0, 1, 2, 3, 4, 0, 1, 2, 3]).unwrap();
+                    trainer.grads().to_vec()
+                });
+                let norm =
+                    |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                let error = norm(&mut fused.iter().zip(&apart).map(|(a, b)| a - b));
+                let bound = if precision == Precision::Bf16 { 0.05 } else { 1e-4 };
+                let size = norm(&mut apart.iter().copied());
+                assert!(
+                    error <= bound * size,
+                    "{norm_first} {kernel} {norms:?} {precision:?}: {error:e} of {size:e}"
+                );
             }
         }
     }

@@ -237,7 +237,8 @@ impl PerChannel<1, 2> for Affine {
 pub fn affine<E: Number>(isa: Isa, y: &mut [E], x: &[E], a: &[f32], b: &[f32], act: Option<Activation>) {
     assert_eq!(x.len(), y.len(), "the input is as long as the output");
     // SAFETY: lengths were compared.
-    unsafe { affine_from(isa, y, x.as_ptr(), (a, b), act) }
+    unsafe { affine_from(isa, (y.as_mut_ptr(), y.len()), x.as_ptr(), (a, b), act) }
+    finish_act(isa, y, act);
 }
 
 /// As [`affine`] with `x` in place of `y`.
@@ -245,30 +246,34 @@ pub fn affine<E: Number>(isa: Isa, y: &mut [E], x: &[E], a: &[f32], b: &[f32], a
 /// # Panics
 /// When lengths do not fit.
 pub fn affine_in_place<E: Number>(isa: Isa, y: &mut [E], a: &[f32], b: &[f32], act: Option<Activation>) {
-    let x = y.as_mut_ptr().cast_const();
+    let to = y.as_mut_ptr();
     // SAFETY: an input may be the output.
-    unsafe { affine_from(isa, y, x, (a, b), act) }
+    unsafe { affine_from(isa, (to, y.len()), to, (a, b), act) }
+    finish_act(isa, y, act);
 }
 
+/// [`affine`] with a clamp; other activations are left to [`finish_act`].
+///
 /// # Safety
-/// `x` is readable for as many numbers as `y` has; it may be `y` but not overlap it otherwise.
+/// `y` is writable and `x` readable for the numbers that `y` comes with; `x` may be `y` but not overlap it otherwise.
 unsafe fn affine_from<E: Number>(
     isa: Isa,
-    y: &mut [E],
+    (y, len): (*mut E, usize),
     x: *const E,
     (a, b): (&[f32], &[f32]),
     act: Option<Activation>,
 ) {
     let cols = a.len();
     assert_eq!(b.len(), cols, "a factor and an addend for every channel");
-    let rows = row_count(y.len(), cols);
-    let range = activation::clamp_range(act);
-    let f = Affine(range.unwrap_or(activation::NO_CLAMP));
+    let rows = row_count(len, cols);
+    let f = Affine(activation::clamp_range(act).unwrap_or(activation::NO_CLAMP));
     // SAFETY: the contract of this function; `y` is `rows x cols`, `a` and `b` have `cols` floats.
-    unsafe {
-        sweep_rows(isa, RowSweep { y: y.as_mut_ptr(), x: [x], p: [a.as_ptr(), b.as_ptr()], rows, cols, f })
-    }
-    if let (None, Some(act)) = (range, act) {
+    unsafe { sweep_rows(isa, RowSweep { y, x: [x], p: [a.as_ptr(), b.as_ptr()], rows, cols, f }) }
+}
+
+/// Applies an activation that is no clamp.
+fn finish_act<E: Number>(isa: Isa, y: &mut [E], act: Option<Activation>) {
+    if let (None, Some(act)) = (activation::clamp_range(act), act) {
         activation::forward_in_place(isa, y, act);
     }
 }
@@ -387,7 +392,7 @@ impl PerChannel<2, 5> for BackwardDx {
 pub fn backward_dx<E: Number>(isa: Isa, dx: &mut [E], x: &[E], dy: &[E], with: (BnCoef, BnGate)) {
     assert_eq!(dy.len(), dx.len(), "dy is as long as the output");
     // SAFETY: lengths were compared.
-    unsafe { backward_dx_from(isa, dx, x, dy.as_ptr(), with) }
+    unsafe { backward_dx_from(isa, (dx.as_mut_ptr(), dx.len()), x, dy.as_ptr(), with) }
 }
 
 /// As [`backward_dx`] with `dy` in place of `dx`.
@@ -395,29 +400,29 @@ pub fn backward_dx<E: Number>(isa: Isa, dx: &mut [E], x: &[E], dy: &[E], with: (
 /// # Panics
 /// When lengths do not fit.
 pub fn backward_dx_in_place<E: Number>(isa: Isa, d: &mut [E], x: &[E], with: (BnCoef, BnGate)) {
-    let dy = d.as_mut_ptr().cast_const();
+    let dx = d.as_mut_ptr();
     // SAFETY: an input may be the output.
-    unsafe { backward_dx_from(isa, d, x, dy, with) }
+    unsafe { backward_dx_from(isa, (dx, d.len()), x, dx, with) }
 }
 
 /// # Safety
-/// `dy` is readable for as many numbers as `dx` has; it may be `dx` but not overlap it otherwise.
+/// `dx` is writable and `dy` readable for the numbers that `dx` comes with; `dy` may be `dx`, but nothing else overlaps.
 unsafe fn backward_dx_from<E: Number>(
     isa: Isa,
-    dx: &mut [E],
+    (dx, len): (*mut E, usize),
     x: &[E],
     dy: *const E,
     (coef, gate): (BnCoef, BnGate),
 ) {
     let cols = coef.a.len();
     assert!(coef.b.len() == cols && coef.c.len() == cols, "all coefficients have one length");
-    assert_eq!(x.len(), dx.len(), "x is as long as the output");
-    let rows = row_count(dx.len(), cols);
+    assert_eq!(x.len(), len, "x is as long as the output");
+    let rows = row_count(len, cols);
     let f = BackwardDx(gate.range(cols));
     let p = [coef.a, coef.b, coef.c, gate.a, gate.b].map(<[f32]>::as_ptr);
     // SAFETY: the contract of this function; all matrices are `rows x cols`, and there is a coefficient of each kind for
     // every column.
-    unsafe { sweep_rows(isa, RowSweep { y: dx.as_mut_ptr(), x: [x.as_ptr(), dy], p, rows, cols, f }) }
+    unsafe { sweep_rows(isa, RowSweep { y: dx, x: [x.as_ptr(), dy], p, rows, cols, f }) }
 }
 
 #[cfg(test)]

@@ -96,8 +96,8 @@ impl<'a, E: Number> SumsWith<'a, E> {
 }
 
 impl<E: Number> ImageSums<'_, E> {
-    /// Sums as many pixels of the image's gradient `dy` as make whole blocks, of those before `end` that are not summed; all
-    /// at the end of the image.
+    /// Takes in the pixels of the image's gradient `dy` before `end`: whole blocks of them, and the rest at the end of the
+    /// image, so that the bits are those of one sum over all.
     pub(super) fn add(&mut self, dy: &[E], end: usize) {
         let c = self.sums.len() / NORM_SUMS;
         let to = if end * c == dy.len() { end } else { reduce::block_end(self.done, end) };

@@ -69,9 +69,9 @@ pub(crate) struct DepthwiseBackward<E> {
     pub(crate) partials: Slot,
 }
 
-/// Numbers of the output that are computed from rows made for them, and of the input's gradient before what the layer before
-/// needs of them is taken.
-const TAKEN: usize = 64 * 1024;
+/// Numbers of a band: of the output, where its input is made in scratch; of the input's gradient, where something is applied to
+/// it or summed from it.
+const BAND: usize = 64 * 1024;
 
 impl<E: Number> DepthwiseLayer<E> {
     /// Numbers of scratch that each thread needs.
@@ -89,7 +89,7 @@ impl<E: Number> DepthwiseLayer<E> {
     ) {
         let g = &self.depthwise.geometry;
         let row = g.w * g.cin;
-        let rows = if act.is_some() || sums.is_some() { (TAKEN / row).max(1) } else { g.h };
+        let rows = if act.is_some() || sums.is_some() { (BAND / row).max(1) } else { g.h };
         for start in (0..g.h).step_by(rows) {
             let own = start..g.h.min(start + rows);
             let range = own.start * row..own.end * row;
@@ -124,7 +124,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
             let x = (piece(x, image, g.x_len()), g.w * g.cin);
             let mut x = Rows::new(*isa, x, map, cast_mut(scratch));
             let (first, row) = (rows.start, g.ow * g.cout);
-            let together = if map.is_some() { (TAKEN / row).max(1) } else { rows.len() };
+            let together = if map.is_some() { (BAND / row).max(1) } else { rows.len() };
             for start in rows.clone().step_by(together) {
                 let own = start..rows.end.min(start + together);
                 let y = &mut y[(own.start - first) * row..(own.end - first) * row];

@@ -1,6 +1,7 @@
 //! The max pool behind a batch normalisation, in training: both are computed some rows at a time, so that the normalised
-//! values, in most networks the largest tensors, are never written to memory. Kept are the pool's output, which pixel of each
-//! window won, and the normalisation's input there: that is all that the sums of the backward pass are taken over.
+//! values, in most networks the largest tensors, are never written to memory. Besides the normalisation's input, kept are the
+//! pool's output, which pixel of each window won, and a copy of the input at those pixels: the sums of the backward pass need no
+//! more than that copy.
 
 use std::ops::Range;
 

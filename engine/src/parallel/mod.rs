@@ -147,6 +147,10 @@ impl Threads {
         b: [(&mut [B], usize); M],
         f: impl Fn(usize, (&mut [A], Option<&mut [A]>), [&mut [B]; M]) + Sync,
     ) {
+        let pieces = |len: usize, piece: usize| len.div_ceil(piece.max(1));
+        let count = pieces(a.0.len(), a.1);
+        debug_assert!(more.as_ref().is_none_or(|more| pieces(more.0.len(), more.1) == count));
+        debug_assert!(b.iter().all(|b| pieces(b.0.len(), b.1) == count));
         let cuts = (([Cut::new(a)], more.map(|more| [Cut::new(more)])), b.map(Cut::new));
         self.share(work, Pieces::new(cuts, usize::MAX), |i, (([a], more), b)| {
             f(i, (a, more.map(|[more]| more)), b);

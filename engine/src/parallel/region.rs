@@ -252,7 +252,7 @@ unsafe impl<'a, T: Send, const N: usize> Cuts for [Cut<'a, T>; N] {
     }
 }
 
-/// Slices that may not be there: none have as many pieces as the others.
+/// Slices that may be absent; absent ones do not limit the number of pieces.
 // SAFETY: what holds of the slices holds of them where they are there, and there is nothing to share where they are not.
 unsafe impl<C: Cuts> Cuts for Option<C> {
     type Piece = Option<C::Piece>;

@@ -112,8 +112,8 @@ impl Context<'_> {
         maker.act.filter(|_| made && self.readers(root) == 1)
     }
 
-    /// The stage of the batch normalisation that made the input of the stage that runs at `time`, if that is its only reader
-    /// and can take its sums from the gradient of the input.
+    /// The batch normalisation that made the input of the stage that runs at `time`, if that stage is its only reader and can
+    /// take the normalisation's sums from the gradient of its own input.
     pub(super) fn norm_before(&self, time: usize) -> Option<usize> {
         let stage = &self.stages[time];
         let takes = matches!(
@@ -123,7 +123,11 @@ impl Context<'_> {
         let root = self.alias[stage.inputs[0]];
         let norm = self.stages.iter().position(|maker| maker.output == root).filter(|_| takes)?;
         let is_norm = matches!(self.node(&self.stages[norm]).op, Op::BatchNorm(_));
-        let fits = is_norm && self.reads(time, 0) == self.form(norm).makes && self.readers(root) == 1;
+        // A flatten between them is the same memory with other channels.
+        let fits = self.shapes[stage.inputs[0]] == self.shapes[root]
+            && self.reads(time, 0) == self.form(norm).makes
+            && self.readers(root) == 1;
+        let fits = is_norm && fits;
         fits.then_some(norm)
     }
 
@@ -160,15 +164,18 @@ impl Context<'_> {
         reader.is_some_and(|reader| self.norm_on_load(reader) == Some(time))
     }
 
-    /// The stage that made the input of the batch normalisation that runs at `time`, if it is a convolution that can take the
-    /// moments of its outputs.
+    /// The convolution that made the input of the batch normalisation that runs at `time`, if it can take the moments of its
+    /// outputs. One that is computed as at inference may be joined with others, by the number of threads.
     pub(super) fn maker_of_norm(&self, time: usize) -> Option<usize> {
-        let root = self.alias[self.stages[time].inputs[0]];
+        let value = self.stages[time].inputs[0];
+        let root = self.alias[value];
         let maker = self.stages.iter().position(|maker| maker.output == root)?;
         let stage = &self.stages[maker];
-        let writes =
-            stage.pool.is_none() && stage.project.is_none() && matches!(self.node(stage).op, Op::Conv2d(_));
-        (writes && self.form(maker).makes == self.reads(time, 0)).then_some(maker)
+        let writes = matches!(self.node(stage).op, Op::Conv2d(_)) && stage.pool.is_none();
+        let fits = self.mode.of(stage.node) != Mode::Infer
+            && self.shapes[value] == self.shapes[root]
+            && self.form(maker).makes == self.reads(time, 0);
+        (writes && fits).then_some(maker)
     }
 
     /// Whether a value has one reader, and nobody is given it after a pass.

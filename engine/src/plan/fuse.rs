@@ -23,7 +23,7 @@ pub(super) struct Fused {
 /// (convolutions) a max pool that [fits](Pooled::fits); a batch normalisation and a sum take in a ReLU or ReLU6, and a batch
 /// normalisation that trains then a max pool that [fits](NormPool::fits). Depthwise
 /// convolutions take in pointwise ones (inference, see [`separable`]). Only a value that nobody else reads can vanish, and
-/// none of those to `keep`. In bytes and in bf16 pools stay apart, in bytes depthwise convolutions, too.
+/// none of those to `keep`. In bytes pools and depthwise convolutions stay apart, in bf16 pools behind convolutions.
 /// Frozen nodes are fused as at inference.
 pub(super) fn fuse(
     graph: &Graph,

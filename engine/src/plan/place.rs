@@ -358,7 +358,7 @@ impl<'a> Places<'a> {
     }
 
     /// What is taken of the outputs of a convolution for a batch normalisation behind it.
-    pub(super) fn moments<E>(&self, value: usize) -> Take<E> {
+    pub(super) fn take_of_outputs<E>(&self, value: usize) -> Take<E> {
         self.moments[value].map_or(Take::Nothing, Take::Moments)
     }
 

@@ -125,14 +125,15 @@ impl<E: Number> Windows for Pick<E> {
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
         // SAFETY: the contract of this function; `y` is as long as `picked`, and `by` as long as `x`.
         unsafe {
-            let max = E::load(s, self.y.add(y), n);
-            let mut picked = E::load(s, self.x.add(x), n);
-            // From the last pixel to the first, so that the first of equals stays.
-            for r in (0..rows).rev() {
-                for q in (0..cols).rev() {
+            let (max, zero) = (E::load(s, self.y.add(y), n), s.splat(0.0));
+            let mut picked = zero;
+            // How far the pixels so far stay below the maximum: none is picked behind the first that reaches it.
+            let mut below = s.splat(1.0);
+            for r in 0..rows {
+                for q in 0..cols {
                     let at = x + r * self.row + q * self.c;
-                    let [by, value] = [self.by, self.x].map(|p| E::load(s, p.add(at), n));
-                    picked = s.select_gt(max, by, picked, value);
+                    picked = s.select_gt(below, zero, E::load(s, self.x.add(at), n), picked);
+                    below = s.min(s.sub(max, E::load(s, self.by.add(at), n)), below);
                 }
             }
             E::store(s, self.picked.add(y), picked, n);
@@ -164,17 +165,18 @@ struct Backward<E> {
 impl<E: Number> Windows for Backward<E> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, s: S, y: usize, x: usize, [rows, cols]: [usize; 2], n: usize) -> bool {
-        let zero = s.splat(0.0);
+        let (zero, one) = (s.splat(0.0), s.splat(1.0));
         // SAFETY: the contract of this function, and `argmax` is as long as `dy`.
         unsafe {
-            let argmax = load(s, self.argmax.add(y), n);
+            // The pixels from this one to the maximum: counted down, so that one comparison is alive at a time.
+            let mut ahead = load(s, self.argmax.add(y), n);
             // The gradient until an element takes it.
             let mut left = E::load(s, self.dy.add(y), n);
             for r in 0..rows {
                 for q in 0..cols {
-                    let index = s.splat((r * cols + q) as f32);
-                    let taken = s.select_gt(argmax, index, zero, left);
-                    left = s.select_gt(argmax, index, left, zero);
+                    let taken = s.select_gt(ahead, zero, zero, left);
+                    left = s.select_gt(ahead, zero, left, zero);
+                    ahead = s.sub(ahead, one);
                     E::store(s, self.dx.add(x + r * self.row + q * self.c), taken, n);
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! A maximum whose input is kept needs no index. Backward compares the window with the stored maximum again and
 //! gives the gradient to the first element in row-major order that equals it, as PyTorch does: two
-//! comparisons per element instead of an index tensor to write, read and keep. Behind a convolution whose outputs
-//! never reach memory the index is kept instead: see [`argmax`].
+//! comparisons per element instead of an index tensor to write, read and keep. Behind a convolution or a
+//! batch normalisation whose outputs never reach memory the index is kept instead: see [`argmax`].
 //!
 //! Padding is never a maximum and is left out of an average. The maximum of a window with a NaN is its first NaN, which
 //! gets the gradient. The vector instruction for maxima drops NaNs; a sum of the window beside it finds them, one addition

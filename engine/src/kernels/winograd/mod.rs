@@ -10,7 +10,8 @@
 //!
 //! - Some tile rows at a time ([`Winograd::block`]): their pixels are transformed into `[N * N][tiles][cin]`,
 //!   multiplied with packed filters `[panel][N * N][cin][panel_width]` into `[N * N][tiles][cout]`, and transformed back with
-//!   bias, residual and clamp. The block is what stays in a second-level cache.
+//!   bias, residual and clamp. The block is what stays in a second-level cache; in batches it is larger where the filters
+//!   do not stay there ([`Winograd::in_batches`]).
 //! - A single image with few tiles is cut by channels and values instead ([`SharedTiles`]), so that each thread reads a
 //!   part of the filters and not all of them.
 //! - The gradient of the filters reads both sides of its products in panels written by the transforms.

@@ -41,7 +41,7 @@ pub(super) fn lower(places: &mut Places, time: usize, stage: &Stage) -> Box<dyn 
     let mut pool = stage.pool.map(|pool| Pooled::new(&method, pool));
     places.need_scratch(pool.as_ref().map_or(method.scratch_len(), |pool| pool.scratch_len(&method)));
     let residual = stage.residual.map(|value| places.value(value));
-    let take = places.moments(stage.output);
+    let take = places.take_of_outputs(stage.output);
     let mut backward = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);
@@ -108,7 +108,7 @@ pub(super) fn lower_halves(places: &mut Places, time: usize, stage: &Stage) -> B
     places.need_folding(&filters);
     places.need_scratch_of::<Bf16>(sweep.scratch_len());
     let residual = stage.residual.map(|value| places.value(value));
-    let take = places.moments(stage.output);
+    let take = places.take_of_outputs(stage.output);
     let mut backward = None;
     if places.has_backward(stage) {
         let now = context.backward_time(time);

@@ -21,7 +21,8 @@ pub(super) fn lower<E: Placed + Number>(places: &mut Places, time: usize, stage:
         let dx = places.grad_out(time, stage.inputs[0]).map(|out| (out, places.before(time)));
         backward = Some(DepthwiseBackward { dy, behind: places.behind(time), dx, partials });
     }
-    let (input, y, take) = (places.input(time), places.value(stage.output), places.moments(stage.output));
+    let (input, y, take) =
+        (places.input(time), places.value(stage.output), places.take_of_outputs(stage.output));
     let layer = DepthwiseLayer::<E> { depthwise, input, y, take, backward };
     places.need_scratch_of::<E>(layer.scratch_len());
     Box::new(layer)
