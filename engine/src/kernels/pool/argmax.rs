@@ -134,6 +134,10 @@ impl<E: Number> Windows for Pick<E> {
                     let at = x + r * self.row + q * self.c;
                     picked = s.select_gt(below, zero, E::load(s, self.x.add(at), n), picked);
                     below = s.min(s.sub(max, E::load(s, self.by.add(at), n)), below);
+                    if size_of::<E>() < size_of::<f32>() {
+                        // Or the compiler would widen all pixels first, more than there are registers on AVX2.
+                        E::store(s, self.picked.add(y), picked, n);
+                    }
                 }
             }
             E::store(s, self.picked.add(y), picked, n);
