@@ -1,6 +1,5 @@
 //! Batch normalisation with a fused clamp.
 
-use super::before::NORM_SUMS;
 use super::filters::NormParams;
 use super::norm_pool::{self, NormPool};
 use super::run::{GradOut, Layer, Run};
@@ -57,6 +56,8 @@ pub(crate) enum Statistics {
 pub(crate) const SAVED: usize = 6;
 /// Channels whose sums over parts are added up side by side: one line of each part.
 const TOGETHER: usize = 16;
+/// Numbers per channel of the sums of the backward pass, over an image or a chunk: [`BnSums`].
+pub(crate) const NORM_SUMS: usize = 2;
 /// Floats of `partials`, per channel.
 pub(crate) const PARTIALS: usize = 2 * CHUNKS;
 

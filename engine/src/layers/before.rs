@@ -1,8 +1,7 @@
 //! What is before a layer, and takes what it needs of the gradient of the layer's input while that is in a cache: the
 //! derivative of an activation, or the sums of a batch normalisation.
 
-use super::batchnorm::NormNumbers;
-use super::outputs::Take;
+use super::batchnorm::{NORM_SUMS, NormNumbers};
 use crate::arena::Slot;
 use crate::graph::Activation;
 use crate::kernels::batchnorm::{self, BnSaved, BnSums};
@@ -32,18 +31,7 @@ pub(crate) struct NormBefore<E> {
     pub(crate) sums: Slot,
 }
 
-/// Numbers per channel of the sums of an image.
-pub(crate) const NORM_SUMS: usize = 2;
-
 impl<E: Copy> Before<E> {
-    /// What is taken of each image's gradient.
-    pub(super) fn take(&self) -> Take<E> {
-        match *self {
-            Before::Nothing | Before::Activation(_) => Take::Nothing,
-            Before::Norm(norm) => Take::Sums(norm),
-        }
-    }
-
     pub(super) fn activation(&self) -> Option<Activation> {
         match *self {
             Before::Activation(act) => Some(act),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::activation::apply_derivative;
-use super::before::{Before, ImageSums, NORM_SUMS};
+use super::batchnorm::NORM_SUMS;
+use super::before::{Before, ImageSums};
 use super::behind::Behind;
 use super::filters::Filters;
 use super::input::{Input, Rows};

@@ -1,7 +1,7 @@
 //! What is taken of the tensor that a layer writes, its output or the gradient of its input, image by image while that is
 //! in a cache: what a batch normalisation on the other side would read the tensor again for.
 
-use super::before::{NormBefore, SumsWith};
+use super::before::{Before, NormBefore, SumsWith};
 use super::split::piece;
 use crate::arena::Slot;
 use crate::kernels::{Number, batchnorm};
@@ -22,6 +22,16 @@ pub(crate) enum Take<E> {
 pub(super) type Reads<E> = Option<([Slot<E>; 1], [Slot; 1])>;
 /// As slices.
 pub(super) type Shared<'a, E> = Option<([&'a [E]; 1], [&'a [f32]; 1])>;
+
+impl<E: Copy> Before<E> {
+    /// What is taken of each image's gradient.
+    pub(super) fn take(&self) -> Take<E> {
+        match *self {
+            Before::Nothing | Before::Activation(_) => Take::Nothing,
+            Before::Norm(norm) => Take::Sums(norm),
+        }
+    }
+}
 
 impl<E: Number> Take<E> {
     pub(super) fn writes(&self) -> Option<[Slot; 1]> {
