@@ -1,4 +1,5 @@
-//! Batch normalisation with a fused clamp.
+//! Batch normalisation with a fused clamp and, in training, a fused max pool; in training the layers on either side compute part
+//! of it ([`before`](super::before), [`behind`](super::behind), [`input`](super::input), [`outputs`](super::outputs)).
 
 use super::filters::NormParams;
 use super::norm_pool::{self, NormPool};
@@ -108,10 +109,10 @@ impl<E: Number> BatchNormLayer<E> {
         }
         let c = self.channels;
         let ([y], ([x], [saved])) = arena.split(*images, [y], ([self.x], [self.saved]));
-        let (factor, offset) = (&saved[2 * c..3 * c], &saved[3 * c..4 * c]);
+        let BnGate { a, b, act } = NormNumbers::of(saved).gate(self.act);
         let len = (PIECE / c).max(1) * c;
         threads.pieces(y.len() * 8, y, len, |i, y| {
-            batchnorm::affine(*isa, y, piece(x, i, len), factor, offset, self.act);
+            batchnorm::affine(*isa, y, piece(x, i, len), a, b, act);
         });
     }
 

@@ -1,5 +1,5 @@
-//! What is before a layer, and takes what it needs of the gradient of the layer's input while that is in a cache: the
-//! derivative of an activation, or the sums of a batch normalisation.
+//! What made the input of a layer, and what it needs of that input's gradient while the gradient is in a cache: an activation
+//! needs its derivative applied, a batch normalisation its sums taken.
 
 use super::batchnorm::{NORM_SUMS, NormNumbers};
 use crate::arena::Slot;

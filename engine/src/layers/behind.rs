@@ -1,5 +1,5 @@
-//! What is behind a layer with filters, and turns the gradient that its backward pass is given into that of its sums: the
-//! derivative of an activation or of a batch normalisation, applied where that gradient is read anyway.
+//! What is behind a layer with filters, an activation or a batch normalisation. The layer's backward pass applies its derivative
+//! where it reads the gradient anyway, and so turns that gradient into the one of the layer's own sums.
 
 use super::batchnorm::NormNumbers;
 use super::norm_pool;
