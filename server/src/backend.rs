@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::jobs::Jobs;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::model::classifier::Classifier;
-use crate::model::explaining::Explaining;
-use crate::model::models::Models;
+use crate::models::catalog::Catalog;
+use crate::models::classifier::Classifier;
+use crate::models::explaining::Explaining;
+use crate::models::folder::Folder;
 use crate::net::connections::Connections;
 use crate::ticket::Requests;
 use crate::uploads::Uploads;
@@ -21,8 +22,10 @@ use crate::uploads::Uploads;
 /// See the module.
 pub(crate) struct Backend {
     pub(crate) config: Arc<Config>,
-    pub(crate) models: Arc<Models>,
-    pub(crate) classifier: Classifier,
+    pub(crate) models: Arc<Catalog>,
+    /// Where people put model files.
+    pub(crate) folder: Option<Arc<Folder>>,
+    pub(crate) classifier: Arc<Classifier>,
     pub(crate) explaining: Explaining,
     /// None where the service keeps nothing.
     pub(crate) data: Option<Data>,

@@ -4,13 +4,54 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ocelli_pipeline::store::Usage;
+use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::jobs::JobLoad;
 use crate::metrics::Gauges;
-use crate::model::first::StandIn;
-use crate::model::serving::Serving;
+use crate::models::catalog::Catalog;
+use crate::models::first::StandIn;
+use crate::models::folder::{Folder, RefusedFile};
+use crate::models::serving::Serving;
 use crate::ticket::RequestCounts;
+
+/// How many models there are, and what those that are loaded take.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct ModelLoad {
+    pub(crate) count: usize,
+    /// Versions in memory, also those that do not serve.
+    pub(crate) loaded: usize,
+    /// Bytes that these take.
+    pub(crate) memory: u64,
+    /// Bytes that all may take together, but for the default model.
+    pub(crate) memory_limit: u64,
+    /// Versions that were unloaded for others.
+    pub(crate) evicted: u64,
+    /// Files of the folder of models that are no versions.
+    pub(crate) refused: Vec<RefusedFile>,
+    #[serde(skip)]
+    pub(crate) shadows: Vec<(String, u64, u64)>,
+}
+
+impl ModelLoad {
+    fn of(models: &Catalog, folder: Option<&Arc<Folder>>) -> ModelLoad {
+        let all = models.all();
+        let (memory, memory_limit) = models.budget().load();
+        let shadows = all.iter().filter(|model| model.labels().shadow.is_some()).map(|model| {
+            let (images, agree) = model.shadow().totals();
+            (model.name().to_owned(), images, agree)
+        });
+        ModelLoad {
+            count: all.len(),
+            loaded: all.iter().map(|model| model.all_in_memory().len()).sum(),
+            memory,
+            memory_limit,
+            evicted: models.budget().evicted(),
+            refused: folder.map(|folder| folder.refused()).unwrap_or_default(),
+            shadows: shadows.collect(),
+        }
+    }
+}
 
 /// See the module.
 pub(crate) struct Snapshot {
@@ -23,6 +64,7 @@ pub(crate) struct Snapshot {
     pub(crate) jobs: JobLoad,
     /// Bytes in the data folder; none in a service without.
     pub(crate) storage: Option<Usage>,
+    pub(crate) models: ModelLoad,
     pub(crate) serving: Arc<Serving>,
     pub(crate) stand_in: Option<StandIn>,
 }
@@ -30,7 +72,8 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Waits for nothing but locks that are held for a copy in memory.
     pub(crate) fn take(backend: &Backend) -> Snapshot {
-        let (serving, stand_in) = backend.models.current();
+        let models = &backend.models;
+        let (serving, stand_in) = (models.serving(), models.default().stand_in());
         let data = backend.data.as_ref();
         Snapshot {
             ready: backend.lifecycle.is_ready(),
@@ -40,6 +83,7 @@ impl Snapshot {
             connections: backend.connections.open(),
             jobs: data.map(|data| data.jobs.load()).unwrap_or_default(),
             storage: data.map(|data| data.store.usage()),
+            models: ModelLoad::of(models, backend.folder.as_ref()),
             serving,
             stand_in,
         }
@@ -58,6 +102,7 @@ impl Snapshot {
             jobs_running: self.jobs.running.len(),
             jobs_waiting: self.jobs.waiting,
             stored: self.storage.unwrap_or_default(),
+            models: &self.models,
             stands_in: self.stand_in.is_some(),
             model: &self.serving.info.name,
             version: &self.serving.info.version,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
-use ocelli_server::{Access, Config, Server, Worker};
+use ocelli_server::{Access, Config, Server, Worker, model_files};
 use tokio::net::TcpListener;
 
 use crate::compute;
@@ -35,6 +35,8 @@ Try it:
   curl -X POST http://127.0.0.1:8080/retrain                  train on it; the better model takes over
   curl http://127.0.0.1:8080/status                           what runs, and how busy it is
 
+Several models: ocelli serve --models DIR, or POST /v1/models; /predict?model=NAME asks one of them.
+
 Keys: OCELLI_KEY_PREDICT, OCELLI_KEY_DATA and OCELLI_KEY_ADMIN, or --keys FILE with predict, data and admin.
 Each opens its own routes and those of the scopes before it: predictions, data sets, training and models.
 A file may have more keys, as tables [keys.NAME] with scope and key.
@@ -45,16 +47,20 @@ Signals: SIGTERM finishes what is asked and exits, SIGHUP reads keys, certificat
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// A .ocelli file, a run folder, or a model in this program (imagenet, fashion-mnist); the data folder's model if
-    /// left out, or fashion-mnist
+    /// A .ocelli file, a run folder, a folder of models as for --models, or a model in this program (imagenet,
+    /// fashion-mnist); the data folder's models if left out, or fashion-mnist
     model: Option<PathBuf>,
+    /// Folder that is watched for model files: NAME.ocelli, or versions of a model as NAME/ANY.ocelli
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
     /// Folder for uploaded images, trained versions and jobs
     #[arg(long, value_name = "DIR", default_value = "ocelli-data")]
     data_dir: PathBuf,
-    /// Name of the model in addresses and in the data folder; taken from the model if left out
+    /// Name of the model in addresses and in the data folder, taken from the model if left out; of several models, the one
+    /// that is asked where a request names none
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -68,8 +74,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     args.settings.start_log();
     let access = args.settings.access(args.addr)?;
+    // A folder without weights of a run, in which models are.
+    let is_folder_of_models = |path: &PathBuf| {
+        path.is_dir() && open_model(path).is_err() && model_files(path).is_ok_and(|files| !files.is_empty())
+    };
+    let (model, models) = match (args.model, args.models) {
+        (Some(path), None) if is_folder_of_models(&path) => (None, Some(path)),
+        both => both,
+    };
     let service = Service {
-        model: args.model,
+        model,
+        models,
         data_dir: args.data_dir,
         name: args.name,
         compute: args.precision.compute(args.compute)?,
@@ -105,6 +120,7 @@ pub(crate) fn demo(
 ) -> Result<(), Failure> {
     let service = Service {
         model: Some(model.to_owned()),
+        models: None,
         // In the folder of the run, RUN/weights/best.ocelli: another run of the demo has another one.
         data_dir: model.ancestors().nth(2).unwrap_or(Path::new(".")).join("service"),
         name: None,
@@ -149,6 +165,8 @@ pub(crate) fn open(model: Option<&Path>, compute: Compute) -> Result<Predictor, 
 /// All that a service is started with.
 struct Service {
     model: Option<PathBuf>,
+    /// The folder of models.
+    models: Option<PathBuf>,
     data_dir: PathBuf,
     name: Option<String>,
     compute: Compute,
@@ -211,9 +229,17 @@ impl Service {
             |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
         let worker =
             Worker::this_program().map_err(|error| Failure::io(Path::new("this program"), &error))?;
-        let server = Server::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
+        store.set_default_model(&name)?;
+        let mut server =
+            Server::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
+        if let Some(models) = &self.models {
+            server.watch_folder(models)?;
+        }
         let (version, count) = (server.version(), server.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
+        if server.models() > 1 {
+            out.say(format_args!("models    {}, of which it is the default one", server.models()));
+        }
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
         if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {
             let note = out.message_paint.apply(Style::Yellow, "note:");
@@ -222,6 +248,31 @@ impl Service {
             ));
         }
         Ok(server)
+    }
+
+    /// The model of the folder of models that is the default one where the data folder has none: the one of this name, or the
+    /// first one that can be read.
+    fn first_of_folder(&self, named: Option<&Name>) -> Result<Option<(Name, Option<ModelFile>)>, Failure> {
+        let Some(dir) = &self.models else { return Ok(None) };
+        let files = model_files(dir).map_err(|error| Failure::io(dir, &error))?;
+        let mut failure = None;
+        for (name, path) in files {
+            let Ok(name) = Name::new("model", &name) else { continue };
+            if named.is_some_and(|named| *named != name) {
+                continue;
+            }
+            match open_model(&path) {
+                Ok(file) => return Ok(Some((name, Some(ModelFile { training: None, ..file })))),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Err(Failure::usage(
+                format!("the folder {} has no such model", printable(&dir.display().to_string())),
+                "put model files into it as NAME.ocelli, or name a model to begin with",
+            )),
+        }
     }
 
     /// The name of the model, and the model that was named.
@@ -236,13 +287,19 @@ impl Service {
                 (Some(name), known) if known.contains(&name) => return Ok((name, None)),
                 (None, [only]) => return Ok((only.clone(), None)),
                 (None, [_, _, ..]) => {
+                    if let Some(name) = store.default_model()?.filter(|name| known.contains(name)) {
+                        return Ok((name, None));
+                    }
                     let names: Vec<&str> = known.iter().map(Name::as_str).collect();
                     return Err(Failure::usage(
                         format!("the data folder has several models: {}", names.join(", ")),
-                        "choose one with --name",
+                        "say with --name which one is asked where a request names none",
                     ));
                 }
                 _ => {}
+            }
+            if let Some(first) = self.first_of_folder(named.as_ref())? {
+                return Ok(first);
             }
         }
         let file = match &self.model {

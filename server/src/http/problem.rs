@@ -9,6 +9,7 @@ use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
+use crate::error::ServerError;
 use crate::http::response::ResponseBody;
 use crate::scope::Scope;
 
@@ -82,6 +83,8 @@ pub(crate) enum Problem {
     TooManyConnections,
     /// The service is shutting down.
     NotReady,
+    /// A model is larger than the memory for models.
+    NoModelMemory(String),
     /// The disk is full.
     DiskFull,
     /// The data folder may not grow any more.
@@ -136,6 +139,7 @@ impl Problem {
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Problem::NoModelMemory(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_model_memory"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -160,6 +164,22 @@ impl Problem {
 
     pub(crate) fn no_data_folder() -> Problem {
         Problem::Conflict("this service has no data folder: it keeps no images, versions or jobs".to_owned())
+    }
+
+    /// Why a model could not be loaded.
+    pub(crate) fn of_load(model: &str, error: ServerError) -> Problem {
+        match error {
+            ServerError::NoRoom { later: true, .. } => Problem::busy("requests hold the memory for models"),
+            ServerError::NoRoom { .. } => Problem::NoModelMemory(error.to_string()),
+            ServerError::Store(StoreError::Damaged { reason, .. }) => {
+                Problem::Conflict(format!("model \"{model}\" is damaged and cannot serve: {reason}"))
+            }
+            ServerError::Store(error) => error.into(),
+            ServerError::WarmUp(source) => {
+                Problem::Refused(format!("model \"{model}\" cannot serve: {}", chain(&source)))
+            }
+            error => Problem::Internal { reason: chain(&error) },
+        }
     }
 
     /// The answer: `application/problem+json` (RFC 9457) with the headers that belong to the status.
@@ -224,6 +244,7 @@ impl fmt::Display for Problem {
             | Problem::Conflict(reason)
             | Problem::Refused(reason)
             | Problem::DataFull(reason)
+            | Problem::NoModelMemory(reason)
             | Problem::TooLarge(reason) => f.write_str(reason),
             Problem::MethodNotAllowed { allow } => write!(f, "this path answers {allow} only"),
             Problem::BadQuery(reason) | Problem::BadBody(reason) => f.write_str(reason),

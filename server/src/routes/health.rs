@@ -8,7 +8,7 @@ use crate::description::Description;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody, json};
 use crate::metrics;
-use crate::model::first::StandIn;
+use crate::models::first::StandIn;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 

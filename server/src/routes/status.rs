@@ -8,10 +8,11 @@ use crate::context::Context;
 use crate::http::problem::Problem;
 use crate::http::response::{ResponseBody, json};
 use crate::jobs::JobLoad;
-use crate::model::first::StandIn;
-use crate::model::serving::ModelInfo;
+use crate::models::first::StandIn;
+use crate::models::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
+use crate::snapshot::ModelLoad;
 use crate::ticket::RequestCounts;
 
 /// See the module.
@@ -34,6 +35,8 @@ struct Status<'a> {
     model: &'a ModelInfo,
     /// Why another version serves than the one that should, if so.
     stand_in: Option<StandIn>,
+    /// All models, of which `model` is the default one.
+    models: ModelLoad,
     uptime_s: f64,
     requests: RequestCounts,
     queue: Queue,
@@ -69,6 +72,7 @@ async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
         version: env!("CARGO_PKG_VERSION"),
         model: &now.serving.info,
         stand_in: now.stand_in,
+        models: now.models,
         uptime_s: now.uptime.as_secs_f64(),
         requests: now.requests,
         queue: Queue { length, capacity },
