@@ -13,8 +13,8 @@ use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
 use crate::models::classifier::Asked;
+use crate::models::compare::{self, Answered};
 use crate::models::model::Model;
-use crate::models::shadow::{self, Answered};
 
 /// Adds the bodies that bring images: a file, a form of files, or JSON.
 pub(crate) fn describe(description: Description, schemas: &Schemas<'_>) -> Description {
@@ -97,5 +97,5 @@ pub(crate) fn ask_shadow(context: &Context<'_>, shadow: Option<ForShadow>, answe
     let Some(ForShadow { model, version, turn, images, memory }) = shadow else { return };
     let labels = answers.iter().map(|answer| answer.prediction.label.clone()).collect();
     let answered = Answered { images, memory, labels };
-    tokio::spawn(shadow::ask(context.classifier().clone(), model, version, (turn, answered)));
+    tokio::spawn(compare::ask(context.classifier().clone(), model, version, (turn, answered)));
 }

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
 use crate::history::History;
-use crate::snapshot::ModelLoad;
+use crate::models::load::ModelLoad;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

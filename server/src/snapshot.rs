@@ -4,54 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ocelli_pipeline::store::Usage;
-use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::jobs::JobLoad;
 use crate::metrics::Gauges;
 use crate::models::catalog::Catalog;
 use crate::models::first::StandIn;
-use crate::models::folder::{Folder, RefusedFile};
+use crate::models::folder::Folder;
+use crate::models::load::ModelLoad;
 use crate::models::serving::Serving;
 use crate::ticket::RequestCounts;
-
-/// How many models there are, and what those that are loaded take.
-#[derive(Serialize, schemars::JsonSchema)]
-pub(crate) struct ModelLoad {
-    pub(crate) count: usize,
-    /// Versions in memory, also those that do not serve.
-    pub(crate) loaded: usize,
-    /// Bytes that these take.
-    pub(crate) memory: u64,
-    /// Bytes that all may take together, but for the default model.
-    pub(crate) memory_limit: u64,
-    /// Versions that were unloaded for others.
-    pub(crate) evicted: u64,
-    /// Files of the folder of models that are no versions.
-    pub(crate) refused: Vec<RefusedFile>,
-    #[serde(skip)]
-    pub(crate) shadows: Vec<(String, u64, u64)>,
-}
-
-impl ModelLoad {
-    fn of(models: &Catalog, folder: Option<&Arc<Folder>>) -> ModelLoad {
-        let all = models.all();
-        let (memory, memory_limit) = models.budget().load();
-        let shadows = all.iter().filter(|model| model.labels().shadow.is_some()).map(|model| {
-            let (images, agree) = model.shadow().totals();
-            (model.name().to_owned(), images, agree)
-        });
-        ModelLoad {
-            count: all.len(),
-            loaded: all.iter().map(|model| model.all_in_memory().len()).sum(),
-            memory,
-            memory_limit,
-            evicted: models.budget().evicted(),
-            refused: folder.map(|folder| folder.refused()).unwrap_or_default(),
-            shadows: shadows.collect(),
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct Snapshot {
@@ -83,7 +45,7 @@ impl Snapshot {
             connections: backend.connections.open(),
             jobs: data.map(|data| data.jobs.load()).unwrap_or_default(),
             storage: data.map(|data| data.store.usage()),
-            models: ModelLoad::of(models, backend.folder.as_ref()),
+            models: load_of(models, backend.folder.as_ref()),
             serving,
             stand_in,
         }
@@ -107,5 +69,24 @@ impl Snapshot {
             model: &self.serving.info.name,
             version: &self.serving.info.version,
         }
+    }
+}
+
+/// What is told of the models.
+fn load_of(models: &Catalog, folder: Option<&Arc<Folder>>) -> ModelLoad {
+    let all = models.all();
+    let (memory, memory_limit) = models.budget().load();
+    let shadows = all.iter().filter(|model| model.labels().shadow.is_some()).map(|model| {
+        let (images, agree) = model.shadow().totals();
+        (model.name().to_owned(), images, agree)
+    });
+    ModelLoad {
+        count: all.len(),
+        loaded: all.iter().map(|model| model.all_in_memory().len()).sum(),
+        memory,
+        memory_limit,
+        evicted: models.budget().evicted(),
+        refused: folder.map(|folder| folder.refused()).unwrap_or_default(),
+        shadows: shadows.collect(),
     }
 }

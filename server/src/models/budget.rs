@@ -8,10 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::models::model::Model;
-
 /// How long a load waits for requests that still hold a version which has to go.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What holds memory for models and can let some of it go.
+pub(crate) trait Unload: Send + Sync {
+    /// Its name, for the log.
+    fn name(&self) -> &str;
+
+    /// The version in memory that was asked least recently and may go, and when that was.
+    fn oldest(&self) -> Option<(u64, String)>;
+
+    /// Lets a version go, which ends with its last request; whether it was there.
+    fn unload(&self, version: &str) -> bool;
+}
 
 /// What is taken of the memory for models, and by whom.
 pub(crate) struct Budget {
@@ -20,7 +30,7 @@ pub(crate) struct Budget {
     /// Told when something was given back.
     freed: Condvar,
     /// All models; what they have loaded may have to go.
-    models: Mutex<Vec<Weak<Model>>>,
+    models: Mutex<Vec<Weak<dyn Unload>>>,
     /// Counts uses of versions and leases: a later one has a higher number.
     clock: AtomicU64,
     evicted: AtomicU64,
@@ -74,10 +84,10 @@ impl Budget {
     }
 
     /// What this model has loaded may go from now on.
-    pub(crate) fn watch(&self, model: &Arc<Model>) {
+    pub(crate) fn watch(&self, model: Weak<dyn Unload>) {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         models.retain(|model| model.strong_count() > 0);
-        models.push(Arc::downgrade(model));
+        models.push(model);
     }
 
     /// The number of what happens now.
@@ -144,7 +154,7 @@ impl Budget {
 
     /// Lets the version go that was asked least recently; whether there was one.
     fn evict(&self) -> bool {
-        let models: Vec<Arc<Model>> = {
+        let models: Vec<Arc<dyn Unload>> = {
             let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
             models.iter().filter_map(Weak::upgrade).collect()
         };

@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use ocelli_common::text::{chain, printable};
 use ocelli_pipeline::store::{Actor, Name};
 use ocelli_pipeline::{ModelFile, PipelineError, version_id};
-use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
 use crate::models::catalog::Catalog;
+use crate::models::load::RefusedFile;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -44,14 +44,6 @@ struct Seen {
     written: SystemTime,
     /// Why it is no version; none for one that is.
     refused: Option<String>,
-}
-
-/// A file that is no version.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
-pub(crate) struct RefusedFile {
-    /// Its path in the folder.
-    pub(crate) file: String,
-    pub(crate) reason: String,
 }
 
 impl Folder {

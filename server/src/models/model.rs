@@ -22,7 +22,7 @@ use crate::error::ServerError;
 use crate::http::problem::Problem;
 use crate::http::text::shown;
 use crate::metrics::Metrics;
-use crate::models::budget::{Budget, Need, NoRoom};
+use crate::models::budget::{Budget, Need, NoRoom, Unload};
 use crate::models::first::{self, First, StandIn};
 use crate::models::parts::Parts;
 use crate::models::serving::Serving;
@@ -137,7 +137,7 @@ impl Model {
             config: Arc::new(config),
         });
         model.read_labels()?;
-        parts.budget.watch(&model);
+        parts.budget.watch(Arc::downgrade(&(model.clone() as Arc<dyn Unload>)));
         Ok(model)
     }
 
@@ -334,34 +334,6 @@ impl Model {
 
     fn forget(&self, version: &str) {
         self.extra().retain(|own| own.info.version != version);
-    }
-
-    /// The version in memory that was asked least recently and may go, and when that was.
-    pub(crate) fn oldest(&self) -> Option<(u64, String)> {
-        let serving = self.serving().filter(|_| !self.is_default && self.versions.is_some());
-        let all = self.extra().iter().cloned().chain(serving).collect::<Vec<_>>();
-        let ages = all.iter().map(|own| (own.used.load(Ordering::Relaxed), own.info.version.clone()));
-        ages.min()
-    }
-
-    /// Lets a version go, which ends with its last request; whether it was there.
-    pub(crate) fn unload(&self, version: &str) -> bool {
-        let mut gone: Vec<Arc<Serving>> = Vec::new();
-        self.extra().retain(|own| {
-            let stays = own.info.version != version;
-            if !stays {
-                gone.push(own.clone());
-            }
-            stays
-        });
-        if !self.is_default && self.versions.is_some() {
-            let mut current = self.change();
-            if current.serving.as_ref().is_some_and(|serving| serving.info.version == version) {
-                gone.extend(current.serving.take());
-            }
-        }
-        gone.iter().filter_map(|serving| serving.lease).for_each(|lease| self.parts.budget.is_leaving(lease));
-        !gone.is_empty()
     }
 
     /// Lets all its versions go.
@@ -638,6 +610,38 @@ impl Model {
 
     fn promotion(&self) -> MutexGuard<'_, ()> {
         self.promotion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unload for Model {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn oldest(&self) -> Option<(u64, String)> {
+        let serving = self.serving().filter(|_| !self.is_default && self.versions.is_some());
+        let all = self.extra().iter().cloned().chain(serving).collect::<Vec<_>>();
+        let ages = all.iter().map(|own| (own.used.load(Ordering::Relaxed), own.info.version.clone()));
+        ages.min()
+    }
+
+    fn unload(&self, version: &str) -> bool {
+        let mut gone: Vec<Arc<Serving>> = Vec::new();
+        self.extra().retain(|own| {
+            let stays = own.info.version != version;
+            if !stays {
+                gone.push(own.clone());
+            }
+            stays
+        });
+        if !self.is_default && self.versions.is_some() {
+            let mut current = self.change();
+            if current.serving.as_ref().is_some_and(|serving| serving.info.version == version) {
+                gone.extend(current.serving.take());
+            }
+        }
+        gone.iter().filter_map(|serving| serving.lease).for_each(|lease| self.parts.budget.is_leaving(lease));
+        !gone.is_empty()
     }
 }
 

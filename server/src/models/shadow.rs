@@ -7,14 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::IMAGES_CEILING;
-use crate::models::budget::Need;
-use crate::models::classifier::Classifier;
-use crate::models::model::Model;
 
 /// After a load that failed.
 const RETRY: Duration = Duration::from_secs(30);
@@ -59,15 +55,6 @@ struct Counts {
     retry: Option<Instant>,
 }
 
-/// A request for a shadow: its images and what was answered.
-pub(crate) struct Answered {
-    pub(crate) images: Vec<Bytes>,
-    /// Holds the memory of the images.
-    pub(crate) memory: OwnedSemaphorePermit,
-    /// The likeliest class of each.
-    pub(crate) labels: Vec<String>,
-}
-
 impl Default for Shadow {
     fn default() -> Shadow {
         Shadow { slots: Arc::new(Semaphore::new(IMAGES_CEILING)), counts: Mutex::default() }
@@ -110,13 +97,19 @@ impl Shadow {
         self.note(|own| own.left_out += images as u64);
     }
 
+    /// Images that it could not answer.
+    pub(crate) fn failed(&self, images: usize) {
+        self.note(|own| own.failed += images as u64);
+    }
+
     fn note(&self, change: impl FnOnce(&mut Agreement)) {
         if let Some(agreement) = &mut self.counts().agreement {
             change(agreement);
         }
     }
 
-    fn count(&self, version: &str, answered: &[String], said: impl Iterator<Item = String>) {
+    /// Counts what it said of the images of a request.
+    pub(crate) fn count(&self, version: &str, answered: &[String], said: impl Iterator<Item = String>) {
         self.note(|own| {
             // Another one may have become the shadow meanwhile.
             if own.version != version {
@@ -132,11 +125,12 @@ impl Shadow {
     }
 
     /// Whether a load may be tried.
-    fn may_load(&self) -> bool {
+    pub(crate) fn may_load(&self) -> bool {
         self.counts().retry.is_none_or(|retry| Instant::now() >= retry)
     }
 
-    fn loaded(&self, outcome: Result<(), String>) {
+    /// Notes what came of a load: why there is none, if so.
+    pub(crate) fn loaded(&self, outcome: Result<(), String>) {
         let mut counts = self.counts();
         counts.retry = outcome.is_err().then(|| Instant::now() + RETRY);
         if let Some(agreement) = &mut counts.agreement {
@@ -146,42 +140,6 @@ impl Shadow {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Asks the shadow of a model what was asked of another version, and counts whether it says the same. It is loaded where there
-/// is room without anything else going.
-pub(crate) async fn ask(
-    classifier: Arc<Classifier>,
-    model: Arc<Model>,
-    version: String,
-    (turn, answered): (OwnedSemaphorePermit, Answered),
-) {
-    let shadow = model.shadow();
-    let Answered { images, memory, labels } = answered;
-    let serving = match model.in_memory(&version) {
-        Some(serving) => serving,
-        None if !shadow.may_load() => return shadow.left_out(images.len()),
-        None => {
-            let (loader, name) = (model.clone(), version.clone());
-            let load = tokio::task::spawn_blocking(move || loader.load(&name, Need::Free)).await;
-            match load {
-                Ok(Ok(serving)) => {
-                    shadow.loaded(Ok(()));
-                    serving
-                }
-                Ok(Err(problem)) => {
-                    tracing::warn!(model = model.name(), %version, "the shadow cannot be loaded: {problem}");
-                    return shadow.loaded(Err(problem.to_string()));
-                }
-                Err(_) => return shadow.loaded(Err("loading it failed inside the service".to_owned())),
-            }
-        }
-    };
-    let count = images.len();
-    match classifier.classify_aside(turn.into(), &serving, (images, memory)).await {
-        Ok(said) => shadow.count(&version, &labels, said.into_iter().map(|answer| answer.prediction.label)),
-        Err(_) => shadow.note(|own| own.failed += count as u64),
     }
 }
 

@@ -9,10 +9,10 @@ use crate::http::problem::Problem;
 use crate::http::response::{ResponseBody, json};
 use crate::jobs::JobLoad;
 use crate::models::first::StandIn;
+use crate::models::load::ModelLoad;
 use crate::models::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
-use crate::snapshot::ModelLoad;
 use crate::ticket::RequestCounts;
 
 /// See the module.
