@@ -129,7 +129,7 @@ impl fmt::Display for ServerError {
             ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
             ServerError::NoRoom { model, needed, limit, later: false } => write!(
                 f,
-                "model \"{model}\" needs {needed} bytes, and all models together may take {limit}: raise models_memory"
+                "model \"{model}\" needs {needed} bytes, and all models together, with the default one, may take {limit}: raise models_memory"
             ),
             ServerError::NoRoom { model, needed, .. } => {
                 write!(f, "model \"{model}\" needs {needed} bytes, and requests hold the memory for models")

@@ -1,5 +1,7 @@
 //! Words of clients in texts of ours: short, and without control characters, which a terminal would obey.
 
+use std::path::Path;
+
 /// At most 64 characters of a client's text.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
@@ -17,4 +19,10 @@ pub(crate) fn plain(text: &str) -> String {
     end.reverse();
     let cut = if rest.next().is_some() { " .. " } else { "" };
     begin + cut + &end.into_iter().collect::<String>()
+}
+
+/// The text of an error about a file of ours, without its path.
+pub(crate) fn without_path(text: &str, path: &Path) -> String {
+    let path = path.display().to_string();
+    text.replace(&format!("{path}: "), "").replace(&path, "it")
 }

@@ -47,7 +47,7 @@ struct Held {
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoRoom {
-    /// It is more than all models may take together.
+    /// It is more than all models may take together, or than the default one leaves.
     Never,
     /// Requests hold what would have to go.
     Now,
@@ -136,6 +136,10 @@ impl Budget {
                 if need == Need::Always {
                     break;
                 }
+                // What is left stays: the default model.
+                if !held.values().any(|held| held.leaving) {
+                    return Err(NoRoom::Never);
+                }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -223,9 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_default_model_leaves_is_known_at_once() {
+        let budget = Budget::new(100);
+        let default = budget.take(80, Need::Always).unwrap();
+        let started = Instant::now();
+        assert_eq!(budget.take(50, Need::Evicting).err(), Some(NoRoom::Never));
+        assert!(started.elapsed() < PATIENCE);
+        drop(default);
+    }
+
+    #[test]
     fn a_load_waits_for_what_requests_still_hold() {
         let budget = Budget::new(100);
         let held = budget.take(80, Need::Evicting).unwrap();
+        budget.is_leaving(held.number());
         let waiting = budget.clone();
         let load = std::thread::spawn(move || waiting.take(50, Need::Evicting).is_ok());
         std::thread::sleep(Duration::from_millis(20));

@@ -16,13 +16,14 @@ use ocelli_pipeline::{ModelFile, PipelineError, version_id};
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
+use crate::http::text::without_path;
 use crate::models::catalog::Catalog;
 use crate::models::load::RefusedFile;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// A file that changed less than this ago may still be being written.
+/// A file that changed less than this ago may still be being written: that it is no model says nothing yet.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Files that are looked at; more are left out.
@@ -79,12 +80,15 @@ impl Folder {
                 let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.get(&path).is_some_and(known)
             };
-            // A time in the future says nothing.
-            let settled = written.elapsed().map_or(true, |age| age >= SETTLED);
-            if is_known || !settled {
+            if is_known {
                 continue;
             }
             let refused = self.take(models, (&path, len), &name).err();
+            // A time in the future says nothing.
+            let settled = written.elapsed().map_or(true, |age| age >= SETTLED);
+            if refused.is_some() && !settled {
+                continue;
+            }
             if let Some(reason) = &refused {
                 tracing::error!(file = self.shown(&path), "not taken: {reason}");
             }
@@ -99,7 +103,8 @@ impl Folder {
             return Err(format!("it has {len} bytes, and max_model_bytes is {}", self.max_bytes));
         }
         let name = Name::new("model", name).map_err(|error| chain(&error))?;
-        let file = ModelFile::load(path).map_err(|error| chain(&PipelineError::from(error)))?;
+        let unreadable = |error| without_path(&chain(&PipelineError::from(error)), path);
+        let file = ModelFile::load(path).map_err(unreadable)?;
         let file = ModelFile { training: None, ..file };
         let version = version_id(&file.content_hash().map_err(|error| chain(&PipelineError::from(error)))?);
         let known = models.find(name.as_str()).and_then(|model| model.record(&version).ok());

@@ -325,11 +325,20 @@ impl Model {
     /// Keeps a version that is loaded, in place of the one that was used least recently.
     fn keep(&self, loaded: Arc<Serving>) {
         self.used(loaded.clone());
+        let VersionLabels { canary, shadow, .. } = self.labels();
+        let labelled = [canary.map(|canary| canary.version), shadow];
+        let has_label = |own: &Serving| labelled.iter().flatten().any(|version| *version == own.info.version);
         let mut extra = self.extra();
         extra.retain(|own| own.info.version != loaded.info.version);
         extra.push(loaded);
-        let surplus = extra.len().saturating_sub(self.config.extra_versions);
-        extra.drain(..surplus);
+        // Those with a label are asked all the time.
+        let others = extra.iter().filter(|own| !has_label(own)).count();
+        let mut surplus = others.saturating_sub(self.config.extra_versions);
+        extra.retain(|own| {
+            let goes = surplus > 0 && !has_label(own);
+            surplus -= usize::from(goes);
+            !goes
+        });
     }
 
     fn forget(&self, version: &str) {

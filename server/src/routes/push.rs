@@ -19,6 +19,7 @@ use crate::http::payload;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::response::{self, ResponseBody};
+use crate::http::text::without_path;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -90,10 +91,9 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
         // Held to the end of the work, whether the client waits for it or not.
         let (_permit, _staging) = (permit, staging);
         let file = ModelFile::load(&path).map_err(|error| {
-            Problem::Refused(format!(
-                "this is no model that could be read: {}",
-                chain(&PipelineError::from(error))
-            ))
+            // Where the data folder lies is nobody's business who asks over HTTP.
+            let reason = without_path(&chain(&PipelineError::from(error)), &path);
+            Problem::Refused(format!("this is no model that could be read: {reason}"))
         })?;
         let name = named.unwrap_or_else(|| Name::nearest(&file.meta.name));
         let record = models.add(&name, file, &by)?;

@@ -291,6 +291,9 @@ fn a_pushed_model_is_verified_and_listed_without_a_restart() {
     ] {
         let answer = push(query, body);
         assert_eq!(answer.status, status, "{query}: {answer:?}");
+        // Where the data folder lies is nobody's business.
+        let place = folder.path().display().to_string();
+        assert!(!String::from_utf8_lossy(&answer.body).contains(&place), "{answer:?}");
     }
     assert_eq!(service.send(&get("/v2/models/new")).status, 404);
     let first = push("model=new", &bytes(&a));
