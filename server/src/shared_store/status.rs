@@ -1,0 +1,144 @@
+//! What `/status` and `/metrics` tell of the shared store.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ocelli_pipeline::store::Name;
+use serde::Serialize;
+
+use crate::shared_store::objects::ObjectError;
+
+/// What this service does with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Its models are published.
+    Writer,
+    /// It serves what is published.
+    Replica,
+}
+
+/// The shared store as this service sees it. Times are seconds since 1970-01-01 UTC.
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+pub(crate) struct SharedStore {
+    pub(crate) role: Role,
+    /// Its address, without credentials.
+    pub(crate) url: String,
+    /// When it was last read to the end.
+    pub(crate) last_look: Option<u64>,
+    /// Why it cannot be used now; what serves goes on.
+    pub(crate) error: Option<Trouble>,
+    /// By name.
+    pub(crate) models: BTreeMap<String, SharedModel>,
+    /// Pointers that this process has published, or taken over.
+    pub(crate) pointers: u64,
+    /// Objects that were refused.
+    pub(crate) refused: u64,
+}
+
+/// What is wrong, and since when.
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    pub(crate) since: u64,
+}
+
+/// A model in the shared store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
+pub(crate) struct SharedModel {
+    /// The number of the pointer that is in force here.
+    pub(crate) pointer: Option<u64>,
+    /// When that came into force here.
+    pub(crate) since: Option<u64>,
+    /// Why the newest pointer is not in force, or why this model is not published.
+    pub(crate) problem: Option<Trouble>,
+}
+
+/// Kept by whoever works with the store, read by whoever asks.
+pub(crate) struct Status(Mutex<SharedStore>);
+
+impl Status {
+    pub(crate) fn new(role: Role, url: &str) -> Status {
+        Status(Mutex::new(SharedStore {
+            role,
+            url: url.to_owned(),
+            last_look: None,
+            error: None,
+            models: BTreeMap::new(),
+            pointers: 0,
+            refused: 0,
+        }))
+    }
+
+    /// All of it at this moment.
+    pub(crate) fn get(&self) -> SharedStore {
+        self.lock().clone()
+    }
+
+    /// The store was read.
+    pub(crate) fn looked(&self) {
+        let mut own = self.lock();
+        own.last_look = Some(now());
+        if own.error.take().is_some() {
+            tracing::info!(store = %own.url, "the shared store is there again");
+        }
+    }
+
+    /// The store could not be used. It is told in the log when it begins.
+    pub(crate) fn failed(&self, error: &ObjectError) {
+        let mut own = self.lock();
+        let reason = error.to_string();
+        if own.error.as_ref().is_some_and(|before| before.reason == reason) {
+            return;
+        }
+        let detail = match error {
+            ObjectError::Away { detail, .. } => detail.as_str(),
+            _ => "",
+        };
+        tracing::warn!(store = %own.url, detail, "{reason}; what serves goes on");
+        let since = own.error.as_ref().map_or_else(now, |before| before.since);
+        own.error = Some(Trouble { reason, since });
+    }
+
+    /// A pointer of a model is in force.
+    pub(crate) fn in_force(&self, name: &Name, number: u64) {
+        let mut own = self.lock();
+        let model = own.models.entry(name.to_string()).or_default();
+        if model.pointer != Some(number) {
+            (model.pointer, model.since) = (Some(number), Some(now()));
+            own.pointers += 1;
+        }
+    }
+
+    /// Something is wrong with a model, or no longer. It is told in the log when it begins or changes; says whether it did.
+    pub(crate) fn problem(&self, name: &Name, reason: Option<String>) -> bool {
+        let mut own = self.lock();
+        let model = own.models.entry(name.to_string()).or_default();
+        let Some(reason) = reason else {
+            model.problem = None;
+            return false;
+        };
+        if model.problem.as_ref().is_some_and(|before| before.reason == reason) {
+            return false;
+        }
+        tracing::error!(model = %name, "shared store: {reason}");
+        let since = model.problem.as_ref().map_or_else(now, |before| before.since);
+        model.problem = Some(Trouble { reason, since });
+        true
+    }
+
+    /// An object was refused.
+    pub(crate) fn refused(&self) {
+        self.lock().refused += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SharedStore> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
