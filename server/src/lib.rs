@@ -72,4 +72,5 @@ pub use jobs::{Child, Ended, Next, Worker};
 pub use keys::Keys;
 pub use run::run;
 pub use server::Server;
+pub use shared_store::Sharing;
 pub use tls::Tls;

@@ -34,7 +34,7 @@ const DIGITS: usize = 11;
 const VERSION_DIGITS: usize = 12;
 
 /// Longest name of a host.
-const MAX_HOST: usize = 64;
+pub(crate) const MAX_HOST: usize = 64;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
