@@ -64,6 +64,7 @@ mod ticket;
 mod tls;
 mod uploads;
 mod v2;
+mod waiting;
 
 pub use access::Access;
 pub use config::Config;

@@ -82,6 +82,8 @@ pub(crate) enum Problem {
     TooManyConnections,
     /// The service is shutting down.
     NotReady,
+    /// A replica has not got a model yet.
+    NoModelYet,
     /// The disk is full.
     DiskFull,
     /// The data folder may not grow any more.
@@ -136,6 +138,7 @@ impl Problem {
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Problem::NoModelYet => (StatusCode::SERVICE_UNAVAILABLE, "no_model_yet"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -191,7 +194,7 @@ impl Problem {
             Problem::Busy { retry_after_s, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Problem::TooManyConnections | Problem::NotReady => {
+            Problem::TooManyConnections | Problem::NotReady | Problem::NoModelYet => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}
@@ -256,6 +259,7 @@ impl fmt::Display for Problem {
                 "too many connections are open: close some, or try again in {RETRY_AFTER_S} s"
             ),
             Problem::NotReady => write!(f, "the service is shutting down"),
+            Problem::NoModelYet => f.write_str("this replica waits for the first model of its shared store"),
             Problem::DiskFull => f.write_str("the disk of the service is full: nothing was stored"),
             Problem::Internal { reason } => f.write_str(reason),
         }

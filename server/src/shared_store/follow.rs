@@ -56,6 +56,8 @@ struct InForce {
     /// Of another store, other numbers.
     url: String,
     numbers: BTreeMap<String, u64>,
+    /// The model of requests that name none.
+    default: Option<String>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -71,12 +73,21 @@ impl InForce {
         InForce { path, ..read.unwrap_or_else(new) }
     }
 
+    /// The model of requests that name none, in the cache of a replica.
+    fn default_of(cache: &Path, url: &str) -> Option<Name> {
+        InForce::read(cache, url).default?.parse().ok()
+    }
+
     fn of(&self, name: &Name) -> u64 {
         self.numbers.get(name.as_str()).copied().unwrap_or(0)
     }
 
-    async fn set(&mut self, name: &Name, number: u64) {
-        if self.numbers.insert(name.to_string(), number) == Some(number) {
+    async fn set(&mut self, name: &Name, pointer: &Pointer) {
+        let before = self.numbers.insert(name.to_string(), pointer.number);
+        if pointer.default {
+            self.default = Some(name.to_string());
+        }
+        if before == Some(pointer.number) {
             return;
         }
         let text = serde_json::to_vec(self).expect("plain values with text keys");
@@ -174,9 +185,9 @@ impl Follower {
         let mut refused = None;
         for &number in listed.pointers.range(from..).map(|(number, _)| number).rev() {
             match self.apply(name, number, listed).await {
-                Ok(()) => {
+                Ok(pointer) => {
                     tracing::info!(model = %name, number, "the pointer is in force");
-                    self.in_force.set(name, number).await;
+                    self.in_force.set(name, &pointer).await;
                     self.status.in_force(name, number);
                     self.compared.insert(name.clone());
                     break;
@@ -205,7 +216,7 @@ impl Follower {
     }
 
     /// Takes a pointer: all of its versions, then its labels.
-    async fn apply(&self, name: &Name, number: u64, listed: &Listed) -> Result<(), Fault> {
+    async fn apply(&self, name: &Name, number: u64, listed: &Listed) -> Result<Pointer, Fault> {
         let bytes = self.get(&pointer::pointer_key(name, number), MAX_BYTES, "").await?;
         let pointer = Pointer::decode(&bytes, name, number).map_err(Fault::Refused)?;
         let mut fetched = false;
@@ -215,13 +226,14 @@ impl Follower {
                 fetched = true;
             }
         }
-        let (models, name, labels) = (self.models.clone(), name.clone(), pointer.labels);
+        let (models, name, labels) = (self.models.clone(), name.clone(), pointer.labels.clone());
         let by = Actor::service(format!("shared store, pointer {number}"));
         let labelled = blocking(move || match models.labels(&name) {
             Ok(own) if own == labels && !fetched => Ok(()),
             _ => models.set_labels(&name, &labels, &by),
         });
-        Ok(labelled.await?)
+        labelled.await?;
+        Ok(pointer)
     }
 
     /// Whether the cache has a version, whole.

@@ -49,6 +49,9 @@ impl Labels {
 pub(crate) trait LocalModels: Send + Sync {
     fn names(&self) -> Vec<Name>;
 
+    /// Whether requests that name no model are for this one.
+    fn is_default(&self, name: &Name) -> bool;
+
     fn labels(&self, name: &Name) -> Result<Labels, Problem>;
 
     /// Adds a version that gives its stored answers, and warms it up. One that is there already is made whole.

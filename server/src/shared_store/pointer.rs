@@ -4,7 +4,7 @@
 //! {"sha256":"<of the text of \"pointer\">","pointer":{"format":1,"number":42,"model":"cats",
 //!  "versions":[{"sha256":"<64 hex digits>","bytes":123456}],
 //!  "labels":{"stable":"<12 hex digits>","canary":{"version":"<12 hex digits>","share":10},"shadow":null},
-//!  "written":1790000000,"writer":"<16 hex digits>","host":"..."}}
+//!  "default":true,"written":1790000000,"writer":"<16 hex digits>","host":"..."}}
 //! ```
 //!
 //! One line. There is exactly one text for a pointer, and any other is refused: what was cut off or changed on its way
@@ -46,6 +46,8 @@ pub(crate) struct Pointer {
     /// Those with a label, each once, in the order of [`Labels::versions`].
     pub(crate) versions: Vec<Stored>,
     pub(crate) labels: Labels,
+    /// Whether requests that name no model are for this one.
+    pub(crate) default: bool,
     /// Seconds since 1970-01-01 UTC, by the clock of the writer.
     pub(crate) written: u64,
     /// The process that wrote it.
@@ -71,6 +73,15 @@ impl Stored {
     }
 }
 
+/// What a pointer says of its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Says {
+    /// As in [`Pointer`].
+    pub(crate) versions: Vec<Stored>,
+    pub(crate) labels: Labels,
+    pub(crate) default: bool,
+}
+
 /// Who writes pointers: a process, and the machine that it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Writer {
@@ -92,24 +103,11 @@ struct Form {
 }
 
 impl Pointer {
-    pub(crate) fn new(
-        (model, number): (&Name, u64),
-        versions: Vec<Stored>,
-        labels: Labels,
-        writer: &Writer,
-        written: u64,
-    ) -> Pointer {
+    pub(crate) fn new((model, number): (&Name, u64), says: Says, writer: &Writer, written: u64) -> Pointer {
         let Writer { id, host } = writer.clone();
-        Pointer {
-            format: FORMAT,
-            number,
-            model: model.to_string(),
-            versions,
-            labels,
-            written,
-            writer: id,
-            host,
-        }
+        let Says { versions, labels, default } = says;
+        let (format, model) = (FORMAT, model.to_string());
+        Pointer { format, number, model, versions, labels, default, written, writer: id, host }
     }
 
     /// The text of it.
@@ -175,8 +173,8 @@ impl Pointer {
     }
 
     /// Whether it says the same as these.
-    pub(crate) fn says(&self, versions: &[Stored], labels: &Labels) -> bool {
-        self.versions == versions && self.labels == *labels
+    pub(crate) fn says(&self, says: &Says) -> bool {
+        self.versions == says.versions && self.labels == says.labels && self.default == says.default
     }
 }
 

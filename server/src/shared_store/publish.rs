@@ -20,7 +20,7 @@ use crate::blocking::blocking;
 use crate::http::problem::Problem;
 use crate::shared_store::local::{Labels, LocalModels};
 use crate::shared_store::objects::{Object, ObjectError, Objects};
-use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Stored, Writer};
+use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Says, Stored, Writer};
 use crate::shared_store::status::{Status, now};
 
 /// Times that a number is found taken before the next look.
@@ -133,7 +133,7 @@ impl Publisher {
     /// Brings one model up to date.
     async fn publish(&mut self, name: &Name, listed: &Listed) -> Result<(), Fault> {
         let (models, of) = (self.models.clone(), name.clone());
-        let labels = blocking(move || models.labels(&of)).await?;
+        let (labels, default) = blocking(move || Ok((models.labels(&of)?, models.is_default(&of)))).await?;
         if labels.stable.is_none() {
             return Ok(());
         }
@@ -141,15 +141,16 @@ impl Publisher {
         for _ in 0..ATTEMPTS {
             self.read_newest(name, &listed).await?;
             let versions = self.upload(name, &labels, &listed).await?;
+            let says = Says { versions, labels: labels.clone(), default };
             let known = self.known.entry(name.clone()).or_default();
-            if let Some(pointer) = known.pointer.as_ref().filter(|pointer| pointer.says(&versions, &labels))
+            if let Some(pointer) = known.pointer.as_ref().filter(|pointer| pointer.says(&says))
                 && listed.pointers.last_key_value().is_some_and(|(number, _)| *number == pointer.number)
             {
                 self.status.in_force(name, pointer.number);
                 return self.clean(name, &listed).await;
             }
             let number = known.newest + 1;
-            let next = Pointer::new((name, number), versions, labels.clone(), &self.writer, now());
+            let next = Pointer::new((name, number), says, &self.writer, now());
             match self.objects.create(&pointer::pointer_key(name, number), next.encode()).await {
                 Ok(()) => {
                     tracing::info!(model = %name, number, "published");

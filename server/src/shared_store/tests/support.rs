@@ -193,6 +193,10 @@ impl LocalModels for Service {
         self.store.models().unwrap()
     }
 
+    fn is_default(&self, _: &Name) -> bool {
+        true
+    }
+
     fn labels(&self, name: &Name) -> Result<Labels, Problem> {
         if self.names().contains(name) {
             Ok(self.labels.lock().unwrap().clone())
