@@ -6,7 +6,7 @@ use ocelli_datasets::{
     DecodeError, DecodeLimits, Image, ImageHeader, Prepare, Prepared, Preprocessing, decode_channels, probe,
 };
 use ocelli_engine::model_file::{ModelFile, ModelMeta, version_id};
-use ocelli_engine::{EngineError, Exec, Inference, Outputs, Precision};
+use ocelli_engine::{EngineError, Exec, Inference, Mode, Outputs, Plan, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::answering;
@@ -224,6 +224,26 @@ impl Predictor {
             features,
             inner,
         })
+    }
+
+    /// Bytes of memory that [`Predictor::with_batch`] takes for a model at most, known before any is taken. The file itself is
+    /// not among them.
+    ///
+    /// # Errors
+    /// [`PipelineError::Engine`] for a network that the engine refuses.
+    pub fn memory_needed(file: &ModelFile, compute: Compute, batch: usize) -> Result<u64, PipelineError> {
+        let exec = compute.exec()?;
+        let input = file.meta.preprocessing.len();
+        let batch = batch_for(input).min(batch.max(1));
+        let (plan, _) = Plan::measure(file.model.graph(), batch, Mode::Infer, &exec)?;
+        let of_images = batch * (input + file.meta.classes.len()) + file.model.layout().total();
+        Ok((plan.total() + of_images * size_of::<f32>()) as u64)
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> u64 {
+        let own = self.images.len() + self.logits.len() + self.features.len() + self.inner.len();
+        (self.inference.memory().total() + own * size_of::<f32>()) as u64
     }
 
     /// The numbers that it computes with.

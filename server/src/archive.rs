@@ -1,4 +1,5 @@
-//! An archive that somebody sends: where it goes while it comes, and how it is told from other bodies.
+//! An archive or another large file that somebody sends: where it goes while it comes, and how an archive is told from other
+//! bodies.
 
 use std::path::Path;
 
@@ -41,8 +42,13 @@ pub(crate) fn about(config: &Config) -> String {
 /// # Errors
 /// [`Problem`] for a service without a data folder, or a disk that is full.
 pub(crate) async fn staging(context: &Context<'_>) -> Result<Staging, Problem> {
+    staging_for(context, context.config().max_upload).await
+}
+
+/// As [`staging`], for something of at most `limit` bytes.
+pub(crate) async fn staging_for(context: &Context<'_>, limit: u64) -> Result<Staging, Problem> {
     let store = context.data()?.store.clone();
-    let (announced, limit) = (content_length(context.headers()), context.config().max_upload);
+    let announced = content_length(context.headers());
     blocking(move || {
         // One that is too large anyway is refused for that.
         if announced <= limit {
@@ -105,6 +111,17 @@ pub(crate) async fn receive(
             Ok(None)
         }
     }
+}
+
+/// Writes a body that is one file to `path`, whatever its type says; gives its length in bytes.
+pub(crate) async fn receive_file(
+    body: &mut RequestBody,
+    (config, limit): (&Config, u64),
+    upload: &Upload,
+    path: &Path,
+) -> Result<u64, Problem> {
+    let pieces = body.pieces(config, limit)?;
+    write(pieces.inspect_ok(|piece| upload.count(piece.len())), path).await
 }
 
 /// `application/zip`, `application/x-zip-compressed`, `multipart/x-zip` and the like.

@@ -1,7 +1,9 @@
 //! The limits of the service and their defaults.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ocelli_pipeline::store::Name;
 use ocelli_pipeline::{DecodeLimits, UploadLimits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -83,6 +85,13 @@ pub struct Config {
     pub max_top_k: usize,
     /// Images decoded at a time. Default: the number of cores.
     pub decode_threads: usize,
+    /// Bytes of memory that all models may take together; the one that was asked least recently is unloaded for another one.
+    /// The default model is always loaded. Default: half of the machine's memory, or of the limit of its control group.
+    pub models_memory: u64,
+    /// Largest model file that is taken, in bytes; past it 413. Default 1 GiB.
+    pub max_model_bytes: u64,
+    /// Limits of single models, by name, over those of the service.
+    pub models: BTreeMap<String, ModelLimits>,
     /// Versions besides the one that serves that are kept in memory for requests that ask for them. Default 2.
     pub extra_versions: usize,
     /// Training jobs that may wait; past it 429. Default 4.
@@ -118,8 +127,6 @@ pub struct Config {
     pub keep_events: usize,
     /// Bytes that the data folder may hold; past it 507. 0 for as many as the disk takes. Default 0.
     pub max_data_bytes: u64,
-    /// Largest model in bytes that is published to a shared store or taken from it. Default 1 GiB.
-    pub max_model_bytes: u64,
     /// How often a shared store is looked at, give or take a quarter. Default 2 s.
     #[serde(with = "seconds")]
     pub poll_interval: Duration,
@@ -127,6 +134,26 @@ pub struct Config {
     pub keep_pointers: usize,
     /// Refuse with 403 all that would change something: data sets, jobs, feedback, which version serves. Default false.
     pub read_only: bool,
+}
+
+/// Limits of one model, over those of the service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelLimits {
+    /// Images of this model that are admitted at a time; past it 429. At most the `queue` of the service.
+    pub queue: Option<usize>,
+    /// Most images in one forward pass.
+    pub max_batch: Option<usize>,
+    /// `top_k` of a request that does not say.
+    pub default_top_k: Option<usize>,
+    /// Held-out images that each class needs before the gate promotes by itself.
+    pub gate_min_per_class: Option<usize>,
+    /// Held-out images that are needed in all before the gate promotes by itself.
+    pub gate_min_images: Option<usize>,
+    /// Versions that are kept.
+    pub keep_versions: Option<usize>,
+    /// Whether a training that an upload set off may be promoted by the gate.
+    pub upload_may_promote: Option<bool>,
 }
 
 fn cores() -> usize {
@@ -160,6 +187,9 @@ impl Default for Config {
             default_top_k: 5,
             max_top_k: 100,
             decode_threads: cores(),
+            models_memory: ocelli_pipeline::memory_share() / 3 * 2,
+            max_model_bytes: 1 << 30,
+            models: BTreeMap::new(),
             extra_versions: 2,
             job_queue: 4,
             job_threads: cores().saturating_sub(1).max(1),
@@ -175,7 +205,6 @@ impl Default for Config {
             keep_runs: 20,
             keep_events: 100_000,
             max_data_bytes: 0,
-            max_model_bytes: 1 << 30,
             poll_interval: Duration::from_secs(2),
             keep_pointers: 20,
             read_only: false,
@@ -207,14 +236,47 @@ impl Config {
         }
     }
 
+    /// The limits that hold for one model.
+    pub(crate) fn of_model(&self, name: &str) -> Config {
+        let own = self.models.get(name).cloned().unwrap_or_default();
+        Config {
+            queue: own.queue.unwrap_or(self.queue),
+            max_batch: own.max_batch.unwrap_or(self.max_batch),
+            default_top_k: own.default_top_k.unwrap_or(self.default_top_k),
+            gate_min_per_class: own.gate_min_per_class.unwrap_or(self.gate_min_per_class),
+            gate_min_images: own.gate_min_images.unwrap_or(self.gate_min_images),
+            keep_versions: own.keep_versions.unwrap_or(self.keep_versions),
+            upload_may_promote: own.upload_may_promote.unwrap_or(self.upload_may_promote),
+            models: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
     /// What is added to the niceness of a training job.
     pub fn job_niceness(&self) -> u8 {
         let by_share = || machine::niceness(self.job_share as f64);
         self.job_nice.map_or_else(by_share, |nice| nice.min(MAX_NICE) as u8)
     }
 
-    /// Checks every setting against its range and against the others.
+    /// Checks every setting against its range and against the others, also those of single models.
     pub(crate) fn validate(&self) -> Result<(), ServerError> {
+        self.validate_one()?;
+        for (name, own) in &self.models {
+            if name.parse::<Name>().is_err() {
+                return Err(ServerError::ModelName { name: name.clone() });
+            }
+            if let Some(value) = own.queue.filter(|&queue| queue > self.queue) {
+                return Err(ServerError::Setting { setting: "models.queue", value, most: self.queue });
+            }
+            // A request may hold as many images as the service says, whatever model it asks.
+            let of_model = self.of_model(name);
+            let images_per_request = of_model.images_per_request.min(of_model.queue);
+            Config { images_per_request, ..of_model }.validate_one()?;
+        }
+        Ok(())
+    }
+
+    fn validate_one(&self) -> Result<(), ServerError> {
         let counts = [
             ("max_body", self.max_body, BODY_CEILING),
             ("body_memory", self.body_memory, u32::MAX as usize),
@@ -244,6 +306,13 @@ impl Config {
         }
         if let Some(value) = self.job_nice.filter(|&nice| nice > MAX_NICE) {
             return Err(ServerError::Setting { setting: "job_nice", value, most: MAX_NICE });
+        }
+        for (setting, value) in
+            [("models_memory", self.models_memory), ("max_model_bytes", self.max_model_bytes)]
+        {
+            if value == 0 {
+                return Err(ServerError::Setting { setting, value: 0, most: usize::MAX });
+            }
         }
         if self.job_memory < LEAST_JOB_MEMORY {
             return Err(ServerError::JobMemory { value: self.job_memory, least: LEAST_JOB_MEMORY });

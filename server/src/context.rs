@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::http::request::Parts;
 use ocelli_pipeline::store::Actor;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::backend::{Backend, Data};
 use crate::config::Config;
@@ -15,9 +15,10 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::keys::Caller;
 use crate::metrics::Metrics;
-use crate::model::classifier::Classifier;
-use crate::model::explaining::Explaining;
-use crate::model::models::Models;
+use crate::models::catalog::Catalog;
+use crate::models::classifier::Classifier;
+use crate::models::explaining::Explaining;
+use crate::models::model::Model;
 use crate::snapshot::Snapshot;
 use crate::ticket::Ticket;
 
@@ -90,16 +91,35 @@ impl<'r> Context<'r> {
         body.read(self.config(), &self.backend.body_memory).await
     }
 
+    /// So many bytes of the memory for bodies, if they are free.
+    pub(crate) fn more_memory(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        self.backend.body_memory.clone().try_acquire_many_owned(bytes).ok()
+    }
+
     /// The limits of the service.
     pub(crate) fn config(&self) -> &'r Arc<Config> {
         &self.backend.config
     }
 
-    pub(crate) fn models(&self) -> &'r Arc<Models> {
+    /// All models.
+    pub(crate) fn models(&self) -> &'r Arc<Catalog> {
         &self.backend.models
     }
 
-    pub(crate) fn classifier(&self) -> &'r Classifier {
+    /// The model that a query names with `model`, or the default one.
+    pub(crate) fn model(&self, query: &mut Query) -> Result<Arc<Model>, Problem> {
+        self.models().asked(query.text("model")?.as_deref())
+    }
+
+    /// As [`Context::model`], for an endpoint that takes no other parameter.
+    pub(crate) fn only_model(&self) -> Result<Arc<Model>, Problem> {
+        let mut query = self.query()?;
+        let model = self.model(&mut query)?;
+        query.finish()?;
+        Ok(model)
+    }
+
+    pub(crate) fn classifier(&self) -> &'r Arc<Classifier> {
         &self.backend.classifier
     }
 
@@ -112,9 +132,10 @@ impl<'r> Context<'r> {
         self.backend.data.as_ref().ok_or_else(Problem::no_data_folder)
     }
 
-    /// Refuses what files images under one class each, where the model that serves says any number of labels.
-    pub(crate) fn one_class_each(&self) -> Result<(), Problem> {
-        if self.models().serving().info.thresholds.is_none() {
+    /// Refuses what files images under one class each for a model that says any number of labels, as far as it is loaded; of
+    /// one that is not, a job finds out.
+    pub(crate) fn one_class_each(&self, model: &Model) -> Result<(), Problem> {
+        if model.serving().is_none_or(|serving| serving.info.thresholds.is_none()) {
             return Ok(());
         }
         let reason = "the model that serves says any number of labels, and a service keeps and trains images of one class each: \
@@ -131,9 +152,9 @@ impl<'r> Context<'r> {
         Snapshot::take(self.backend)
     }
 
-    /// False once shutdown has begun.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.backend.lifecycle.is_ready()
+    /// Whether new requests are wanted, or why not.
+    pub(crate) fn readiness(&self) -> Result<(), Problem> {
+        self.backend.readiness()
     }
 
     /// Becomes true when the service stops.

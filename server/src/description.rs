@@ -54,6 +54,11 @@ impl Description {
         self
     }
 
+    /// The parameter that names a model.
+    pub(crate) fn of_model(self) -> Description {
+        self.query("model", name(), "Name of the model; the default one if left out")
+    }
+
     pub(crate) fn request_header(
         mut self,
         name: &'static str,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
@@ -17,6 +18,11 @@ pub enum ServerError {
         value: usize,
         /// Largest value that is allowed; the smallest is 1.
         most: usize,
+    },
+    /// Limits are set for a model that cannot have this name.
+    ModelName {
+        /// The name.
+        name: String,
     },
     /// The memory for all bodies is smaller than one body may be.
     BodyMemory {
@@ -64,6 +70,26 @@ pub enum ServerError {
     },
     /// The model fails on a blank image.
     WarmUp(PipelineError),
+    /// A model does not fit into the memory for models.
+    NoRoom {
+        /// Its name.
+        model: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that all models may take together.
+        limit: u64,
+        /// Whether there would be room if no request held another model.
+        later: bool,
+    },
+    /// The folder of models cannot be read.
+    ModelsFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Loading a model failed inside the service.
+    LoadPanicked,
     /// The operating system gave no thread for what computes.
     Thread(io::Error),
     /// Shutdown had to cut off clients that did not finish in time.
@@ -81,6 +107,10 @@ impl fmt::Display for ServerError {
             ServerError::Setting { setting, value, most } => {
                 write!(f, "setting {setting} is {value}: choose a value from 1 to {most}")
             }
+            ServerError::ModelName { name } => write!(
+                f,
+                "setting models.{name}: a name of a model is 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot"
+            ),
             ServerError::BodyMemory { body_memory, max_body } => write!(
                 f,
                 "setting body_memory ({body_memory} bytes) is below max_body ({max_body} bytes): raise the first or lower the second"
@@ -103,6 +133,17 @@ impl fmt::Display for ServerError {
             }
             ServerError::Store(error) => error.fmt(f),
             ServerError::WarmUp(_) => write!(f, "the model failed on a blank image: check the model file"),
+            ServerError::NoRoom { model, needed, limit, later: false } => write!(
+                f,
+                "model \"{model}\" needs {needed} bytes, and all models together may take {limit}: raise models_memory"
+            ),
+            ServerError::NoRoom { model, needed, .. } => {
+                write!(f, "model \"{model}\" needs {needed} bytes, and requests hold the memory for models")
+            }
+            ServerError::ModelsFolder { path, .. } => {
+                write!(f, "the folder of models {} cannot be read", path.display())
+            }
+            ServerError::LoadPanicked => f.write_str("loading this version failed; the service goes on"),
             ServerError::Thread(_) => write!(f, "no thread could be started for what computes"),
             ServerError::Unfinished { connections, seconds } => {
                 write!(
@@ -118,10 +159,11 @@ impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ServerError::WarmUp(source) => Some(source),
-            ServerError::Thread(source) => Some(source),
+            ServerError::Thread(source) | ServerError::ModelsFolder { source, .. } => Some(source),
             ServerError::Model(source) => source.source(),
             ServerError::Store(source) => source.source(),
             ServerError::Setting { .. }
+            | ServerError::ModelName { .. }
             | ServerError::BodyMemory { .. }
             | ServerError::JobMemory { .. }
             | ServerError::Key { .. }
@@ -129,6 +171,8 @@ impl std::error::Error for ServerError {
             | ServerError::Tls { .. }
             | ServerError::SharedStore { .. }
             | ServerError::NoModel
+            | ServerError::NoRoom { .. }
+            | ServerError::LoadPanicked
             | ServerError::Unfinished { .. } => None,
         }
     }

@@ -12,7 +12,7 @@ use crate::http::json::{self, Object};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
 use crate::jobs::RetrainRequest;
-use crate::model::serving::Input;
+use crate::models::serving::Input;
 use crate::v2::codec;
 use crate::v2::expected::Expected;
 

@@ -6,12 +6,15 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::answer::Answer;
 use crate::context::Context;
 use crate::description::{Description, IMAGES, Schemas, base64, binary};
 use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
-use crate::model::serving::Serving;
+use crate::models::classifier::Asked;
+use crate::models::compare::{self, Answered};
+use crate::models::model::Model;
 
 /// Adds the bodies that bring images: a file, a form of files, or JSON.
 pub(crate) fn describe(description: Description, schemas: &Schemas<'_>) -> Description {
@@ -58,11 +61,41 @@ pub(crate) async fn read(
     if images.is_empty() { Err(Problem::NoImage) } else { Ok((images, share)) }
 }
 
-/// The version that a request asks for; the one that serves where it asks for none.
-pub(crate) async fn version(context: &Context<'_>, version: Option<String>) -> Result<Arc<Serving>, Problem> {
-    let models = &context.models();
-    match version {
-        None => Ok(models.serving()),
-        Some(version) => models.get(&version).await,
-    }
+/// What a request asks: a version by its name or label; where it names none, what answers for the model.
+pub(crate) async fn asked(model: Arc<Model>, version: Option<String>) -> Result<Asked, Problem> {
+    let serving = match version {
+        None => model.answering().await?,
+        Some(version) => model.get(&version).await?,
+    };
+    Ok(Asked { model, serving })
+}
+
+/// Images of a request that the shadow of its model is to be asked about, too.
+pub(crate) struct ForShadow {
+    model: Arc<Model>,
+    version: String,
+    turn: OwnedSemaphorePermit,
+    images: Vec<Bytes>,
+    memory: OwnedSemaphorePermit,
+}
+
+/// Keeps the images of a request for the shadow, where the model has one that is free. Not of a request that names a version.
+pub(crate) fn for_shadow(context: &Context<'_>, asked: &Asked, images: &[Bytes]) -> Option<ForShadow> {
+    let model = &asked.model;
+    let version = model.labels().shadow.filter(|version| *version != asked.serving.info.version)?;
+    let bytes = u32::try_from(images.iter().map(Bytes::len).sum::<usize>()).ok()?;
+    let turn = model.shadow().turn(images.len())?;
+    let Some(memory) = context.more_memory(bytes) else {
+        model.shadow().left_out(images.len());
+        return None;
+    };
+    Some(ForShadow { model: model.clone(), version, turn, images: images.to_vec(), memory })
+}
+
+/// Asks the shadow, which nobody waits for.
+pub(crate) fn ask_shadow(context: &Context<'_>, shadow: Option<ForShadow>, answers: &[Answer]) {
+    let Some(ForShadow { model, version, turn, images, memory }) = shadow else { return };
+    let labels = answers.iter().map(|answer| answer.prediction.label.clone()).collect();
+    let answered = Answered { images, memory, labels };
+    tokio::spawn(compare::ask(context.classifier().clone(), model, version, (turn, answered)));
 }

@@ -17,6 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
 use crate::history::History;
+use crate::models::load::ModelLoad;
+use crate::shared_store::status::SharedStore;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -73,6 +75,16 @@ struct Model {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfModel {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Named {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -88,6 +100,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) jobs_running: usize,
     pub(crate) jobs_waiting: usize,
     pub(crate) stored: Usage,
+    pub(crate) models: &'a ModelLoad,
+    pub(crate) shared: Option<&'a SharedStore>,
     /// Another version serves than the one that is to.
     pub(crate) stands_in: bool,
     pub(crate) model: &'a str,
@@ -105,6 +119,7 @@ pub(crate) struct Metrics {
     compute: Histogram,
     batches: Histogram,
     swaps: Counter,
+    loads: Family<OfModel, Counter>,
     connections_refused: Family<Limit, Counter>,
     history: Arc<History>,
 }
@@ -130,6 +145,7 @@ impl Default for Metrics {
             compute: seconds(),
             batches: Histogram::new(BATCHES),
             swaps: Counter::default(),
+            loads: Family::default(),
             history: Arc::new(History::new()),
         }
     }
@@ -176,6 +192,11 @@ impl Metrics {
         self.swaps.inc();
     }
 
+    /// A version was loaded, as somebody asked for it.
+    pub(crate) fn loaded(&self, model: &str) {
+        self.loads.get_or_create(&OfModel { model: model.to_owned() }).inc();
+    }
+
     /// All of it as text, with what is so at this moment.
     pub(crate) fn text(&self, now: &Gauges<'_>) -> String {
         let mut registry = Registry::with_prefix("ocelli");
@@ -201,6 +222,29 @@ impl Metrics {
         let refused = self.connections_refused.clone();
         r.register("connections_refused", "Connections refused, by the limit that they exceeded", refused);
         r.register("model_swaps", "Times that another version began to serve", self.swaps.clone());
+        r.register("model_loads", "Times that a version was loaded, by model", self.loads.clone());
+        let models = now.models;
+        gauge(r, "models", "Models of the service", models.count);
+        gauge(r, "models_loaded", "Versions in memory", models.loaded);
+        let evicted: Counter = Counter::default();
+        evicted.inc_by(models.evicted);
+        r.register("model_evictions", "Versions that were unloaded for others", evicted);
+        for (name, help, bytes) in [
+            ("model_memory", "Memory that versions take", models.memory),
+            ("model_memory_limit", "Memory that versions may take", models.memory_limit),
+        ] {
+            let memory: Gauge = Gauge::default();
+            memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            r.register_with_unit(name, help, Unit::Bytes, memory);
+        }
+        let (asked, agree) = (Family::<OfModel, Gauge>::default(), Family::<OfModel, Gauge>::default());
+        for (model, images, same) in &models.shadows {
+            let labels = OfModel { model: model.clone() };
+            asked.get_or_create(&labels).set(*images as i64);
+            agree.get_or_create(&labels).set(*same as i64);
+        }
+        r.register("shadow_images", "Images that the shadow of a model was asked about", asked);
+        r.register("shadow_agreements", "Images that it named the same class for", agree);
         gauge(r, "queue_length", "Images admitted and not answered", now.queue_length);
         gauge(r, "queue_capacity", "Images that may be admitted", now.queue_capacity);
         gauge(r, "connections", "Open connections", now.connections);
@@ -213,6 +257,9 @@ impl Metrics {
         gauge(r, "jobs_running", "Running training jobs", now.jobs_running);
         gauge(r, "jobs_waiting", "Queued training jobs", now.jobs_waiting);
         gauge(r, "ready", "1 while new requests are accepted", usize::from(now.ready));
+        if let Some(shared) = now.shared {
+            tell_shared(r, shared);
+        }
         let stored = Family::<Kind, Gauge>::default();
         for (kind, bytes) in [
             ("images", now.stored.images),
@@ -242,6 +289,28 @@ impl Metrics {
         encode(&mut text, &registry).expect("writing to a string cannot fail");
         text
     }
+}
+
+/// What is told of a shared store.
+fn tell_shared(r: &mut Registry, shared: &SharedStore) {
+    gauge(r, "shared_store_up", "1 while the shared store can be read", usize::from(shared.is_up()));
+    if let Some(age) = shared.age() {
+        let since: Gauge = Gauge::default();
+        since.set(i64::try_from(age).unwrap_or(i64::MAX));
+        let help = "Time since the shared store was read to the end";
+        r.register_with_unit("shared_store_last_look", help, Unit::Seconds, since);
+    }
+    let pointers = Family::<Named, Gauge>::default();
+    for (model, told) in &shared.models {
+        let number = told.pointer.and_then(|number| i64::try_from(number).ok());
+        pointers.get_or_create(&Named { model: model.clone() }).set(number.unwrap_or(0));
+    }
+    r.register("shared_store_pointer", "Number of the pointer in force, by model", pointers);
+    let help = "Models whose newest pointer is not in force, or that are not published";
+    gauge(r, "shared_store_problems", help, shared.problems());
+    let refused = Counter::<u64>::default();
+    refused.inc_by(shared.refused);
+    r.register("shared_store_refused", "Pointers that were refused", refused);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::error::ServerError;
+use crate::models::folder;
 use crate::net::connections::ConnectionPermit;
 use crate::net::stream::{Exchange, Stream};
 use crate::router;
@@ -60,6 +61,14 @@ pub async fn run(
         sleep(delay).await;
     };
     let mut end = pin!(end);
+    if let Some(shared) = server.backend.shared.clone() {
+        let stopping = server.backend.lifecycle.stopping();
+        tokio::spawn(async move { shared.run(stopping).await });
+    }
+    if let Some(folder) = server.backend.folder.clone() {
+        let (models, stopping) = (server.backend.models.clone(), server.backend.lifecycle.stopping());
+        tokio::spawn(folder::follow(folder, models, stopping));
+    }
     loop {
         let (tcp, permit) = select! {
             biased;

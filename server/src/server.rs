@@ -1,5 +1,6 @@
 //! The service without its sockets: its parts, put together.
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use ocelli_common::text::chain;
@@ -14,16 +15,21 @@ use crate::error::ServerError;
 use crate::jobs::{Jobs, Worker};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::model::classifier::Classifier;
-use crate::model::explaining::Explaining;
-use crate::model::first::{self, First};
-use crate::model::models::Models;
-use crate::model::serving::Serving;
+use crate::models::budget::Need;
+use crate::models::catalog::Catalog;
+use crate::models::classifier::Classifier;
+use crate::models::explaining::Explaining;
+use crate::models::first;
+use crate::models::folder::Folder;
+use crate::models::model::{Model, start_in};
+use crate::models::parts::Parts;
+use crate::models::serving::Serving;
 use crate::net::awake::Awake;
 use crate::net::connections::Connections;
 use crate::net::refuse::Refusals;
 use crate::openapi;
 use crate::routes;
+use crate::shared_store::{Shared, Sharing};
 use crate::ticket::Requests;
 use crate::uploads::Uploads;
 
@@ -47,13 +53,14 @@ impl Server {
         let compute = Compute { threads: exec.threads(), exact: exec.exact, precision: exec.precision };
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
-        let serving = Serving::start(predictor, name.as_str(), &config, &metrics)?;
-        let models = Models::new(First::only(serving), compute, config.clone(), metrics.clone())?;
+        let parts = Parts::new(compute, &config, metrics.clone())?;
+        let serving = Serving::start(predictor, None, name.as_str(), &config, &metrics)?;
+        let models = Catalog::only(serving, &config, parts)?;
         Server::assemble(models, None, config, access, metrics)
     }
 
-    /// Serves what a data folder says for a model of this name, and goes on with the jobs that were under way. A file that
-    /// is given becomes one of its versions, and serves where none does yet. `worker` trains.
+    /// Serves all models of a data folder, by default that of this name, and goes on with the jobs that were under way. A file
+    /// that is given becomes one of its versions, and serves where none does yet. `worker` trains.
     ///
     /// # Errors
     /// Those of [`Server::new`], and [`ServerError::Store`].
@@ -74,8 +81,14 @@ impl Server {
         store.set_max_bytes(config.max_data_bytes);
         let versions = store.versions(name)?;
         let metrics = Metrics::default();
-        let start = |file| Serving::load(file, name.as_str(), compute, &config, &metrics);
-        let first = first::choose(versions, seed, start)?;
+        let parts = Parts::new(compute, &config, metrics.clone())?;
+        let added = seed.map(|seed| first::add_seed(&versions, seed)).transpose()?;
+        let of_model = config.of_model(name.as_str());
+        let start = |file| {
+            let (owner, limits) = ((name.as_str(), compute), (&of_model, &metrics));
+            start_in(file, owner, limits, (&parts.budget, Need::Always))
+        };
+        let first = first::choose(&versions, added, start)?;
         if let Some(stand_in) = &first.stand_in {
             let (serving, wanted) = (&first.serving.info.version, &stand_in.wanted);
             tracing::error!(%serving, %wanted, "another version serves than the one that should: {}", stand_in.reason);
@@ -83,13 +96,15 @@ impl Server {
         if let Err(error) = store.copy_database() {
             tracing::warn!("the database cannot be copied: {}", chain(&error));
         }
-        let models = Models::new(first, compute, config.clone(), metrics.clone())?;
-        Server::assemble(models, Some((Arc::new(store), worker)), config, access, metrics)
+        let store = Arc::new(store);
+        let default = Model::loaded(first, Some(versions), (true, &config), &parts)?;
+        let models = Catalog::open(default, store.clone(), &config, parts)?;
+        Server::assemble(models, Some((store, worker)), config, access, metrics)
     }
 
     /// Puts the parts together.
     pub(crate) fn assemble(
-        models: Models,
+        models: Catalog,
         store: Option<(Arc<Store>, Worker)>,
         config: Arc<Config>,
         access: Access,
@@ -105,9 +120,11 @@ impl Server {
         };
         let for_openapi = config.clone();
         let backend = Backend {
-            classifier: Classifier::new(&config, models.pool().clone()),
+            classifier: Arc::new(Classifier::new(&config, models.pool().clone())),
             explaining: Explaining::start().map_err(ServerError::Thread)?,
             models,
+            folder: None,
+            shared: None,
             data,
             body_memory: Arc::new(Semaphore::new(config.body_memory)),
             requests: Requests::new(metrics.clone()),
@@ -120,6 +137,35 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (access, awake) = (CurrentAccess::new(access), Arc::new(Awake::new(cores)));
         Ok(Server { backend, access, refusals: Refusals::new(metrics), awake })
+    }
+
+    /// Takes the model files of a folder, now and whenever one comes.
+    ///
+    /// # Errors
+    /// [`ServerError::ModelsFolder`] for one that cannot be read.
+    pub fn watch_folder(&mut self, dir: &Path) -> Result<(), ServerError> {
+        let backend = &mut self.backend;
+        let folder = Folder::new(dir.to_owned(), backend.config.max_model_bytes);
+        let failed = |source| ServerError::ModelsFolder { path: dir.to_owned(), source };
+        folder.look(&backend.models).map_err(failed)?;
+        backend.folder = Some(Arc::new(folder));
+        Ok(())
+    }
+
+    /// Publishes to a shared store, or follows it; `data_dir` is the folder that this was opened with.
+    ///
+    /// # Errors
+    /// [`ServerError::SharedStore`] for an address that this program cannot open.
+    pub fn share(&mut self, sharing: &Sharing, data_dir: &Path) -> Result<(), ServerError> {
+        let backend = &mut self.backend;
+        let shared = Shared::new(sharing, backend.models.clone(), &backend.config, data_dir)?;
+        backend.shared = Some(Arc::new(shared));
+        Ok(())
+    }
+
+    /// How many models it has.
+    pub fn models(&self) -> usize {
+        self.backend.models.all().len()
     }
 
     /// The version that serves.
@@ -145,7 +191,7 @@ impl Server {
         if self.backend.data.is_none() {
             return Ok(self.version());
         }
-        let reloaded = self.backend.models.reload().map(|promotion| promotion.version);
+        let reloaded = self.backend.models.default().reload().map(|promotion| promotion.version);
         reloaded.map_err(|problem| {
             format!("keys and certificate are the new ones, the old version goes on: {problem}")
         })

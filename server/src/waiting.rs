@@ -92,6 +92,6 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, exchange: &Exchange
 fn to(path: &str) -> Response<ResponseBody> {
     match path {
         "/health/live" | "/v2/health/live" => json(&serde_json::json!({ "live": true })),
-        _ => Problem::NoModelYet.into_response(""),
+        _ => Problem::Starting.into_response(""),
     }
 }

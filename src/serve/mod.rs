@@ -14,7 +14,7 @@ use std::time::Duration;
 use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
-use ocelli_server::{Access, Config, Server, Worker};
+use ocelli_server::{Access, Config, Replica, Server, Sharing, Worker, model_files};
 use tokio::net::TcpListener;
 
 use crate::compute;
@@ -35,6 +35,8 @@ Try it:
   curl -X POST http://127.0.0.1:8080/retrain                  train on it; the better model takes over
   curl http://127.0.0.1:8080/status                           what runs, and how busy it is
 
+Several models: ocelli serve --models DIR, or POST /v1/models; /predict?model=NAME asks one of them.
+
 Keys: OCELLI_KEY_PREDICT, OCELLI_KEY_DATA and OCELLI_KEY_ADMIN, or --keys FILE with predict, data and admin.
 Each opens its own routes and those of the scopes before it: predictions, data sets, training and models.
 A file may have more keys, as tables [keys.NAME] with scope and key.
@@ -45,16 +47,26 @@ Signals: SIGTERM finishes what is asked and exits, SIGHUP reads keys, certificat
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// A .ocelli file, a run folder, or a model in this program (imagenet, fashion-mnist); the data folder's model if
-    /// left out, or fashion-mnist
+    /// A .ocelli file, a run folder, a folder of models as for --models, or a model in this program (imagenet,
+    /// fashion-mnist); the data folder's models if left out, or fashion-mnist
     model: Option<PathBuf>,
+    /// Folder that is watched for model files: NAME.ocelli, or versions of a model as NAME/ANY.ocelli
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Shared store to which the models are published, for replicas: a folder, or s3://BUCKET/PREFIX, gs://.., az://..
+    #[arg(long, value_name = "URL")]
+    publish_to: Option<String>,
+    /// Serve what is published to a shared store, and change nothing; the data folder is a copy of it
+    #[arg(long, value_name = "URL", conflicts_with_all = ["model", "models", "publish_to"])]
+    replica_of: Option<String>,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
     /// Folder for uploaded images, trained versions and jobs
     #[arg(long, value_name = "DIR", default_value = "ocelli-data")]
     data_dir: PathBuf,
-    /// Name of the model in addresses and in the data folder; taken from the model if left out
+    /// Name of the model in addresses and in the data folder, taken from the model if left out; of several models, the one
+    /// that is asked where a request names none
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -68,10 +80,20 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     args.settings.start_log();
     let access = args.settings.access(args.addr)?;
+    // A folder without weights of a run, in which models are.
+    let is_folder_of_models = |path: &PathBuf| {
+        path.is_dir() && open_model(path).is_err() && model_files(path).is_ok_and(|files| !files.is_empty())
+    };
+    let (model, models) = match (args.model, args.models) {
+        (Some(path), None) if is_folder_of_models(&path) => (None, Some(path)),
+        both => both,
+    };
     let service = Service {
-        model: args.model,
+        model,
+        models,
         data_dir: args.data_dir,
         name: args.name,
+        sharing: args.publish_to.map(Sharing::PublishTo).or(args.replica_of.map(Sharing::ReplicaOf)),
         compute: args.precision.compute(args.compute)?,
         config: args.settings.config()?,
         access,
@@ -105,9 +127,11 @@ pub(crate) fn demo(
 ) -> Result<(), Failure> {
     let service = Service {
         model: Some(model.to_owned()),
+        models: None,
         // In the folder of the run, RUN/weights/best.ocelli: another run of the demo has another one.
         data_dir: model.ancestors().nth(2).unwrap_or(Path::new(".")).join("service"),
         name: None,
+        sharing: None,
         compute,
         config: Config::default(),
         access: Access::default(),
@@ -149,8 +173,11 @@ pub(crate) fn open(model: Option<&Path>, compute: Compute) -> Result<Predictor, 
 /// All that a service is started with.
 struct Service {
     model: Option<PathBuf>,
+    /// The folder of models.
+    models: Option<PathBuf>,
     data_dir: PathBuf,
     name: Option<String>,
+    sharing: Option<Sharing>,
     compute: Compute,
     config: Config,
     access: Access,
@@ -177,12 +204,27 @@ impl Service {
         runtime.block_on(async {
             let listener = bind().await?;
             let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
-            let server = Arc::new(self.open(out)?);
             let hangups = Hangups::listen()?;
             interrupt
                 .announce("shutting down: requests in flight are finished, a second signal stops at once");
-            out.line(format_args!("listening on {scheme}://{addr}"))?;
-            out.flush()?;
+            let server = match self.sharing.clone() {
+                Some(Sharing::ReplicaOf(address)) => {
+                    // Said before there is a model: supervisors may ask whether it lives.
+                    out.line(format_args!("listening on {scheme}://{addr}"))?;
+                    out.flush()?;
+                    tokio::select! {
+                        opened = self.open_replica(address, &listener, out) => opened?,
+                        () = interrupt.wait() => return Ok(()),
+                    }
+                }
+                _ => {
+                    let server = self.open(out)?;
+                    out.line(format_args!("listening on {scheme}://{addr}"))?;
+                    out.flush()?;
+                    server
+                }
+            };
+            let server = Arc::new(server);
             out.say(format_args!("predict   curl -F file=@photo.jpg {scheme}://{addr}/predict"));
             out.say(format_args!("status    curl {scheme}://{addr}/status"));
             out.say(format_args!("the rest  {scheme}://{addr}/docs"));
@@ -211,9 +253,20 @@ impl Service {
             |count: usize| if count == 1 { "1 class".to_owned() } else { format!("{count} classes") };
         let worker =
             Worker::this_program().map_err(|error| Failure::io(Path::new("this program"), &error))?;
-        let server = Server::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
+        store.set_default_model(&name)?;
+        let mut server =
+            Server::with_data(store, (&name, seed), self.compute, self.config, self.access, worker)?;
+        if let Some(models) = &self.models {
+            server.watch_folder(models)?;
+        }
+        if let Some(sharing) = &self.sharing {
+            server.share(sharing, &self.data_dir)?;
+        }
         let (version, count) = (server.version(), server.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
+        if server.models() > 1 {
+            out.say(format_args!("models    {}, of which it is the default one", server.models()));
+        }
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
         if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {
             let note = out.message_paint.apply(Style::Yellow, "note:");
@@ -222,6 +275,69 @@ impl Service {
             ));
         }
         Ok(server)
+    }
+
+    /// As [`Service::open`], for a replica: waits for a first model, and mends what the data folder has and cannot serve.
+    async fn open_replica(
+        self,
+        address: String,
+        listener: &TcpListener,
+        out: &mut Output,
+    ) -> Result<Server, Failure> {
+        let default = self.name.as_deref().map(|name| Name::new("model", name)).transpose()?;
+        let config = Config { read_only: true, ..self.config.clone() };
+        let (compute, data_dir) = (self.compute, self.data_dir.clone());
+        let replica = Replica { address, data_dir, default, compute, config };
+        let mut mend = false;
+        loop {
+            let name = replica.first_model(listener, &self.access, mend).await?;
+            let service = Service {
+                model: None,
+                models: None,
+                data_dir: self.data_dir.clone(),
+                name: Some(name.as_str().to_owned()),
+                sharing: self.sharing.clone(),
+                compute: self.compute,
+                config: replica.config.clone(),
+                access: self.access.clone(),
+                drain_delay: self.drain_delay,
+            };
+            match tokio::task::block_in_place(|| service.open(out)) {
+                Ok(server) => return Ok(server),
+                Err(failure) => {
+                    let reason = failure.message().map_or("", |message| message.text.as_str());
+                    tracing::error!(
+                        "what the data folder has cannot be served, and is taken again: {reason}"
+                    );
+                    mend = true;
+                }
+            }
+        }
+    }
+
+    /// The model of the folder of models that is the default one where the data folder has none: the one of this name, or the
+    /// first one that can be read.
+    fn first_of_folder(&self, named: Option<&Name>) -> Result<Option<(Name, Option<ModelFile>)>, Failure> {
+        let Some(dir) = &self.models else { return Ok(None) };
+        let files = model_files(dir).map_err(|error| Failure::io(dir, &error))?;
+        let mut failure = None;
+        for (name, path) in files {
+            let Ok(name) = Name::new("model", &name) else { continue };
+            if named.is_some_and(|named| *named != name) {
+                continue;
+            }
+            match open_model(&path) {
+                Ok(file) => return Ok(Some((name, Some(ModelFile { training: None, ..file })))),
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Err(Failure::usage(
+                format!("the folder {} has no such model", printable(&dir.display().to_string())),
+                "put model files into it as NAME.ocelli, or name a model to begin with",
+            )),
+        }
     }
 
     /// The name of the model, and the model that was named.
@@ -236,13 +352,19 @@ impl Service {
                 (Some(name), known) if known.contains(&name) => return Ok((name, None)),
                 (None, [only]) => return Ok((only.clone(), None)),
                 (None, [_, _, ..]) => {
+                    if let Some(name) = store.default_model()?.filter(|name| known.contains(name)) {
+                        return Ok((name, None));
+                    }
                     let names: Vec<&str> = known.iter().map(Name::as_str).collect();
                     return Err(Failure::usage(
                         format!("the data folder has several models: {}", names.join(", ")),
-                        "choose one with --name",
+                        "say with --name which one is asked where a request names none",
                     ));
                 }
                 _ => {}
+            }
+            if let Some(first) = self.first_of_folder(named.as_ref())? {
+                return Ok(first);
             }
         }
         let file = match &self.model {

@@ -29,7 +29,10 @@ fn sandbox(settings: &str) -> Sandbox {
 }
 
 fn writer(sandbox: &Sandbox) -> Service {
-    Service::start(sandbox, &format!("{} --data-dir writer --publish-to store --config settings.toml", model()))
+    Service::start(
+        sandbox,
+        &format!("{} --data-dir writer --publish-to store --config settings.toml", model()),
+    )
 }
 
 /// A replica, which may not have a model yet.
@@ -86,7 +89,7 @@ fn a_replica_waits_for_its_first_model_alive_and_not_ready() {
         assert_eq!(waiting.get("/health/live").status, 200);
         for path in ["/health/ready", "/status", "/nowhere"] {
             let answer = waiting.get(path);
-            assert_eq!((answer.status, &answer.json()["code"]), (503, &"no_model_yet".into()), "{path}");
+            assert_eq!((answer.status, &answer.json()["code"]), (503, &"starting".into()), "{path}");
         }
         assert_eq!(waiting.post("/predict", "image/png", image).status, 503);
     }
@@ -103,11 +106,19 @@ fn a_replica_waits_for_its_first_model_alive_and_not_ready() {
         assert_eq!((answer.status, &answer.json()["code"]), (403, &"read_only".into()), "{path}");
     }
     let (store, model) = shared(&waiting);
-    assert_eq!((&store["role"], &store["error"], &model["pointer"]), (&"replica".into(), &Value::Null, &1.into()));
+    assert_eq!(
+        (&store["role"], &store["error"], &model["pointer"]),
+        (&"replica".into(), &Value::Null, &1.into())
+    );
     let (store, model) = shared(&writer);
-    assert_eq!((&store["role"], &store["error"], &model["pointer"]), (&"writer".into(), &Value::Null, &1.into()));
+    assert_eq!(
+        (&store["role"], &store["error"], &model["pointer"]),
+        (&"writer".into(), &Value::Null, &1.into())
+    );
     let metrics = String::from_utf8(waiting.get("/metrics").body).unwrap();
-    for line in ["ocelli_shared_store_up 1", "ocelli_shared_store_pointer{model=", "ocelli_shared_store_problems 0"] {
+    for line in
+        ["ocelli_shared_store_up 1", "ocelli_shared_store_pointer{model=", "ocelli_shared_store_problems 0"]
+    {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     assert_eq!((waiting.stop("TERM"), writer.stop("TERM")), (Some(0), Some(0)));
@@ -129,7 +140,8 @@ fn a_replica_lives_on_its_cache_while_the_store_is_away_and_without_a_cache_on_t
     let first = replica(&sandbox, 1);
     wait_ready(&first);
     assert_eq!(text(&first.predict(image)["model"]["version"]), own);
-    let (said, model) = until("the trouble", || Some(shared(&first)).filter(|(store, _)| !store["error"].is_null()));
+    let (said, model) =
+        until("the trouble", || Some(shared(&first)).filter(|(store, _)| !store["error"].is_null()));
     assert!(said["error"]["since"].as_u64() > Some(0) && model["pointer"] == 1, "{said}");
     promote(&writer, &other);
     fs::rename(&away, &store).unwrap();
@@ -239,7 +251,8 @@ impl Nginx {
             .concat();
         config = config.replacen("http {\n", &format!("http {{\n{folders}"), 1);
         // Workers of root become nobody, who may not write into the folder of a test.
-        let user = if fs::metadata("/proc/self").is_ok_and(|meta| is_root(&meta)) { "user root; " } else { "" };
+        let user =
+            if fs::metadata("/proc/self").is_ok_and(|meta| is_root(&meta)) { "user root; " } else { "" };
         let config = sandbox.write("nginx.conf", config);
         let globals = format!("{user}daemon off; pid nginx.pid; error_log nginx.log;");
         let child = Command::new(program)
@@ -274,7 +287,8 @@ fn is_root(meta: &fs::Metadata) -> bool {
 pub(crate) fn nginx() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path).chain(more).map(|folder| folder.join("nginx")).find(|p| p.is_file());
+    let found =
+        std::env::split_paths(&path).chain(more).map(|folder| folder.join("nginx")).find(|p| p.is_file());
     if found.is_none() {
         println!("SKIPPED: there is no nginx");
     }
@@ -363,7 +377,10 @@ fn three_replicas_behind_nginx_answer_whatever_becomes_of_one_of_them_the_newest
         for replica in &replicas {
             until("the refusal", || {
                 let problem = shared(replica).1["problem"]["reason"].clone();
-                problem.as_str().filter(|reason| reason.contains(&format!("pointer {} is refused", number + 1))).map(drop)
+                problem
+                    .as_str()
+                    .filter(|reason| reason.contains(&format!("pointer {} is refused", number + 1)))
+                    .map(drop)
             });
             assert_eq!(replica.version(), others[1]);
         }

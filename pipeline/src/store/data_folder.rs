@@ -16,6 +16,9 @@ use crate::store::room::Usage;
 use crate::store::versions::Versions;
 use crate::store::{backup, database, disk, opening};
 
+/// The fact that names the default model.
+const DEFAULT_MODEL: &str = "default_model";
+
 /// An open data folder; no other process can open it meanwhile.
 pub struct Store {
     pub(super) inner: Arc<Inner>,
@@ -87,6 +90,26 @@ impl Store {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+
+    /// The model that a service of this folder answered by default when it last ran.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn default_model(&self) -> Result<Option<Name>, StoreError> {
+        let name = self.inner.database.read(|tx| database::files::fact(tx, DEFAULT_MODEL))?;
+        Ok(name.and_then(|name| name.parse().ok()))
+    }
+
+    /// Notes the model that answers by default.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn set_default_model(&self, name: &Name) -> Result<(), StoreError> {
+        if self.default_model()?.as_ref() == Some(name) {
+            return Ok(());
+        }
+        self.inner.database.write(|tx| database::files::set_fact(tx, DEFAULT_MODEL, name.as_str()))
     }
 
     /// Images that users sent.

@@ -59,4 +59,4 @@ pub use jobs::{JobChange, JobData, JobHistory, Preview, StoredJobs};
 pub use name::{MAX_NAME, Name};
 pub use repair::repair;
 pub use room::Usage;
-pub use versions::{NewVersion, VersionRecord, Versions};
+pub use versions::{Canary, NewVersion, VersionLabels, VersionRecord, Versions};

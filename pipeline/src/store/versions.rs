@@ -30,6 +30,34 @@ use crate::store::name::Name;
 /// Versions that going back can reach.
 pub(super) const MAX_HISTORY: usize = 100;
 
+/// Names of the labels in the database.
+const CANARY: &str = "canary";
+const SHADOW: &str = "shadow";
+
+/// Percent of the requests that a canary may answer.
+const SHARES: std::ops::RangeInclusive<u8> = 1..=99;
+
+/// Which versions answer requests that name none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct VersionLabels {
+    /// The version that serves.
+    pub stable: Option<String>,
+    /// Another one that answers a share of the requests.
+    pub canary: Option<Canary>,
+    /// One that is asked, too, and answers nobody: its answers are counted where they differ.
+    pub shadow: Option<String>,
+}
+
+/// A version that answers a share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Canary {
+    /// The version.
+    pub version: String,
+    /// Percent of the requests that name no version, 1 to 99.
+    #[schemars(range(min = 1, max = 99))]
+    pub share: u8,
+}
+
 /// What is known of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionRecord {
@@ -405,6 +433,8 @@ impl Versions {
                 return Ok(false);
             }
             versions::serve(tx, self.model.as_str(), row.key, now(), MAX_HISTORY)?;
+            // What serves answers all requests: it is no canary of itself.
+            versions::clear_labels_of(tx, row.key)?;
             note(tx, by, ("promote", version), &json!({ "before": served.first() }))?;
             Ok(true)
         })
@@ -441,6 +471,78 @@ impl Versions {
         })
     }
 
+    /// Which versions answer.
+    ///
+    /// # Errors
+    /// As [`Versions::current`].
+    pub fn labels(&self) -> Result<VersionLabels, StoreError> {
+        self.inner.database.read(|tx| {
+            let stable = versions::served(tx, self.model.as_str())?.into_iter().next();
+            let mut labels = VersionLabels { stable, ..VersionLabels::default() };
+            for (label, version, share) in versions::labels(tx, self.model.as_str())? {
+                match label.as_str() {
+                    CANARY => labels.canary = Some(Canary { version, share: share.unwrap_or(1) }),
+                    _ => labels.shadow = Some(version),
+                }
+            }
+            Ok(labels)
+        })
+    }
+
+    /// Makes a version the canary, or none. Its file is read first.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a share that is not in 1..=99, [`StoreError::NotFound`], [`StoreError::Conflict`] for a
+    /// damaged version and the one that serves, [`StoreError::Io`].
+    pub fn set_canary(&self, canary: Option<&Canary>, by: &Actor) -> Result<(), StoreError> {
+        if let Some(Canary { share, .. }) = canary
+            && !SHARES.contains(share)
+        {
+            let (least, most) = (SHARES.start(), SHARES.end());
+            let reason =
+                format!("the share of a canary is {least} to {most} percent of the requests, not {share}");
+            return Err(StoreError::Refused { reason });
+        }
+        let labelled = canary.map(|canary| (canary.version.as_str(), Some(canary.share)));
+        self.set_label(CANARY, labelled, by)
+    }
+
+    /// Makes a version the shadow, or none. Its file is read first.
+    ///
+    /// # Errors
+    /// As [`Versions::set_canary`].
+    pub fn set_shadow(&self, version: Option<&str>, by: &Actor) -> Result<(), StoreError> {
+        self.set_label(SHADOW, version.map(|version| (version, None)), by)
+    }
+
+    fn set_label(
+        &self,
+        label: &str,
+        labelled: Option<(&str, Option<u8>)>,
+        by: &Actor,
+    ) -> Result<(), StoreError> {
+        if let Some((version, _)) = labelled {
+            self.check_whole(version)?;
+        }
+        self.inner.database.write(|tx| {
+            let Some((version, share)) = labelled else {
+                if versions::clear_label(tx, self.model.as_str(), label)? {
+                    note(tx, by, ("clear label", label), &json!({ "model": self.model.as_str() }))?;
+                }
+                return Ok(());
+            };
+            let row = self.find(tx, version)?;
+            if versions::served(tx, self.model.as_str())?.first().is_some_and(|current| current == version) {
+                let reason =
+                    format!("version {version} serves, so it answers already: it cannot be the {label}");
+                return Err(StoreError::Conflict { reason }.into());
+            }
+            versions::set_label(tx, self.model.as_str(), (label, row.key), share)?;
+            let detail = json!({ "model": self.model.as_str(), "label": label, "share": share });
+            note(tx, by, ("label", version), &detail)
+        })
+    }
+
     /// Deletes a version.
     ///
     /// # Errors
@@ -451,6 +553,11 @@ impl Versions {
             let row = self.find(tx, version)?;
             if versions::served(tx, self.model.as_str())?.first().is_some_and(|current| current == version) {
                 let reason = format!("version {version} serves: promote another one first");
+                return Err(StoreError::Conflict { reason }.into());
+            }
+            let labels = versions::labels(tx, self.model.as_str())?;
+            if let Some((label, ..)) = labels.iter().find(|(_, labelled, _)| labelled == version) {
+                let reason = format!("version {version} is the {label}: take that label away first");
                 return Err(StoreError::Conflict { reason }.into());
             }
             versions::delete(tx, row.key)?;
@@ -473,6 +580,8 @@ impl Versions {
             kept.extend(self.get(current)?.parent);
         }
         kept.extend_from_slice(needed);
+        let VersionLabels { canary, shadow, .. } = self.labels()?;
+        kept.extend(canary.map(|canary| canary.version).into_iter().chain(shadow));
         let all = self.list()?;
         let surplus = all.len().saturating_sub(keep);
         let old = all.into_iter().filter(|record| !kept.contains(&record.version)).take(surplus);

@@ -9,6 +9,7 @@ use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use serde::Serialize;
 
+use crate::error::ServerError;
 use crate::http::response::ResponseBody;
 use crate::scope::Scope;
 
@@ -82,8 +83,10 @@ pub(crate) enum Problem {
     TooManyConnections,
     /// The service is shutting down.
     NotReady,
-    /// A replica has not got a model yet.
-    NoModelYet,
+    /// A replica has no model yet, or has not compared it with its shared store.
+    Starting,
+    /// A model is larger than the memory for models.
+    NoModelMemory(String),
     /// The disk is full.
     DiskFull,
     /// The data folder may not grow any more.
@@ -138,7 +141,8 @@ impl Problem {
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-            Problem::NoModelYet => (StatusCode::SERVICE_UNAVAILABLE, "no_model_yet"),
+            Problem::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Problem::NoModelMemory(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_model_memory"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
             Problem::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -163,6 +167,22 @@ impl Problem {
 
     pub(crate) fn no_data_folder() -> Problem {
         Problem::Conflict("this service has no data folder: it keeps no images, versions or jobs".to_owned())
+    }
+
+    /// Why a model could not be loaded.
+    pub(crate) fn of_load(model: &str, error: ServerError) -> Problem {
+        match error {
+            ServerError::NoRoom { later: true, .. } => Problem::busy("requests hold the memory for models"),
+            ServerError::NoRoom { .. } => Problem::NoModelMemory(error.to_string()),
+            ServerError::Store(StoreError::Damaged { reason, .. }) => {
+                Problem::Conflict(format!("model \"{model}\" is damaged and cannot serve: {reason}"))
+            }
+            ServerError::Store(error) => error.into(),
+            ServerError::WarmUp(source) => {
+                Problem::Refused(format!("model \"{model}\" cannot serve: {}", chain(&source)))
+            }
+            error => Problem::Internal { reason: chain(&error) },
+        }
     }
 
     /// The answer: `application/problem+json` (RFC 9457) with the headers that belong to the status.
@@ -194,7 +214,7 @@ impl Problem {
             Problem::Busy { retry_after_s, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Problem::TooManyConnections | Problem::NotReady | Problem::NoModelYet => {
+            Problem::TooManyConnections | Problem::NotReady | Problem::Starting => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}
@@ -227,6 +247,7 @@ impl fmt::Display for Problem {
             | Problem::Conflict(reason)
             | Problem::Refused(reason)
             | Problem::DataFull(reason)
+            | Problem::NoModelMemory(reason)
             | Problem::TooLarge(reason) => f.write_str(reason),
             Problem::MethodNotAllowed { allow } => write!(f, "this path answers {allow} only"),
             Problem::BadQuery(reason) | Problem::BadBody(reason) => f.write_str(reason),
@@ -259,7 +280,7 @@ impl fmt::Display for Problem {
                 "too many connections are open: close some, or try again in {RETRY_AFTER_S} s"
             ),
             Problem::NotReady => write!(f, "the service is shutting down"),
-            Problem::NoModelYet => f.write_str("this replica waits for the first model of its shared store"),
+            Problem::Starting => f.write_str("this replica is starting: it waits for its shared store"),
             Problem::DiskFull => f.write_str("the disk of the service is full: nothing was stored"),
             Problem::Internal { reason } => f.write_str(reason),
         }

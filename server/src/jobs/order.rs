@@ -11,16 +11,17 @@ use crate::http::problem::Problem;
 use crate::jobs::error::JobError;
 use crate::jobs::request::{RetrainRequest, StartFrom};
 use crate::jobs::shared::Shared;
+use crate::models::model::Model;
 
 /// Times that the images of a data set are looked at anew, which changes while a job is asked for.
 const MAX_LOOKS: u32 = 20;
 
 /// Refuses a job that needs more memory than it may take, with both numbers.
-pub(super) fn check_memory(shared: &Shared, request: &RetrainRequest) -> Result<(), Problem> {
+pub(super) fn check_memory(shared: &Shared, model: &Model, request: &RetrainRequest) -> Result<(), Problem> {
     let dataset = request.dataset()?;
     let mut table = shared.store.jobs().preview(&dataset)?;
     for _ in 0..MAX_LOOKS {
-        let Err(problem) = check_memory_with(shared, request, &table) else { return Ok(()) };
+        let Err(problem) = check_memory_with((shared, model), request, &table) else { return Ok(()) };
         // Images that were deleted after they were listed are no reason to refuse.
         let now = shared.store.jobs().preview(&dataset)?;
         if now.is_like(&table) {
@@ -28,12 +29,16 @@ pub(super) fn check_memory(shared: &Shared, request: &RetrainRequest) -> Result<
         }
         table = now;
     }
-    check_memory_with(shared, request, &table)
+    check_memory_with((shared, model), request, &table)
 }
 
-fn check_memory_with(shared: &Shared, request: &RetrainRequest, table: &Preview) -> Result<(), Problem> {
-    let serving = shared.models.serving().info.version.clone();
-    let spec = Spec { shared, request, data: table.path(), serving: &serving };
+fn check_memory_with(
+    (shared, model): (&Shared, &Model),
+    request: &RetrainRequest,
+    table: &Preview,
+) -> Result<(), Problem> {
+    let serving = model.version();
+    let spec = Spec { shared, model, request, data: table.path(), serving: &serving };
     match spec.make().and_then(|(spec, _)| fit_into(&spec, shared.config.job_memory).map_err(JobError::from))
     {
         Ok(_) | Err(JobError::Stopped) => Ok(()),
@@ -46,6 +51,8 @@ fn check_memory_with(shared: &Shared, request: &RetrainRequest, table: &Preview)
 /// What a job's process is told.
 pub(super) struct Spec<'a> {
     pub(super) shared: &'a Shared,
+    /// What is trained further.
+    pub(super) model: &'a Model,
     pub(super) request: &'a RetrainRequest,
     /// The table of its images.
     pub(super) data: PathBuf,
@@ -56,8 +63,8 @@ pub(super) struct Spec<'a> {
 impl Spec<'_> {
     /// The order for the training alone, and what to say about its start.
     pub(super) fn make(&self) -> Result<(JobSpec, String), JobError> {
-        let Spec { shared, request, data, serving } = self;
-        let versions = shared.models.versions()?;
+        let Spec { shared, model, request, data, serving } = self;
+        let versions = model.versions()?;
         let (recipe, origins) = request.recipe(shared.config.job_threads)?;
         let start = || -> Result<_, JobError> {
             Ok(Some(ModelRef { version: (*serving).to_owned(), path: versions.file(serving)? }))
@@ -122,12 +129,12 @@ impl Spec<'_> {
 /// The images by which the candidate is judged, with their hashes: those held out from its data set, and those that the
 /// serving version was judged on, without any that the candidate is trained on.
 pub(super) fn questions(
-    shared: &Shared,
+    (shared, model): (&Shared, &Model),
     serving: &str,
     data: &JobData,
 ) -> Result<Vec<(Question, [u8; 32])>, StoreError> {
     let trained_on: HashSet<&[u8; 32]> = data.trained_on.iter().collect();
-    let reference = shared.store.jobs().judged_on(&Name::nearest(shared.models.name()), serving)?;
+    let reference = shared.store.jobs().judged_on(&Name::nearest(model.name()), serving)?;
     let held_out = data.held_out.iter().cloned().map(|image| (image, QuestionSet::HeldOut));
     let reference = reference.into_iter().map(|image| (image, QuestionSet::Reference));
     let all = held_out.chain(reference).filter(|((.., hash), _)| !trained_on.contains(hash));

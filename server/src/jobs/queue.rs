@@ -18,7 +18,8 @@ use crate::jobs::record::{Asked, JobRecord, JobState};
 use crate::jobs::request::RetrainRequest;
 use crate::jobs::shared::{List, Shared};
 use crate::jobs::{order, work};
-use crate::model::models::Models;
+use crate::models::catalog::Catalog;
+use crate::models::model::Model;
 
 /// How often what the disk did not take is written again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -40,10 +41,10 @@ pub(crate) struct JobLoad {
 }
 
 impl Jobs {
-    /// Opens the jobs of a data folder, queues what was under way for this model, and starts the thread.
+    /// Opens the jobs of a data folder, queues what was under way for its models, and starts the thread.
     pub(crate) fn open(
         store: Arc<Store>,
-        models: Arc<Models>,
+        models: Arc<Catalog>,
         config: &Arc<Config>,
         worker: Worker,
     ) -> Result<Jobs, ServerError> {
@@ -61,8 +62,8 @@ impl Jobs {
                 // Somebody did not want it any more; nothing of it is running.
                 JobState::Cancelling => job.end(JobState::Cancelled, None),
                 state if state.has_ended() => {}
-                _ if model == models.name() => list.queue.push_back(number),
-                _ => tracing::warn!(job = number, %model, "waits for a service of its model"),
+                _ if models.find(&model).is_some() => list.queue.push_back(number),
+                _ => tracing::warn!(job = number, %model, "waits for its model"),
             }
         }
         let shared = Arc::new(Shared {
@@ -79,8 +80,8 @@ impl Jobs {
         Ok(Jobs { shared, thread: Mutex::new(Some(thread.map_err(ServerError::Thread)?)) })
     }
 
-    /// Writes a job down and queues it. What it asks for must have been checked.
-    pub(crate) fn submit(&self, asked: Asked, by: &Actor) -> Result<JobRecord, Problem> {
+    /// Writes a job for a model down and queues it. What it asks for must have been checked.
+    pub(crate) fn submit(&self, model: &Model, asked: Asked, by: &Actor) -> Result<JobRecord, Problem> {
         let shared = &self.shared;
         if shared.stopping.load(Ordering::Relaxed) {
             return Err(Problem::NotReady);
@@ -90,7 +91,7 @@ impl Jobs {
         list.check_room(&shared.config)?;
         list.coming += 1;
         drop(list);
-        let written = self.write_down(asked, &dataset, by);
+        let written = self.write_down(model, asked, &dataset, by);
         let mut list = shared.list();
         list.coming -= 1;
         let job = written?;
@@ -104,12 +105,11 @@ impl Jobs {
         Ok(record)
     }
 
-    fn write_down(&self, asked: Asked, dataset: &Name, by: &Actor) -> Result<Job, StoreError> {
-        let (store, models) = (&self.shared.store, &self.shared.models);
-        let model: Name = Name::nearest(models.name());
+    fn write_down(&self, model: &Model, asked: Asked, dataset: &Name, by: &Actor) -> Result<Job, StoreError> {
+        let store = &self.shared.store;
         let mut made = None;
-        store.jobs().create(&model, dataset, by, |number| {
-            let record = JobRecord::new(number, models.name(), asked);
+        store.jobs().create(&Name::nearest(model.name()), dataset, by, |number| {
+            let record = JobRecord::new(number, model.name(), asked);
             let event = ("state", json(&record.brief()));
             let change = JobChange {
                 record: record.to_json(),
@@ -130,8 +130,8 @@ impl Jobs {
     }
 
     /// Refuses a job that needs more memory than it may take, with both numbers.
-    pub(crate) fn check_memory(&self, request: &RetrainRequest) -> Result<(), Problem> {
-        order::check_memory(&self.shared, request)
+    pub(crate) fn check_memory(&self, model: &Model, request: &RetrainRequest) -> Result<(), Problem> {
+        order::check_memory(&self.shared, model, request)
     }
 
     /// All jobs, newest first, without their epochs: of a thousand jobs these are megabytes.
@@ -158,7 +158,7 @@ impl Jobs {
         }
         drop(list);
         let state = job.record().state;
-        // A job for another model is nobody's work here.
+        // A job for a model that is not there is nobody's work.
         let idle = !state.has_ended() && !self.shared.is_own(&job);
         if waiting.is_some() || idle {
             job.try_end(JobState::Cancelled, None)?;

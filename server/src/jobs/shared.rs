@@ -13,7 +13,8 @@ use crate::jobs::job::Job;
 use crate::jobs::process::Worker;
 use crate::jobs::record::{self, JobState};
 use crate::jobs::wait;
-use crate::model::models::Models;
+use crate::models::catalog::Catalog;
+use crate::models::model::Model;
 
 /// Jobs that are kept; the oldest that have ended go first.
 const MAX_JOBS: usize = 1000;
@@ -21,7 +22,7 @@ const MAX_JOBS: usize = 1000;
 /// What the thread that trains and the routes share.
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
-    pub(super) models: Arc<Models>,
+    pub(super) models: Arc<Catalog>,
     pub(super) config: Arc<Config>,
     pub(super) worker: Worker,
     pub(super) list: Mutex<List>,
@@ -60,12 +61,18 @@ impl Shared {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a job is for the model of this service.
+    /// Whether a job is for a model of this service.
     pub(super) fn is_own(&self, job: &Job) -> bool {
-        job.record().model == self.models.name()
+        self.models.find(&job.record().model).is_some()
     }
 
-    /// Whether a job is under way here; one of another model waits for its own service.
+    /// The model that a job is for.
+    pub(super) fn model(&self, job: &Job) -> Result<Arc<Model>, Problem> {
+        let name = job.record().model.clone();
+        self.models.asked(Some(&name))
+    }
+
+    /// Whether a job is under way here; one of a model that is not there waits.
     pub(super) fn is_running(&self, job: &Job) -> bool {
         self.is_own(job) && job.record().state.is_running()
     }

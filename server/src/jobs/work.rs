@@ -5,6 +5,7 @@
 //! nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ocelli_common::text::chain;
@@ -19,6 +20,7 @@ use crate::jobs::order::{Spec, questions};
 use crate::jobs::record::{self, JobState};
 use crate::jobs::shared::Shared;
 use crate::jobs::training::{count_failure, note, note_left_out, set_phase, train};
+use crate::models::model::Model;
 
 /// Does a job and writes down how it ended. Left as it is, to be taken up again, when the service stops.
 pub(super) fn run(shared: &Shared, job: &Job) {
@@ -57,8 +59,10 @@ pub(super) fn prune(shared: &Shared) {
         open.iter().flat_map(|record| [record.start.clone(), record.version.clone()]).flatten().collect();
     let runs: Vec<String> = open.iter().filter_map(|record| record.run.clone()).collect();
     let config = &shared.config;
-    if let Err(error) = shared.models.prune(config.keep_versions, &versions) {
-        tracing::warn!("old versions stay: {error}");
+    for model in shared.models.all() {
+        if let Err(error) = model.prune(&versions) {
+            tracing::warn!(model = model.name(), "old versions stay: {error}");
+        }
     }
     if let Err(error) = shared.store.jobs().prune(config.keep_runs, config.keep_events as u64, &runs) {
         tracing::warn!("old runs or events stay: {}", chain(&error));
@@ -78,7 +82,8 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, JobError> {
         return Err(JobError::Stopped);
     }
     let interrupted = job.record().state == JobState::Running;
-    let serving = hold_serving(shared, job);
+    let model = shared.model(job)?;
+    let serving = hold_serving(&model, job);
     job.update(|record| {
         // A cancellation that was answered since holds.
         if record.state != JobState::Cancelling {
@@ -92,46 +97,46 @@ fn begin(shared: &Shared, job: &Job) -> Result<JobState, JobError> {
         count_failure(job, Kind::ServiceEnded)?;
     }
     let kept = job.record().version.clone();
-    let version = match kept.filter(|version| shared.models.record(version).is_ok()) {
+    let version = match kept.filter(|version| model.record(version).is_ok()) {
         Some(version) => version,
-        None => candidate(shared, job)?,
+        None => candidate((shared, &model), job)?,
     };
-    decide(shared, job, &version)
+    decide(&model, job, &version)
 }
 
 /// The version that serves, which nobody deletes while the job has it.
-fn hold_serving(shared: &Shared, job: &Job) -> String {
+fn hold_serving(model: &Model, job: &Job) -> String {
     loop {
-        let serving = shared.models.serving().info.version.clone();
+        let serving = model.version();
         *job.held() = Some(serving.clone());
         // What does not serve any more may have been deleted before it was held.
-        if shared.models.serving().info.version == serving {
+        if model.version() == serving {
             return serving;
         }
     }
 }
 
 /// Trains, compares and keeps a model; gives its version.
-fn candidate(shared: &Shared, job: &Job) -> Result<String, JobError> {
-    let versions = shared.models.versions()?;
+fn candidate((shared, model): (&Shared, &Model), job: &Job) -> Result<String, JobError> {
+    let versions = model.versions()?;
     let request = job.record().request.clone();
     let start = job.record().start.clone().unwrap_or_default();
     set_phase(job, "loading");
     let data = shared.store.jobs().data(job.number, &request.dataset()?)?;
     note_left_out(job, &data.left_out)?;
     let (mut spec, about_start) =
-        Spec { shared, request: &request, data: data.table.clone(), serving: &start }.make()?;
+        Spec { shared, model, request: &request, data: data.table.clone(), serving: &start }.make()?;
     let first = job.record().run.is_none();
     if first {
         note(job, about_start)?;
     }
     // Compared with what serves by then, by the images that one was judged on and those held out from this data set.
-    let serving = hold_serving(shared, job);
-    let questions = questions(shared, &serving, &data)?;
+    let serving = hold_serving(model, job);
+    let questions = questions((shared, model), &serving, &data)?;
     spec.serving = Some(ModelRef { path: versions.file(&serving)?, version: serving });
     spec.rules = Rules {
-        min_per_class: shared.config.gate_min_per_class,
-        min_images: shared.config.gate_min_images,
+        min_per_class: model.config().gate_min_per_class,
+        min_images: model.config().gate_min_images,
         manual: job.record().manual.clone(),
     };
     spec.questions = questions.iter().map(|(question, _)| question.clone()).collect();
@@ -155,7 +160,7 @@ fn candidate(shared: &Shared, job: &Job) -> Result<String, JobError> {
 }
 
 /// Promotes a version if its verdict says so.
-fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, JobError> {
+fn decide(model: &Arc<Model>, job: &Job, version: &str) -> Result<JobState, JobError> {
     // Whoever cancels a job does not want its model to serve.
     if job.stop.load(Ordering::Relaxed) {
         return Err(JobError::Stopped);
@@ -165,7 +170,7 @@ fn decide(shared: &Shared, job: &Job, version: &str) -> Result<JobState, JobErro
     };
     let by = Actor::service(format!("job {}", job.number));
     let over = verdict.serving.unwrap_or_default();
-    if shared.models.promote_over(version, &over, &by)?.is_some() {
+    if model.promote_over(version, &over, &by)?.is_some() {
         return Ok(JobState::Promoted);
     }
     let text = format!("kept: it was compared with version {over}, and another one serves now");

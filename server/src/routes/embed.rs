@@ -49,7 +49,8 @@ struct Model<'a> {
 fn describe(schemas: &mut Schemas<'_>) -> Description {
     let answer = schemas.answer::<Embedded<'static>>();
     images::describe(answer, schemas)
-        .query("version", text(), "Version of the model; the serving one if left out")
+        .of_model()
+        .query("version", text(), "Version of the model, or its label; what serves if left out")
         .busy(QUEUE)
 }
 
@@ -57,20 +58,21 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
     let classifier = context.classifier();
     let mut query = context.query()?;
-    let version = query.text("version")?;
+    let (model, version) = (context.model(&mut query)?, query.text("version")?);
     query.finish()?;
     if classifier.is_full() {
         // Known before the body is read and unpacked, as for predictions.
         return Err(Problem::busy("the queue is full"));
     }
-    let model = images::version(context, version).await?;
+    let asked = images::asked(model, version).await?;
+    let model = &asked.serving;
     if model.features.is_none() {
         return Err(Problem::Conflict(
             "this version has no dense layer, whose input would be the features".to_owned(),
         ));
     }
     let (images, share) = images::read(context, body).await?;
-    let answers = classifier.classify(&model, images, share, Ask { top_k: 1, features: true }).await?;
+    let answers = classifier.classify(&asked, images, share, Ask { top_k: 1, features: true }).await?;
     context.metrics().classified(&answers);
     let features = answers.iter().map(|answer| answer.features.as_deref().expect("it was asked for"));
     Ok(response::json(&Embedded {

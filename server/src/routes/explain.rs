@@ -18,7 +18,7 @@ use crate::http::body::RequestBody;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::images;
-use crate::model::explaining::{Explained, FULL, Question};
+use crate::models::explaining::{Explained, FULL, Question};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -77,7 +77,8 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
             methods,
             "How the map is made; occlusion takes some hundred passes, and works with any network",
         )
-        .query("version", text(), "Version of the model; the serving one if left out")
+        .of_model()
+        .query("version", text(), "Version of the model, or its label; what serves if left out")
         .busy(FULL)
 }
 
@@ -90,11 +91,12 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
         None => ExplainMethod::default(),
         Some(word) => ExplainMethod::named(&word).ok_or_else(unknown_method)?,
     };
-    let version = query.text("version")?;
+    let (model, version) = (context.model(&mut query)?, query.text("version")?);
     query.finish()?;
     // Known before the body is read, as for predictions. A client that sends slowly holds no place.
     drop(explaining.place()?);
-    let model = images::version(context, version).await?;
+    let asked = images::asked(model, version).await?;
+    let model = &asked.serving;
     let index = |name: String| class_index(&model.info.classes, &name);
     let class = class.map(index).transpose().map_err(|error| Problem::BadQuery(chain(&error)))?;
     let (mut images, share) = images::read(context, body).await?;
@@ -116,7 +118,7 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
     let (image, input) = classifier.on_pool(decode).await?;
     let question = Question {
         version: model.info.version.clone(),
-        file: context.models().reader(&model.info.version),
+        file: asked.model.reader(&model.info.version),
         options: ExplainOptions { method, layer: None },
         exact: model.info.exact,
         image,

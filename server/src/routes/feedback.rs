@@ -141,7 +141,7 @@ async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> 
 
 /// `POST /v1/feedback?label=&predicted=&version=&note=` with one image, sent as to `/predict`.
 async fn add(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
-    context.one_class_each()?;
+    context.one_class_each(context.models().default())?;
     let store = context.data()?.store.clone();
     let mut query = context.query()?;
     let input = FeedbackInput {

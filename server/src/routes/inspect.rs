@@ -66,7 +66,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 
 /// See the module.
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
-    context.one_class_each()?;
+    context.one_class_each(context.models().default())?;
     let (data, config) = (context.data()?, context.config());
     let mut query = context.query()?;
     let thumbnails = query.number("thumbnails", 0..=MAX_THUMBNAILS)?.unwrap_or(0);

@@ -11,11 +11,13 @@ mod health;
 mod history;
 mod inspect;
 mod jobs;
+mod labels;
 mod me;
 mod models;
 mod page;
 mod paging;
 mod predict;
+mod push;
 mod retrain;
 mod sample;
 mod status;
@@ -42,6 +44,8 @@ const GROUPS: &[&[Route]] = &[
     retrain::ROUTES,
     jobs::ROUTES,
     models::ROUTES,
+    push::ROUTES,
+    labels::ROUTES,
     trained::ROUTES,
     datasets::ROUTES,
     changes::ROUTES,

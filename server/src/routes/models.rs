@@ -1,4 +1,4 @@
-//! `/v1/models`: the versions of the model, and which of them serves.
+//! `/v1/models`: the versions of a model, and which of them serves. `?model=` names another model than the default one.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::io::Read;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
-use ocelli_pipeline::store::{StoreError, VersionRecord};
+use ocelli_pipeline::store::{StoreError, VersionLabels, VersionRecord};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -16,7 +16,8 @@ use crate::context::Context;
 use crate::description::{Description, Schemas, text};
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
-use crate::model::models::Promotion;
+use crate::models::first::StandIn;
+use crate::models::model::{Model, Promotion};
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -29,9 +30,9 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Predict,
         effect: Effect::Reads,
         tag: Tag::Models,
-        summary: "List the versions of the model",
+        summary: "List the versions of a model, and all models",
         handle: |context, _| Box::pin(list(context)),
-        describe: |schemas| schemas.answer::<List>(),
+        describe: |schemas| schemas.answer::<List>().of_model(),
     },
     Route {
         id: "rollback",
@@ -51,9 +52,9 @@ pub(super) const ROUTES: &[Route] = &[
         scope: Scope::Predict,
         effect: Effect::Reads,
         tag: Tag::Models,
-        summary: "Show a version of the model",
+        summary: "Show a version of a model",
         handle: |context, _| Box::pin(show(context)),
-        describe: |schemas| schemas.answer::<Version>(),
+        describe: |schemas| schemas.answer::<Version>().of_model(),
     },
     Route {
         id: "deleteModel",
@@ -64,7 +65,7 @@ pub(super) const ROUTES: &[Route] = &[
         tag: Tag::Models,
         summary: "Delete a version that does not serve",
         handle: |context, _| Box::pin(delete(context)),
-        describe: |schemas| schemas.answer::<Deleted>(),
+        describe: |schemas| schemas.answer::<Deleted>().of_model(),
     },
     Route {
         id: "getEvaluation",
@@ -75,7 +76,7 @@ pub(super) const ROUTES: &[Route] = &[
         tag: Tag::Models,
         summary: "Show how well a version does",
         handle: |context, _| Box::pin(evaluation(context)),
-        describe: |_| Description::new(json!({ "type": "object" })),
+        describe: |_| Description::new(json!({ "type": "object" })).of_model(),
     },
     Route {
         id: "downloadModel",
@@ -86,7 +87,7 @@ pub(super) const ROUTES: &[Route] = &[
         tag: Tag::Models,
         summary: "Download a version as a model file",
         handle: |context, _| Box::pin(download(context)),
-        describe: |_| Description::of_type("application/octet-stream"),
+        describe: |_| Description::of_type("application/octet-stream").of_model(),
     },
     Route {
         id: "promote",
@@ -97,7 +98,7 @@ pub(super) const ROUTES: &[Route] = &[
         tag: Tag::Models,
         summary: "Serve a version",
         handle: |context, _| Box::pin(promote(context)),
-        describe: |schemas| schemas.answer::<Changed>(),
+        describe: |schemas| schemas.answer::<Changed>().of_model(),
     },
 ];
 
@@ -106,11 +107,45 @@ const PIECE: usize = 64 << 10;
 
 #[derive(Serialize, schemars::JsonSchema)]
 struct List {
+    /// The model whose versions these are.
     model: String,
     serving: String,
+    labels: VersionLabels,
     /// What going back would serve.
     previous: Option<String>,
     versions: Vec<Version>,
+    /// All models of the service.
+    models: Vec<Summary>,
+}
+
+/// A model in a list of models.
+#[derive(Serialize, schemars::JsonSchema)]
+struct Summary {
+    name: String,
+    /// Whether it is asked where a request names no model.
+    default: bool,
+    serving: String,
+    /// Why another version serves than the one that should, if so.
+    stand_in: Option<StandIn>,
+    /// Whether it is in memory; else it is loaded when it is asked.
+    loaded: bool,
+    /// Bytes that its versions in memory take.
+    memory: u64,
+    labels: VersionLabels,
+}
+
+impl Summary {
+    fn of(model: &Model) -> Summary {
+        Summary {
+            name: model.name().to_owned(),
+            default: model.is_default(),
+            serving: model.version(),
+            stand_in: model.stand_in(),
+            loaded: model.serving().is_some(),
+            memory: model.all_in_memory().iter().map(|serving| serving.bytes).sum(),
+            labels: model.labels(),
+        }
+    }
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
@@ -139,7 +174,7 @@ impl From<Promotion> for Changed {
 }
 
 fn describe_rollback(schemas: &mut Schemas<'_>) -> Description {
-    schemas.answer::<Changed>().query(
+    schemas.answer::<Changed>().of_model().query(
         "from",
         text(),
         "The version to go back from: asking again when that is done does nothing more",
@@ -148,15 +183,17 @@ fn describe_rollback(schemas: &mut Schemas<'_>) -> Description {
 
 /// `GET /v1/models`: oldest first.
 async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let models = context.models().clone();
+    let model = context.only_model()?;
+    let all = context.models().clone();
     let list = blocking(move || {
-        let versions = models.versions()?;
-        let serving = models.serving().info.version.clone();
+        let versions = model.versions()?;
+        let serving = model.version();
         let mark = |record: VersionRecord| Version { serving: record.version == serving, record };
         let records = versions.list()?.into_iter().map(mark).collect();
         Ok(List {
-            model: models.name().to_owned(),
+            model: model.name().to_owned(),
+            labels: model.labels(),
+            models: all.all().iter().map(|model| Summary::of(model)).collect(),
             previous: versions.previous()?,
             versions: records,
             serving,
@@ -167,20 +204,18 @@ async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> 
 
 /// `GET /v1/models/{version}`.
 async fn show(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
+    let (model, version) = (context.only_model()?, context.parameter("version").to_owned());
     let shown = blocking(move || {
-        let record = models.record(&version)?;
-        Ok(Version { serving: models.serving().info.version == version, record })
+        let record = model.record(&version)?;
+        Ok(Version { serving: model.version() == version, record })
     });
     Ok(response::json(&shown.await?))
 }
 
 /// `GET /v1/models/{version}/evaluation`: the report on held-out images.
 async fn evaluation(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
-    let text = blocking(move || match models.versions()?.evaluation(&version)? {
+    let (model, version) = (context.only_model()?, context.parameter("version").to_owned());
+    let text = blocking(move || match model.versions()?.evaluation(&version)? {
         Some(text) => Ok(text),
         None => Err(Problem::NotFound(format!("version {version} was not evaluated by this service"))),
     });
@@ -189,11 +224,10 @@ async fn evaluation(context: &Context<'_>) -> Result<Response<ResponseBody>, Pro
 
 /// `GET /v1/models/{version}/file`: the model file.
 async fn download(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
-    let name = format!("attachment; filename=\"{}-{version}.ocelli\"", models.name());
+    let (model, version) = (context.only_model()?, context.parameter("version").to_owned());
+    let name = format!("attachment; filename=\"{}-{version}.ocelli\"", model.name());
     let opened = blocking(move || {
-        let path = models.versions()?.file(&version)?;
+        let path = model.versions()?.file(&version)?;
         let io = |source| Problem::from(StoreError::Io { path: path.clone(), source });
         let file = File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
@@ -227,33 +261,30 @@ fn send(mut file: File, sender: &mpsc::Sender<Bytes>) {
 
 /// `POST /v1/models/{version}/promote`.
 async fn promote(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, version) = (context.models().clone(), context.parameter("version").to_owned());
+    let (model, version) = (context.only_model()?, context.parameter("version").to_owned());
     let by = context.actor();
-    let promotion = blocking(move || models.promote(&version, &by)).await?;
+    let promotion = blocking(move || model.promote(&version, &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
 /// `POST /v1/models/rollback?from=`: with the version that the client wants to leave, a repetition does nothing more.
 async fn roll_back(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let mut query = context.query()?;
-    let from = query.text("from")?;
+    let (model, from) = (context.model(&mut query)?, query.text("from")?);
     query.finish()?;
-    let models = context.models().clone();
     let by = context.actor();
-    let promotion = blocking(move || models.roll_back(from.as_deref(), &by)).await?;
+    let promotion = blocking(move || model.roll_back(from.as_deref(), &by)).await?;
     Ok(response::json(&Changed::from(promotion)))
 }
 
 /// `DELETE /v1/models/{version}`.
 async fn delete(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, data) = (context.models().clone(), context.data().ok().cloned());
+    let (model, data) = (context.only_model()?, context.data().ok().cloned());
     let version = context.parameter("version").to_owned();
     let by = context.actor();
     let deleted = blocking(move || {
         let needs = |version: &str| data.as_ref()?.jobs.needs(version);
-        models.delete(&version, needs, &by)?;
+        model.delete(&version, needs, &by)?;
         Ok(Deleted { deleted: version })
     });
     Ok(response::json(&deleted.await?))

@@ -20,7 +20,7 @@ use crate::http::body::RequestBody;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::images;
-use crate::model::serving::Serving;
+use crate::models::serving::Serving;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 
@@ -82,7 +82,8 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
     let answer = schemas.answer::<Predictions<'static>>();
     images::describe(answer, schemas)
         .query("top_k", top_k, "How many of the most likely classes to name")
-        .query("version", text(), "Version of the model; the serving one if left out")
+        .of_model()
+        .query("version", text(), "Version of the model, or its label; what serves if left out")
         .header("Server-Timing", text(), "decode, queue, compute, total in ms")
         .busy(QUEUE)
 }
@@ -91,18 +92,22 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
     let (config, classifier) = (context.config(), context.classifier());
     let mut query = context.query()?;
-    let top_k = query.number("top_k", 1..=config.max_top_k)?.unwrap_or(config.default_top_k);
-    let version = query.text("version")?;
+    let top_k = query.number("top_k", 1..=config.max_top_k)?;
+    let (model, version) = (context.model(&mut query)?, query.text("version")?);
     query.finish()?;
     if classifier.is_full() {
         // Known before the body is read and unpacked: turning a request away must cost less than answering it.
         return Err(Problem::busy("the queue is full"));
     }
-    let model = images::version(context, version).await?;
+    let named = version.is_some();
+    let asked = images::asked(model, version).await?;
+    let top_k = top_k.unwrap_or(asked.model.config().default_top_k);
     let (images, share) = images::read(context, body).await?;
-    let answers = classifier.classify(&model, images, share, Ask { top_k, features: false }).await?;
+    let shadow = if named { None } else { images::for_shadow(context, &asked, &images) };
+    let answers = classifier.classify(&asked, images, share, Ask { top_k, features: false }).await?;
+    images::ask_shadow(context, shadow, &answers);
     context.metrics().classified(&answers);
-    Ok(respond(context, &model, &answers))
+    Ok(respond(context, &asked.serving, &answers))
 }
 
 fn respond(context: &Context<'_>, model: &Serving, answers: &[Answer]) -> Response<ResponseBody> {

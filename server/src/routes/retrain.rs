@@ -33,6 +33,7 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
     schemas
         .answer::<JobRecord>()
         .status(202)
+        .of_model()
         .body("application/json", request)
         .optional_body()
         .header("Location", text(), "Where the job is shown")
@@ -41,9 +42,9 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 
 /// The body is JSON; without one, the defaults are taken.
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
-    context.one_class_each()?;
+    let model = context.only_model()?;
+    context.one_class_each(&model)?;
     let (data, config) = (context.data()?, context.config());
-    context.no_query()?;
     payload::check_content_encoding(context.headers())?;
     data.jobs.check_room()?;
     let bytes = context.read(body).await?.bytes;
@@ -55,8 +56,8 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
     let record = blocking(move || {
         request.recipe(config.job_threads)?;
         data.store.datasets().inspect(&request.dataset()?)?;
-        data.jobs.check_memory(&request)?;
-        data.jobs.submit(Asked { request, trigger: Trigger::Request, manual: None }, &by)
+        data.jobs.check_memory(&model, &request)?;
+        data.jobs.submit(&model, Asked { request, trigger: Trigger::Request, manual: None }, &by)
     })
     .await?;
     let mut response = response::json(&record);

@@ -8,10 +8,12 @@ use crate::context::Context;
 use crate::http::problem::Problem;
 use crate::http::response::{ResponseBody, json};
 use crate::jobs::JobLoad;
-use crate::model::first::StandIn;
-use crate::model::serving::ModelInfo;
+use crate::models::first::StandIn;
+use crate::models::load::ModelLoad;
+use crate::models::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
+use crate::shared_store::status::SharedStore;
 use crate::ticket::RequestCounts;
 
 /// See the module.
@@ -34,6 +36,8 @@ struct Status<'a> {
     model: &'a ModelInfo,
     /// Why another version serves than the one that should, if so.
     stand_in: Option<StandIn>,
+    /// All models, of which `model` is the default one.
+    models: ModelLoad,
     uptime_s: f64,
     requests: RequestCounts,
     queue: Queue,
@@ -41,6 +45,8 @@ struct Status<'a> {
     jobs: JobLoad,
     /// Bytes in the data folder, by kind, and how many it may hold (0: as many as the disk takes).
     storage: Option<Storage>,
+    /// The shared store that it publishes to or follows.
+    shared_store: Option<SharedStore>,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
@@ -65,15 +71,21 @@ async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let (length, capacity) = now.queue;
     let storage = |used: Usage| Storage { used, total: used.total(), limit: context.config().max_data_bytes };
     Ok(json(&Status {
-        status: if now.ready { "ready" } else { "stopping" },
+        status: match now.ready {
+            Ok(()) => "ready",
+            Err(Problem::Starting) => "starting",
+            Err(_) => "stopping",
+        },
         version: env!("CARGO_PKG_VERSION"),
         model: &now.serving.info,
         stand_in: now.stand_in,
+        models: now.models,
         uptime_s: now.uptime.as_secs_f64(),
         requests: now.requests,
         queue: Queue { length, capacity },
         connections: now.connections,
         jobs: now.jobs,
         storage: now.storage.map(storage),
+        shared_store: now.shared,
     }))
 }

@@ -19,7 +19,7 @@ use crate::description::{Description, Schemas, text};
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::jobs::JobRecord;
-use crate::model::models::Models;
+use crate::models::model::Model;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::routes::paging::{describe_page, page};
 use crate::scope::Scope;
@@ -46,7 +46,7 @@ pub(super) const ROUTES: &[Route] = &[
         tag: Tag::Models,
         summary: "Show the report of a version as a page",
         handle: |context, _| Box::pin(report(context)),
-        describe: |_| Description::of_type("text/html"),
+        describe: |_| Description::of_type("text/html").of_model(),
     },
 ];
 
@@ -93,6 +93,7 @@ impl From<PredictionRow> for Entry {
 fn describe(schemas: &mut Schemas<'_>) -> Description {
     let list = schemas
         .answer::<List>()
+        .of_model()
         .query("label", text(), "Only images of this class")
         .query("predicted", text(), "Only images that are taken for this class")
         .query("wrong", json!({ "type": "boolean", "default": false }), "Only mistakes");
@@ -100,8 +101,8 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 }
 
 /// The training of a version of this service: the job, and the folder of its run.
-fn training(models: &Models, data: &Data, version: &str) -> Result<(JobRecord, PathBuf), Problem> {
-    let job = models.record(version)?.job.ok_or_else(|| gone(version))?;
+fn training(model: &Model, data: &Data, version: &str) -> Result<(JobRecord, PathBuf), Problem> {
+    let job = model.record(version)?.job.ok_or_else(|| gone(version))?;
     let record = data.jobs.get(&job).map_err(|_| gone(version))?.record().clone();
     let run = data.store.runs_dir().join(record.run.as_deref().ok_or_else(|| gone(version))?);
     Ok((record, run))
@@ -115,11 +116,10 @@ fn gone(version: &str) -> Problem {
 
 /// `GET /v1/models/{version}/report`.
 async fn report(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    context.no_query()?;
-    let (models, data) = (context.models().clone(), context.data()?.clone());
+    let (model, data) = (context.only_model()?, context.data()?.clone());
     let version = context.parameter("version").to_owned();
     let page = blocking(move || {
-        let (_, run) = training(&models, &data, &version)?;
+        let (_, run) = training(&model, &data, &version)?;
         fs::read(run.join("report.html")).map_err(|error| match error.kind() {
             ErrorKind::NotFound => gone(&version),
             kind => Problem::Internal { reason: format!("the report cannot be read ({kind:?})") },
@@ -140,12 +140,13 @@ async fn list(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> 
         Some(_) => return Err(Problem::BadQuery("wrong must be true or false".to_owned())),
     };
     let (offset, limit) = page(&mut query)?;
+    let model = context.model(&mut query)?;
     query.finish()?;
     let filter = PredictionFilter { label, predicted, wrong };
-    let (models, data) = (context.models().clone(), context.data()?.clone());
+    let data = context.data()?.clone();
     let version = context.parameter("version").to_owned();
     let listed = blocking(move || {
-        let (record, run) = training(&models, &data, &version)?;
+        let (record, run) = training(&model, &data, &version)?;
         let mut rows = read_predictions(&run, &filter).map_err(|error| match error {
             PipelineError::Io { source, .. } if source.kind() == ErrorKind::NotFound => gone(&version),
             error => Problem::Internal { reason: error.to_string() },

@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::archive;
 use crate::blocking::blocking;
-use crate::config::Config;
 use crate::context::Context;
 use crate::description::{Description, Schemas, binary, name, text};
 use crate::http::body::RequestBody;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::jobs::{Asked, Jobs, RetrainRequest, Trigger};
+use crate::models::model::Model;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
 use crate::stopper::Stopper;
@@ -52,6 +52,11 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
     schemas
         .answer::<Uploaded>()
         .query("dataset", text(), "Name of the data set; `default` if left out")
+        .query(
+            "model",
+            name(),
+            "Name of the model that a job trains which this upload starts; the default one if left out",
+        )
         .body("multipart/form-data", form)
         .body("application/zip", binary())
         .about_body(about)
@@ -60,11 +65,11 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 
 /// See the module.
 async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
-    context.one_class_each()?;
-    let (data, config) = (context.data()?, context.config());
     let mut query = context.query()?;
-    let named = query.text("dataset")?;
+    let (model, named) = (context.model(&mut query)?, query.text("dataset")?);
     query.finish()?;
+    context.one_class_each(&model)?;
+    let (data, config) = (context.data()?, context.config());
     let named = named.map(|name| archive::dataset_name(&name)).transpose()?;
     let permit = data.uploads.begin(body.declared())?;
 
@@ -93,22 +98,22 @@ async fn post(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
         tracing::info!(dataset = %name, accepted = report.accepted, skipped = report.skipped_total, "upload");
         let least = config.retrain_on_upload as u64;
         let enough = least > 0 && report.accepted > 0 && datasets.fresh(&name)? >= least;
-        let job = if enough { start_job(&data.jobs, &config, &name, &by) } else { None };
+        let job = if enough { start_job(&data.jobs, &model, &name, &by) } else { None };
         Ok(Uploaded { report, job })
     });
     Ok(response::json(&answer.await?))
 }
 
 /// Starts the job that enough uploads cause; the upload succeeds without one.
-fn start_job(jobs: &Jobs, config: &Config, name: &Name, by: &Actor) -> Option<u64> {
+fn start_job(jobs: &Jobs, model: &Model, name: &Name, by: &Actor) -> Option<u64> {
     let request = RetrainRequest { dataset: name.to_string(), ..RetrainRequest::default() };
     // Whoever may upload images may not decide by them what everybody is answered with.
-    let manual = (!config.upload_may_promote).then(|| {
+    let manual = (!model.config().upload_may_promote).then(|| {
         "an upload started it, so a person with an admin key promotes it (upload_may_promote is off)"
             .to_owned()
     });
     let asked = Asked { request, trigger: Trigger::Upload, manual };
-    match jobs.submit(asked, by) {
+    match jobs.submit(model, asked, by) {
         Ok(record) => Some(record.number),
         Err(problem) => {
             tracing::warn!(dataset = %name, "no training job: {problem}");

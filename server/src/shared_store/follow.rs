@@ -73,11 +73,6 @@ impl InForce {
         InForce { path, ..read.unwrap_or_else(new) }
     }
 
-    /// The model of requests that name none, in the cache of a replica.
-    fn default_of(cache: &Path, url: &str) -> Option<Name> {
-        InForce::read(cache, url).default?.parse().ok()
-    }
-
     fn of(&self, name: &Name) -> u64 {
         self.numbers.get(name.as_str()).copied().unwrap_or(0)
     }
@@ -144,6 +139,11 @@ impl Follower {
         }
         let (compared, refusals) = (BTreeSet::new(), BTreeMap::new());
         Follower { objects, models, status, max_model_bytes, in_force, compared, refusals }
+    }
+
+    /// The model of requests that name none, as far as a pointer says so.
+    pub(crate) fn default(&self) -> Option<Name> {
+        self.in_force.default.as_ref()?.parse().ok()
     }
 
     /// Compares the models with the store once, and brings them up to date.

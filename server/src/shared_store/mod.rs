@@ -14,8 +14,9 @@
 //! off, is not what its name says, or whose model does not give its stored answers) it does not take; what serves goes on.
 //!
 //! `objects` alone knows what the store is, `pointer` the form of a pointer, `publish` is the writer, `follow` the replica,
-//! `status` what is told of both, `local` what they need of the models of this service.
+//! `first` a replica without a model, `status` what is told of both, `local` what they need of the models of this service.
 
+pub(crate) mod first;
 pub(crate) mod follow;
 pub(crate) mod local;
 pub(crate) mod objects;

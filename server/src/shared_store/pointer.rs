@@ -12,13 +12,13 @@
 
 use std::collections::BTreeMap;
 
-use ocelli_pipeline::store::Name;
+use ocelli_pipeline::store::{Name, VersionLabels};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::http::text::plain;
-use crate::shared_store::local::Labels;
+use crate::shared_store::local::labelled;
 use crate::shared_store::objects::Object;
 
 /// The form that this program writes and reads.
@@ -43,9 +43,9 @@ pub(crate) struct Pointer {
     format: u32,
     pub(crate) number: u64,
     pub(crate) model: String,
-    /// Those with a label, each once, in the order of [`Labels::versions`].
+    /// Those with a label, each once, in the order of [`labelled`].
     pub(crate) versions: Vec<Stored>,
-    pub(crate) labels: Labels,
+    pub(crate) labels: VersionLabels,
     /// Whether requests that name no model are for this one.
     pub(crate) default: bool,
     /// Seconds since 1970-01-01 UTC, by the clock of the writer.
@@ -78,7 +78,7 @@ impl Stored {
 pub(crate) struct Says {
     /// As in [`Pointer`].
     pub(crate) versions: Vec<Stored>,
-    pub(crate) labels: Labels,
+    pub(crate) labels: VersionLabels,
     pub(crate) default: bool,
 }
 
@@ -162,7 +162,7 @@ impl Pointer {
         if self.labels.canary.as_ref().is_some_and(|canary| !(1..=99).contains(&canary.share)) {
             return Err("the share of its canary is not 1 to 99 percent".to_owned());
         }
-        if !self.versions.iter().map(Stored::version).eq(self.labels.versions()) {
+        if !self.versions.iter().map(Stored::version).eq(labelled(&self.labels)) {
             return Err("its labels and its versions differ".to_owned());
         }
         let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());

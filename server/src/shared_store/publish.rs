@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use ocelli_common::text::chain;
 use ocelli_pipeline::ModelFile;
-use ocelli_pipeline::store::Name;
+use ocelli_pipeline::store::{Name, VersionLabels};
 use sha2::{Digest, Sha256};
 
 use crate::blocking::blocking;
 use crate::http::problem::Problem;
-use crate::shared_store::local::{Labels, LocalModels};
+use crate::shared_store::local::{LocalModels, labelled};
 use crate::shared_store::objects::{Object, ObjectError, Objects};
 use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Says, Stored, Writer};
 use crate::shared_store::status::{Status, now};
@@ -208,9 +208,14 @@ impl Publisher {
     }
 
     /// Sees to it that the store has every version with a label, whole; gives their bytes.
-    async fn upload(&mut self, name: &Name, labels: &Labels, listed: &Listed) -> Result<Vec<Stored>, Fault> {
+    async fn upload(
+        &mut self,
+        name: &Name,
+        labels: &VersionLabels,
+        listed: &Listed,
+    ) -> Result<Vec<Stored>, Fault> {
         let mut versions = Vec::new();
-        for version in labels.versions() {
+        for version in labelled(labels) {
             let known = self.known.entry(name.clone()).or_default();
             let known_bytes = known.stored.get(version).cloned();
             let there = known_bytes.as_ref().and_then(|stored| {

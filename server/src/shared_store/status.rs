@@ -31,10 +31,27 @@ pub(crate) struct SharedStore {
     pub(crate) error: Option<Trouble>,
     /// By name.
     pub(crate) models: BTreeMap<String, SharedModel>,
-    /// Pointers that this process has published, or taken over.
+    /// Pointers that came into force here since the start.
     pub(crate) pointers: u64,
-    /// Objects that were refused.
+    /// Pointers that were refused.
     pub(crate) refused: u64,
+}
+
+impl SharedStore {
+    /// Whether the last look at the store came to its end.
+    pub(crate) fn is_up(&self) -> bool {
+        self.error.is_none() && self.last_look.is_some()
+    }
+
+    /// Seconds since that was last so.
+    pub(crate) fn age(&self) -> Option<u64> {
+        Some(now().saturating_sub(self.last_look?))
+    }
+
+    /// Models whose newest pointer is not in force, or that are not published.
+    pub(crate) fn problems(&self) -> usize {
+        self.models.values().filter(|model| model.problem.is_some()).count()
+    }
 }
 
 /// What is wrong, and since when.
@@ -128,7 +145,7 @@ impl Status {
         true
     }
 
-    /// An object was refused.
+    /// A pointer was refused.
     pub(crate) fn refused(&self) {
         self.lock().refused += 1;
     }

@@ -106,7 +106,7 @@ fn what_cannot_be_explained_is_refused() {
         (post("/v1/explain", "", b"text"), 422, "undecodable_image", ""),
         (post("/v1/explain?method=saliency", "", &bmp(1)), 400, "bad_query", "gradcam, layercam, occlusion"),
         (post("/v1/explain?class=quote", "", &bmp(1)), 400, "bad_query", "most like it: quote\"d"),
-        (post("/v1/explain?layer=x", "", &bmp(1)), 400, "bad_query", "are: class, method, version"),
+        (post("/v1/explain?layer=x", "", &bmp(1)), 400, "bad_query", "are: class, method, model, version"),
         (post("/v1/explain?version=000000000000", "", &bmp(1)), 404, "not_found", ""),
         (post("/v1/explain", FORM, &form("file", &two)), 413, "too_many_images", "1 image"),
         (post("/v1/explain", "application/json", pair.as_bytes()), 413, "too_many_images", "1 image"),

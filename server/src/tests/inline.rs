@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::support::*;
 use crate::Config;
-use crate::model::batcher::inline_images;
-use crate::model::pass::Predict;
+use crate::models::batcher::inline_images;
+use crate::models::pass::Predict;
 
 /// A batch, and whether the version's own thread ran it.
 type Runs = Arc<Mutex<Vec<(usize, bool)>>>;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::Config;
-use crate::model::pass::Predict;
+use crate::models::pass::Predict;
 
 /// The model behind a gate, and the number of images that have come to the gate.
 fn gated(config: Config) -> (Service, Gate, Arc<AtomicUsize>) {

@@ -8,6 +8,7 @@ mod explain; // heat maps
 mod inline; // networks that run on the threads that serve connections
 mod labels; // a model that says any number of labels
 mod load; // many clients at once, departed clients, overload, faults inside the model
+mod models; // several models: loaded on demand, labels, pushed and put into a folder
 mod openapi; // the description, and the table of routes
 mod page; // the web page
 mod predict; // every way to send an image

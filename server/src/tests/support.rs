@@ -15,10 +15,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
-use crate::model::first::First;
-use crate::model::models::Models;
-use crate::model::pass::Predict;
-use crate::model::serving::{ModelInfo, Serving};
+use crate::models::catalog::Catalog;
+use crate::models::parts::Parts;
+use crate::models::pass::Predict;
+use crate::models::serving::{ModelInfo, Serving};
 use crate::snapshot::Snapshot;
 use crate::{Access, Config, Server, ServerError, run};
 
@@ -114,8 +114,8 @@ impl Service {
         let serving = Serving::with_predict(decoder, info, (wrap(predict), inline), &config, &metrics)
             .expect("a thread");
         let config = Arc::new(config);
-        let models = Models::new(First::only(serving), Compute::on(1), config.clone(), metrics.clone())
-            .expect("a thread");
+        let parts = Parts::new(Compute::on(1), &config, metrics.clone()).expect("a thread");
+        let models = Catalog::only(serving, &config, parts).expect("a model");
         let server = Server::assemble(models, None, config, Access::default(), metrics);
         Service::serve(server.expect("a server"))
     }

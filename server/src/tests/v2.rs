@@ -6,7 +6,7 @@ use ocelli_pipeline::{
 use serde_json::{Value, json};
 
 use super::support::*;
-use crate::model::serving::Input;
+use crate::models::serving::Input;
 use crate::v2::codec;
 use crate::v2::expected::Expected;
 use crate::v2::tensors::Images;
@@ -767,7 +767,15 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     // Somebody else's promotion is taken over by a load.
     let serving = v2.service.server.version();
     let other = versions.iter().find(|version| **version != serving).unwrap();
-    v2.service.server.backend.models.versions().unwrap().promote(other, &Actor::service("test")).unwrap();
+    v2.service
+        .server
+        .backend
+        .models
+        .default()
+        .versions()
+        .unwrap()
+        .promote(other, &Actor::service("test"))
+        .unwrap();
     assert_eq!(v2.service.server.version(), serving);
     let load = |body: &str| v2.service.send(&post("/v2/repository/models/m/load", "", body.as_bytes()));
     let refused = load("{\"parameters\":{\"config\":\"{}\"}}");
@@ -784,7 +792,7 @@ fn versions_of_the_data_folder_are_listed_and_answer() {
     assert_eq!(load("{\"parameters\":{}}").json(), json!({ "name": "m", "version": other }));
     assert_eq!(v2.service.server.version(), *other);
     let unload = v2.service.send(&post("/v2/repository/models/m/unload", "", b"{}"));
-    assert!(unload.status == 400 && unload.json()["error"].as_str().unwrap().contains("always serves"));
+    assert!(unload.status == 400 && unload.json()["error"].as_str().unwrap().contains("always loaded"));
     for verb in ["load", "unload"] {
         assert_eq!(v2.service.send(&post(&format!("/v2/repository/models/n/{verb}"), "", b"")).status, 404);
     }

@@ -116,7 +116,11 @@ fn a_read_only_service_changes_nothing() {
     let mut refused = 0;
     for route in crate::routes::all() {
         let path = route.path.replace("{version}", &versions[1]).replace("{model}", "m");
-        let path = path.replace("{name}", "default").replace("{id}", "1").replace("{file}", "style.css");
+        let path = path
+            .replace("{name}", "default")
+            .replace("{id}", "1")
+            .replace("{file}", "style.css")
+            .replace("{label}", "canary");
         let verb = route.method.key();
         let method = verb.to_ascii_uppercase();
         let request = format!("{method} {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
@@ -127,10 +131,13 @@ fn a_read_only_service_changes_nothing() {
         assert_eq!(is_refused, changes, "{method} {path}: {answer:?}");
         assert_eq!(document["paths"][route.path][verb].is_null(), changes, "{method} {path}");
     }
-    assert_eq!(refused, 16);
+    assert_eq!(refused, 19);
     assert_eq!(service.send(&post("/predict", "", &bmp(1))).status, 200);
     assert_eq!(service.send(&post(&format!("/predict?version={}", versions[1]), "", &bmp(1))).status, 200);
-    assert_eq!(service.send(&get("/v1/models")).json(), before);
+    let after = service.send(&get("/v1/models")).json();
+    for kept in ["model", "serving", "labels", "versions"] {
+        assert_eq!(after[kept], before[kept]);
+    }
 }
 
 #[test]
@@ -164,7 +171,7 @@ fn a_reload_that_fails_halfway_says_what_took_effect() {
     const KEY: &str = "a-key-of-16-letters";
     let (folder, service, versions) = service(patient());
     let [a, b, _] = &versions[..] else { panic!("{versions:?}") };
-    service.server.backend.models.versions().unwrap().promote(b, &Actor::service("test")).unwrap();
+    service.server.backend.models.default().versions().unwrap().promote(b, &Actor::service("test")).unwrap();
     let file = folder.path().join("models/m").join(format!("{b}.ocelli"));
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::http::problem::Problem;
-use crate::model::serving::Input;
+use crate::models::serving::Input;
 
 /// The input that the metadata names.
 pub(super) const PIXELS: &str = "pixels";

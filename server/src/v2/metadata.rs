@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::model::serving::{ModelInfo, Serving};
-use crate::model::stats::Total;
+use crate::models::serving::{ModelInfo, Serving};
+use crate::models::stats::Total;
 use crate::v2::expected::{PIXELS, PROBABILITIES};
 
 /// The protocol's list of platforms has none of our kind; it is information only. The number is that of the model

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::answer::Answer;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
-use crate::model::serving::ModelInfo;
+use crate::models::serving::ModelInfo;
 use crate::v2::codec::{HEADER_LENGTH, Kind, Output};
 use crate::v2::expected::{KNOWN, PROBABILITIES, SCORE, bad};
 

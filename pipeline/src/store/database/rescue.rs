@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::image::{Id, image_path};
 
 /// Parents before children, so that a row finds what it names.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "files",
     "datasets",
     "classes",
@@ -28,6 +28,7 @@ const TABLES: [&str; 18] = [
     "snapshots",
     "versions",
     "served",
+    "version_labels",
     "judged_on",
     "feedback",
     "audit",

@@ -6,13 +6,13 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(in crate::store) const VERSION: usize = STEPS.len();
 
 /// Tables that came after the first version, and the version that brought them.
-pub(super) const LATER: [(&str, usize); 2] = [("changes", 2), ("changed", 2)];
+pub(super) const LATER: [(&str, usize); 3] = [("changes", 2), ("changed", 2), ("version_labels", 3)];
 
 /// Part of the text that refuses a database of a newer program.
 pub(super) const NEWER: &str = "and this program knows those";
 
 /// Times are seconds since 1970-01-01 UTC. Ids of jobs are never given twice (`AUTOINCREMENT`).
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE files (                 -- images/AB/HASH.EXTENSION
     id INTEGER PRIMARY KEY,
@@ -156,6 +156,16 @@ CREATE TABLE changed (               -- what the images of a change were before 
     PRIMARY KEY (change, file)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX changed_file ON changed (file);
+",
+    "
+CREATE TABLE version_labels (        -- versions that answer beside the one that serves
+    model TEXT NOT NULL,
+    label TEXT NOT NULL CHECK (label IN ('canary', 'shadow')),
+    version INTEGER NOT NULL REFERENCES versions ON DELETE CASCADE,
+    share INTEGER,                   -- percent of the requests, of a canary
+    PRIMARY KEY (model, label)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX version_labels_version ON version_labels (version);
 ",
 ];
 

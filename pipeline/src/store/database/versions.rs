@@ -128,6 +128,41 @@ pub(in crate::store) fn unserve(tx: &Tx<'_>, model: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A label besides that of the version that serves: its name, the version, and the share of a canary in percent.
+pub(in crate::store) type LabelRow = (String, String, Option<u8>);
+
+/// The labels of a model.
+pub(in crate::store) fn labels(tx: &Tx<'_>, model: &str) -> Result<Vec<LabelRow>, Fault> {
+    let mut statement = tx.prepare_cached(
+        "SELECT l.label, v.version, l.share FROM version_labels l JOIN versions v ON v.id = l.version WHERE l.model = ?",
+    )?;
+    let rows = statement.query_map([model], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Gives a version a label, which another one may have had.
+pub(in crate::store) fn set_label(
+    tx: &Tx<'_>,
+    model: &str,
+    (label, key): (&str, i64),
+    share: Option<u8>,
+) -> Result<(), Fault> {
+    let sql = "INSERT OR REPLACE INTO version_labels (model, label, version, share) VALUES (?, ?, ?, ?)";
+    tx.execute(sql, params![model, label, key, share])?;
+    Ok(())
+}
+
+/// Takes a label away; whether there was one.
+pub(in crate::store) fn clear_label(tx: &Tx<'_>, model: &str, label: &str) -> Result<bool, Fault> {
+    Ok(tx.execute("DELETE FROM version_labels WHERE model = ? AND label = ?", [model, label])? > 0)
+}
+
+/// Takes all labels of a version away.
+pub(in crate::store) fn clear_labels_of(tx: &Tx<'_>, key: i64) -> Result<(), Fault> {
+    tx.execute("DELETE FROM version_labels WHERE version = ?", [key])?;
+    Ok(())
+}
+
 /// Notes by which images a version was compared.
 pub(in crate::store) fn set_judged_on(tx: &Tx<'_>, key: i64, images: &[(i64, String)]) -> Result<(), Fault> {
     tx.execute("DELETE FROM judged_on WHERE version = ?", [key])?;

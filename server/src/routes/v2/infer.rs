@@ -10,10 +10,11 @@ use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload;
 use crate::http::problem::Problem;
 use crate::http::response::ResponseBody;
+use crate::images;
 use crate::route::{Effect, Route, Tag, Verb};
-use crate::routes::v2::model::{check_name, find};
+use crate::routes::v2::model::find;
 use crate::scope::Scope;
-use crate::v2::codec::{self, Asked};
+use crate::v2::codec;
 use crate::v2::expected::Expected;
 use crate::v2::outputs::{self, Inferred};
 use crate::v2::tensors::Images;
@@ -86,26 +87,32 @@ fn describe(schemas: &mut Schemas<'_>) -> Description {
 async fn infer(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
     let classifier = context.classifier();
     context.no_query()?;
-    check_name(context)?;
     payload::check_content_encoding(context.headers())?;
     let header_length = codec::header_length(context.headers())?;
     if classifier.is_full() {
         // As in /predict: known before the body is read.
         return Err(Problem::busy("the queue is full"));
     }
-    let serving = find(context).await?;
+    let asked = find(context).await?;
+    let serving = &asked.serving;
     let Buffered { bytes, share } = context.read(body).await?;
     let expected = Expected::new(serving.info.input, context.config());
     // The share goes along: the bytes are in memory for as long as they are read, even if the client leaves.
     let read = move || codec::read(&bytes, header_length, &expected).map(|asked| (asked, share));
-    let (Asked { id, images, outputs }, share) = classifier.on_pool(read).await?;
+    let (codec::Asked { id, images, outputs }, share) = classifier.on_pool(read).await?;
     outputs::check(&outputs, &serving.info)?;
+    let named = !context.parameter("version").is_empty();
     let ask = Ask { top_k: outputs::top_k(&outputs, &serving.info), features: false };
     let answers = match images {
-        Images::Encoded(files) => classifier.classify(&serving, files, share, ask).await?,
+        Images::Encoded(files) => {
+            let shadow = if named { None } else { images::for_shadow(context, &asked, &files) };
+            let answers = classifier.classify(&asked, files, share, ask).await?;
+            images::ask_shadow(context, shadow, &answers);
+            answers
+        }
         Images::Prepared(pixels) => {
             drop(share);
-            classifier.classify_prepared(&serving, pixels, ask).await?
+            classifier.classify_prepared(&asked, pixels, ask).await?
         }
     };
     context.metrics().classified(&answers);

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
-use crate::routes::v2::model::{check_name, find, versions};
+use crate::routes::v2::model::{find, model as named, versions};
 use crate::scope::Scope;
 use crate::v2::metadata::{
     Live, Model, ModelConfig, ModelReady, Ready, Server, Statistics, VersionStatistics,
@@ -180,30 +180,33 @@ async fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem>
 async fn model_ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
     check_ready(context)?;
-    let serving = find(context).await?;
-    Ok(response::json(&ModelReady { name: &serving.info.name, ready: true }))
+    let asked = find(context).await?;
+    Ok(response::json(&ModelReady { name: asked.model.name(), ready: true }))
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]`.
 async fn model(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let serving = find(context).await?;
-    let versions = versions(context).await?;
-    Ok(response::json(&Model::new(&serving.info, versions)))
+    let asked = find(context).await?;
+    let versions = versions(&asked.model).await?;
+    Ok(response::json(&Model::new(&asked.serving.info, versions)))
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]/config`.
 async fn config(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let serving = find(context).await?;
-    Ok(response::json(&ModelConfig::new(&serving.info, context.config())))
+    let asked = find(context).await?;
+    Ok(response::json(&ModelConfig::new(&asked.serving.info, asked.model.config())))
 }
 
 /// `GET /v2/models/stats`, and of one model: the versions in memory.
 async fn all_statistics(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    check_name(context)?;
-    let versions = context.models().in_memory();
+    let models = match context.parameter("model") {
+        "" => context.models().all(),
+        _ => vec![named(context)?],
+    };
+    let versions: Vec<_> = models.iter().flat_map(|model| model.all_in_memory()).collect();
     let model_stats = versions.iter().map(|serving| VersionStatistics::of(serving)).collect();
     Ok(response::json(&Statistics { model_stats }))
 }
@@ -211,10 +214,10 @@ async fn all_statistics(context: &Context<'_>) -> Result<Response<ResponseBody>,
 /// `GET /v2/models/{model}/versions/{version}/stats`.
 async fn statistics(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    let serving = find(context).await?;
-    Ok(response::json(&Statistics { model_stats: vec![VersionStatistics::of(&serving)] }))
+    let asked = find(context).await?;
+    Ok(response::json(&Statistics { model_stats: vec![VersionStatistics::of(&asked.serving)] }))
 }
 
 fn check_ready(context: &Context<'_>) -> Result<(), Problem> {
-    if context.is_ready() { Ok(()) } else { Err(Problem::NotReady) }
+    context.readiness()
 }

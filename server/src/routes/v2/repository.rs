@@ -3,7 +3,7 @@
 use hyper::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::context::Context;
@@ -11,10 +11,10 @@ use crate::description::{Description, Schemas};
 use crate::http::body::{Buffered, RequestBody};
 use crate::http::json::{self, Object};
 use crate::http::payload;
-use crate::http::problem::{Problem, Report};
+use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
 use crate::route::{Effect, Route, Tag, Verb};
-use crate::routes::v2::model::{check_name, versions};
+use crate::routes::v2::model::{model, versions};
 use crate::scope::Scope;
 use crate::v2::metadata::{Indexed, Loaded};
 
@@ -27,7 +27,7 @@ pub(crate) const ROUTES: &[Route] = &[
         scope: Scope::Predict,
         effect: Effect::Reads,
         tag: Tag::OpenInference,
-        summary: "List the versions of the model",
+        summary: "List the versions of all models",
         handle: |context, body| Box::pin(index(context, body)),
         describe: describe_index,
     },
@@ -49,9 +49,9 @@ pub(crate) const ROUTES: &[Route] = &[
         scope: Scope::Admin,
         effect: Effect::Changes,
         tag: Tag::OpenInference,
-        summary: "Refused: this service always serves its model",
+        summary: "Unload a model that is not the default one, until it is asked again",
         handle: |context, _| Box::pin(unload(context)),
-        describe: describe_unload,
+        describe: |schemas| schemas.answer::<Loaded<'static>>(),
     },
 ];
 
@@ -67,14 +67,6 @@ fn describe_load(schemas: &mut Schemas<'_>) -> Description {
     schemas.answer::<Loaded<'static>>().body("application/json", request).optional_body()
 }
 
-/// Only ever refused, as its summary says.
-fn describe_unload(schemas: &mut Schemas<'_>) -> Description {
-    Description {
-        answer: ("application/problem+json", schemas.of::<Report<'static>>()),
-        ..Description::new(Value::Null).status(400)
-    }
-}
-
 /// `POST /v2/repository/index`: every version. `{"ready": true}` leaves none out, as all of them answer.
 async fn index(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<ResponseBody>, Problem> {
     #[derive(Deserialize)]
@@ -84,9 +76,12 @@ async fn index(context: &Context<'_>, body: &mut RequestBody) -> Result<Response
     }
     context.no_query()?;
     read_small::<Request>(context, body).await?;
-    let name = context.models().name();
-    let line = |version| Indexed { name, version, state: "READY", reason: "" };
-    let lines: Vec<_> = versions(context).await?.into_iter().map(line).collect();
+    let models = context.models().all();
+    let mut lines = Vec::new();
+    for model in &models {
+        let line = |version| Indexed { name: model.name(), version, state: "READY", reason: "" };
+        lines.extend(versions(model).await?.into_iter().map(line));
+    }
     Ok(response::json(&lines))
 }
 
@@ -102,18 +97,19 @@ async fn load(context: &Context<'_>, body: &mut RequestBody) -> Result<Response<
     #[serde(deny_unknown_fields)]
     struct NoParameters {}
     context.no_query()?;
-    check_name(context)?;
+    let model = model(context)?;
     read_small::<Request>(context, body).await?;
-    let models = context.models().clone();
-    let promotion = blocking(move || models.reload()).await?;
-    Ok(response::json(&Loaded { name: context.models().name(), version: promotion.version }))
+    let own = model.clone();
+    let promotion = blocking(move || own.reload()).await?;
+    Ok(response::json(&Loaded { name: model.name(), version: promotion.version }))
 }
 
-/// `POST /v2/repository/models/{model}/unload`: refused.
+/// `POST /v2/repository/models/{model}/unload`: the next request loads it again.
 async fn unload(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     context.no_query()?;
-    check_name(context)?;
-    Err(Problem::Unsupported("this service always serves its model: it cannot be unloaded"))
+    let model = model(context)?;
+    model.unload_all()?;
+    Ok(response::json(&Loaded { name: model.name(), version: model.version() }))
 }
 
 /// The JSON of a request that may come without any.

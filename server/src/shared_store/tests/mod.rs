@@ -7,7 +7,9 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
-use crate::shared_store::local::{Canary, Labels, LocalModels};
+use ocelli_pipeline::store::{Canary, VersionLabels};
+
+use crate::shared_store::local::LocalModels;
 use support::*;
 
 #[tokio::test]
@@ -32,8 +34,11 @@ async fn what_is_published_is_followed() {
     assert_eq!(replica.labels(&name()).unwrap(), stable(&a));
     assert_eq!(status.get().models["m"].pointer, Some(1));
 
-    let all =
-        Labels { canary: Some(Canary { version: id(&b), share: 10 }), shadow: Some(id(&c)), ..stable(&a) };
+    let all = VersionLabels {
+        canary: Some(Canary { version: id(&b), share: 10 }),
+        shadow: Some(id(&c)),
+        ..stable(&a)
+    };
     for (number, labels) in [(2, all), (3, stable(&b)), (4, stable(&a))] {
         writer.label(&labels);
         publisher.look().await;

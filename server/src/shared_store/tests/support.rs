@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use ocelli_pipeline::store::{Actor, Name, NewVersion, Store, VersionRecord};
+use ocelli_pipeline::store::{Actor, Name, NewVersion, Store, VersionLabels, VersionRecord};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, version_id};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
 use crate::shared_store::follow::Follower;
-use crate::shared_store::local::{Labels, LocalModels};
+use crate::shared_store::local::{LocalModels, labelled};
 use crate::shared_store::objects::Objects;
 use crate::shared_store::pointer::Writer;
 use crate::shared_store::publish::{Limits, Publisher};
@@ -39,8 +39,8 @@ pub(super) fn id(file: &ModelFile) -> String {
     version_id(&file.content_hash().unwrap())
 }
 
-pub(super) fn stable(file: &ModelFile) -> Labels {
-    Labels { stable: Some(id(file)), ..Labels::default() }
+pub(super) fn stable(file: &ModelFile) -> VersionLabels {
+    VersionLabels { stable: Some(id(file)), ..VersionLabels::default() }
 }
 
 /// A shared store in a folder.
@@ -150,10 +150,10 @@ impl Shared {
 pub(super) struct Service {
     folder: TempDir,
     store: Store,
-    labels: Mutex<Labels>,
+    labels: Mutex<VersionLabels>,
     changed: watch::Sender<u64>,
     adds: AtomicUsize,
-    history: Mutex<Vec<Labels>>,
+    history: Mutex<Vec<VersionLabels>>,
 }
 
 impl Service {
@@ -175,7 +175,7 @@ impl Service {
     }
 
     /// All labels that it had.
-    pub(super) fn history(&self) -> Vec<Labels> {
+    pub(super) fn history(&self) -> Vec<VersionLabels> {
         self.history.lock().unwrap().clone()
     }
 
@@ -183,7 +183,7 @@ impl Service {
         self.store.versions(&name()).unwrap().add(file, &NewVersion::default()).unwrap();
     }
 
-    pub(super) fn label(&self, labels: &Labels) {
+    pub(super) fn label(&self, labels: &VersionLabels) {
         self.set_labels(&name(), labels, &Actor::service("test")).unwrap();
     }
 }
@@ -197,7 +197,7 @@ impl LocalModels for Service {
         true
     }
 
-    fn labels(&self, name: &Name) -> Result<Labels, Problem> {
+    fn labels(&self, name: &Name) -> Result<VersionLabels, Problem> {
         if self.names().contains(name) {
             Ok(self.labels.lock().unwrap().clone())
         } else {
@@ -213,8 +213,8 @@ impl LocalModels for Service {
         Ok(self.store.versions(name)?.add(&file, &NewVersion::default())?)
     }
 
-    fn set_labels(&self, name: &Name, labels: &Labels, _: &Actor) -> Result<(), Problem> {
-        for version in labels.versions() {
+    fn set_labels(&self, name: &Name, labels: &VersionLabels, _: &Actor) -> Result<(), Problem> {
+        for version in labelled(labels) {
             self.store.versions(name)?.load(version)?;
         }
         *self.labels.lock().unwrap() = labels.clone();

@@ -1,18 +1,20 @@
 //! A version of the model that is loaded, warm, and has a thread of its own for what takes long.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use ocelli_common::text::chain;
-use ocelli_pipeline::{Compute, Decoder, ModelFile, PipelineError, Predictor, Prepared};
+use ocelli_pipeline::{Decoder, PipelineError, Predictor, Prepared};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::metrics::Metrics;
-use crate::model::batcher::{Queue, Sizes, inline_images};
-use crate::model::pass::{Pass, Predict};
-use crate::model::stats::Stats;
+use crate::models::batcher::{Queue, Sizes, inline_images};
+use crate::models::budget::Lease;
+use crate::models::pass::{Pass, Predict};
+use crate::models::stats::Stats;
 
 /// A black PNG of one pixel: the smallest image that takes the whole way through decoder and network.
 const PIXEL: &[u8] =
@@ -79,6 +81,18 @@ pub(crate) struct Serving {
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) queue: Queue,
     pub(crate) stats: Arc<Stats>,
+    /// Bytes of memory that it takes; 0 where nobody counts.
+    pub(crate) bytes: u64,
+    /// Number of its lease, where it has one.
+    pub(crate) lease: Option<u64>,
+    /// When it was last asked, by the clock of the memory for models.
+    pub(crate) used: AtomicU64,
+}
+
+/// A network with the memory that it takes, which is given back when the network is gone.
+struct Held {
+    predictor: Predictor,
+    _lease: Option<Lease>,
 }
 
 impl Serving {
@@ -88,6 +102,7 @@ impl Serving {
     /// A model that fails on a blank image, or no thread.
     pub(crate) fn start(
         mut predictor: Predictor,
+        lease: Option<Lease>,
         name: &str,
         config: &Config,
         metrics: &Metrics,
@@ -99,23 +114,15 @@ impl Serving {
         };
         let info = ModelInfo::of(&predictor, name);
         let features = predictor.feature_len().ok();
-        let predict: Predict =
-            Box::new(move |images, ask| predictor.answer(images, ask).map_err(|error| chain(&error)));
+        let (bytes, number) = (predictor.memory(), lease.as_ref().map(Lease::number));
+        let mut held = Held { predictor, _lease: lease };
+        let predict: Predict = Box::new(move |images, ask| {
+            // The whole of it moves in here, so that the lease goes with the network.
+            let held = &mut held;
+            held.predictor.answer(images, ask).map_err(|error| chain(&error))
+        });
         let serving = Serving::with_predict(decoder, info, (predict, inline), config, metrics)?;
-        Ok(Serving { features, ..serving })
-    }
-
-    /// As [`Serving::start`], for a model in memory.
-    pub(crate) fn load(
-        file: ModelFile,
-        name: &str,
-        compute: Compute,
-        config: &Config,
-        metrics: &Metrics,
-    ) -> Result<Serving, ServerError> {
-        let predictor =
-            Predictor::with_batch(file, compute, config.max_batch).map_err(ServerError::WarmUp)?;
-        Serving::start(predictor, name, config, metrics)
+        Ok(Serving { features, bytes, lease: number, ..serving })
     }
 
     /// The part that does not care what stands behind `predict`, and runs at most `inline` of its images at a time on a thread
@@ -131,7 +138,17 @@ impl Serving {
         let pass = Pass::new(predict, metrics.clone(), stats.clone());
         let sizes = Sizes { batch: config.max_batch, inline: inline.min(config.max_batch) };
         let queue = Queue::start(pass, sizes).map_err(ServerError::Thread)?;
-        Ok(Serving { info, features: None, decoder: Arc::new(decoder), queue, stats })
+        let decoder = Arc::new(decoder);
+        Ok(Serving {
+            info,
+            features: None,
+            decoder,
+            queue,
+            stats,
+            bytes: 0,
+            lease: None,
+            used: AtomicU64::new(0),
+        })
     }
 }
 

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use ocelli_pipeline::Prepared;
 use tokio::task::yield_now;
 
-use crate::model::decode::Encoded;
-use crate::model::pass::Pass;
-use crate::model::pending::{Pending, Ready};
+use crate::models::decode::Encoded;
+use crate::models::pass::Pass;
+use crate::models::pending::{Pending, Ready};
 
 /// How long a thread that serves connections may be kept by one run of the network: others wait for it meanwhile.
 const INLINE: Duration = Duration::from_micros(200);

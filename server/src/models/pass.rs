@@ -9,8 +9,8 @@ use ocelli_pipeline::{Answered, Ask, Prepared};
 use crate::answer::Answer;
 use crate::http::problem::Problem;
 use crate::metrics::Metrics;
-use crate::model::pending::{Pending, Ready};
-use crate::model::stats::Stats;
+use crate::models::pending::{Pending, Ready};
+use crate::models::stats::Stats;
 
 /// What the model says of some images, in order; or why not, in our own words.
 pub(crate) type Predict = Box<dyn FnMut(&[Prepared], Ask) -> Result<Vec<Answered>, String> + Send>;

@@ -13,7 +13,7 @@ use ocelli_pipeline::{Decoder, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::problem::Problem;
-use crate::model::pending::{Pending, Ready};
+use crate::models::pending::{Pending, Ready};
 
 /// Largest file that may be a thumbnail, in bytes: what a file of this size can inflate to is bounded, too.
 const SMALL_BYTES: usize = 8 << 10;

@@ -11,12 +11,18 @@ use crate::http::problem::Problem;
 /// Sends the outcome for one image to the request that waits for it.
 pub(crate) type Reply = oneshot::Sender<Result<Answer, Problem>>;
 
+/// The place of an image among those that are admitted: by the service, and of its model.
+pub(crate) struct Slot {
+    pub(crate) _of_service: OwnedSemaphorePermit,
+    pub(crate) _of_model: Option<OwnedSemaphorePermit>,
+}
+
 /// See the module.
 pub(crate) struct Pending {
     pub(crate) ask: Ask,
     pub(crate) admitted: Instant,
     pub(crate) decode: Duration,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
     pub(crate) reply: Reply,
 }
 
