@@ -55,6 +55,7 @@ mod routes;
 mod run;
 mod scope;
 mod server;
+mod shared_status;
 mod shared_store;
 mod snapshot;
 mod stopper;

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::answer::Answer;
 use crate::history::History;
 use crate::models::load::ModelLoad;
-use crate::shared_store::status::SharedStore;
+use crate::shared_status::SharedStore;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

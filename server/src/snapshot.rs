@@ -14,7 +14,7 @@ use crate::models::first::StandIn;
 use crate::models::folder::Folder;
 use crate::models::load::ModelLoad;
 use crate::models::serving::Serving;
-use crate::shared_store::status::SharedStore;
+use crate::shared_status::SharedStore;
 use crate::ticket::RequestCounts;
 
 /// See the module.

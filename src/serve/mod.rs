@@ -88,12 +88,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         (Some(path), None) if is_folder_of_models(&path) => (None, Some(path)),
         both => both,
     };
+    let sharing = args.publish_to.map(Sharing::PublishTo).or(args.replica_of.map(Sharing::ReplicaOf));
+    if let Some(sharing) = &sharing {
+        sharing.check()?;
+    }
     let service = Service {
         model,
         models,
         data_dir: args.data_dir,
         name: args.name,
-        sharing: args.publish_to.map(Sharing::PublishTo).or(args.replica_of.map(Sharing::ReplicaOf)),
+        sharing,
         compute: args.precision.compute(args.compute)?,
         config: args.settings.config()?,
         access,

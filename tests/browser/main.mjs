@@ -14,10 +14,11 @@ import { looks } from './looks.mjs';
 import { corrections, models } from './models.mjs';
 import { parts } from './parts.mjs';
 import { predict } from './predict.mjs';
+import { several } from './several.mjs';
 import { train } from './train.mjs';
 
 /** In this order: later ones use what earlier ones added and trained. */
-const WALKS = { parts, begin, predict, data, train, evaluate, relabel, models, corrections, looks, keys };
+const WALKS = { parts, begin, predict, data, train, evaluate, relabel, models, corrections, looks, keys, several };
 
 const given = process.argv.slice(2);
 const only = given.find((one) => one.startsWith('--only='))?.slice(7).split(',');

@@ -34,6 +34,8 @@ mod disk;
 mod slow_disk;
 // One version after another under load.
 mod swaps;
+// Several models: within their memory, trained one by one, pushed.
+mod models;
 // Many clients, each with its own answer.
 mod concurrent;
 // Clients that send or read too slowly.

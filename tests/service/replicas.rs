@@ -41,10 +41,8 @@ fn replica(sandbox: &Sandbox, number: usize) -> Service {
 }
 
 fn replica_at(sandbox: &Sandbox, number: usize, addr: &str) -> Service {
-    let args = format!("--data-dir cache-{number} --replica-of store --config settings.toml");
-    let mut command = serve(sandbox, &args);
-    // The one that is given last counts.
-    command.args(["--addr", addr]);
+    let args = format!("--data-dir cache-{number} --replica-of store --config settings.toml --addr {addr}");
+    let command = sandbox.command(&format!("serve {args}"));
     Service::launch(sandbox, command).unwrap_or_else(|run| panic!("{run:#?}"))
 }
 

@@ -1,5 +1,7 @@
 // All requests of the page. Failures are `Problem`s, which say what happened and what to do.
 
+import { ofModel } from './model.js';
+
 const STORED_KEY = 'ocelli-key';
 const TOO_MANY_REQUESTS = 429;
 
@@ -11,6 +13,7 @@ const ADVICE = {
   read_only: 'Whoever runs it can start it without --read-only.',
   busy: 'Wait a moment and try again.',
   not_ready: 'Wait until it is up again, then try once more.',
+  no_model_memory: 'Whoever runs it can raise models_memory.',
   disk_full: 'Make room on the disk of the service; predictions go on meanwhile.',
   data_full: 'Delete data sets or versions that nobody needs, or raise max_data_bytes.',
   body_too_large: 'Send a smaller file; whoever runs the service can raise max_body (images) or max_upload (archives).',
@@ -74,7 +77,7 @@ const credentials = () => (current ? { Authorization: `Bearer ${current}` } : {}
 async function request(path, { headers = {}, ...options } = {}) {
   let response;
   try {
-    response = await fetch(path, { ...options, headers: { ...credentials(), ...headers } });
+    response = await fetch(ofModel(path), { ...options, headers: { ...credentials(), ...headers } });
   } catch (error) {
     throw error.name === 'AbortError' ? error : Problem.unreachable();
   }
@@ -116,7 +119,7 @@ export function upload(path, body, { type, signal, progress }) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
     const stop = () => sending.abort();
-    sending.open('POST', path);
+    sending.open('POST', ofModel(path));
     for (const [name, value] of Object.entries({ ...credentials(), 'Content-Type': type })) {
       sending.setRequestHeader(name, value);
     }

@@ -3,7 +3,7 @@
 import { curves } from './charts.js';
 import { announce, busy, button, card, chip, confirmed, el, put, toast } from './dom.js';
 import { mistakes } from './gallery.js';
-import { follow, get, post, remove } from './http.js';
+import { address, follow, get, post, remove } from './http.js';
 import { mayChange } from './session.js';
 import { verdict } from './verdict.js';
 import { count, counted, duration, moment, number, percent } from './words.js';
@@ -174,10 +174,11 @@ async function drawResult(place, job, signal) {
     put(place);
     return;
   }
-  const { serving } = await get('/v1/models', { signal });
+  const of = { model: job.model };
+  const { serving } = await get(address('/v1/models', of), { signal });
   const serves = serving === job.version;
   const promote = (event) => busy(event.target, async () => {
-    await post(`/v1/models/${job.version}/promote`);
+    await post(address(`/v1/models/${job.version}/promote`, of));
     toast(`Version ${job.version} serves now.`);
     await drawResult(place, job, signal);
   });

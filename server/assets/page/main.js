@@ -1,7 +1,8 @@
 // The frame around the screens: which one is shown, the key, light or dark, and files that are dropped anywhere.
 
-import { announce, button, dialog, el, failure, field, put, svg } from './dom.js';
+import { announce, button, dialog, el, failure, field, put, select, svg } from './dom.js';
 import { key, setKey } from './http.js';
+import { model, setModel } from './model.js';
 import { identify, may, session } from './session.js';
 
 /** `scope` is what looking at a screen needs, `kept` whether it is about what a data folder holds. */
@@ -123,7 +124,12 @@ function tools() {
     document.getElementById('theme').focus();
     announce(`Colours: ${THEMES[next]}`);
   };
+  const [first, ...others] = session.models;
+  const choose = (name) => { setModel(name); show(); };
+  const choice = others.length > 0 && el('label', { class: 'row tight' }, 'Model ',
+    select([['', first], ...others.map((name) => [name, name])], model(), choose));
   put(document.getElementById('tools'),
+    choice,
     session.keys && button(session.scope === 'none' ? 'Key' : `Key: ${session.scope}`, { kind: 'quiet', click: askForKey }),
     el('button', { type: 'button', class: 'button quiet theme', id: 'theme', title: 'Light, dark, or as the system', 'aria-label': `Colours: ${THEMES[now]}`, on: { click: change } },
       svg('svg', { viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true' },

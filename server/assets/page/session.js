@@ -1,16 +1,23 @@
 // Who is looking and what they may do: `GET /v1/me`. What a key may not do is not offered.
 
 import { get } from './http.js';
+import { model, setModel } from './model.js';
 
 const SCOPES = ['none', 'predict', 'data', 'admin'];
 
-/** As the service told last. `data`: whether it has a data folder. */
-export const session = { keys: false, scope: 'admin', name: '', readOnly: false, data: true };
+/** As the service told last. `data`: whether it has a data folder; `models`: their names, the default one first. */
+export const session = { keys: false, scope: 'admin', name: '', readOnly: false, data: true, models: [] };
 
 /** Asks the service anew. */
 export async function identify() {
   const { keys, scope, name, read_only: readOnly, data } = await get('/v1/me');
-  Object.assign(session, { keys, scope, name, readOnly, data });
+  Object.assign(session, { keys, scope, name, readOnly, data, models: [] });
+  if (data && may('predict')) {
+    const { models } = await get('/v1/models');
+    session.models = models.sort((a, b) => b.default - a.default).map((one) => one.name);
+  }
+  // One that is gone, or the default one by its name.
+  if (!session.models.slice(1).includes(model())) setModel('');
 }
 
 /** Whether the key opens what needs `scope`. */

@@ -2,6 +2,7 @@
 
 import { button, copy, el, put, segments } from './dom.js';
 import { key } from './http.js';
+import { ofModel } from './model.js';
 
 /** A name that means nothing to a shell or a language; others are replaced, as file names come from strangers. */
 const fileName = (name) => (/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name) ? name : 'photo.jpg');
@@ -11,7 +12,7 @@ const WRITERS = {
     `curl --data-binary @${name} \\`,
     ...(key() ? ['  -H "Authorization: Bearer $OCELLI_KEY" \\'] : []),
     `  -H "Content-Type: application/octet-stream" \\`,
-    `  ${url}`,
+    `  "${url}"`,
   ].join('\n'),
   Python: (url, name) => [
     'import json, os, urllib.request',
@@ -43,7 +44,7 @@ const WRITERS = {
 /** One of the languages, with a button that copies it. */
 export function snippets({ name }) {
   const code = el('code');
-  const write = (language) => put(code, WRITERS[language](`${location.origin}/predict`, fileName(name)));
+  const write = (language) => put(code, WRITERS[language](`${location.origin}${ofModel('/predict')}`, fileName(name)));
   write('curl');
   return el('div', { class: 'snippets' },
     el('div', { class: 'row between' },

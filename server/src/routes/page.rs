@@ -52,7 +52,7 @@ const STYLE: &str = "text/css";
 static INDEX: Asset =
     Asset::new("index.html", "text/html; charset=utf-8", include_bytes!("../../assets/page/index.html"));
 
-static FILES: [Asset; 31] = [
+static FILES: [Asset; 32] = [
     Asset::new("answers.js", SCRIPT, include_bytes!("../../assets/page/answers.js")),
     Asset::new("camera.js", SCRIPT, include_bytes!("../../assets/page/camera.js")),
     Asset::new("charts.js", SCRIPT, include_bytes!("../../assets/page/charts.js")),
@@ -71,6 +71,7 @@ static FILES: [Asset; 31] = [
     Asset::new("job.js", SCRIPT, include_bytes!("../../assets/page/job.js")),
     Asset::new("main.js", SCRIPT, include_bytes!("../../assets/page/main.js")),
     Asset::new("matrix.js", SCRIPT, include_bytes!("../../assets/page/matrix.js")),
+    Asset::new("model.js", SCRIPT, include_bytes!("../../assets/page/model.js")),
     Asset::new("models.js", SCRIPT, include_bytes!("../../assets/page/models.js")),
     Asset::new("picture.js", SCRIPT, include_bytes!("../../assets/page/picture.js")),
     Asset::new("predict.js", SCRIPT, include_bytes!("../../assets/page/predict.js")),

@@ -13,7 +13,7 @@ use crate::models::load::ModelLoad;
 use crate::models::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
-use crate::shared_store::status::SharedStore;
+use crate::shared_status::SharedStore;
 use crate::ticket::RequestCounts;
 
 /// See the module.

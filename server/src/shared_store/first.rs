@@ -14,10 +14,10 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::http::problem::Problem;
+use crate::shared_status::{Role, Status};
 use crate::shared_store::follow::Follower;
 use crate::shared_store::local::{Cache, LocalModels};
 use crate::shared_store::objects::{ObjectError, Objects};
-use crate::shared_store::status::{Role, Status};
 use crate::waiting;
 
 /// A replica before it serves.

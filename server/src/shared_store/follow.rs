@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
 use crate::http::problem::Problem;
+use crate::shared_status::Status;
 use crate::shared_store::local::LocalModels;
 use crate::shared_store::objects::{ObjectError, Objects};
 use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Stored};
 use crate::shared_store::publish::is_model;
-use crate::shared_store::status::Status;
 
 /// What was refused and has not changed is tried again after this at the latest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -150,7 +150,7 @@ impl Follower {
     pub(crate) async fn look(&mut self) {
         match self.try_look().await {
             Ok(()) => self.status.looked(),
-            Err(error) => self.status.failed(&error),
+            Err(error) => self.status.failed(error.to_string(), error.detail()),
         }
     }
 

@@ -14,7 +14,7 @@
 //! off, is not what its name says, or whose model does not give its stored answers) it does not take; what serves goes on.
 //!
 //! `objects` alone knows what the store is, `pointer` the form of a pointer, `publish` is the writer, `follow` the replica,
-//! `first` a replica without a model, `status` what is told of both, `local` what they need of the models of this service.
+//! `first` a replica without a model, `local` what they need of the models of this service.
 
 pub(crate) mod first;
 pub(crate) mod follow;
@@ -22,7 +22,6 @@ pub(crate) mod local;
 pub(crate) mod objects;
 pub(crate) mod pointer;
 pub(crate) mod publish;
-pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 
@@ -37,12 +36,12 @@ use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::shared_status::{Role, SharedStore, Status};
 use crate::shared_store::follow::Follower;
 use crate::shared_store::local::LocalModels;
 use crate::shared_store::objects::{ObjectError, Objects};
 use crate::shared_store::pointer::{MAX_HOST, Writer};
 use crate::shared_store::publish::{Limits, Publisher};
-use crate::shared_store::status::{Role, SharedStore, Status};
 
 /// What a service does with a shared store, at an address that holds no credentials: a folder, or `s3://`, `gs://` or `az://`
 /// with bucket and prefix.
@@ -52,6 +51,22 @@ pub enum Sharing {
     PublishTo(String),
     /// It serves what is published there, and its data folder is a copy of that.
     ReplicaOf(String),
+}
+
+impl Sharing {
+    /// Whether this program can open the address. Opens no connection.
+    ///
+    /// # Errors
+    /// [`ServerError::SharedStore`].
+    pub fn check(&self) -> Result<(), ServerError> {
+        self.open().map(drop)
+    }
+
+    fn open(&self) -> Result<Objects, ServerError> {
+        let (Sharing::PublishTo(address) | Sharing::ReplicaOf(address)) = self;
+        Objects::open(address)
+            .map_err(|error: ObjectError| ServerError::SharedStore { reason: error.to_string() })
+    }
 }
 
 /// A service's part in a shared store.
@@ -82,17 +97,16 @@ impl Shared {
         config: &Config,
         data_folder: &Path,
     ) -> Result<Shared, ServerError> {
-        let (role, address) = match sharing {
-            Sharing::PublishTo(address) => (Role::Writer, address),
-            Sharing::ReplicaOf(address) => (Role::Replica, address),
+        let role = match sharing {
+            Sharing::PublishTo(_) => Role::Writer,
+            Sharing::ReplicaOf(_) => Role::Replica,
         };
-        let refused = |error: ObjectError| ServerError::SharedStore { reason: error.to_string() };
-        let objects = Objects::open(address).map_err(refused)?;
+        let objects = sharing.open()?;
         let status = Arc::new(Status::new(role, objects.address()));
         let work = match role {
             Role::Writer => {
                 if let Err(error) = objects.make() {
-                    status.failed(&error);
+                    status.failed(error.to_string(), error.detail());
                 }
                 let limits =
                     Limits { max_model_bytes: config.max_model_bytes, keep_pointers: config.keep_pointers };

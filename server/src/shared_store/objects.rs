@@ -41,6 +41,16 @@ pub(crate) enum ObjectError {
     TooMany,
 }
 
+impl ObjectError {
+    /// More of it, for the log.
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            ObjectError::Away { detail, .. } => detail,
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,10 +18,10 @@ use sha2::{Digest, Sha256};
 
 use crate::blocking::blocking;
 use crate::http::problem::Problem;
+use crate::shared_status::{Status, now};
 use crate::shared_store::local::{LocalModels, labelled};
 use crate::shared_store::objects::{Object, ObjectError, Objects};
 use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Says, Stored, Writer};
-use crate::shared_store::status::{Status, now};
 
 /// Times that a number is found taken before the next look.
 const ATTEMPTS: usize = 4;
@@ -104,7 +104,7 @@ impl Publisher {
     pub(crate) async fn look(&mut self) {
         match self.try_look().await {
             Ok(()) => self.status.looked(),
-            Err(error) => self.status.failed(&error),
+            Err(error) => self.status.failed(error.to_string(), error.detail()),
         }
     }
 

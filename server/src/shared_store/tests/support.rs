@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
+use crate::shared_status::{Role, Status};
 use crate::shared_store::follow::Follower;
 use crate::shared_store::local::{LocalModels, labelled};
 use crate::shared_store::objects::Objects;
 use crate::shared_store::pointer::Writer;
 use crate::shared_store::publish::{Limits, Publisher};
-use crate::shared_store::status::{Role, Status};
 use crate::tests::support::model_file;
 
 /// The one model of most tests.

@@ -1,4 +1,4 @@
-//! What `/status` and `/metrics` tell of the shared store.
+//! What `/status` and `/metrics` tell of a shared store; `shared_store` works with it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ocelli_pipeline::store::Name;
 use serde::Serialize;
-
-use crate::shared_store::objects::ObjectError;
 
 /// What this service does with the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -102,17 +100,12 @@ impl Status {
         }
     }
 
-    /// The store could not be used. It is told in the log when it begins.
-    pub(crate) fn failed(&self, error: &ObjectError) {
+    /// The store could not be used. It is told in the log when it begins, there with `detail`.
+    pub(crate) fn failed(&self, reason: String, detail: &str) {
         let mut own = self.lock();
-        let reason = error.to_string();
         if own.error.as_ref().is_some_and(|before| before.reason == reason) {
             return;
         }
-        let detail = match error {
-            ObjectError::Away { detail, .. } => detail.as_str(),
-            _ => "",
-        };
         tracing::warn!(store = %own.url, detail, "{reason}; what serves goes on");
         let since = own.error.as_ref().map_or_else(now, |before| before.since);
         own.error = Some(Trouble { reason, since });
