@@ -46,6 +46,7 @@ mod keys;
 mod lifecycle;
 mod machine;
 mod metrics;
+mod model_load;
 mod models;
 mod net;
 mod openapi;

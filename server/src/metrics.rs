@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
 use crate::history::History;
-use crate::models::load::ModelLoad;
+use crate::model_load::ModelLoad;
 use crate::shared_status::SharedStore;
 
 /// Media type of the answer.

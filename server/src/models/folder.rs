@@ -16,8 +16,8 @@ use ocelli_pipeline::{ModelFile, PipelineError, version_id};
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
+use crate::model_load::RefusedFile;
 use crate::models::catalog::Catalog;
-use crate::models::load::RefusedFile;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);

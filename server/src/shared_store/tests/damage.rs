@@ -116,8 +116,8 @@ async fn damage_to_the_newest_leaves_what_serves() {
         bytes
     };
     let other = fs::read(shared.model(&a)).unwrap();
-    let damages: [(&str, Option<Vec<u8>>, Option<Vec<u8>>); 9] = [
-        ("empty pointer", Some(Vec::new()), Some(whole_model.clone())),
+    let damages = [
+        ("empty pointer", Some(Vec::<u8>::new()), Some(whole_model.clone())),
         ("half a pointer", Some(half(&whole_pointer)), Some(whole_model.clone())),
         ("a changed pointer", Some(flipped(&whole_pointer)), Some(whole_model.clone())),
         ("a huge pointer", Some(vec![b' '; 1 << 20]), Some(whole_model.clone())),

@@ -57,19 +57,18 @@ async fn writers_that_race_leave_a_pointer_of_one_of_them_and_agree_who_goes_on(
                 (publisher, status)
             }));
         }
-        let mut problems = Vec::new();
+        let mut writers = Vec::new();
         for task in tasks {
             let (mut publisher, status) = task.await.unwrap();
             // One that was done before the others began has not seen them.
             publisher.look().await;
-            problems.push((publisher, status));
+            writers.push((publisher, status));
         }
-        let mut seen = Vec::new();
-        for (mut publisher, status) in problems {
+        let mut problems = Vec::new();
+        for (mut publisher, status) in writers {
             publisher.look().await;
-            seen.push(status.get().models["m"].problem.is_some());
+            problems.push(status.get().models["m"].problem.is_some());
         }
-        let problems = seen;
         // Whoever came first at the end goes on; replicas take the newest pointer, which is whole.
         assert_eq!(problems.iter().filter(|problem| !**problem).count(), 1, "{problems:?}");
         let winner = problems.iter().position(|problem| !*problem).unwrap();
