@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Quantize(quantize::Args),
     Embed(embed::Args),
     Similar(similar::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Store(store::Args),
     #[command(hide = true)]
     Job(job::Args),

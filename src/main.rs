@@ -74,7 +74,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Quantize(args) => quantize::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),
-        Command::Serve(args) => serve::run(args, out),
+        Command::Serve(args) => serve::run(*args, out),
         Command::Store(args) => store::run(args, out),
         Command::Job(args) => job::run(args),
         Command::Bench(args) => bench::run(args, out),

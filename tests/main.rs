@@ -44,6 +44,8 @@ mod habits;
 mod serve;
 // The service under faults: its whole loop, hostile input, kills, load, slow clients, keys, its end.
 mod service;
+// The files for containers, clusters, balancers and machines.
+mod deploy;
 // The load test, against the server and against services that misbehave.
 mod flood;
 // Hostile requests as operators play them against their own service.

@@ -127,6 +127,11 @@ pub struct Config {
     pub keep_events: usize,
     /// Bytes that the data folder may hold; past it 507. 0 for as many as the disk takes. Default 0.
     pub max_data_bytes: u64,
+    /// How often a shared store is looked at, give or take a quarter. Default 2 s.
+    #[serde(with = "seconds")]
+    pub poll_interval: Duration,
+    /// Pointers of each model that are kept in a shared store, and with them the models that they name. Default 20.
+    pub keep_pointers: usize,
     /// Refuse with 403 all that would change something: data sets, jobs, feedback, which version serves. Default false.
     pub read_only: bool,
 }
@@ -200,6 +205,8 @@ impl Default for Config {
             keep_runs: 20,
             keep_events: 100_000,
             max_data_bytes: 0,
+            poll_interval: Duration::from_secs(2),
+            keep_pointers: 20,
             read_only: false,
         }
     }
@@ -290,6 +297,7 @@ impl Config {
             ("keep_versions", self.keep_versions, 100_000),
             ("keep_runs", self.keep_runs, 100_000),
             ("keep_events", self.keep_events, 100_000_000),
+            ("keep_pointers", self.keep_pointers, 1000),
         ];
         for (setting, value, most) in counts {
             if value == 0 || value > most {

@@ -152,9 +152,9 @@ impl<'r> Context<'r> {
         Snapshot::take(self.backend)
     }
 
-    /// False once shutdown has begun.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.backend.lifecycle.is_ready()
+    /// Whether new requests are wanted, or why not.
+    pub(crate) fn readiness(&self) -> Result<(), Problem> {
+        self.backend.readiness()
     }
 
     /// Becomes true when the service stops.

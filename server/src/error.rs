@@ -63,6 +63,11 @@ pub enum ServerError {
     NoModel,
     /// The data folder cannot be used.
     Store(StoreError),
+    /// The shared store of replicas cannot be opened.
+    SharedStore {
+        /// Why.
+        reason: String,
+    },
     /// The model fails on a blank image.
     WarmUp(PipelineError),
     /// A model does not fit into the memory for models.
@@ -121,6 +126,7 @@ impl fmt::Display for ServerError {
             }
             ServerError::NamedKey { reason } => f.write_str(reason),
             ServerError::Tls { reason } => f.write_str(reason),
+            ServerError::SharedStore { reason } => f.write_str(reason),
             ServerError::Model(error) => error.fmt(f),
             ServerError::NoModel => {
                 f.write_str("there is no model to serve: name a model file or a run folder")
@@ -163,6 +169,7 @@ impl std::error::Error for ServerError {
             | ServerError::Key { .. }
             | ServerError::NamedKey { .. }
             | ServerError::Tls { .. }
+            | ServerError::SharedStore { .. }
             | ServerError::NoModel
             | ServerError::NoRoom { .. }
             | ServerError::LoadPanicked

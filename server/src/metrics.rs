@@ -17,7 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::Answer;
 use crate::history::History;
-use crate::models::load::ModelLoad;
+use crate::model_load::ModelLoad;
+use crate::shared_status::SharedStore;
 
 /// Media type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -79,6 +80,11 @@ struct OfModel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Named {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -95,6 +101,7 @@ pub(crate) struct Gauges<'a> {
     pub(crate) jobs_waiting: usize,
     pub(crate) stored: Usage,
     pub(crate) models: &'a ModelLoad,
+    pub(crate) shared: Option<&'a SharedStore>,
     /// Another version serves than the one that is to.
     pub(crate) stands_in: bool,
     pub(crate) model: &'a str,
@@ -250,6 +257,9 @@ impl Metrics {
         gauge(r, "jobs_running", "Running training jobs", now.jobs_running);
         gauge(r, "jobs_waiting", "Queued training jobs", now.jobs_waiting);
         gauge(r, "ready", "1 while new requests are accepted", usize::from(now.ready));
+        if let Some(shared) = now.shared {
+            tell_shared(r, shared);
+        }
         let stored = Family::<Kind, Gauge>::default();
         for (kind, bytes) in [
             ("images", now.stored.images),
@@ -279,6 +289,28 @@ impl Metrics {
         encode(&mut text, &registry).expect("writing to a string cannot fail");
         text
     }
+}
+
+/// What is told of a shared store.
+fn tell_shared(r: &mut Registry, shared: &SharedStore) {
+    gauge(r, "shared_store_up", "1 while the shared store can be read", usize::from(shared.is_up()));
+    if let Some(age) = shared.age() {
+        let since: Gauge = Gauge::default();
+        since.set(i64::try_from(age).unwrap_or(i64::MAX));
+        let help = "Time since the shared store was read to the end";
+        r.register_with_unit("shared_store_last_look", help, Unit::Seconds, since);
+    }
+    let pointers = Family::<Named, Gauge>::default();
+    for (model, told) in &shared.models {
+        let number = told.pointer.and_then(|number| i64::try_from(number).ok());
+        pointers.get_or_create(&Named { model: model.clone() }).set(number.unwrap_or(0));
+    }
+    r.register("shared_store_pointer", "Number of the pointer in force, by model", pointers);
+    let help = "Models whose newest pointer is not in force, or that are not published";
+    gauge(r, "shared_store_problems", help, shared.problems());
+    let refused = Counter::<u64>::default();
+    refused.inc_by(shared.refused);
+    r.register("shared_store_refused", "Pointers that were refused", refused);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {

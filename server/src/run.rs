@@ -61,6 +61,10 @@ pub async fn run(
         sleep(delay).await;
     };
     let mut end = pin!(end);
+    if let Some(shared) = server.backend.shared.clone() {
+        let stopping = server.backend.lifecycle.stopping();
+        tokio::spawn(async move { shared.run(stopping).await });
+    }
     if let Some(folder) = server.backend.folder.clone() {
         let (models, stopping) = (server.backend.models.clone(), server.backend.lifecycle.stopping());
         tokio::spawn(folder::follow(folder, models, stopping));

@@ -29,6 +29,7 @@ use crate::net::connections::Connections;
 use crate::net::refuse::Refusals;
 use crate::openapi;
 use crate::routes;
+use crate::shared_store::{Shared, Sharing};
 use crate::ticket::Requests;
 use crate::uploads::Uploads;
 
@@ -123,6 +124,7 @@ impl Server {
             explaining: Explaining::start().map_err(ServerError::Thread)?,
             models,
             folder: None,
+            shared: None,
             data,
             body_memory: Arc::new(Semaphore::new(config.body_memory)),
             requests: Requests::new(metrics.clone()),
@@ -147,6 +149,17 @@ impl Server {
         let failed = |source| ServerError::ModelsFolder { path: dir.to_owned(), source };
         folder.look(&backend.models).map_err(failed)?;
         backend.folder = Some(Arc::new(folder));
+        Ok(())
+    }
+
+    /// Publishes to a shared store, or follows it; `data_dir` is the folder that this was opened with.
+    ///
+    /// # Errors
+    /// [`ServerError::SharedStore`] for an address that this program cannot open.
+    pub fn share(&mut self, sharing: &Sharing, data_dir: &Path) -> Result<(), ServerError> {
+        let backend = &mut self.backend;
+        let shared = Shared::new(sharing, backend.models.clone(), &backend.config, data_dir)?;
+        backend.shared = Some(Arc::new(shared));
         Ok(())
     }
 

@@ -6,18 +6,21 @@ use std::time::Duration;
 use ocelli_pipeline::store::Usage;
 
 use crate::backend::Backend;
+use crate::http::problem::Problem;
 use crate::jobs::JobLoad;
 use crate::metrics::Gauges;
+use crate::model_load::ModelLoad;
 use crate::models::catalog::Catalog;
 use crate::models::first::StandIn;
 use crate::models::folder::Folder;
-use crate::models::load::ModelLoad;
 use crate::models::serving::Serving;
+use crate::shared_status::SharedStore;
 use crate::ticket::RequestCounts;
 
 /// See the module.
 pub(crate) struct Snapshot {
-    pub(crate) ready: bool,
+    /// Or why not.
+    pub(crate) ready: Result<(), Problem>,
     pub(crate) uptime: Duration,
     pub(crate) requests: RequestCounts,
     /// Images admitted and not answered, and how many there may be.
@@ -27,6 +30,8 @@ pub(crate) struct Snapshot {
     /// Bytes in the data folder; none in a service without.
     pub(crate) storage: Option<Usage>,
     pub(crate) models: ModelLoad,
+    /// None in a service without.
+    pub(crate) shared: Option<SharedStore>,
     pub(crate) serving: Arc<Serving>,
     pub(crate) stand_in: Option<StandIn>,
 }
@@ -38,7 +43,7 @@ impl Snapshot {
         let (serving, stand_in) = (models.serving(), models.default().stand_in());
         let data = backend.data.as_ref();
         Snapshot {
-            ready: backend.lifecycle.is_ready(),
+            ready: backend.readiness(),
             uptime: backend.lifecycle.uptime(),
             requests: backend.requests.counts(),
             queue: backend.classifier.load(),
@@ -46,6 +51,7 @@ impl Snapshot {
             jobs: data.map(|data| data.jobs.load()).unwrap_or_default(),
             storage: data.map(|data| data.store.usage()),
             models: load_of(models, backend.folder.as_ref()),
+            shared: backend.shared.as_ref().map(|shared| shared.status()),
             serving,
             stand_in,
         }
@@ -55,7 +61,7 @@ impl Snapshot {
     pub(crate) fn gauges(&self) -> Gauges<'_> {
         let (queue_length, queue_capacity) = self.queue;
         Gauges {
-            ready: self.ready,
+            ready: self.ready.is_ok(),
             uptime: self.uptime,
             requests_in_flight: self.requests.in_flight,
             queue_length,
@@ -65,6 +71,7 @@ impl Snapshot {
             jobs_waiting: self.jobs.waiting,
             stored: self.storage.unwrap_or_default(),
             models: &self.models,
+            shared: self.shared.as_ref(),
             stands_in: self.stand_in.is_some(),
             model: &self.serving.info.name,
             version: &self.serving.info.version,

@@ -13,6 +13,13 @@ use tokio_rustls::server::TlsStream;
 use crate::error::ServerError;
 use crate::net::stream::Stream;
 
+/// Makes the provider of cryptography the one that clients in this process take, too.
+#[cfg(feature = "cloud")]
+pub(crate) fn provide() {
+    // An error means that there is one already.
+    let _ = ring::default_provider().install_default();
+}
+
 /// A certificate with its key: TLS 1.2 and 1.3, no client certificates.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
 use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
-use ocelli_server::{Access, Config, Server, Worker, model_files};
+use ocelli_server::{Access, Config, Replica, Server, Sharing, Worker, model_files};
 use tokio::net::TcpListener;
 
 use crate::compute;
@@ -53,6 +53,12 @@ pub(crate) struct Args {
     /// Folder that is watched for model files: NAME.ocelli, or versions of a model as NAME/ANY.ocelli
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// Shared store to which the models are published, for replicas: a folder, or s3://BUCKET/PREFIX, gs://.., az://..
+    #[arg(long, value_name = "URL")]
+    publish_to: Option<String>,
+    /// Serve what is published to a shared store, and change nothing; the data folder is a copy of it
+    #[arg(long, value_name = "URL", conflicts_with_all = ["model", "models", "publish_to"])]
+    replica_of: Option<String>,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
@@ -82,11 +88,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         (Some(path), None) if is_folder_of_models(&path) => (None, Some(path)),
         both => both,
     };
+    let sharing = args.publish_to.map(Sharing::PublishTo).or(args.replica_of.map(Sharing::ReplicaOf));
+    if let Some(sharing) = &sharing {
+        sharing.check()?;
+    }
     let service = Service {
         model,
         models,
         data_dir: args.data_dir,
         name: args.name,
+        sharing,
         compute: args.precision.compute(args.compute)?,
         config: args.settings.config()?,
         access,
@@ -124,6 +135,7 @@ pub(crate) fn demo(
         // In the folder of the run, RUN/weights/best.ocelli: another run of the demo has another one.
         data_dir: model.ancestors().nth(2).unwrap_or(Path::new(".")).join("service"),
         name: None,
+        sharing: None,
         compute,
         config: Config::default(),
         access: Access::default(),
@@ -169,6 +181,7 @@ struct Service {
     models: Option<PathBuf>,
     data_dir: PathBuf,
     name: Option<String>,
+    sharing: Option<Sharing>,
     compute: Compute,
     config: Config,
     access: Access,
@@ -195,12 +208,27 @@ impl Service {
         runtime.block_on(async {
             let listener = bind().await?;
             let addr = listener.local_addr().map_err(|error| Failure::io(Path::new("socket"), &error))?;
-            let server = Arc::new(self.open(out)?);
             let hangups = Hangups::listen()?;
             interrupt
                 .announce("shutting down: requests in flight are finished, a second signal stops at once");
-            out.line(format_args!("listening on {scheme}://{addr}"))?;
-            out.flush()?;
+            let server = match self.sharing.clone() {
+                Some(Sharing::ReplicaOf(address)) => {
+                    // Said before there is a model: supervisors may ask whether it lives.
+                    out.line(format_args!("listening on {scheme}://{addr}"))?;
+                    out.flush()?;
+                    tokio::select! {
+                        opened = self.open_replica(address, &listener, out) => opened?,
+                        () = interrupt.wait() => return Ok(()),
+                    }
+                }
+                _ => {
+                    let server = self.open(out)?;
+                    out.line(format_args!("listening on {scheme}://{addr}"))?;
+                    out.flush()?;
+                    server
+                }
+            };
+            let server = Arc::new(server);
             out.say(format_args!("predict   curl -F file=@photo.jpg {scheme}://{addr}/predict"));
             out.say(format_args!("status    curl {scheme}://{addr}/status"));
             out.say(format_args!("the rest  {scheme}://{addr}/docs"));
@@ -235,6 +263,9 @@ impl Service {
         if let Some(models) = &self.models {
             server.watch_folder(models)?;
         }
+        if let Some(sharing) = &self.sharing {
+            server.share(sharing, &self.data_dir)?;
+        }
         let (version, count) = (server.version(), server.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
         if server.models() > 1 {
@@ -248,6 +279,44 @@ impl Service {
             ));
         }
         Ok(server)
+    }
+
+    /// As [`Service::open`], for a replica: waits for a first model, and mends what the data folder has and cannot serve.
+    async fn open_replica(
+        self,
+        address: String,
+        listener: &TcpListener,
+        out: &mut Output,
+    ) -> Result<Server, Failure> {
+        let default = self.name.as_deref().map(|name| Name::new("model", name)).transpose()?;
+        let config = Config { read_only: true, ..self.config.clone() };
+        let (compute, data_dir) = (self.compute, self.data_dir.clone());
+        let replica = Replica { address, data_dir, default, compute, config };
+        let mut mend = false;
+        loop {
+            let name = replica.first_model(listener, &self.access, mend).await?;
+            let service = Service {
+                model: None,
+                models: None,
+                data_dir: self.data_dir.clone(),
+                name: Some(name.as_str().to_owned()),
+                sharing: self.sharing.clone(),
+                compute: self.compute,
+                config: replica.config.clone(),
+                access: self.access.clone(),
+                drain_delay: self.drain_delay,
+            };
+            match tokio::task::block_in_place(|| service.open(out)) {
+                Ok(server) => return Ok(server),
+                Err(failure) => {
+                    let reason = failure.message().map_or("", |message| message.text.as_str());
+                    tracing::error!(
+                        "what the data folder has cannot be served, and is taken again: {reason}"
+                    );
+                    mend = true;
+                }
+            }
+        }
     }
 
     /// The model of the folder of models that is the default one where the data folder has none: the one of this name, or the

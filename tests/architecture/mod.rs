@@ -92,6 +92,12 @@ fn each_wrapped_dependency_is_named_in_one_file() {
     }
     assert_eq!(naming(&["server/src", "flood/src", "src"], "rustls::"), ["server/src/tls.rs"]);
     assert_eq!(naming(&["server/src", "flood/src", "src"], "prometheus_client::"), ["server/src/metrics.rs"]);
+    for file in naming(&["server/src", "flood/src", "src"], "object_store::") {
+        assert!(
+            file.starts_with("server/src/shared_store/objects"),
+            "{file} names the library of object stores"
+        );
+    }
 }
 
 #[test]

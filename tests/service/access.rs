@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 3] = [
 
 /// Every operation: the scope that it needs, and its status for somebody who may, without a body and for things that
 /// do not exist. A route that is not in here fails the test: decide who may use it.
-const OPERATIONS: [(&str, &str, u16); 66] = [
+const OPERATIONS: [(&str, &str, u16); 70] = [
     ("predict", "predict", 400),
     ("embed", "predict", 400),
     ("explain", "predict", 400),

@@ -54,6 +54,8 @@ mod child;
 mod soak;
 // Shutdown, and a disk that is full.
 mod drain;
+// Many machines over one shared store.
+pub(crate) mod replicas;
 
 use std::fs::{self, File};
 use std::ops::Deref;

@@ -83,6 +83,8 @@ pub(crate) enum Problem {
     TooManyConnections,
     /// The service is shutting down.
     NotReady,
+    /// A replica has no model yet, or has not compared it with its shared store.
+    Starting,
     /// A model is larger than the memory for models.
     NoModelMemory(String),
     /// The disk is full.
@@ -139,6 +141,7 @@ impl Problem {
             Problem::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Problem::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Problem::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Problem::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Problem::NoModelMemory(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_model_memory"),
             Problem::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Problem::DataFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "data_full"),
@@ -211,7 +214,7 @@ impl Problem {
             Problem::Busy { retry_after_s, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
-            Problem::TooManyConnections | Problem::NotReady => {
+            Problem::TooManyConnections | Problem::NotReady | Problem::Starting => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
             _ => {}
@@ -277,6 +280,7 @@ impl fmt::Display for Problem {
                 "too many connections are open: close some, or try again in {RETRY_AFTER_S} s"
             ),
             Problem::NotReady => write!(f, "the service is shutting down"),
+            Problem::Starting => f.write_str("this replica is starting: it waits for its shared store"),
             Problem::DiskFull => f.write_str("the disk of the service is full: nothing was stored"),
             Problem::Internal { reason } => f.write_str(reason),
         }

@@ -16,9 +16,11 @@ use ocelli_pipeline::{ModelFile, PipelineError, version_id};
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
+use crate::http::problem::Problem;
 use crate::http::text::without_path;
+use crate::model_load::RefusedFile;
 use crate::models::catalog::Catalog;
-use crate::models::load::RefusedFile;
+use crate::models::catalog::Catalog;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);

@@ -9,7 +9,6 @@ pub(crate) mod decode;
 pub(crate) mod explaining;
 pub(crate) mod first;
 pub(crate) mod folder;
-pub(crate) mod load;
 pub(crate) mod loader;
 pub(crate) mod model;
 pub(crate) mod parts;

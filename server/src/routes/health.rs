@@ -73,8 +73,9 @@ fn live() -> Response<ResponseBody> {
     json(&Live { live: true })
 }
 
-/// 200 while new requests are accepted, 503 once shutdown has begun.
+/// 200 while new requests are accepted; 503 before a replica knows what it should serve, and once shutdown has begun.
 async fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let now = context.snapshot();
-    if now.ready { Ok(json(&Ready { ready: true, stand_in: now.stand_in })) } else { Err(Problem::NotReady) }
+    now.ready?;
+    Ok(json(&Ready { ready: true, stand_in: now.stand_in }))
 }

@@ -8,11 +8,12 @@ use crate::context::Context;
 use crate::http::problem::Problem;
 use crate::http::response::{ResponseBody, json};
 use crate::jobs::JobLoad;
+use crate::model_load::ModelLoad;
 use crate::models::first::StandIn;
-use crate::models::load::ModelLoad;
 use crate::models::serving::ModelInfo;
 use crate::route::{Effect, Route, Tag, Verb};
 use crate::scope::Scope;
+use crate::shared_status::SharedStore;
 use crate::ticket::RequestCounts;
 
 /// See the module.
@@ -44,6 +45,8 @@ struct Status<'a> {
     jobs: JobLoad,
     /// Bytes in the data folder, by kind, and how many it may hold (0: as many as the disk takes).
     storage: Option<Storage>,
+    /// The shared store that it publishes to or follows.
+    shared_store: Option<SharedStore>,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
@@ -68,7 +71,11 @@ async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
     let (length, capacity) = now.queue;
     let storage = |used: Usage| Storage { used, total: used.total(), limit: context.config().max_data_bytes };
     Ok(json(&Status {
-        status: if now.ready { "ready" } else { "stopping" },
+        status: match now.ready {
+            Ok(()) => "ready",
+            Err(Problem::Starting) => "starting",
+            Err(_) => "stopping",
+        },
         version: env!("CARGO_PKG_VERSION"),
         model: &now.serving.info,
         stand_in: now.stand_in,
@@ -79,5 +86,6 @@ async fn get(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
         connections: now.connections,
         jobs: now.jobs,
         storage: now.storage.map(storage),
+        shared_store: now.shared,
     }))
 }

@@ -219,5 +219,5 @@ async fn statistics(context: &Context<'_>) -> Result<Response<ResponseBody>, Pro
 }
 
 fn check_ready(context: &Context<'_>) -> Result<(), Problem> {
-    if context.is_ready() { Ok(()) } else { Err(Problem::NotReady) }
+    context.readiness()
 }
