@@ -16,10 +16,8 @@ use ocelli_pipeline::{ModelFile, PipelineError, version_id};
 use tokio::sync::watch;
 
 use crate::http::problem::Problem;
-use crate::http::problem::Problem;
 use crate::http::text::without_path;
 use crate::model_load::RefusedFile;
-use crate::models::catalog::Catalog;
 use crate::models::catalog::Catalog;
 
 /// Time between two looks.
