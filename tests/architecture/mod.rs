@@ -92,6 +92,8 @@ fn each_wrapped_dependency_is_named_in_one_file() {
     }
     assert_eq!(naming(&["server/src", "flood/src", "src"], "rustls::"), ["server/src/tls.rs"]);
     assert_eq!(naming(&["server/src", "flood/src", "src"], "prometheus_client::"), ["server/src/metrics.rs"]);
+    let everywhere = ["engine/src", "datasets/src", "pipeline/src", "server/src", "flood/src", "src"];
+    assert_eq!(naming(&everywhere, "mpi::"), ["pipeline/src/ranks/connection.rs"]);
 }
 
 #[test]
