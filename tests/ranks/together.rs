@@ -11,8 +11,9 @@ use crate::shapes;
 use crate::support::{Run, Sandbox, accuracy, finish, json_lines, signal, wait};
 
 /// Two networks: one whose images no layer joins, one with batch normalisations.
-const MODELS: [&str; 2] = ["--model small", "--model resnet9"];
-const RECIPE: &str = "--size 24 --epochs 3 --batch 16 --seed 3 --augment light --threads 1 --optimizer sgd --lr 0.02 --log-steps --json";
+const MODELS: [&str; 2] = ["--model keras-cnn", "--model resnet9"];
+// A rate at which losses fall steadily: where they leap, a difference in the last bit grows tenfold in a few steps.
+const RECIPE: &str = "--size 24 --epochs 3 --batch 16 --seed 3 --augment light --threads 1 --optimizer sgd --lr 0.001 --log-steps --json";
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -110,9 +111,9 @@ fn losses_and_accuracy_are_those_of_one_process() {
             let (a, b) = (losses(&alone), losses(&events));
             assert!(a.len() == b.len() && !a.is_empty());
             for (step, (a, b)) in a.iter().zip(&b).enumerate() {
-                assert!((a - b).abs() < 1e-4, "{model} step {step} on {ranks}: {a} {b}");
+                assert!((a - b).abs() < 1e-5, "{model} step {step} on {ranks}: {a} {b}");
             }
-            assert!((done(&alone) - done(&events)).abs() < 0.05);
+            assert!((done(&alone) - done(&events)).abs() < 0.04);
             let told = events.iter().filter(|event| event["type"] == "communication").count();
             assert_eq!(told, if ranks > 1 { 3 } else { 0 });
             let again = finish(mpirun(&sandbox, ranks, &line), &[]);
@@ -138,7 +139,7 @@ fn a_killed_rank_ends_the_job_and_it_is_resumed_on_another_number() {
         let from = whole.len() - rest.len();
         assert_eq!(from, whole.len() / 3, "the first epoch was saved");
         for (a, b) in whole[from..].iter().zip(&rest) {
-            assert!((a - b).abs() < 1e-4, "{a} {b}");
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
     }
 }
