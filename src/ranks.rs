@@ -88,11 +88,8 @@ pub(crate) fn watch(
         }
         result => {
             ranks.close();
-            match result {
-                result if ranks.is_first() => Ok(result),
-                Ok(_) => Err(Failure::Closed),
-                Err(_) => Err(Failure::Failed(Message::default())),
-            }
+            // The first rank tells how it ended; a launcher that sees another one fail would end it before it does.
+            if ranks.is_first() { Ok(result) } else { Err(Failure::Closed) }
         }
     }
 }

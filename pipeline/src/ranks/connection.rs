@@ -465,6 +465,9 @@ impl Wire<'_> {
         if now - self.life.looked < self.life.every / 10 {
             return;
         }
+        // A process that was stopped itself and goes on has not listened meanwhile.
+        let absent = (now - self.life.looked).saturating_sub(self.life.every * 2);
+        self.life.heard.iter_mut().for_each(|heard| heard.0 += absent);
         self.life.looked = now;
         let others = || (0..self.size).filter(|&rank| rank != self.rank);
         let told: Vec<usize> =
