@@ -2,12 +2,12 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook decode-compare deny soak loom miri fuzz
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: format lint docs deny bench-once peers-check codegen conformance test-browser notebook unit ## All that CI checks; tests last, so that their count is the last line
+test: format lint docs deny bench-once peers-check codegen conformance test-browser notebook test-mpi unit ## All that CI checks; tests last, so that their count is the last line
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
@@ -61,6 +61,16 @@ test-browser: ## Every screen of the web page in Chromium (needs node, npm and C
 
 notebook: ## Every cell of docs/tutorial.ipynb, with the program (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/notebook/run
+
+test-mpi: ## Training by several processes with the real mpirun (needs an MPI library and libclang, else skipped out loud: apt-get install libopenmpi-dev openmpi-bin libclang-dev)
+	@if ! command -v mpicc >/dev/null 2>&1 || ! command -v mpirun >/dev/null 2>&1; then \
+		echo "test-mpi: SKIPPED: there is no mpicc or mpirun (apt-get install libopenmpi-dev openmpi-bin)" >&2; \
+	elif [ -z "$$LIBCLANG_PATH" ] && ! ls /usr/lib*/libclang*.so* /usr/lib*/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1; then \
+		echo "test-mpi: SKIPPED: there is no libclang (apt-get install libclang-dev)" >&2; \
+	else \
+		$(CARGO) clippy -p ocelli -p ocelli-pipeline --features mpi --all-targets --locked -- -D warnings && \
+		$(CARGO) test --locked -p ocelli --features mpi --test e2e ranks:: -- --test-threads=1; \
+	fi
 
 decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/decoding/run

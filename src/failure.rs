@@ -105,6 +105,9 @@ impl From<PipelineError> for Failure {
             PipelineError::Decode(_) => "JPEG, PNG, WebP, BMP, GIF and TIFF files are understood",
             PipelineError::Io { path, source } => return Failure::io(path, source),
             PipelineError::Probe { .. } => "`ocelli doctor` tests this machine with the model that ships",
+            PipelineError::Rank { .. } => {
+                "all processes need the same program, recipe and images; docs/scaling.md says more"
+            }
             PipelineError::NoShippedModel => {
                 "train one with `ocelli train`, or name one, e.g. --model runs/NAME-001"
             }

@@ -28,6 +28,7 @@ mod paths;
 mod predict;
 mod progress;
 mod quantize;
+mod ranks;
 mod report;
 mod screen;
 mod serve;

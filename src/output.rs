@@ -163,7 +163,7 @@ impl Output {
     pub(crate) fn failure(&mut self, failure: &Failure) {
         // Results before the error that ended them; a failure to write them is what we are reporting, or less.
         let _ = self.stdout.flush();
-        if let Some(message) = failure.message() {
+        if let Some(message) = failure.message().filter(|message| !message.text.is_empty()) {
             let word = match failure {
                 Failure::Interrupted { .. } => self.message_paint.apply(Style::Yellow, "interrupted:"),
                 Failure::Gate(_) => self.message_paint.apply(Style::Yellow, "gate missed:"),

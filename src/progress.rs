@@ -97,6 +97,14 @@ impl Progress {
                     &format!("{:.1} % of the training time went into waiting for them", 100.0 * waited),
                 );
             }
+            Event::Communication { ranks, steps_s, total_s, exposed_s, .. } => {
+                let share = 100.0 * exposed_s / steps_s.max(f32::MIN_POSITIVE);
+                let text = format!(
+                    "{total_s:.2} s between {ranks} processes, of which steps waited for {exposed_s:.2} s ({share:.0} %)"
+                );
+                self.line("ranks", &text);
+            }
+            Event::StepLoss { .. } => {}
             Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Mistakes { .. } => {}
         }
     }

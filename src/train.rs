@@ -12,7 +12,7 @@ use ocelli_datasets::{AugmentLevel, Fit};
 use ocelli_engine::{Isa, Precision, Shape, zoo};
 use ocelli_pipeline::{
     ADDING_SETTINGS, Balance, Decay, ModelFile, Normalize, Norms, Numbers, Observe, OptimizerKind, Origins,
-    Outcome, Parent, PipelineError, Quality, Recipe, ResumeTo, Schedule, Start, StartModel, Task,
+    Outcome, Parent, PipelineError, Quality, Ranks, Recipe, ResumeTo, Schedule, Start, StartModel, Task,
     TrainOptions, Within, is_cross_validation, is_network_file, network_text, open_model, version_id,
 };
 use serde::Serialize;
@@ -22,7 +22,7 @@ use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
 use crate::view::View;
-use crate::{cross_validation, dry_run, label_report, paths, report};
+use crate::{cross_validation, dry_run, label_report, paths, ranks, report};
 
 /// A recipe file is a page of text; more than this is some other file.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -85,6 +85,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(zoo::NAMES),
           conflicts_with_all = ["data", "config", "resume", "start", "dry_run"])]
     print_network: Option<String>,
+    #[command(flatten)]
+    ranks: ranks::Args,
     #[command(flatten)]
     input: Input,
 }
@@ -301,7 +303,7 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<u32, String> {
     let (number, factor) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
         Some((number, "s")) => (number, 1),
         Some((number, "m")) => (number, 60),
@@ -326,13 +328,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     let (view, dry_run) = (args.view, args.dry_run);
     let json = view.json;
     let (folds, with_final) = (args.folds, args.r#final);
-    match (args.plan()?, folds) {
+    let joining = args.ranks;
+    let plan = args.plan().map_err(ranks::named)?;
+    match (plan.together(joining, folds.is_some() || dry_run)?, folds) {
         (Plan::Train(options), Some(folds)) => {
             cross_validation::run(&options, (folds, with_final), view, out)
         }
         (Plan::Add { options, parent }, _) => {
             let interrupt = Interrupt::listen()?;
-            let outcome = watched(&interrupt, view, out, |observe| {
+            let outcome = watched(&options.within.ranks, (&interrupt, view), out, |observe| {
                 ocelli_pipeline::add_classes(&options, &parent, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
@@ -347,11 +351,32 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         }
         (Plan::Resume { run_dir, to, within }, _) => {
             let interrupt = Interrupt::listen()?;
-            let outcome = watched(&interrupt, view, out, |observe| {
+            let outcome = watched(&within.ranks, (&interrupt, view), out, |observe| {
                 ocelli_pipeline::resume_within(&run_dir, to, &within, &interrupt.stop, observe)
             })?;
             finish(&outcome, json, out)
         }
+    }
+}
+
+impl Plan {
+    /// With the other processes of a launcher joined, where it started several; `alone` for what one process does.
+    fn together(self, joining: ranks::Args, alone: bool) -> Result<Plan, Failure> {
+        match &self {
+            Plan::Add { .. } => ranks::refuse("adding classes")?,
+            Plan::Resume { run_dir, .. } if is_cross_validation(run_dir) => {
+                ranks::refuse("a cross-validation")?;
+            }
+            Plan::Train(_) if alone => ranks::refuse("a cross-validation or a dry run")?,
+            Plan::Train(_) | Plan::Resume { .. } => {}
+        }
+        let mut plan = self;
+        let within = match &mut plan {
+            Plan::Train(options) | Plan::Add { options, .. } => &mut options.within,
+            Plan::Resume { within, .. } => within,
+        };
+        (within.ranks, within.log_steps) = (joining.join()?, joining.log_steps);
+        Ok(plan)
     }
 }
 
@@ -615,17 +640,22 @@ pub(crate) fn train(
     view: View,
     out: &mut Output,
 ) -> Result<Outcome, Failure> {
-    watched(interrupt, view, out, |observe| ocelli_pipeline::train(options, &interrupt.stop, observe))
+    let ranks = &options.within.ranks;
+    watched(ranks, (interrupt, view), out, |observe| {
+        ocelli_pipeline::train(options, &interrupt.stop, observe)
+    })
 }
 
 fn watched(
-    interrupt: &Interrupt,
-    view: View,
+    ranks: &Ranks,
+    (interrupt, view): (&Interrupt, View),
     out: &mut Output,
     work: impl FnOnce(Observe<'_>) -> Result<Outcome, PipelineError>,
 ) -> Result<Outcome, Failure> {
-    interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
-    match view.watch(interrupt, out, work)? {
+    if ranks.is_first() {
+        interrupt.announce("stopping after this batch; a second Ctrl-C stops at once");
+    }
+    match ranks::watch(ranks, (interrupt, view), out, work)? {
         Ok(outcome) if outcome.interrupted => {
             let text = match outcome.epochs_done {
                 1 => "1 epoch is done and saved".to_owned(),

@@ -34,6 +34,8 @@ mod add_classes;
 mod views;
 // Kill, interrupt, resume: the same bits.
 mod resume;
+// Several processes that train one model.
+mod ranks;
 // Networks of people's own, from a file.
 mod own_network;
 // Bad input: one line that says what is wrong and what to do.

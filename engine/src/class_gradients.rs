@@ -1,6 +1,7 @@
 //! How the logit of a class changes with a value inside of a network: what maps of the places that speak for a class are
 //! made from, as Grad-CAM.
 
+use crate::collective::Team;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
@@ -88,7 +89,8 @@ impl ClassGradients {
                 let images = classes.len();
                 plan.input_mut(images).copy_from_slice(x);
                 let grads = &mut param_grads[..];
-                let mut state = StepState { params, grads, images, first: 0, seed: 0, step: 0 };
+                let mut state =
+                    StepState { params, grads, images, first: 0, team: Team::ALONE, seed: 0, step: 0 };
                 plan.forward(&mut state);
                 let (dlogits, found) = plan.loss_slices(images);
                 logits.copy_from_slice(found);
@@ -99,7 +101,7 @@ impl ClassGradients {
                     dlogits[class as usize] = 1.0;
                     chosen.push(class);
                 }
-                plan.backward(&mut state);
+                plan.backward(&mut state, &[]);
                 values.copy_from_slice(plan.kept_value(&plan.kept()[0], images));
                 gradients.copy_from_slice(plan.gradient(images));
             }

@@ -155,6 +155,13 @@ pub enum PipelineError {
         /// The names that are most like it.
         near: Vec<String>,
     },
+    /// Of several ranks one failed, or differs from the others.
+    Rank {
+        /// Its number and host.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// This build was made without a model.
     NoShippedModel,
     /// The caller raised the stop flag before there was anything to keep.
@@ -177,6 +184,11 @@ impl PipelineError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| PipelineError::Io { path, source }
+    }
+
+    /// Whether all ranks that train together end with the same error, of which rank 0 tells: none has to be told to end.
+    pub fn is_common(&self) -> bool {
+        matches!(self, PipelineError::Rank { .. } | PipelineError::Diverged { .. } | PipelineError::Stopped)
     }
 
     /// Whether the caller asked for something that cannot be, as opposed to something that failed.
@@ -268,6 +280,7 @@ impl fmt::Display for PipelineError {
             PipelineError::UnknownName { what, name, near } => {
                 write!(f, "the model has no {what} {name:?}; most like it: {}", near.join(", "))
             }
+            PipelineError::Rank { name, reason } => write!(f, "{name}: {reason}"),
             PipelineError::NoShippedModel => f.write_str("this build carries no model"),
             PipelineError::Stopped => f.write_str("stopped before there was anything to keep"),
         }

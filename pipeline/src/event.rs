@@ -84,6 +84,28 @@ pub enum Event {
         /// Seconds until the last epoch ends: steps at the speed of this epoch, later epochs as long as past ones.
         eta_s: f32,
     },
+    /// The loss of a step's batch, on all ranks; told of every step where that was asked for.
+    StepLoss {
+        /// The epoch.
+        epoch: u32,
+        /// The step within the epoch.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// What the ranks that train together said to each other in the steps of an epoch, as rank 0 saw it.
+    Communication {
+        /// The epoch.
+        epoch: u32,
+        /// How many ranks there are.
+        ranks: usize,
+        /// Seconds of the epoch's steps.
+        steps_s: f32,
+        /// Seconds in which gradients or statistics were on their way, waiting for slower ranks included.
+        total_s: f32,
+        /// Of these, seconds in which a step waited for them; computing hid the others.
+        exposed_s: f32,
+    },
     /// Scales for 8 bits are being found.
     Calibrating {
         /// Hundredths done.

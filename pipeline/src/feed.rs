@@ -41,15 +41,30 @@ pub(crate) fn feed(
     (order, batch): (&[usize], usize),
     image_len: usize,
     fill: impl Fn(usize, &mut [f32]) -> Result<(), DatasetError> + Sync,
+    consume: impl FnMut(&[usize], &mut [f32]) -> Result<Flow, PipelineError>,
+) -> Result<Duration, PipelineError> {
+    feed_batches(pool, &order.chunks(batch).collect::<Vec<_>>(), image_len, fill, consume)
+}
+
+/// As [`feed`], for batches of any length each, none included.
+///
+/// # Errors
+/// As [`feed`].
+pub(crate) fn feed_batches(
+    pool: &Pool,
+    batches: &[impl AsRef<[usize]> + Sync],
+    image_len: usize,
+    fill: impl Fn(usize, &mut [f32]) -> Result<(), DatasetError> + Sync,
     mut consume: impl FnMut(&[usize], &mut [f32]) -> Result<Flow, PipelineError>,
 ) -> Result<Duration, PipelineError> {
+    let longest = batches.iter().map(|batch| batch.as_ref().len()).max().unwrap_or(0);
     let (fill, over) = (&fill, &AtomicBool::new(false));
     let least = (LEAST_FLOATS / image_len.max(1)).max(1);
     pool.thread_pool()?.in_place_scope(|scope| {
         // Dropped however this closure is left: batches that nobody waits for are not filled.
         let _over = Over(over);
         let (ready, filled) = channel();
-        let mut coming = order.chunks(batch).enumerate();
+        let mut coming = batches.iter().map(AsRef::as_ref).enumerate();
         let mut start = |mut images: Vec<f32>| {
             let Some((number, indices)) = coming.next() else { return };
             let ready = ready.clone();
@@ -65,11 +80,11 @@ pub(crate) fn feed(
             });
         };
         for _ in 0..BUFFERS {
-            start(vec![0.0; batch.min(order.len()) * image_len]);
+            start(vec![0.0; longest * image_len]);
         }
         let mut early = BTreeMap::new();
         let mut waited = Duration::ZERO;
-        for (number, indices) in order.chunks(batch).enumerate() {
+        for (number, indices) in batches.iter().map(AsRef::as_ref).enumerate() {
             let wanted = Instant::now();
             while !early.contains_key(&number) {
                 let (number, images) = pool::receive(&filled, (Duration::MAX, &mut || ()))

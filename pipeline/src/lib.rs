@@ -80,12 +80,15 @@ mod probes;
 mod progress;
 mod progressive;
 mod quantize;
+mod ranks;
 mod recipe;
 mod replay;
 mod report_files;
+mod resume;
 mod run;
 mod run_folder;
 mod run_labels;
+mod run_ranks;
 mod run_report;
 mod schedule;
 pub mod store;
@@ -125,12 +128,14 @@ pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_t
 pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use quantize::{Both, QuantizeOptions, QuantizeReport, quantize};
+pub use ranks::{Failed, Launched, Ranks, Settings as RankSettings, launched};
 pub use recipe::{
     Balance, Decay, Normalize, Norms, Numbers, OptimizerKind, Origins, Quality, Recipe, Schedule, Start, Task,
 };
+pub use resume::{resume, resume_within};
 pub use run::Outcome;
 pub use run_folder::write_atomic;
-pub use train::{lr_find, resume, resume_within, train};
+pub use train::{lr_find, train};
 pub use train_options::{ResumeTo, StartClasses, StartModel, TrainOptions, Within, cache_folder};
 pub use verify::{FirstDifference, Recorded, Verification, WeightDifference, verify};
 

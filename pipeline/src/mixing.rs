@@ -41,7 +41,7 @@ impl Mixing {
     /// Mixes `n` images, all of `x`, by what `key` draws. Gives the share that an image keeps of its own.
     pub(crate) fn apply(&self, key: u64, n: usize, x: &mut [f32]) -> f32 {
         let drawn = self.draw(key);
-        let (width, height) = (self.size.0 as usize, self.size.1 as usize);
+        let width = self.size.0 as usize;
         let mut rest = x.chunks_exact_mut(x.len() / n.max(1));
         while let (Some(one), Some(other)) = (rest.next(), rest.next_back()) {
             match &drawn {
@@ -51,17 +51,56 @@ impl Mixing {
                     }
                 }
                 Drawn::Cut([across, down]) => {
-                    let channels = one.len() / (width * height);
-                    for y in down.clone() {
-                        let row = (y * width + across.start) * channels..(y * width + across.end) * channels;
+                    for row in self.rows((across, down), one.len(), width) {
                         one[row.clone()].swap_with_slice(&mut other[row]);
                     }
                 }
             }
         }
+        self.kept(&drawn)
+    }
+
+    /// As [`Mixing::apply`] for the first `n` of the images `x`, each with the one in its place in the second half, which stays.
+    pub(crate) fn apply_to_own(&self, key: u64, n: usize, x: &mut [f32]) -> f32 {
+        let drawn = self.draw(key);
+        let (own, partners) = x.split_at_mut(x.len() / 2);
+        let len = own.len() / n.max(1);
+        match &drawn {
+            Drawn::Blend { share } => {
+                own.iter_mut().zip(partners.iter()).for_each(|(a, b)| *a = *b + (*a - *b) * share);
+            }
+            Drawn::Cut([across, down]) => {
+                let width = self.size.0 as usize;
+                for (one, other) in own.chunks_exact_mut(len.max(1)).zip(partners.chunks_exact(len.max(1))) {
+                    for row in self.rows((across, down), len, width) {
+                        one[row.clone()].copy_from_slice(&other[row]);
+                    }
+                }
+            }
+        }
+        self.kept(&drawn)
+    }
+
+    /// The numbers of an image of `len` inside of a rectangle, row by row.
+    fn rows(
+        &self,
+        (across, down): (&std::ops::Range<usize>, &std::ops::Range<usize>),
+        len: usize,
+        width: usize,
+    ) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let channels = len / (width * self.size.1 as usize);
+        let across = across.clone();
+        down.clone().map(move |y| (y * width + across.start) * channels..(y * width + across.end) * channels)
+    }
+
+    /// The share that an image keeps of its own.
+    fn kept(&self, drawn: &Drawn) -> f32 {
         match drawn {
-            Drawn::Blend { share } => share,
-            Drawn::Cut([across, down]) => 1.0 - (across.len() * down.len()) as f32 / (width * height) as f32,
+            Drawn::Blend { share } => *share,
+            Drawn::Cut([across, down]) => {
+                let pixels = self.size.0 as usize * self.size.1 as usize;
+                1.0 - (across.len() * down.len()) as f32 / pixels as f32
+            }
         }
     }
 

@@ -88,11 +88,26 @@ impl<'a> Epoch<'a> {
         x: &[f32],
         lr: f32,
     ) -> Result<StepStats, EngineError> {
+        let partners: Vec<usize> = places.iter().rev().copied().collect();
+        self.step_with(trainer, ([places, &partners], share), x, lr)
+    }
+
+    /// As [`Epoch::step`] on images that were each mixed with that at the place `partners` has for it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) fn step_with(
+        &self,
+        trainer: &mut Trainer,
+        ([places, partners], share): ([&[usize]; 2], Option<f32>),
+        x: &[f32],
+        lr: f32,
+    ) -> Result<StepStats, EngineError> {
         let labels_at = |place: usize| self.set.labels(self.picks[place].image);
         if self.set.is_multi_label() {
             let mut targets = vec![0.0; places.len() * self.set.classes().len()];
             let rows = targets.chunks_exact_mut(self.set.classes().len());
-            for ((row, &place), &other) in rows.zip(places).zip(places.iter().rev()) {
+            for ((row, &place), &other) in rows.zip(places).zip(partners) {
                 let own = share.unwrap_or(1.0);
                 labels_at(place).iter().for_each(|&label| row[label as usize] += own);
                 if own < 1.0 {
@@ -107,7 +122,7 @@ impl<'a> Epoch<'a> {
         match share {
             None => trainer.step(x, &labels, lr),
             Some(share) => {
-                let others: Vec<u32> = labels.iter().rev().copied().collect();
+                let others: Vec<u32> = partners.iter().map(|&place| labels_at(place)[0]).collect();
                 let share = vec![share; labels.len()];
                 trainer.step_mixed(x, Mixed { labels: &labels, others: &others, share: &share }, lr)
             }
@@ -133,6 +148,31 @@ impl<'a> Epoch<'a> {
     pub(crate) fn mix(&self, step: usize, n: usize, x: &mut [f32]) -> Option<f32> {
         let key = || key(&[self.seed, MIX, self.number.into(), step as u64]);
         self.mixing.is_on().then(|| self.mixing.apply(key(), n, x))
+    }
+
+    /// As [`Epoch::mix`], where `x` are the images of a rank and behind them their partners, which other ranks may have: the
+    /// rank's own are mixed, to the bits that they have where all images of the step are in one place.
+    pub(crate) fn mix_own(&self, step: usize, n: usize, x: &mut [f32]) -> Option<f32> {
+        let key = || key(&[self.seed, MIX, self.number.into(), step as u64]);
+        self.mixing.is_on().then(|| self.mixing.apply_to_own(key(), n, x))
+    }
+
+    /// The places of a rank's images in a step, of which `places` are all, and those of their partners where images are mixed.
+    pub(crate) fn own_places(&self, places: &[usize], own: std::ops::Range<usize>) -> Vec<usize> {
+        let partners = own.clone().map(|i| places[places.len() - 1 - i]);
+        let mixed = self.mixing.is_on();
+        places[own].iter().copied().chain(partners.filter(|_| mixed)).collect()
+    }
+
+    /// The two halves of [`Epoch::own_places`]; without mixing the second is not used.
+    pub(crate) fn own_and_partners<'p>(&self, places: &'p [usize]) -> [&'p [usize]; 2] {
+        match self.mixing.is_on() {
+            true => {
+                let (own, partners) = places.split_at(places.len() / 2);
+                [own, partners]
+            }
+            false => [places, &[]],
+        }
     }
 }
 

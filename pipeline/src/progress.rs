@@ -19,6 +19,18 @@ pub(crate) struct EpochRow {
     /// Mean average precision, where images have several labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) val_map: Option<f64>,
+    /// Where several ranks trained together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) communication: Option<Communication>,
+}
+
+/// Seconds of communication in the steps of an epoch, as rank 0 saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Communication {
+    /// In which gradients or statistics were on their way, waiting for slower ranks included.
+    pub(crate) total: f64,
+    /// Of these, in which a step waited for them.
+    pub(crate) exposed: f64,
 }
 
 /// State of a run between two epochs.
@@ -64,7 +76,9 @@ impl Progress {
     pub(crate) fn to_csv(&self) -> String {
         let mut text = String::from("epoch,time_s,lr,train_loss,train_accuracy,val_loss,val_accuracy");
         let with_map = self.history.iter().any(|row| row.val_map.is_some());
-        text += if with_map { ",val_map\n" } else { "\n" };
+        let with_ranks = self.history.iter().any(|row| row.communication.is_some());
+        text += if with_map { ",val_map" } else { "" };
+        text += if with_ranks { ",communication_s,exposed_s\n" } else { "\n" };
         let some = |value: Option<f64>| value.map_or(String::new(), |v| (v as f32).to_string());
         for row in &self.history {
             let [lr, loss, accuracy] = [row.lr, row.train_loss, row.train_accuracy].map(|v| v as f32);
@@ -72,7 +86,15 @@ impl Progress {
             let (epoch, seconds) = (row.epoch, row.seconds);
             write!(text, "{epoch},{seconds:.3},{lr},{loss},{accuracy},{val_loss},{val_accuracy}")
                 .expect("writing to a string cannot fail");
-            text += &if with_map { format!(",{}\n", some(row.val_map)) } else { "\n".to_owned() };
+            if with_map {
+                text += &format!(",{}", some(row.val_map));
+            }
+            if with_ranks {
+                let [total, exposed] =
+                    [row.communication.map(|c| c.total), row.communication.map(|c| c.exposed)];
+                text += &format!(",{},{}", some(total), some(exposed));
+            }
+            text.push('\n');
         }
         text
     }
@@ -107,6 +129,7 @@ mod tests {
             val_loss: val.map(|v| v.0),
             val_accuracy: val.map(|v| v.1),
             val_map: None,
+            communication: None,
         }
     }
 

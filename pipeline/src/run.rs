@@ -18,17 +18,19 @@ use crate::evaluate::{LabelledImages, evaluated};
 use crate::event::Event;
 use crate::explain::overlays;
 use crate::features::{Answers, Features};
-use crate::feed::{Flow, feed};
+use crate::feed::{Flow, feed_batches};
 use crate::labels::{self, DEFAULT_THRESHOLD, LabelEvaluation};
 use crate::metrics::{Evaluation, fit_temperature};
 use crate::order::{self, Epoch};
 use crate::probability::temperature;
 use crate::probes;
-use crate::progress::{EpochRow, Progress};
+use crate::progress::{Communication, EpochRow, Progress};
 use crate::progressive;
+use crate::ranks::Ranks;
 use crate::recipe::{Recipe, with_number};
 use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
+use crate::run_ranks::communication;
 use crate::run_report::{Shown, Training, run_report};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
@@ -81,6 +83,10 @@ pub(crate) struct Run<'a> {
     pub(crate) waits: Waits,
     /// Seconds for an image of an evaluation, once it was measured.
     pub(crate) evaluation_time: Option<f64>,
+    /// The ranks that train together, of which the first one writes and tells.
+    pub(crate) ranks: Ranks,
+    /// Whether the loss of every step is told.
+    pub(crate) log_steps: bool,
 }
 
 /// How long steps waited for their images, by this process.
@@ -112,8 +118,8 @@ struct Validation {
 }
 
 /// What the steps of one epoch gave.
-struct EpochStats {
-    lr: f32,
+pub(crate) struct EpochStats {
+    pub(crate) lr: f32,
     loss: f32,
     accuracy: f32,
     images_per_second: f32,
@@ -121,6 +127,8 @@ struct EpochStats {
     waited: f32,
     /// Whether the run's time is up.
     time_up: bool,
+    /// Where several ranks trained together.
+    communication: Option<Communication>,
 }
 
 /// Sums over the steps of an epoch so far.
@@ -166,6 +174,9 @@ impl Run<'_> {
                 self.reporter.note(text)?;
             }
         }
+        if !self.ranks.is_first() {
+            return Ok(self.outcome(None, None));
+        }
         match self.finish() {
             Err(PipelineError::Stopped) => self.interrupted(),
             other => other,
@@ -175,6 +186,8 @@ impl Run<'_> {
     /// With a trainer for images of the size that the next epoch has.
     fn sized(self) -> Result<Self, PipelineError> {
         let by_time = self.time_budget().map_or(0.0, |budget| budget.progress());
+        // Clocks of ranks differ: that of the first counts.
+        let by_time = self.ranks.gather(&[by_time])[0];
         let by_epochs = f64::from(self.progress.epochs_done()) / f64::from(self.recipe.epochs);
         let (width, height) = progressive::size_at(&self.recipe, by_time.max(by_epochs));
         let input = self.trainer.model().graph().input;
@@ -240,9 +253,23 @@ impl Run<'_> {
         if !self.trainer.model().params().iter().all(|w| w.is_finite()) {
             return Err(diverged(stats.lr));
         }
+        self.check_ranks(epoch)?;
+        let row = if self.ranks.is_first() { self.judge(epoch, &stats, start)? } else { None };
+        self.follow(row)
+    }
+
+    /// Validates and saves what an epoch has come to; `None` when the stop flag broke it off.
+    fn judge(
+        &mut self,
+        epoch: u32,
+        stats: &EpochStats,
+        start: Instant,
+    ) -> Result<Option<EpochRow>, PipelineError> {
+        let run_dir = self.folder.path().to_owned();
+        let diverged = |lr| PipelineError::Diverged { epoch, lr, run_dir };
         let validation = Instant::now();
         let val = match self.validate() {
-            Err(PipelineError::Stopped) => return Ok(false),
+            Err(PipelineError::Stopped) => return Ok(None),
             val => val?,
         };
         if !self.loaded.val.is_empty() {
@@ -253,7 +280,7 @@ impl Run<'_> {
             return Err(diverged(stats.lr));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let best = self.progress.add(EpochRow {
+        let row = EpochRow {
             epoch,
             seconds: self.progress.seconds() + seconds,
             lr: stats.lr.into(),
@@ -262,7 +289,9 @@ impl Run<'_> {
             val_loss: val.as_ref().map(|val| val.loss.into()),
             val_accuracy: val.as_ref().map(|val| val.accuracy.into()),
             val_map: val.as_ref().and_then(|val| val.mean_average_precision).map(f64::from),
-        });
+            communication: stats.communication,
+        };
+        let best = self.progress.add(row.clone());
         self.trained().epochs = epoch;
         if best {
             self.save_best(val.as_ref().and_then(|val| val.metrics.clone()))?;
@@ -286,19 +315,25 @@ impl Run<'_> {
             waited: stats.waited,
             best,
         })?;
-        Ok(true)
+        Ok(Some(row))
     }
 
     /// The steps of an epoch; `None` when the stop flag broke it off.
     fn steps(&mut self, epoch: u32) -> Result<Option<EpochStats>, PipelineError> {
         let mut budget = self.time_budget();
-        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, .. } = self;
+        let Run { recipe, loaded, trainer, reporter, progress, stop, folder, exec, ranks, .. } = self;
+        let log_steps = self.log_steps;
         let batch = order::batch(recipe, loaded);
         let input = trainer.model().graph().input;
         let size = (input.w, input.h);
         let images = Epoch::sized(loaded, recipe, epoch, size);
         let order = images.places();
         let steps = order.len().div_ceil(batch);
+        // Each rank has its share of each batch, in the order that all have in common.
+        let whole: Vec<&[usize]> = order.chunks(batch).collect();
+        let own: Vec<Vec<usize>> =
+            whole.iter().map(|places| images.own_places(places, ranks.share(places.len()))).collect();
+        let (is_alone, communicated) = (ranks.size() == 1, ranks.times());
         let first_step = u64::from(epoch - 1) * steps as u64;
         let all_steps = u64::from(recipe.epochs) * steps as u64;
         let image_len = input.len();
@@ -309,14 +344,26 @@ impl Run<'_> {
         let start = Instant::now();
         let (mut sums, mut reported) = (Sums::default(), None::<Instant>);
         let (mut stopped, mut time_up) = (false, false);
-        let waited = feed(&exec.pool, (&order, batch), image_len, fill, |places, x| {
-            if stop.load(Ordering::Relaxed) {
-                stopped = true;
+        let batches: &[Vec<usize>] = &own;
+        let waited = feed_batches(&exec.pool, batches, image_len, fill, |places, x| {
+            let mut by_time = budget.as_ref().map_or(0.0, TimeBudget::progress);
+            stopped = stop.load(Ordering::Relaxed);
+            if !is_alone {
+                (stopped, by_time) = ranks.decide(stopped, by_time);
+            }
+            time_up = !is_alone && sums.steps > 0 && by_time >= 1.0;
+            if stopped || time_up {
                 return Ok(Flow::Stop);
             }
-            let share = images.mix(sums.steps, places.len(), x);
+            let [own, partners] = if is_alone { [places, &[]] } else { images.own_and_partners(places) };
+            let share = match is_alone {
+                true => images.mix(sums.steps, places.len(), x),
+                false => images.mix_own(sums.steps, own.len(), x),
+            };
+            let x = &x[..own.len() * image_len];
             if epoch == 1
                 && sums.steps == 0
+                && ranks.is_first()
                 && let Some(png) = mosaic(loaded.set.preprocessing(), size, x)
             {
                 write_atomic(&folder.file("train_batch0.png"), &png)?;
@@ -324,20 +371,26 @@ impl Run<'_> {
             let step = first_step + sums.steps as u64;
             let lr = match &mut budget {
                 None => schedule::lr(recipe, step, all_steps),
-                Some(budget) => {
+                Some(_) => {
                     // Where the number of epochs is the lesser limit, it decides.
                     let by_steps = step as f64 / all_steps.saturating_sub(1).max(1) as f64;
-                    schedule::lr_at(recipe, budget.progress().max(by_steps))
+                    schedule::lr_at(recipe, by_time.max(by_steps))
                 }
             };
-            let stats = images.step(trainer, (places, share), x, lr)?;
+            let stats = match is_alone {
+                true => images.step(trainer, (own, share), x, lr)?,
+                false => images.step_with(trainer, ([own, partners], share), x, lr)?,
+            };
             if !stats.loss.is_finite() {
                 return Err(PipelineError::Diverged { epoch, lr, run_dir: folder.path().to_owned() });
             }
-            sums.add(stats.loss, stats.correct, places.len(), lr);
+            sums.add(stats.loss, stats.correct, whole[sums.steps].len(), lr);
+            if log_steps {
+                reporter.report(&Event::StepLoss { epoch, step: sums.steps, loss: stats.loss })?;
+            }
             if let Some(budget) = &mut budget {
                 budget.trained(sums.images);
-                time_up = budget.progress() >= 1.0;
+                time_up = is_alone && budget.progress() >= 1.0;
             }
             let now = Instant::now();
             if sums.steps == steps || reported.is_none_or(|last| now - last >= STEP_EVERY) {
@@ -359,7 +412,20 @@ impl Run<'_> {
             }
             Ok(if time_up { Flow::Stop } else { Flow::Go })
         })?;
+        if let Some(budget) = budget.as_ref().filter(|_| !is_alone && !stopped) {
+            time_up = time_up || ranks.gather(&[budget.progress()])[0] >= 1.0;
+        }
         let seconds = start.elapsed().as_secs_f64();
+        let communication = (!is_alone).then(|| communication(communicated, ranks.times()));
+        if let Some(Communication { total, exposed }) = communication {
+            reporter.report(&Event::Communication {
+                epoch,
+                ranks: ranks.size(),
+                steps_s: seconds as f32,
+                total_s: total as f32,
+                exposed_s: exposed as f32,
+            })?;
+        }
         self.waits.epochs.push((waited.as_secs_f64(), seconds));
         Ok((!stopped).then(|| EpochStats {
             waited: (waited.as_secs_f64() / seconds.max(1e-9)) as f32,
@@ -368,6 +434,7 @@ impl Run<'_> {
             accuracy: (sums.correct as f64 / sums.images.max(1) as f64) as f32,
             images_per_second: (sums.images as f64 / seconds.max(1e-9)) as f32,
             time_up,
+            communication,
         }))
     }
 

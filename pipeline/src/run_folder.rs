@@ -23,6 +23,8 @@ const MAX_TEXT: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
+    /// Whether it is another process that writes it.
+    is_foreign: bool,
 }
 
 impl RunFolder {
@@ -31,7 +33,12 @@ impl RunFolder {
         let path = next_folder(runs, name)?;
         let weights = path.join("weights");
         fs::create_dir(&weights).map_err(PipelineError::io(&weights))?;
-        Ok(RunFolder { path })
+        Ok(RunFolder { path, is_foreign: false })
+    }
+
+    /// The folder of a run that another process writes: nothing is written to it.
+    pub(crate) fn foreign(path: PathBuf) -> Self {
+        RunFolder { path, is_foreign: true }
     }
 
     /// An existing run, given by its folder.
@@ -40,11 +47,14 @@ impl RunFolder {
             let reason = "not a run folder (no recipe.toml in it); give the folder that training named";
             return Err(PipelineError::run(path, reason));
         }
-        Ok(RunFolder { path: path.to_owned() })
+        Ok(RunFolder { path: path.to_owned(), is_foreign: false })
     }
 
     /// Removes a folder in which nothing was written yet.
     pub(crate) fn discard(self) {
+        if self.is_foreign {
+            return;
+        }
         // Refuses where there are files; a folder left behind is harmless.
         let _ = fs::remove_dir(self.path.join("weights"));
         let _ = fs::remove_dir(&self.path);
@@ -70,6 +80,9 @@ impl RunFolder {
 
     /// Writes a file of the run: a crash leaves the old one or the new one.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), PipelineError> {
+        if self.is_foreign {
+            return Ok(());
+        }
         write_atomic(&self.file(name), text.as_bytes())
     }
 
@@ -205,7 +218,7 @@ impl<'a> Reporter<'a> {
 }
 
 /// `dataset.json`: which data a run was trained on.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DatasetRecord {
     pub(crate) schema: u32,
     /// The folder or file, from the run's folder on where it is relative; `None` for the bundled set.
@@ -229,7 +242,7 @@ pub(crate) struct DatasetRecord {
 }
 
 /// Images of a class in each split.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ClassCount {
     pub(crate) name: String,
     pub(crate) train: usize,

@@ -22,6 +22,7 @@ mod memory;
 mod mixed;
 mod preparing;
 mod probes;
+mod ranks;
 mod replay;
 mod report;
 mod uneven;

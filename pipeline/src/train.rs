@@ -1,12 +1,12 @@
 //! Starting and resuming runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use ocelli_datasets::{ImageSet, LabelsPerImage, Source};
-use ocelli_engine::model_file::{ModelFile, ModelMeta, MultiLabel, Origin, Trained};
-use ocelli_engine::{AdamConfig, Decay, Graph, Norms, Optimizer, TrainConfig, Trainer, zoo};
+use ocelli_datasets::{ImageSet, Source};
+use ocelli_engine::model_file::{ModelMeta, MultiLabel, Origin, Trained};
+use ocelli_engine::{AdamConfig, Decay, Graph, Model, Norms, Optimizer, TrainConfig, Trainer, zoo};
 
 use crate::data::{self, Data, Loaded};
 use crate::environment::Environment;
@@ -15,16 +15,15 @@ use crate::event::Observe;
 use crate::findings::{self, Findings, Use};
 use crate::labels::DEFAULT_THRESHOLD;
 use crate::lr_find::{LrFind, range_test};
-use crate::memory;
 use crate::network_file::NETWORK_FILE;
 use crate::preparation::Planned;
 use crate::progress::Progress;
-use crate::recipe::{self, Balance, OptimizerKind, Recipe, Task, with_number};
+use crate::ranks::{RankCard, Ranks};
+use crate::recipe::{self, Balance, OptimizerKind, Recipe};
 use crate::run::{Outcome, Run, Waits};
 use crate::run_folder::{ClassCount, DatasetRecord, Reporter, RunFolder, hex};
-use crate::train_options::{ResumeTo, TrainOptions, Within};
+use crate::train_options::TrainOptions;
 use crate::transfer;
-use crate::unknown;
 
 /// Trains a model in a new run folder.
 ///
@@ -46,19 +45,15 @@ pub fn train(
         return Err(PipelineError::recipe("add_classes", reason));
     }
     let mut reporter = Reporter::new(observe);
-    let mut planned = Planned::new(options)?;
-    for text in std::mem::take(&mut planned.notes) {
-        reporter.note(text)?;
-    }
-    let (full, table) = (recorded_path(&options.data)?, recorded_table(&options.data)?);
-    let name = options.name.as_deref().unwrap_or(planned.source.name());
-    // Before images are read: a folder that cannot be written.
-    let folder = RunFolder::create(&options.runs_dir, name)?;
-    let path = match &options.within.folder {
-        Some(root) => path_within(full, root, folder.path()).inspect_err(|_| folder.clone().discard())?,
-        None => full,
-    };
-    let loaded = planned.load(stop, &mut reporter).inspect_err(|_| folder.clone().discard())?;
+    let ranks = options.within.ranks.clone();
+    let prepared = Prepared::new(options, stop, &mut reporter);
+    let made = prepared.as_ref().ok().map(|prepared| prepared.folder.clone());
+    let prepared = ranks.agree(prepared, Prepared::card);
+    let Prepared { mut planned, folder, path, table, loaded } = prepared.inspect_err(|_| {
+        // This rank's part went well.
+        made.into_iter().for_each(RunFolder::discard);
+    })?;
+    let folder = shared_folder(folder, &ranks);
     if planned.recipe.lr.is_none() {
         let found = find_rate(&mut planned, &loaded, stop, &mut reporter);
         found.inspect_err(|_| folder.clone().discard())?;
@@ -93,8 +88,9 @@ pub fn train(
         let head = transfer::fit_head(&mut model, &loaded, &recipe, &exec, stop, &mut reporter);
         head.inspect_err(|_| folder.clone().discard())?;
     }
-    let config = train_config(&recipe, &loaded, model.graph());
-    let trainer = Trainer::new(model, config, &exec);
+    let model = shared_model(model, &ranks);
+    let config = shared_config(&recipe, &loaded, model.graph(), &ranks);
+    let trainer = Trainer::among(ranks.collective(), model, config, &exec);
     let trainer = trainer.inspect_err(|_| folder.clone().discard())?;
     folder.write("recipe.toml", &text)?;
     folder.write("environment.json", &Environment::of(exec.isa).to_json())?;
@@ -102,7 +98,9 @@ pub fn train(
         folder.write(NETWORK_FILE, network.text())?;
     }
     folder.write("labels.txt", &(meta.classes.join("\n") + "\n"))?;
-    reporter.open(&folder)?;
+    if ranks.is_first() {
+        reporter.open(&folder)?;
+    }
     let progress = Progress { before: begun.elapsed().as_secs_f64(), ..Progress::default() };
     let movable = options.within.folder.is_some();
     let run_dir = shown_folder(&folder, movable);
@@ -122,190 +120,85 @@ pub fn train(
         waits: Waits::default(),
         replay: !options.within.no_replay,
         evaluation_time: None,
+        ranks,
+        log_steps: options.within.log_steps,
     };
     run.write_dataset()?;
-    run.save_last()?;
+    if run.ranks.is_first() {
+        run.save_last()?;
+    }
     run.introduce()?;
     // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
     pool.install(|| run.fit())?
 }
 
-/// Goes on with a run that was interrupted or killed, to the same bits as if it had not been; with `epochs` above those
-/// of the run, extends it.
-///
-/// A finished run that is extended begins a new count of patience. Its schedule is stretched to the new number of
-/// epochs, so the learning rate goes up again to where the longer schedule has it.
-///
-/// # Errors
-/// [`PipelineError::Finished`] for a finished run without more `epochs`; [`PipelineError::Run`] for a folder that is no
-/// run, whose data set has changed, or in which another process is training; and those of [`train`].
-pub fn resume(
-    run_dir: &Path,
-    epochs: Option<u32>,
-    stop: &AtomicBool,
-    observe: Observe<'_>,
-) -> Result<Outcome, PipelineError> {
-    resume_within(run_dir, epochs.into(), &Within::default(), stop, observe)
+/// What a process has prepared before it trains.
+struct Prepared<'a> {
+    planned: Planned<'a>,
+    folder: RunFolder,
+    /// The data set and its table of labels, as the run records them.
+    path: Option<String>,
+    table: Option<String>,
+    loaded: Loaded,
 }
 
-/// As [`resume`], within limits, and also to end a run early.
-///
-/// # Errors
-/// As [`resume`], and [`PipelineError::Memory`]; [`PipelineError::Run`] for a run that is to end before its first epoch is
-/// done.
-pub fn resume_within(
-    run_dir: &Path,
-    to: ResumeTo,
-    within: &Within,
-    stop: &AtomicBool,
-    observe: Observe<'_>,
-) -> Result<Outcome, PipelineError> {
-    let folder = RunFolder::open(run_dir)?;
-    let mut text = folder.read("recipe.toml")?;
-    let mut recipe = Recipe::from_toml(&text)?;
-    recipe.validate()?;
-    if recipe.add_classes.is_some() {
-        let reason = match folder.file("evaluation.json").is_file() {
-            true => {
-                "its classes are added and it has no epochs to go on with; add more classes to it, or train a new model"
-            }
-            false => "it was stopped while classes were added, which is done as a whole: add them again",
+impl<'a> Prepared<'a> {
+    /// Reads the images; the first rank makes the run's folder.
+    fn new(
+        options: &'a TrainOptions,
+        stop: &AtomicBool,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Self, PipelineError> {
+        let mut planned = Planned::new(options)?;
+        for text in std::mem::take(&mut planned.notes) {
+            reporter.note(text)?;
+        }
+        let (full, table) = (recorded_path(&options.data)?, recorded_table(&options.data)?);
+        let name = options.name.as_deref().unwrap_or(planned.source.name());
+        // Before images are read: a folder that cannot be written.
+        let folder = match options.within.ranks.is_first() {
+            true => RunFolder::create(&options.runs_dir, name)?,
+            false => RunFolder::foreign(PathBuf::new()),
         };
-        return Err(PipelineError::run(run_dir, reason));
-    }
-    if !folder.last().is_file() {
-        let reason = "stopped before training began, nothing to resume; start it again";
-        return Err(PipelineError::run(run_dir, reason));
-    }
-    let mut reporter = Reporter::new(observe);
-    reporter.open(&folder)?;
-    let dataset: DatasetRecord = parse(&folder, "dataset.json", &folder.read("dataset.json")?)?;
-    let file = ModelFile::load(&folder.last())?;
-    let Some(training) = file.training else {
-        return Err(PipelineError::run(
-            &folder.last(),
-            "holds no training state; it was not written by a run",
-        ));
-    };
-    let mut progress: Progress = parse(&folder, "weights/last.ocelli", &training.extra)?;
-
-    let done = progress.epochs_done();
-    let stopped_early = recipe.patience > 0 && progress.since_best >= recipe.patience;
-    let finished = done >= recipe.last_epoch() || stopped_early || progress.time_up;
-    let extended = match to {
-        ResumeTo::Epochs(epochs) => Some(epochs).filter(|&epochs| epochs != recipe.epochs || finished),
-        ResumeTo::Recipe | ResumeTo::BestSoFar => None,
-    };
-    if let Some(epochs) = extended {
-        if epochs <= done {
-            let reason = format!("{epochs} is not above the {done} epochs that are done; ask for more");
-            return Err(PipelineError::recipe("epochs", reason));
-        }
-        let was_ended = recipe.end_after > 0;
-        recipe = Recipe { epochs, end_after: 0, ..recipe };
-        recipe.validate()?;
-        if finished {
-            (progress.since_best, progress.time_up) = (0, false);
-            // The report is of the shorter run.
-            remove(&folder.file("evaluation.json"))?;
-        }
-        text = with_number(&text, "epochs", epochs, "extended by resume");
-        if was_ended {
-            text = with_number(&text, "end_after", 0, "extended by resume");
-        }
-        folder.write("recipe.toml", &text)?;
-        let note = format!(
-            "{done} epochs done, going on to {epochs}: the {} schedule is stretched to that",
-            recipe.schedule
-        );
-        reporter.note(note)?;
-    } else if finished && folder.file("evaluation.json").is_file() {
-        return Err(PipelineError::Finished { path: run_dir.to_owned(), epochs: done });
-    } else if to == ResumeTo::BestSoFar && !finished {
-        if done == 0 {
-            let reason =
-                "its first epoch is not done, so there are no weights to keep; resume it without ending it";
-            return Err(PipelineError::run(run_dir, reason));
-        }
-        recipe.end_after = done;
-        text = with_number(&text, "end_after", done, "ended early");
-        folder.write("recipe.toml", &text)?;
-        reporter.note(format!("ended early, after {done} of {} epochs", recipe.epochs))?;
-    }
-    if recipe.size.is_none() || recipe.channels.is_none() || recipe.hflip.is_none() || recipe.lr.is_none() {
-        let reason = "size, channels, hflip or lr is missing; it was changed after the run began";
-        return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
+        let path = match &options.within.folder {
+            Some(root) => path_within(full, root, folder.path()).inspect_err(|_| folder.clone().discard())?,
+            None => full,
+        };
+        let loaded = planned.load(stop, reporter).inspect_err(|_| folder.clone().discard())?;
+        Ok(Prepared { planned, folder, path, table, loaded })
     }
 
-    let exec = recipe.exec()?;
-    let per_image = match recipe.task {
-        Some(Task::MultiLabel) => LabelsPerImage::Any,
-        Some(Task::SingleLabel) | None => LabelsPerImage::One,
-    };
-    let mut source = dataset.data(folder.path()).open_labelled(per_image)?;
-    // The order of a run that started from another model, and without the classes that could not be trained.
-    source.align_classes(&file.meta.classes);
-    unknown::set_apart(&mut source, file.meta.classes.len());
-    source.note_fading(file.meta.classes.len());
-    source.drop_untrained(file.meta.classes.len());
-    let settings = (file.meta.classes.len(), &exec.pool);
-    let runs = std::fs::canonicalize(folder.path()).map_err(PipelineError::io(folder.path()))?;
-    let room = within.pixels(runs.parent().unwrap_or(&runs), |limit| {
-        memory::Needs::expected(file.model.graph(), &recipe, &source, None)
-            .keeping(within)
-            .room_for_pixels(limit)
-    })?;
-    let mut loaded =
-        data::load_all(&source, &recipe, settings, &room, stop, &mut |event| reporter.report(event))?;
-    let dataset_data = dataset.data(folder.path());
-    loaded.add_strange(&dataset_data, (&recipe, &exec.pool), &room, stop)?;
-    let known = file.meta.trained().map(|trained| trained.data_hash);
-    if known != Some(loaded.set.digest()) || loaded.set.classes() != file.meta.classes {
-        let reason = format!(
-            "the data set {} has changed since the run began; train a new model on it",
-            source.name()
-        );
-        return Err(PipelineError::run(run_dir, reason));
+    fn card(&self) -> Option<RankCard> {
+        Some(RankCard::new(&self.planned.recipe, &self.planned.exec, &hex(&self.loaded.set.digest())))
     }
-    let pre = file.meta.preprocessing.clone();
-    loaded.set_normalization(pre.mean, pre.std)?;
-    if let Some(limit) = within.memory {
-        memory::Needs::loaded(file.model.graph(), &recipe, &loaded, None).keeping(within).check(limit)?;
+}
+
+/// The folder of rank 0, which it alone writes.
+fn shared_folder(own: RunFolder, ranks: &Ranks) -> RunFolder {
+    let path = ranks.from_first(own.path().as_os_str().as_encoded_bytes());
+    if ranks.is_first() {
+        own
+    } else {
+        RunFolder::foreign(String::from_utf8_lossy(&path).into_owned().into())
     }
-    let config = train_config(&recipe, &loaded, file.model.graph());
-    if config.optimizer.name() != training.optimizer {
-        let reason = format!("the run used {}; the optimizer cannot be changed half-way", training.optimizer);
-        return Err(PipelineError::run(&folder.file("recipe.toml"), reason));
+}
+
+/// The weights of rank 0: those of all, as they come from one seed, whatever a host makes of it.
+fn shared_model(mut model: Model, ranks: &Ranks) -> Model {
+    if ranks.size() > 1 {
+        let own: Vec<u8> = model.params().iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let first = ranks.from_first(&own);
+        for (weight, bytes) in model.params_mut().iter_mut().zip(first.chunks_exact(4)) {
+            *weight = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        }
     }
-    let mut meta = file.meta;
-    if let Some(trained) = meta.trained_mut() {
-        trained.recipe = text;
-    }
-    let mut trainer = Trainer::new(file.model, config, &exec)?;
-    trainer.restore(training.step, &training.moments)?;
-    // As large as the weights and more: not for the length of the run.
-    drop(training);
-    let run_dir = shown_folder(&folder, within.folder.is_some());
-    let pool = exec.pool.clone();
-    let mut run = Run {
-        folder,
-        run_dir,
-        recipe,
-        dataset,
-        loaded,
-        meta,
-        trainer,
-        exec,
-        progress,
-        reporter,
-        stop,
-        waits: Waits::default(),
-        replay: !within.no_replay,
-        evaluation_time: None,
-    };
-    run.introduce()?;
-    // From a thread of the pool: steps need no change of threads, and no thread computes beside those of the pool.
-    pool.install(|| run.fit())?
+    model
+}
+
+/// As [`train_config`], with the most images that a rank has of a batch.
+pub(crate) fn shared_config(recipe: &Recipe, loaded: &Loaded, graph: &Graph, ranks: &Ranks) -> TrainConfig {
+    let config = train_config(recipe, loaded, graph);
+    TrainConfig { batch: ranks.most_of(config.batch), ..config }
 }
 
 /// Runs a learning rate range test on the images of a training that is prepared, on a copy of its weights.
@@ -419,7 +312,7 @@ fn balanced_weights(set: &ImageSet, train: &[usize]) -> Vec<f32> {
 }
 
 /// What events and reports call a run's folder: its name alone where the place may change.
-fn shown_folder(folder: &RunFolder, movable: bool) -> String {
+pub(crate) fn shown_folder(folder: &RunFolder, movable: bool) -> String {
     if movable { folder_name(folder) } else { folder.path().display().to_string() }
 }
 
@@ -507,21 +400,4 @@ pub(crate) fn record(
 
 fn folder_name(folder: &RunFolder) -> String {
     folder.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
-fn parse<T: serde::de::DeserializeOwned>(
-    folder: &RunFolder,
-    name: &str,
-    text: &str,
-) -> Result<T, PipelineError> {
-    serde_json::from_str(text).map_err(|error| {
-        PipelineError::run(&folder.file(name), format!("damaged ({error}); the run cannot be resumed"))
-    })
-}
-
-fn remove(path: &Path) -> Result<(), PipelineError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PipelineError::io(path)(error)),
-        _ => Ok(()),
-    }
 }

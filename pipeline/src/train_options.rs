@@ -10,6 +10,7 @@ use crate::data::{self, Data, PixelRoom};
 use crate::error::PipelineError;
 use crate::machine;
 use crate::network_file::{NETWORK_FILE, NetworkFile, is_network_file};
+use crate::ranks::Ranks;
 use crate::recipe::{Origins, Recipe, START_NETWORK, Start, Task, is_open};
 use crate::unknown;
 
@@ -95,6 +96,10 @@ pub struct Within {
     pub folder: Option<PathBuf>,
     /// Whether the run keeps no features of its images: no classes can be added to its model then.
     pub no_replay: bool,
+    /// The ranks that train together.
+    pub ranks: Ranks,
+    /// Whether the loss of every step is told.
+    pub log_steps: bool,
 }
 
 impl Within {
@@ -107,8 +112,14 @@ impl Within {
         let memory = match (self.cache_memory, self.memory) {
             (Some(bytes), _) => bytes,
             (None, Some(limit)) => room(limit)?,
-            (None, None) => machine::free_memory() / 10 * 6,
+            (None, None) => machine::free_memory() / 10 * 6 / self.ranks.on_this_host() as u64,
         };
+        if !self.ranks.is_first() {
+            // Only the first rank writes beside the runs.
+            let name = format!("ocelli-rank-{}-{}", self.ranks.rank(), std::process::id());
+            let cache = CacheFolder::passing(std::env::temp_dir().join(name));
+            return Ok(PixelRoom { memory, cache: Some(cache) });
+        }
         let folder = cache_folder(runs);
         let cache =
             if self.folder.is_some() { CacheFolder::passing(folder) } else { CacheFolder::new(folder) };

@@ -102,6 +102,7 @@ impl State {
             }),
             Event::Note { text } | Event::Warning { text } => self.remarks.push(printable(text)),
             Event::ClassesAdded { added } => self.remarks.push(printable(&added.describe())),
+            Event::Communication { .. } | Event::StepLoss { .. } => {}
             Event::Interrupted { .. } | Event::Evaluated { .. } | Event::Done { .. } => {}
         }
     }

@@ -7,6 +7,7 @@ use super::run::{GradOut, Layer, Run};
 use super::split::{CHUNKS, PIECE, chunk_images, piece};
 use crate::arena::Slot;
 use crate::buffer::cast_mut;
+use crate::collective::Collective;
 use crate::graph::Activation;
 use crate::kernels::Number;
 use crate::kernels::batchnorm::{self, BnCoef, BnGate, BnSaved, BnSums, Moments};
@@ -142,7 +143,6 @@ impl<E: Number> BatchNormLayer<E> {
                 batchnorm::moments(isa, mean, m2, piece(x, i, chunk * image));
             });
         }
-        let total = (images * self.pixels) as f64;
         let partials = &partials[..count * 2 * c];
         let merged = |first: usize| {
             let mut merged = [Moments::default(); TOGETHER];
@@ -155,8 +155,10 @@ impl<E: Number> BatchNormLayer<E> {
             }
             merged
         };
-        for (i, moments) in (0..c).step_by(TOGETHER).flat_map(merged).take(c).enumerate() {
-            let p = &self.params;
+        let own = (0..c).step_by(TOGETHER).flat_map(merged).take(c);
+        let p = &self.params;
+        let take = |(i, moments): (usize, Moments)| {
+            let total = moments.count;
             let variance = moments.m2 / total;
             let inverse = 1.0 / (variance + f64::from(p.eps)).sqrt();
             let factor = f64::from(run.params[p.scale.start + i]) * inverse;
@@ -172,6 +174,10 @@ impl<E: Number> BatchNormLayer<E> {
             };
             update(p.mean.start + i, moments.mean);
             update(p.var.start + i, unbiased);
+        };
+        match run.team.ranks {
+            None => own.enumerate().for_each(take),
+            Some(ranks) => merged_over(ranks, own).into_iter().enumerate().for_each(take),
         }
     }
 
@@ -228,7 +234,7 @@ impl<E: Number> BatchNormLayer<E> {
         let ([saved], [sums]) = run.arena.split(images, [self.saved], [sums]);
         // dx = factor * (dy - (dbeta + xhat * dgamma) / N) = factor * dy + slope * x + offset; statistics that are
         // constants leave the first term alone, as an infinite N does.
-        let total = match training.statistics {
+        let own_total = match training.statistics {
             Statistics::Batch { .. } => (images * self.pixels) as f64,
             Statistics::Running => f64::INFINITY,
         };
@@ -246,15 +252,29 @@ impl<E: Number> BatchNormLayer<E> {
             }
             added_up
         };
-        for (i, (dbeta, dy_x)) in (0..c).step_by(TOGETHER).flat_map(added_up).take(c).enumerate() {
-            let [mean, inv_std, factor] = [0, 1, 2].map(|k| f64::from(forward[k * c + i]));
+        let own = (0..c).step_by(TOGETHER).flat_map(added_up).take(c);
+        // The gradients of scale and shift are those of this rank's images, as all gradients of parameters before they are
+        // summed over the ranks; the coefficients are those of the whole batch.
+        let mut gradients = |i: usize, inv_std: f64, (dbeta, dy_x): (f64, f64)| {
             let dgamma = dy_x * inv_std;
-            let b = -factor * inv_std * dgamma / total;
-            slope[i] = b as f32;
-            offset[i] = (-factor * dbeta / total - b * mean) as f32;
             for (at, sum) in [(self.params.shift.start + i, dbeta), (self.params.scale.start + i, dgamma)] {
                 let before = if added { f64::from(run.grads[at]) } else { 0.0 };
                 run.grads[at] = (before + sum) as f32;
+            }
+        };
+        let mut take = |i: usize, own: (f64, f64), (dbeta, dy_x): (f64, f64), total: f64| {
+            let [mean, inv_std, factor] = [0, 1, 2].map(|k| f64::from(forward[k * c + i]));
+            let b = -factor * inv_std * (dy_x * inv_std) / total;
+            slope[i] = b as f32;
+            offset[i] = (-factor * dbeta / total - b * mean) as f32;
+            gradients(i, inv_std, own);
+        };
+        match run.team.ranks.filter(|_| own_total.is_finite()) {
+            None => own.enumerate().for_each(|(i, own)| take(i, own, own, own_total)),
+            Some(ranks) => {
+                let own: Vec<(f64, f64)> = own.collect();
+                let (all, total) = summed_over(ranks, &own, own_total);
+                (0..c).for_each(|i| take(i, own[i], all[i], total));
             }
         }
     }
@@ -280,4 +300,42 @@ impl<E: Number> Layer for BatchNormLayer<E> {
             dx.finish(run);
         }
     }
+
+    fn forward_without_images(&self, run: &mut Run) {
+        if let Some(BatchNormTraining { statistics: Statistics::Batch { moments }, partials, .. }) =
+            &self.training
+        {
+            self.take_batch(run, *partials, *moments);
+        }
+    }
+
+    fn backward_without_images(&self, run: &mut Run) {
+        let Some(training) = &self.training else { return };
+        self.find_coefficients(run, training, training.sums.unwrap_or(training.partials));
+    }
+}
+
+/// The moments of each channel over the images of all ranks, from those of this one's, merged in the order of the ranks.
+fn merged_over(ranks: &dyn Collective, own: impl Iterator<Item = Moments>) -> Vec<Moments> {
+    let own: Vec<f64> = own.flat_map(|moments| [moments.count, moments.mean, moments.m2]).collect();
+    let mut merged = vec![Moments::default(); own.len() / 3];
+    for rank in ranks.gather(&own).chunks_exact(own.len()) {
+        for (merged, own) in merged.iter_mut().zip(rank.chunks_exact(3)) {
+            merged.merge(Moments { count: own[0], mean: own[1], m2: own[2] });
+        }
+    }
+    merged
+}
+
+/// The sums of the backward pass and their number of rows over all ranks, in the order of the ranks.
+fn summed_over(ranks: &dyn Collective, own: &[(f64, f64)], rows: f64) -> (Vec<(f64, f64)>, f64) {
+    let sent: Vec<f64> = own.iter().flat_map(|&(dy, dy_x)| [dy, dy_x]).chain([rows]).collect();
+    let (mut sums, mut total) = (vec![(0.0, 0.0); own.len()], 0.0);
+    for rank in ranks.gather(&sent).chunks_exact(sent.len()) {
+        for (sum, own) in sums.iter_mut().zip(rank.chunks_exact(2)) {
+            *sum = (sum.0 + own[0], sum.1 + own[1]);
+        }
+        total += rank[rank.len() - 1];
+    }
+    (sums, total)
 }

@@ -26,7 +26,7 @@ impl<E: Number> DropoutLayer<E> {
             seed: run.seed,
             step: run.step,
             node: self.node,
-            offset: (run.first * self.image_len) as u64,
+            offset: ((run.team.first + run.first) * self.image_len) as u64,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::split::{PIECE, piece};
 use crate::arena::{Arena, Slot};
+use crate::collective::Team;
 use crate::kernels::{Number, elementwise};
 use crate::parallel::Threads;
 use crate::simd::Isa;
@@ -23,6 +24,8 @@ pub(crate) struct Run<'a> {
     pub(crate) images: usize,
     /// Images of the batch that earlier passes had: their gradients are added to.
     pub(crate) first: usize,
+    /// The ranks that share the batch.
+    pub(crate) team: Team<'a>,
     /// Seed and number of the training step, for dropout.
     pub(crate) seed: u64,
     pub(crate) step: u64,
@@ -71,6 +74,10 @@ pub(crate) trait Layer: Send + Sync {
     fn forward(&self, run: &mut Run);
     /// Computes the gradients of the input and the parameters from that of the output, which may be changed.
     fn backward(&self, run: &mut Run);
+    /// What of the forward pass a rank takes part in that has no images, as others wait for it.
+    fn forward_without_images(&self, _run: &mut Run) {}
+    /// As [`Layer::forward_without_images`], of the backward pass; gradients of parameters may be written.
+    fn backward_without_images(&self, _run: &mut Run) {}
     /// Turns the gradients of folded filters, which the passes over a batch have added up, into those of the parameters.
     fn finish_gradients(&self, _weights: &mut Weights, _grads: &mut [f32]) {}
 }

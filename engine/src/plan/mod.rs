@@ -4,6 +4,7 @@
 //! (`fuse`), gives every value a place in one arena by liveness (`place`) and makes the layers (`lower`). Time runs forward over the stages `0 .. s`, stops at the loss `s`, and runs
 //! backward from `s + 1` (the last stage) to `2 s` (the first).
 
+mod buckets;
 mod bytes;
 mod choice;
 mod context;
@@ -18,6 +19,7 @@ mod stage;
 
 use crate::arena::{Arena, Slot};
 use crate::buffer::Buffer;
+use crate::collective::Team;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::graph::Graph;
@@ -25,6 +27,8 @@ use crate::layers::run::{Layer, Run, Weights};
 use crate::parallel::Threads;
 use crate::params::ParamLayout;
 use crate::quantization::Quantization;
+pub(crate) use buckets::Bucket;
+use buckets::{Complete, buckets};
 pub(crate) use bytes::{ByteConvolution, ByteStage};
 #[doc(hidden)]
 pub use choice::chosen_tile;
@@ -73,6 +77,8 @@ pub struct Plan {
     classes: usize,
     /// Multiply-adds of one image's forward pass.
     macs: usize,
+    /// When the gradients of each parameter that learns are complete.
+    complete: Vec<Complete>,
 }
 
 /// Parameters and gradients of one training step.
@@ -82,6 +88,8 @@ pub(crate) struct StepState<'a> {
     /// Images of the pass, and of the batch before it.
     pub(crate) images: usize,
     pub(crate) first: usize,
+    /// The ranks that share the batch.
+    pub(crate) team: Team<'a>,
     pub(crate) seed: u64,
     pub(crate) step: u64,
 }
@@ -130,6 +138,7 @@ impl Plan {
             input_len: draft.input_len,
             classes: draft.classes,
             macs: draft.macs,
+            complete: draft.complete,
         })
     }
 
@@ -255,11 +264,39 @@ impl Plan {
     }
 
     /// Runs all layers backward from the gradient of the logits; overwrites the gradients of all parameters that learn, or
-    /// adds to those of the images before. After the last pass over a batch [`Plan::finish_gradients`] must follow.
-    pub(crate) fn backward(&mut self, state: &mut StepState) {
+    /// adds to those of the images before. After the last pass over a batch [`Plan::finish_gradients`] must follow. The sums
+    /// over ranks of `buckets`, if this is that pass, are begun as soon as their gradients are complete.
+    pub(crate) fn backward(&mut self, state: &mut StepState, buckets: &[Bucket]) {
         let mut run = self.run(state);
         let (layers, run) = (run.0, &mut run.1);
-        layers.iter().rev().for_each(|layer| layer.backward(run));
+        for (at, layer) in layers.iter().enumerate().rev() {
+            layer.backward(run);
+            start(buckets, Some(at), run);
+        }
+    }
+
+    /// The part of a rank without images in a forward pass.
+    pub(crate) fn forward_without_images(&mut self, state: &mut StepState) {
+        let mut run = self.run(state);
+        let (layers, run) = (run.0, &mut run.1);
+        layers.iter().for_each(|layer| layer.forward_without_images(run));
+    }
+
+    /// The part of a rank without images in a backward pass: as [`Plan::backward`], all gradients zero.
+    pub(crate) fn backward_without_images(&mut self, state: &mut StepState, buckets: &[Bucket]) {
+        state.grads.fill(0.0);
+        let mut run = self.run(state);
+        let (layers, run) = (run.0, &mut run.1);
+        for (at, layer) in layers.iter().enumerate().rev() {
+            layer.backward_without_images(run);
+            start(buckets, Some(at), run);
+        }
+    }
+
+    /// The gradients of all parameters that learn in buckets of about `len` floats, for sums over ranks: those first that
+    /// the backward pass completes first.
+    pub(crate) fn buckets(&self, len: usize) -> Vec<Bucket> {
+        buckets(&self.complete, len)
     }
 
     /// Makes the sums of all backward passes over a batch the gradients of the parameters.
@@ -279,9 +316,17 @@ impl Plan {
             isa: self.exec.isa,
             images: state.images,
             first: state.first,
+            team: state.team,
             seed: state.seed,
             step: state.step,
         };
         (&self.layers, run)
     }
+}
+
+/// Begins the sums over ranks of the buckets that the backward pass of layer `at` has completed.
+fn start(buckets: &[Bucket], at: Option<usize>, run: &Run) {
+    let Some(ranks) = run.team.ranks else { return };
+    let complete = buckets.iter().filter(|bucket| bucket.layer == at);
+    complete.for_each(|bucket| ranks.start_sum(&run.grads[bucket.range.clone()]));
 }

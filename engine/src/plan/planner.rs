@@ -1,5 +1,6 @@
 //! From a graph to layers with every place in memory stated, and no memory taken yet.
 
+use super::buckets::{Complete, complete};
 use super::bytes::{self, ByteStage};
 use super::choice::choose;
 use super::context::Context;
@@ -50,6 +51,7 @@ pub(super) struct Draft {
     pub(super) input_len: usize,
     pub(super) classes: usize,
     pub(super) macs: usize,
+    pub(super) complete: Vec<Complete>,
 }
 
 impl Draft {
@@ -96,13 +98,16 @@ impl Draft {
         // Backward order, as the places of gradients ask for it.
         let end = context.stages.len();
         let mut layers = vec![places.conversions(end)];
+        let mut counts = vec![0; end];
         for (time, stage) in context.stages.iter().enumerate().rev() {
             let layer = lower(&mut places, time, stage);
             let mut own = places.conversions(time);
             own.push(layer);
+            counts[time] = own.len();
             layers.push(own);
         }
         let layers = layers.into_iter().rev().flatten().collect();
+        let complete = complete(&context, &counts);
         let output = context.shapes.len() - 1;
         let (input, logits, dlogits) = (places.value(0), places.value(output), places.dlogits());
         let gradient = match mode {
@@ -144,6 +149,7 @@ impl Draft {
             input_len,
             classes,
             macs,
+            complete,
         })
     }
 }

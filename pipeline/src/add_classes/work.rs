@@ -355,6 +355,7 @@ impl Grown {
             val_loss: None,
             val_accuracy: None,
             val_map: None,
+            communication: None,
         };
         Progress {
             best_epoch: Some(self.passes.len() as u32),

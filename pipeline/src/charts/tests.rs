@@ -20,6 +20,7 @@ fn rows(n: u32, val: bool) -> Vec<EpochRow> {
             val_loss: val.then_some(2.5 / t),
             val_accuracy: val.then_some(1.0 - 0.6 / t),
             val_map: None,
+            communication: None,
         }
     };
     (1..=n).map(row).collect()

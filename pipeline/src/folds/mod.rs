@@ -24,9 +24,10 @@ use crate::event::{Event, Observe};
 use crate::metrics::Tally;
 use crate::probability::temperature;
 use crate::recipe::{MAX_FOLDS, MIN_FOLDS, Recipe};
+use crate::resume::resume_within;
 use crate::run::Outcome;
 use crate::run_folder::{last_folder, next_folder};
-use crate::train::{resume_within, train};
+use crate::train::train;
 use crate::train_options::{ResumeTo, TrainOptions};
 
 use record::Record;

@@ -120,6 +120,7 @@ impl FailureKind {
             | PipelineError::Finished { .. }
             | PipelineError::NoMirror { .. }
             | PipelineError::NoMap { .. }
+            | PipelineError::Rank { .. }
             | PipelineError::NoShippedModel
             | PipelineError::Stopped => FailureKind::Other,
         }

@@ -21,7 +21,8 @@ use crate::event::Event;
 use crate::gate::{Candidate, Verdict};
 use crate::memory;
 use crate::metrics::Evaluation;
-use crate::train::{resume_within, train};
+use crate::resume::resume_within;
+use crate::train::train;
 use crate::train_options::ResumeTo;
 
 pub use crate::memory::{Fitted, MemoryEstimate};

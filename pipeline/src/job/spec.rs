@@ -123,6 +123,7 @@ impl JobSpec {
             folder: self.runs_dir.parent().map(Path::to_owned),
             // A service trains on all of its images again, and what was deleted there must leave nothing behind.
             no_replay: true,
+            ..Within::default()
         }
     }
 }

@@ -291,7 +291,11 @@ impl JobRecord {
                     self.notes.push(text.clone());
                 }
             }
-            Event::Features { .. } | Event::Evaluating { .. } | Event::Calibrating { .. } => {}
+            Event::Features { .. }
+            | Event::Evaluating { .. }
+            | Event::Calibrating { .. }
+            | Event::StepLoss { .. }
+            | Event::Communication { .. } => {}
             Event::Evaluated { .. } => {
                 progress.phase = "evaluating".to_owned();
             }

@@ -16,6 +16,7 @@ fn course(rows: &[(f64, f64, f64, f64)]) -> Progress {
             val_loss: Some(val_loss),
             val_accuracy: Some(val_accuracy),
             val_map: None,
+            communication: None,
         });
     }
     progress
