@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz cloud
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -83,6 +83,9 @@ deny: ## Licences, sources and advisories of dependencies (needs cargo-deny, els
 	else \
 		echo "deny: SKIPPED: there is no cargo-deny" >&2; \
 	fi
+
+cloud: ## Shared stores in S3, GCS and Azure: no warning from the compiler or clippy (minutes)
+	$(CARGO) clippy -p ocelli-server --all-targets --features cloud --locked -- -D warnings
 
 SOAK_SECONDS ?= 3600
 soak: ## Mixed work on the program that ships, for an hour: flat memory and descriptors
