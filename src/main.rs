@@ -31,6 +31,7 @@ mod quantize;
 mod ranks;
 mod report;
 mod screen;
+mod seconds;
 mod serve;
 mod similar;
 mod store;

@@ -9,9 +9,9 @@ use crate::view::View;
 
 /// Settings of training by several processes.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct RankArgs {
     /// Under mpirun or srun: how long a process may be silent before all are ended, e.g. 300s or 10m
-    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = crate::train::parse_seconds)]
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = crate::seconds::parse_seconds)]
     rank_timeout: u32,
     /// Sum gradients behind the backward pass and not during it, to measure what that hides
     #[arg(long, hide = true)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     pub(crate) log_steps: bool,
 }
 
-impl Args {
+impl RankArgs {
     /// Joins the other processes, where a launcher started several.
     pub(crate) fn join(self) -> Result<Ranks, Failure> {
         let timeout = std::time::Duration::from_secs(self.rank_timeout.max(1).into());

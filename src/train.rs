@@ -21,6 +21,8 @@ use crate::bytes::parse_bytes;
 use crate::failure::{Failure, Message};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Style};
+use crate::ranks::RankArgs;
+use crate::seconds::parse_seconds;
 use crate::view::View;
 use crate::{cross_validation, dry_run, label_report, paths, ranks, report};
 
@@ -86,7 +88,7 @@ pub(crate) struct Args {
           conflicts_with_all = ["data", "config", "resume", "start", "dry_run"])]
     print_network: Option<String>,
     #[command(flatten)]
-    ranks: ranks::Args,
+    ranks: RankArgs,
     #[command(flatten)]
     input: Input,
 }
@@ -303,17 +305,6 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-pub(crate) fn parse_seconds(text: &str) -> Result<u32, String> {
-    let (number, factor) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
-        Some((number, "s")) => (number, 1),
-        Some((number, "m")) => (number, 60),
-        Some((number, "h")) => (number, 3600),
-        _ => (text.trim(), 1),
-    };
-    let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
-    seconds.ok_or_else(|| "write a time such as 90s, 10m or 2h".to_owned())
-}
-
 /// What is to be done, checked.
 enum Plan {
     Train(Box<TrainOptions>),
@@ -361,7 +352,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
 
 impl Plan {
     /// With the other processes of a launcher joined, where it started several; `alone` for what one process does.
-    fn together(self, joining: ranks::Args, alone: bool) -> Result<Plan, Failure> {
+    fn together(self, joining: RankArgs, alone: bool) -> Result<Plan, Failure> {
         match &self {
             Plan::Add { .. } => ranks::refuse("adding classes")?,
             Plan::Resume { run_dir, .. } if is_cross_validation(run_dir) => {

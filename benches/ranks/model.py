@@ -24,15 +24,15 @@ import sys
 CORES = 16
 BATCH = 256
 # Seconds: of a message that a rank sends or receives (o), of a byte copied (c); part of the backward pass that hides (h).
-MESSAGE, COPY, HIDES = 5e-6, 4.0e-10, 0.9
+MESSAGE, COPY, HIDES = 5e-6, 9.0e-10, 0.9
 # Latency of a network, with the thread that looks after it: 1 and 10 GbE as usual, 25 and 100 GbE with better cards.
 NETWORKS = {1: 100e-6, 10: 50e-6, 25: 30e-6, 100: 20e-6}
 # Parameters, normalisations, seconds of an image on one core at 224 x 224 and of the update of all parameters on one core.
 NETS = {
-    "keras-cnn": (12.0e6, 0, 0.060, 0.020),
-    "resnet18": (11.2e6, 20, 0.160, 0.020),
-    "mobilenet-v2": (2.2e6, 52, 0.060, 0.005),
-    "efficientnet-lite0": (3.4e6, 49, 0.070, 0.006),
+    "keras-cnn": (12.0e6, 0, 0.0138, 0.020),
+    "resnet18": (11.2e6, 20, 0.0719, 0.020),
+    "mobilenet-v2": (2.2e6, 52, 0.0308, 0.004),
+    "efficientnet-lite0": (3.4e6, 49, 0.0359, 0.006),
 }
 
 

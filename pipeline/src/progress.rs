@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ranks::Times;
+
 /// What one epoch gave. Losses and accuracies are computed as `f32` and kept as `f64`: whatever a JSON reader does to the
 /// last digit, they come back as the same `f32`, and a resumed run compares the same numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,13 @@ pub(crate) struct Communication {
     pub(crate) total: f64,
     /// Of these, in which a step waited for them.
     pub(crate) exposed: f64,
+}
+
+impl Communication {
+    /// What lies between two looks at the times.
+    pub(crate) fn between(before: Times, after: Times) -> Self {
+        Communication { total: after.total - before.total, exposed: after.exposed - before.exposed }
+    }
 }
 
 /// State of a run between two epochs.

@@ -30,7 +30,6 @@ use crate::ranks::Ranks;
 use crate::recipe::{Recipe, with_number};
 use crate::replay::{self, Computed, DataName, Selection};
 use crate::run_folder::{DatasetRecord, Reporter, RunFolder, write_atomic};
-use crate::run_ranks::communication;
 use crate::run_report::{Shown, Training, run_report};
 use crate::schedule;
 use crate::time_budget::TimeBudget;
@@ -416,7 +415,7 @@ impl Run<'_> {
             time_up = time_up || ranks.gather(&[budget.progress()])[0] >= 1.0;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let communication = (!is_alone).then(|| communication(communicated, ranks.times()));
+        let communication = (!is_alone).then(|| Communication::between(communicated, ranks.times()));
         if let Some(Communication { total, exposed }) = communication {
             reporter.report(&Event::Communication {
                 epoch,

@@ -1,8 +1,8 @@
 //! What the ranks of a run say to each other between its steps and its epochs.
 
 use crate::error::PipelineError;
-use crate::progress::{Communication, EpochRow};
-use crate::ranks::{Times, from_bytes, to_bytes};
+use crate::progress::EpochRow;
+use crate::ranks::{from_bytes, to_bytes};
 use crate::run::Run;
 
 impl Run<'_> {
@@ -38,11 +38,6 @@ impl Run<'_> {
         }
         Ok(goes_on)
     }
-}
-
-/// What the steps of an epoch said, from the times before and behind them.
-pub(crate) fn communication(before: Times, after: Times) -> Communication {
-    Communication { total: after.total - before.total, exposed: after.exposed - before.exposed }
 }
 
 /// A number that differs, but for a chance of 2^-64, where any bit of the parameters does.

@@ -11,9 +11,9 @@ use crate::shapes;
 use crate::support::{Run, Sandbox, accuracy, finish, json_lines, signal, wait};
 
 /// Two networks: one whose images no layer joins, one with batch normalisations.
-const MODELS: [&str; 2] = ["--model keras-cnn", "--model resnet9"];
+const MODELS: [&str; 2] = ["--model keras-cnn --lr 0.001", "--model resnet9 --lr 0.00002"];
 // A rate at which losses fall steadily: where they leap, a difference in the last bit grows tenfold in a few steps.
-const RECIPE: &str = "--size 24 --epochs 3 --batch 16 --seed 3 --augment light --threads 1 --optimizer sgd --lr 0.001 --log-steps --json";
+const RECIPE: &str = "--size 24 --epochs 3 --batch 16 --seed 3 --augment light --threads 1 --optimizer sgd --momentum 0.5 --log-steps --json";
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -111,7 +111,7 @@ fn losses_and_accuracy_are_those_of_one_process() {
             let (a, b) = (losses(&alone), losses(&events));
             assert!(a.len() == b.len() && !a.is_empty());
             for (step, (a, b)) in a.iter().zip(&b).enumerate() {
-                assert!((a - b).abs() < 1e-5, "{model} step {step} on {ranks}: {a} {b}");
+                assert!((a - b).abs() < 3e-5 * a.max(1.0), "{model} step {step} on {ranks}: {a} {b}");
             }
             assert!((done(&alone) - done(&events)).abs() < 0.04);
             let told = events.iter().filter(|event| event["type"] == "communication").count();
@@ -139,7 +139,7 @@ fn a_killed_rank_ends_the_job_and_it_is_resumed_on_another_number() {
         let from = whole.len() - rest.len();
         assert_eq!(from, whole.len() / 3, "the first epoch was saved");
         for (a, b) in whole[from..].iter().zip(&rest) {
-            assert!((a - b).abs() < 1e-5, "{a} {b}");
+            assert!((a - b).abs() < 3e-5 * a.max(1.0), "{a} {b}");
         }
     }
 }

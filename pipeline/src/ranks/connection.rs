@@ -24,7 +24,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
 use ocelli_engine::Collective;
 
-use super::{Failed, Settings, Times};
+use super::settings::{Failed, Settings, Times};
 
 /// Tag of the messages that say that a rank lives.
 const ALIVE: i32 = 1;
