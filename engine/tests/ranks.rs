@@ -74,7 +74,7 @@ impl Case {
         let labels: Vec<u32> = (0..batch as u32).map(|i| i * 3 % CLASSES as u32).collect();
         let others: Vec<u32> = labels.iter().rev().copied().collect();
         let share: Vec<f32> = (0..batch).map(|i| 0.3 + 0.1 * (i % 4) as f32).collect();
-        let target = |i: usize| if i % 3 == 0 { 1.0 } else { 0.0 };
+        let target = |i: usize| if i.is_multiple_of(3) { 1.0 } else { 0.0 };
         let targets: Vec<f32> = (0..batch * CLASSES).map(target).collect();
         match self.learn {
             Learn::Classes if only => trainer.gradients(x, &labels[own]),

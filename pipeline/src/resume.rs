@@ -136,12 +136,12 @@ fn reopened(
         dataset: own.dataset.clone(),
         progress: own.progress.clone(),
     });
-    let shared: Option<Shared> = from_bytes(&ranks.from_first(&to_bytes(&shared)));
+    let shared: Option<Shared> = from_bytes(&ranks.of_first(&to_bytes(&shared)));
     let bytes = match &own {
         Some(own) => std::fs::read(own.folder.last()).map_err(PipelineError::io(&own.folder.last()))?,
         None => Vec::new(),
     };
-    let bytes = ranks.from_first(&bytes);
+    let bytes = ranks.of_first(&bytes);
     match (own, shared) {
         (Some(own), _) => Ok(own),
         (None, Some(Shared { folder, text, dataset, progress })) => {

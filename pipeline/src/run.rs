@@ -330,9 +330,13 @@ impl Run<'_> {
         let steps = order.len().div_ceil(batch);
         // Each rank has its share of each batch, in the order that all have in common.
         let whole: Vec<&[usize]> = order.chunks(batch).collect();
-        let own: Vec<Vec<usize>> =
-            whole.iter().map(|places| images.own_places(places, ranks.share(places.len()))).collect();
         let (is_alone, communicated) = (ranks.size() == 1, ranks.times());
+        let own = |places: &&[usize]| match is_alone {
+            // Images are mixed with each other, and none is brought twice.
+            true => places.to_vec(),
+            false => images.own_places(places, ranks.share(places.len())),
+        };
+        let own: Vec<Vec<usize>> = whole.iter().map(own).collect();
         let first_step = u64::from(epoch - 1) * steps as u64;
         let all_steps = u64::from(recipe.epochs) * steps as u64;
         let image_len = input.len();

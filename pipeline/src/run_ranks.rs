@@ -29,7 +29,7 @@ impl Run<'_> {
         if self.ranks.size() == 1 {
             return Ok(row.is_some());
         }
-        let row: Option<EpochRow> = from_bytes(&self.ranks.from_first(&to_bytes(&row)));
+        let row: Option<EpochRow> = from_bytes(&self.ranks.of_first(&to_bytes(&row)));
         let goes_on = row.is_some();
         if !self.ranks.is_first()
             && let Some(row) = row

@@ -175,7 +175,7 @@ impl<'a> Prepared<'a> {
 
 /// The folder of rank 0, which it alone writes.
 fn shared_folder(own: RunFolder, ranks: &Ranks) -> RunFolder {
-    let path = ranks.from_first(own.path().as_os_str().as_encoded_bytes());
+    let path = ranks.of_first(own.path().as_os_str().as_encoded_bytes());
     if ranks.is_first() {
         own
     } else {
@@ -187,7 +187,7 @@ fn shared_folder(own: RunFolder, ranks: &Ranks) -> RunFolder {
 fn shared_model(mut model: Model, ranks: &Ranks) -> Model {
     if ranks.size() > 1 {
         let own: Vec<u8> = model.params().iter().flat_map(|weight| weight.to_le_bytes()).collect();
-        let first = ranks.from_first(&own);
+        let first = ranks.of_first(&own);
         for (weight, bytes) in model.params_mut().iter_mut().zip(first.chunks_exact(4)) {
             *weight = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
         }

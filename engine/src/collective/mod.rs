@@ -32,7 +32,7 @@ pub trait Collective: Send + Sync {
     fn finish_sum(&self, values: &mut [f32]);
 
     /// The bytes that rank 0 has.
-    fn from_first(&self, own: &[u8]) -> Vec<u8> {
+    fn of_first(&self, own: &[u8]) -> Vec<u8> {
         let own = if self.rank() == 0 { own } else { &[] };
         self.exchange(own).swap_remove(0)
     }

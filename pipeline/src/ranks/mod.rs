@@ -153,8 +153,8 @@ impl Ranks {
     }
 
     /// What rank 0 has.
-    pub(crate) fn from_first(&self, own: &[u8]) -> Vec<u8> {
-        self.others.as_ref().map_or_else(|| own.to_vec(), |others| others.collective.from_first(own))
+    pub(crate) fn of_first(&self, own: &[u8]) -> Vec<u8> {
+        self.others.as_ref().map_or_else(|| own.to_vec(), |others| others.collective.of_first(own))
     }
 }
 

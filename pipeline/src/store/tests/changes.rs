@@ -154,7 +154,10 @@ fn what_cannot_be_done_changes_nothing() {
 /// Makes the database one of the first version of the tables.
 fn to_first_version(dir: &std::path::Path) {
     let raw = rusqlite::Connection::open(dir.join("ocelli.db")).unwrap();
-    raw.execute_batch("DROP TABLE changed; DROP TABLE changes; PRAGMA user_version = 1; VACUUM;").unwrap();
+    raw.execute_batch(
+        "DROP TABLE changed; DROP TABLE changes; DROP TABLE version_labels; PRAGMA user_version = 1; VACUUM;",
+    )
+    .unwrap();
 }
 
 #[test]
