@@ -29,7 +29,7 @@ use crate::unknown;
 ///
 /// # Errors
 /// [`PipelineError::Finished`] for a finished run without more `epochs`; [`PipelineError::Run`] for a folder that is no
-/// run, whose data set has changed, or in which another process is training; and those of [`train`].
+/// run, whose data set has changed, or in which another process is training; and those of [`crate::train`].
 pub fn resume(
     run_dir: &Path,
     epochs: Option<u32>,

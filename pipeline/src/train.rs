@@ -27,7 +27,7 @@ use crate::transfer;
 
 /// Trains a model in a new run folder.
 ///
-/// After every epoch the folder holds all that [`resume`] needs. When `stop` is raised, the current batch is finished
+/// After every epoch the folder holds all that [`crate::resume`] needs. When `stop` is raised, the current batch is finished
 /// and the state after the last finished epoch is what is kept; the steps of the broken epoch are done again.
 ///
 /// # Errors
