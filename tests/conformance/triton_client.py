@@ -79,7 +79,7 @@ class Triton(unittest.TestCase):
             self.assertTrue(self.client.is_model_ready(self.model, version))
         config = self.client.get_model_config(self.model)
         self.assertEqual(config["input"][0]["dims"], self.image)
-        self.refused("no such model", self.client.get_model_metadata, "another")
+        self.refused("there is no model", self.client.get_model_metadata, "another")
 
     def test_every_form_gives_the_answer_of_predict(self) -> None:
         files = np.array([png(image) for image in self.pixels], np.object_)
@@ -165,7 +165,7 @@ class Triton(unittest.TestCase):
         self.client.load_model(self.model)
         self.assertTrue(self.client.is_model_ready(self.model))
         self.refused("`config`", self.client.load_model, self.model, config="{}")
-        self.refused("always serves", self.client.unload_model, self.model)
+        self.refused("always loaded", self.client.unload_model, self.model)
 
     def test_compression_is_refused_or_not_used(self) -> None:
         for algorithm in ("gzip", "deflate"):
@@ -177,7 +177,7 @@ class Triton(unittest.TestCase):
     def test_mistakes_come_back_with_our_text(self) -> None:
         floats = self.pixels.astype(np.float32)
         infer, model = self.client.infer, self.model
-        self.refused("no such model", infer, "another", self.floats())
+        self.refused("there is no model", infer, "another", self.floats())
         self.refused("\"data\" is unknown; send \"pixels\"", infer, model, self.tensor(floats, name="data"))
         self.refused("expected [n, ", infer, model, self.tensor(floats.transpose(0, 3, 1, 2)))
         self.refused("FP64; expected FP32", infer, model, self.tensor(floats.astype(np.float64), "FP64"))
