@@ -126,8 +126,9 @@ function tools() {
   };
   const [first, ...others] = session.models;
   const choose = (name) => { setModel(name); show(); };
-  const choice = others.length > 0 && el('label', { class: 'row tight' }, 'Model ',
-    select([['', first], ...others.map((name) => [name, name])], model(), choose));
+  const choice = others.length > 0 && el('div', { class: 'row tight' },
+    el('label', { for: 'model' }, 'Model'),
+    select([['', first], ...others.map((name) => [name, name])], model(), choose, { id: 'model' }));
   put(document.getElementById('tools'),
     choice,
     session.keys && button(session.scope === 'none' ? 'Key' : `Key: ${session.scope}`, { kind: 'quiet', click: askForKey }),

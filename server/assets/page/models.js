@@ -89,7 +89,7 @@ function deeds({ version, serving: serves, damaged, origin }, serving, labels, l
   const about = (what) => ({ 'aria-label': `${what} ${version}`, kind: 'quiet' });
   return [
     !serves && !damaged && mayChange('admin') && button('Promote', { ...about('Promote'), kind: '', click: promote }),
-    free && labels.canary?.version !== version && button(`Canary, ${CANARY_SHARE} %`, { ...about('Canary'), click: give('canary', { share: CANARY_SHARE }) }),
+    free && labels.canary?.version !== version && button('Canary', { ...about('Canary'), title: `Answers ${CANARY_SHARE} % of the requests`, click: give('canary', { share: CANARY_SHARE }) }),
     free && labels.shadow !== version && button('Shadow', { ...about('Shadow'), click: give('shadow') }),
     may('data') && download('Download', `/v1/models/${version}/file`, `model-${version}.ocelli`, about('Download')),
     may('data') && origin === 'trained' && download('Report', `/v1/models/${version}/report`, `report-${version}.html`, about('Report of')),
