@@ -140,7 +140,7 @@ fn enough_new_images_start_a_training() {
 }
 
 #[test]
-fn a_job_belongs_to_the_model_of_its_service() {
+fn a_job_belongs_to_its_model_whichever_is_the_default_one() {
     let sandbox = Sandbox::new();
     let service = Service::start(&sandbox, &format!("{} --name alpha", model()));
     service.upload("default", &archive(&photos(3, 8, &CLASSES)));
@@ -150,21 +150,22 @@ fn a_job_belongs_to_the_model_of_its_service() {
     service.signal("KILL");
     assert_eq!(service.wait(), None);
 
-    // A service of another model leaves both alone, and its versions are its own.
+    // With another default model the job goes on for its own, and each model has its own versions.
     let service = Service::start(&sandbox, &format!("{} --name beta", model()));
     let seed = service.version();
-    assert_eq!(
-        service.ended(service.retrain(&json!({ "epochs": 1, "gate": { "mode": "never" } })))["state"],
-        "kept"
-    );
-    let job = service.job(number);
-    assert_eq!((&job["state"], &job["model"]), (&"running".into(), &"alpha".into()), "{job}");
-    assert!(service.log().contains("waits for a service of its model"), "{}", service.log());
-    assert_eq!(service.version(), seed);
-    // What nobody works on can be ended, and nothing is held for it any more.
+    until("the job", || (service.job(number)["state"] == "running").then_some(()));
+    assert_eq!(service.job(number)["model"], "alpha");
     assert_eq!(service.delete("/v1/datasets/default").status, 409);
-    for job in [number, waiting] {
-        assert_eq!(service.delete(&format!("/v1/jobs/{job}")).json()["state"], "cancelled");
+    for job in [waiting, number] {
+        assert_eq!(service.delete(&format!("/v1/jobs/{job}")).status, 200);
+        assert_eq!(service.ended(job)["state"], "cancelled");
     }
+    let kept = service.ended(service.retrain(&json!({ "epochs": 1, "gate": { "mode": "never" } })));
+    assert_eq!((&kept["state"], &kept["model"]), (&json!("kept"), &json!("beta")), "{kept}");
+    assert_eq!(service.version(), seed);
+    let versions = |model: &str| {
+        service.json(&format!("/v1/models?model={model}"))["versions"].as_array().unwrap().len()
+    };
+    assert_eq!((versions("alpha"), versions("beta")), (1, 2));
     assert_eq!(service.delete("/v1/datasets/default").status, 200);
 }
