@@ -82,7 +82,7 @@ pub(crate) struct ForShadow {
 /// Keeps the images of a request for the shadow, where the model has one that is free. Not of a request that names a version.
 pub(crate) fn for_shadow(context: &Context<'_>, asked: &Asked, images: &[Bytes]) -> Option<ForShadow> {
     let model = &asked.model;
-    let version = model.labels().shadow.filter(|version| *version != asked.serving.info.version)?;
+    let version = model.shadow_version().filter(|version| *version != asked.serving.info.version)?;
     let bytes = u32::try_from(images.iter().map(Bytes::len).sum::<usize>()).ok()?;
     let turn = model.shadow().turn(images.len())?;
     let Some(memory) = context.more_memory(bytes) else {

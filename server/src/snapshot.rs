@@ -83,7 +83,7 @@ impl Snapshot {
 fn load_of(models: &Catalog, folder: Option<&Arc<Folder>>) -> ModelLoad {
     let all = models.all();
     let (memory, memory_limit) = models.budget().load();
-    let shadows = all.iter().filter(|model| model.labels().shadow.is_some()).map(|model| {
+    let shadows = all.iter().filter(|model| model.shadow_version().is_some()).map(|model| {
         let (images, agree) = model.shadow().totals();
         (model.name().to_owned(), images, agree)
     });

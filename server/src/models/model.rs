@@ -186,6 +186,11 @@ impl Model {
         VersionLabels { stable: Some(version.clone()), canary: canary.clone(), shadow: shadow.clone() }
     }
 
+    /// The shadow, if there is one; costs nothing where there is none.
+    pub(crate) fn shadow_version(&self) -> Option<String> {
+        self.current_now().shadow.clone()
+    }
+
     fn current_now(&self) -> std::sync::RwLockReadGuard<'_, Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,7 +234,7 @@ impl Model {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let (serving, canary) = {
             let Current { serving, canary, .. } = &*self.current_now();
-            (serving.clone(), canary.clone().filter(|canary| is_for_canary(asked, canary.share)))
+            (serving.clone(), canary.as_ref().filter(|canary| is_for_canary(asked, canary.share)).cloned())
         };
         if let Some(Canary { version, .. }) = canary {
             match self.get(&version).await {
