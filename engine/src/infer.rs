@@ -2,7 +2,6 @@
 
 use ndarray::{Array2, ArrayView4};
 
-use crate::collective::Team;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::geometry::Shape;
@@ -138,15 +137,7 @@ impl Inference {
             for (x, logits) in x.chunks(chunk * len).zip(logits.chunks_mut(chunk * classes)) {
                 let images = logits.len() / classes;
                 plan.input_mut(images).copy_from_slice(x);
-                plan.forward(&mut StepState {
-                    params,
-                    grads: &mut [],
-                    images,
-                    first: 0,
-                    team: Team::ALONE,
-                    seed: 0,
-                    step: 0,
-                });
+                plan.forward(&mut StepState::of_inference(params, images));
                 logits.copy_from_slice(plan.logits(images));
                 if let Some(kept) = plan.features(images).filter(|_| !features.is_empty()) {
                     let (own, rest) = std::mem::take(&mut features).split_at_mut(kept.len());

@@ -12,8 +12,8 @@ use crate::description::{Description, IMAGES, Schemas, base64, binary};
 use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
+use crate::models::ask_shadow::{self, Answered};
 use crate::models::classifier::Asked;
-use crate::models::compare::{self, Answered};
 use crate::models::model::Model;
 
 /// Adds the bodies that bring images: a file, a form of files, or JSON.
@@ -97,5 +97,5 @@ pub(crate) fn ask_shadow(context: &Context<'_>, shadow: Option<ForShadow>, answe
     let Some(ForShadow { model, version, turn, images, memory }) = shadow else { return };
     let labels = answers.iter().map(|answer| answer.prediction.label.clone()).collect();
     let answered = Answered { images, memory, labels };
-    tokio::spawn(compare::ask(context.classifier().clone(), model, version, (turn, answered)));
+    tokio::spawn(ask_shadow::ask(context.classifier().clone(), model, version, (turn, answered)));
 }

@@ -22,7 +22,7 @@ use crate::models::explaining::Explaining;
 use crate::models::first;
 use crate::models::folder::Folder;
 use crate::models::model::{Model, start_in};
-use crate::models::parts::Parts;
+use crate::models::resources::Resources;
 use crate::models::serving::Serving;
 use crate::net::awake::Awake;
 use crate::net::connections::Connections;
@@ -53,9 +53,9 @@ impl Server {
         let compute = Compute { threads: exec.threads(), exact: exec.exact, precision: exec.precision };
         let name = Name::nearest(&predictor.meta().name);
         let metrics = Metrics::default();
-        let parts = Parts::new(compute, &config, metrics.clone())?;
+        let resources = Resources::new(compute, &config, metrics.clone())?;
         let serving = Serving::start(predictor, None, name.as_str(), &config, &metrics)?;
-        let models = Catalog::only(serving, &config, parts)?;
+        let models = Catalog::only(serving, &config, resources)?;
         Server::assemble(models, None, config, access, metrics)
     }
 
@@ -81,12 +81,12 @@ impl Server {
         store.set_max_bytes(config.max_data_bytes);
         let versions = store.versions(name)?;
         let metrics = Metrics::default();
-        let parts = Parts::new(compute, &config, metrics.clone())?;
+        let resources = Resources::new(compute, &config, metrics.clone())?;
         let added = seed.map(|seed| first::add_seed(&versions, seed)).transpose()?;
         let of_model = config.of_model(name.as_str());
         let start = |file| {
             let (owner, limits) = ((name.as_str(), compute), (&of_model, &metrics));
-            start_in(file, owner, limits, (&parts.budget, Need::Always))
+            start_in(file, owner, limits, (&resources.budget, Need::Always))
         };
         let first = first::choose(&versions, added, start)?;
         if let Some(stand_in) = &first.stand_in {
@@ -97,8 +97,8 @@ impl Server {
             tracing::warn!("the database cannot be copied: {}", chain(&error));
         }
         let store = Arc::new(store);
-        let default = Model::loaded(first, Some(versions), (true, &config), &parts)?;
-        let models = Catalog::open(default, store.clone(), &config, parts)?;
+        let default = Model::loaded(first, Some(versions), (true, &config), &resources)?;
+        let models = Catalog::open(default, store.clone(), &config, resources)?;
         Server::assemble(models, Some((store, worker)), config, access, metrics)
     }
 

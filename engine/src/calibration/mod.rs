@@ -11,7 +11,6 @@
 mod ranges;
 mod scales;
 
-use crate::collective::Team;
 use crate::error::EngineError;
 use crate::exec::{Exec, Mode};
 use crate::infer::{Inference, check_len};
@@ -276,15 +275,7 @@ impl Watch {
             let threads = plan.threads();
             threads.enter(plan.work(images), || {
                 plan.input_mut(images).copy_from_slice(x);
-                plan.forward(&mut StepState {
-                    params,
-                    grads: &mut [],
-                    images,
-                    first: 0,
-                    team: Team::ALONE,
-                    seed: 0,
-                    step: 0,
-                });
+                plan.forward(&mut StepState::of_inference(params, images));
             });
             see(0, x);
             for (own, kept) in plan.kept().iter().enumerate() {

@@ -94,6 +94,13 @@ pub(crate) struct StepState<'a> {
     pub(crate) step: u64,
 }
 
+impl<'a> StepState<'a> {
+    /// Parameters alone: nothing is learnt.
+    pub(crate) fn of_inference(params: &'a mut [f32], images: usize) -> Self {
+        StepState { params, grads: &mut [], images, first: 0, team: Team::ALONE, seed: 0, step: 0 }
+    }
+}
+
 impl Plan {
     /// Compiles a graph for batches of up to `batch` images.
     ///

@@ -16,7 +16,7 @@ use crate::http::text::shown;
 use crate::models::budget::{Budget, Need};
 use crate::models::first::First;
 use crate::models::model::{Model, start_in};
-use crate::models::parts::Parts;
+use crate::models::resources::Resources;
 use crate::models::serving::Serving;
 
 /// Models that a service may have.
@@ -30,7 +30,7 @@ pub(crate) struct Catalog {
     /// Held while a model is added.
     adding: Mutex<()>,
     store: Option<Arc<Store>>,
-    parts: Arc<Parts>,
+    resources: Arc<Resources>,
     config: Arc<Config>,
 }
 
@@ -39,10 +39,10 @@ impl Catalog {
     pub(crate) fn only(
         serving: Serving,
         config: &Arc<Config>,
-        parts: Arc<Parts>,
+        resources: Arc<Resources>,
     ) -> Result<Catalog, ServerError> {
-        let default = Model::loaded(First::only(serving), None, (true, config), &parts)?;
-        Ok(Catalog::new(default, None, config.clone(), parts))
+        let default = Model::loaded(First::only(serving), None, (true, config), &resources)?;
+        Ok(Catalog::new(default, None, config.clone(), resources))
     }
 
     /// A default model and all others of a data folder, which are loaded when they are asked.
@@ -50,16 +50,16 @@ impl Catalog {
         default: Arc<Model>,
         store: Arc<Store>,
         config: &Arc<Config>,
-        parts: Arc<Parts>,
+        resources: Arc<Resources>,
     ) -> Result<Catalog, ServerError> {
-        let catalog = Catalog::new(default, Some(store.clone()), config.clone(), parts);
+        let catalog = Catalog::new(default, Some(store.clone()), config.clone(), resources);
         for name in store.models()? {
             if name.as_str() == catalog.default.name() {
                 continue;
             }
             // A model that cannot be opened is no reason not to serve the others.
             let opened = store.versions(&name).map_err(ServerError::from);
-            match opened.and_then(|versions| Model::unloaded(&name, versions, config, &catalog.parts)) {
+            match opened.and_then(|versions| Model::unloaded(&name, versions, config, &catalog.resources)) {
                 Ok(Some(model)) => catalog.insert(model),
                 Ok(None) => tracing::warn!(model = %name, "left out: it has no version"),
                 Err(error) => tracing::error!(model = %name, "left out: {}", chain(&error)),
@@ -72,10 +72,10 @@ impl Catalog {
         default: Arc<Model>,
         store: Option<Arc<Store>>,
         config: Arc<Config>,
-        parts: Arc<Parts>,
+        resources: Arc<Resources>,
     ) -> Catalog {
         let models = RwLock::default();
-        let catalog = Catalog { default, models, adding: Mutex::new(()), store, parts, config };
+        let catalog = Catalog { default, models, adding: Mutex::new(()), store, resources, config };
         catalog.insert(catalog.default.clone());
         catalog
     }
@@ -109,7 +109,7 @@ impl Catalog {
             return Some(self.default.clone());
         }
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        models.get(&name.parse::<Name>().ok()?).cloned()
+        models.get(name).cloned()
     }
 
     fn unknown(&self, name: &str) -> Problem {
@@ -128,17 +128,17 @@ impl Catalog {
 
     /// The threads on which all versions compute, and images are decoded.
     pub(crate) fn pool(&self) -> &Pool {
-        &self.parts.pool
+        &self.resources.pool
     }
 
     /// The memory for models.
     pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.parts.budget
+        &self.resources.budget
     }
 
     /// Becomes ready with every change of models, versions and labels.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.parts.changes()
+        self.resources.changes()
     }
 
     /// Takes a model that somebody brings: verified and warmed before anything of it is kept. The first version of a model
@@ -155,20 +155,21 @@ impl Catalog {
         }
         let file = ModelFile { training: None, ..file };
         let of_model = Arc::new(self.config.of_model(name.as_str()));
-        let (parts, tried, own) = (self.parts.clone(), file.clone(), name.clone());
+        let (resources, tried, own) = (self.resources.clone(), file.clone(), name.clone());
         let start = move || {
-            let Parts { compute, metrics, budget, .. } = &*parts;
+            let Resources { compute, metrics, budget, .. } = &*resources;
             start_in(tried, (own.as_str(), *compute), (&of_model, metrics), (budget, Need::Evicting))
         };
-        let started = self.parts.loader.run(start).unwrap_or(Err(ServerError::LoadPanicked));
+        let started = self.resources.loader.run(start).unwrap_or(Err(ServerError::LoadPanicked));
         let serving = started.map_err(|error| Problem::of_load(name.as_str(), error))?;
         let versions = store.versions(name)?;
         let record = versions.add(&file, &NewVersion::default())?;
         versions.promote(&record.version, by)?;
-        let model = Model::loaded(First::only(serving), Some(versions), (false, &self.config), &self.parts);
+        let model =
+            Model::loaded(First::only(serving), Some(versions), (false, &self.config), &self.resources);
         self.insert(model.map_err(|error| Problem::of_load(name.as_str(), error))?);
         tracing::info!(model = %name, version = %record.version, by = %by.key, "a new model");
-        self.parts.changed();
+        self.resources.changed();
         Ok(record)
     }
 

@@ -24,7 +24,7 @@ use crate::http::text::shown;
 use crate::metrics::Metrics;
 use crate::models::budget::{Budget, Need, NoRoom, Unload};
 use crate::models::first::{self, First, StandIn};
-use crate::models::parts::Parts;
+use crate::models::resources::Resources;
 use crate::models::serving::Serving;
 use crate::models::shadow::Shadow;
 use crate::models::single_flight::SingleFlight;
@@ -50,7 +50,7 @@ pub(crate) struct Model {
     /// One slot for each of its images that is admitted.
     slots: Arc<Semaphore>,
     shadow: Shadow,
-    parts: Arc<Parts>,
+    resources: Arc<Resources>,
     /// The limits of this model.
     config: Arc<Config>,
 }
@@ -87,14 +87,14 @@ impl Model {
         first: First,
         versions: Option<Versions>,
         (is_default, config): (bool, &Config),
-        parts: &Arc<Parts>,
+        resources: &Arc<Resources>,
     ) -> Result<Arc<Model>, ServerError> {
         let First { serving, stand_in } = first;
         let name = Name::nearest(&serving.info.name);
         let version = serving.info.version.clone();
         let current =
             Current { version, serving: Some(Arc::new(serving)), stand_in, canary: None, shadow: None };
-        Model::assemble(name, current, versions, (is_default, config), parts)
+        Model::assemble(name, current, versions, (is_default, config), resources)
     }
 
     /// A model that is loaded when it is asked; none where it has no version that could serve.
@@ -102,7 +102,7 @@ impl Model {
         name: &Name,
         versions: Versions,
         config: &Config,
-        parts: &Arc<Parts>,
+        resources: &Arc<Resources>,
     ) -> Result<Option<Arc<Model>>, ServerError> {
         let version = match versions.current()? {
             Some(version) => Some(version),
@@ -110,7 +110,7 @@ impl Model {
         };
         let Some(version) = version else { return Ok(None) };
         let current = Current { version, serving: None, stand_in: None, canary: None, shadow: None };
-        Model::assemble(name.clone(), current, Some(versions), (false, config), parts).map(Some)
+        Model::assemble(name.clone(), current, Some(versions), (false, config), resources).map(Some)
     }
 
     fn assemble(
@@ -118,7 +118,7 @@ impl Model {
         current: Current,
         versions: Option<Versions>,
         (is_default, config): (bool, &Config),
-        parts: &Arc<Parts>,
+        resources: &Arc<Resources>,
     ) -> Result<Arc<Model>, ServerError> {
         let config = config.of_model(name.as_str());
         let model = Arc::new(Model {
@@ -133,11 +133,11 @@ impl Model {
             asked: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(config.queue)),
             shadow: Shadow::default(),
-            parts: parts.clone(),
+            resources: resources.clone(),
             config: Arc::new(config),
         });
         model.read_labels()?;
-        parts.budget.watch(Arc::downgrade(&(model.clone() as Arc<dyn Unload>)));
+        resources.budget.watch(Arc::downgrade(&(model.clone() as Arc<dyn Unload>)));
         Ok(model)
     }
 
@@ -225,7 +225,7 @@ impl Model {
 
     /// Notes a use of a version.
     fn used(&self, serving: Arc<Serving>) -> Arc<Serving> {
-        serving.used.store(self.parts.budget.tick(), Ordering::Relaxed);
+        serving.used.store(self.resources.budget.tick(), Ordering::Relaxed);
         serving
     }
 
@@ -266,7 +266,7 @@ impl Model {
         let (model, versions) = (self.clone(), self.versions()?.clone());
         let load = move || first::choose(&versions, None, |file| model.start(file, Need::Evicting));
         let First { serving, stand_in } = self
-            .parts
+            .resources
             .loader
             .run(load)
             .unwrap_or_else(|| Err(ServerError::LoadPanicked))
@@ -282,7 +282,7 @@ impl Model {
             shadow: current.shadow.take(),
         };
         drop(current);
-        self.parts.metrics.loaded(self.name());
+        self.resources.metrics.loaded(self.name());
         Ok(serving)
     }
 
@@ -448,7 +448,7 @@ impl Model {
         let file = ModelFile { training: None, ..file };
         let (model, tried) = (self.clone(), file.clone());
         let start = move || model.start(tried, Need::Evicting);
-        let loaded = self.parts.loader.run(start).unwrap_or_else(|| Err(ServerError::LoadPanicked));
+        let loaded = self.resources.loader.run(start).unwrap_or_else(|| Err(ServerError::LoadPanicked));
         let loaded = Arc::new(loaded.map_err(|error| self.problem(error))?);
         let record = versions.add(&file, &NewVersion::default())?;
         tracing::info!(model = self.name(), version = %record.version, by = %by.key, "added");
@@ -458,7 +458,7 @@ impl Model {
         } else {
             self.keep(loaded);
         }
-        self.parts.changed();
+        self.resources.changed();
         Ok(record)
     }
 
@@ -467,7 +467,7 @@ impl Model {
         let _promotion = self.promotion();
         self.versions()?.set_canary(canary.as_ref(), by)?;
         self.change().canary = canary;
-        self.parts.changed();
+        self.resources.changed();
         Ok(())
     }
 
@@ -477,7 +477,7 @@ impl Model {
         self.versions()?.set_shadow(version, by)?;
         self.change().shadow = version.map(str::to_owned);
         self.shadow.start(version);
-        self.parts.changed();
+        self.resources.changed();
         Ok(())
     }
 
@@ -511,7 +511,7 @@ impl Model {
         }
         self.versions()?.delete(version, by)?;
         self.forget(version);
-        self.parts.changed();
+        self.resources.changed();
         Ok(())
     }
 
@@ -574,15 +574,15 @@ impl Model {
                 error => model.problem(error),
             })
         };
-        let loaded = self.parts.loader.run(load);
+        let loaded = self.resources.loader.run(load);
         loaded
             .unwrap_or_else(|| Err(self.problem(ServerError::LoadPanicked)))
-            .inspect(|_| self.parts.metrics.loaded(self.name()))
+            .inspect(|_| self.resources.metrics.loaded(self.name()))
     }
 
     /// Loads a model that is in memory, once there is room for it.
     pub(crate) fn start(&self, file: ModelFile, need: Need) -> Result<Serving, ServerError> {
-        let Parts { compute, budget, metrics, .. } = &*self.parts;
+        let Resources { compute, budget, metrics, .. } = &*self.resources;
         start_in(file, (self.name(), *compute), (&self.config, metrics), (budget, need))
     }
 
@@ -604,8 +604,8 @@ impl Model {
         if shadow_ended {
             self.shadow.start(None);
         }
-        self.parts.metrics.swapped();
-        self.parts.changed();
+        self.resources.metrics.swapped();
+        self.resources.changed();
         tracing::info!(model = self.name(), %version, %before, "serving");
         Promotion { version, before }
     }
@@ -654,7 +654,9 @@ impl Unload for Model {
                 gone.extend(current.serving.take());
             }
         }
-        gone.iter().filter_map(|serving| serving.lease).for_each(|lease| self.parts.budget.is_leaving(lease));
+        gone.iter()
+            .filter_map(|serving| serving.lease)
+            .for_each(|lease| self.resources.budget.is_leaving(lease));
         !gone.is_empty()
     }
 }

@@ -75,7 +75,6 @@ fn live() -> Response<ResponseBody> {
 
 /// 200 while new requests are accepted; 503 before a replica knows what it should serve, and once shutdown has begun.
 async fn ready(context: &Context<'_>) -> Result<Response<ResponseBody>, Problem> {
-    let now = context.snapshot();
-    now.ready?;
-    Ok(json(&Ready { ready: true, stand_in: now.stand_in }))
+    context.readiness()?;
+    Ok(json(&Ready { ready: true, stand_in: context.models().default().stand_in() }))
 }

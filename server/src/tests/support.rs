@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
 use crate::models::catalog::Catalog;
-use crate::models::parts::Parts;
 use crate::models::pass::Predict;
+use crate::models::resources::Resources;
 use crate::models::serving::{ModelInfo, Serving};
 use crate::snapshot::Snapshot;
 use crate::{Access, Config, Server, ServerError, run};
@@ -114,8 +114,8 @@ impl Service {
         let serving = Serving::with_predict(decoder, info, (wrap(predict), inline), &config, &metrics)
             .expect("a thread");
         let config = Arc::new(config);
-        let parts = Parts::new(Compute::on(1), &config, metrics.clone()).expect("a thread");
-        let models = Catalog::only(serving, &config, parts).expect("a model");
+        let resources = Resources::new(Compute::on(1), &config, metrics.clone()).expect("a thread");
+        let models = Catalog::only(serving, &config, resources).expect("a model");
         let server = Server::assemble(models, None, config, Access::default(), metrics);
         Service::serve(server.expect("a server"))
     }

@@ -12,7 +12,7 @@ use crate::models::budget::Budget;
 use crate::models::loader::Loader;
 
 /// See the module.
-pub(crate) struct Parts {
+pub(crate) struct Resources {
     pub(crate) loader: Loader,
     pub(crate) compute: Compute,
     /// What all versions compute on, and images are decoded on.
@@ -23,15 +23,15 @@ pub(crate) struct Parts {
     changes: watch::Sender<u64>,
 }
 
-impl Parts {
+impl Resources {
     /// # Errors
     /// No thread.
     pub(crate) fn new(
         compute: Compute,
         config: &Config,
         metrics: Metrics,
-    ) -> Result<Arc<Parts>, ServerError> {
-        Ok(Arc::new(Parts {
+    ) -> Result<Arc<Resources>, ServerError> {
+        Ok(Arc::new(Resources {
             loader: Loader::start().map_err(ServerError::Thread)?,
             compute,
             pool: compute.pool().map_err(ServerError::WarmUp)?,
