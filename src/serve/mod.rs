@@ -269,7 +269,7 @@ impl Service {
         let (version, count) = (server.version(), server.classes());
         out.say(format_args!("model     {} ({version}), {}", printable(name.as_str()), classes(count)));
         if server.models() > 1 {
-            out.say(format_args!("models    {}, of which it is the default one", server.models()));
+            out.say(format_args!("models    {} in all; this is the default one", server.models()));
         }
         out.say(format_args!("data      {}", printable(&self.data_dir.display().to_string())));
         if let Some(given) = given.filter(|given| *given != version && self.model.is_some()) {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocking::blocking;
 use crate::http::problem::Problem;
 use crate::shared_status::Status;
+use crate::shared_store::fault::Fault;
 use crate::shared_store::local::LocalModels;
 use crate::shared_store::objects::{ObjectError, Objects};
 use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Stored};
@@ -103,25 +104,6 @@ struct Refusal {
     until: Instant,
 }
 
-/// Why a pointer is not in force.
-enum Fault {
-    Store(ObjectError),
-    /// What is wrong with it.
-    Refused(String),
-}
-
-impl From<ObjectError> for Fault {
-    fn from(error: ObjectError) -> Self {
-        Fault::Store(error)
-    }
-}
-
-impl From<Problem> for Fault {
-    fn from(problem: Problem) -> Self {
-        Fault::Refused(problem.to_string())
-    }
-}
-
 impl Follower {
     /// `cache` is the data folder of this service.
     pub(crate) fn new(
@@ -192,7 +174,7 @@ impl Follower {
                     self.compared.insert(name.clone());
                     break;
                 }
-                Err(Fault::Refused(reason)) => {
+                Err(Fault::Model(reason)) => {
                     refused.get_or_insert(format!("pointer {number} is refused: {reason}"));
                 }
                 Err(Fault::Store(error)) => return Err(error),
@@ -218,7 +200,7 @@ impl Follower {
     /// Takes a pointer: all of its versions, then its labels.
     async fn apply(&self, name: &Name, number: u64, listed: &Listed) -> Result<Pointer, Fault> {
         let bytes = self.get(&pointer::pointer_key(name, number), MAX_BYTES, "").await?;
-        let pointer = Pointer::decode(&bytes, name, number).map_err(Fault::Refused)?;
+        let pointer = Pointer::decode(&bytes, name, number).map_err(Fault::Model)?;
         let mut fetched = false;
         for stored in &pointer.versions {
             if !self.has(name, stored).await? {
@@ -249,7 +231,7 @@ impl Follower {
     /// Gets a version from the store, verifies it and adds it.
     async fn fetch(&self, name: &Name, stored: &Stored, listed: &Listed) -> Result<(), Fault> {
         let version = stored.version().to_owned();
-        let refused = |reason: &str| Fault::Refused(format!("version {version}: {reason}"));
+        let refused = |reason: &str| Fault::Model(format!("version {version}: {reason}"));
         if stored.bytes > self.max_model_bytes {
             return Err(refused(&format!(
                 "it has {} bytes, and max_model_bytes is {}",
@@ -283,7 +265,7 @@ impl Follower {
     async fn get(&self, key: &str, limit: u64, whose: &str) -> Result<Vec<u8>, Fault> {
         self.objects.get(key, limit).await.map_err(|error| match error {
             error @ (ObjectError::Missing | ObjectError::TooLarge { .. }) => {
-                Fault::Refused(format!("{whose}{error}"))
+                Fault::Model(format!("{whose}{error}"))
             }
             error => Fault::Store(error),
         })

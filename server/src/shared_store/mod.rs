@@ -16,6 +16,7 @@
 //! `objects` alone knows what the store is, `pointer` the form of a pointer, `publish` is the writer, `follow` the replica,
 //! `first` a replica without a model, `local` what they need of the models of this service.
 
+mod fault;
 pub(crate) mod first;
 pub(crate) mod follow;
 pub(crate) mod local;

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::blocking::blocking;
 use crate::http::problem::Problem;
 use crate::shared_status::{Status, now};
+use crate::shared_store::fault::Fault;
 use crate::shared_store::local::{LocalModels, labelled};
 use crate::shared_store::objects::{Object, ObjectError, Objects};
 use crate::shared_store::pointer::{self, Listed, MAX_BYTES, Pointer, Says, Stored, Writer};
@@ -66,26 +67,6 @@ struct Known {
     superseded: bool,
     /// When models that nothing names were last looked for.
     cleaned: Option<Instant>,
-}
-
-/// Why a model is not published.
-enum Fault {
-    /// The store does not do what it should: nothing of it can be used now.
-    Store(ObjectError),
-    /// This model alone.
-    Model(String),
-}
-
-impl From<ObjectError> for Fault {
-    fn from(error: ObjectError) -> Self {
-        Fault::Store(error)
-    }
-}
-
-impl From<Problem> for Fault {
-    fn from(problem: Problem) -> Self {
-        Fault::Model(problem.to_string())
-    }
 }
 
 impl Publisher {
