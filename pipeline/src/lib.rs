@@ -71,7 +71,6 @@ mod metrics;
 mod mirror;
 mod mixing;
 mod network_file;
-mod npy;
 mod order;
 pub mod pool;
 mod predict;
