@@ -15,19 +15,19 @@ const MEMBERS: u64 = 1000;
 /// some five hundred; the rest of PyTorch's members is padding and data.
 const BYTES_PER_MEMBER: u64 = 128;
 
-/// A member by name, and its bytes in the archive.
-pub(crate) type Member<'a> = (String, &'a [u8]);
+/// A member by name, and its bytes in the archive; `None` where it is compressed or encrypted.
+pub(crate) type Member<'a> = (String, Option<&'a [u8]>);
 
 /// Whether bytes begin like an archive.
 pub(crate) fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(MARK)
 }
 
-/// The members of an archive that are stored as they are, in the archive's order. Takes about five times the bytes of the
+/// The members of an archive in its order. Takes about five times the bytes of the
 /// archive at most.
 ///
 /// # Errors
-/// What is wrong with it: damaged, encrypted or compressed.
+/// What is wrong with it.
 pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, String> {
     check_count(bytes)?;
     let damaged = |error: zip::result::ZipError| format!("the archive is damaged: {error}");
@@ -37,12 +37,14 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, String> {
         let member = archive.by_index_raw(index).map_err(damaged)?;
         let name = member.name().map_err(damaged)?.into_owned();
         if member.compression() != CompressionMethod::Stored || member.encrypted() {
-            return Err(format!("member `{name}` is compressed or encrypted: PyTorch stores it as it is"));
+            members.push((name, None));
+            continue;
         }
         let start = member.data_start().and_then(|start| usize::try_from(start).ok());
         let len = usize::try_from(member.size()).ok();
         let range = start.zip(len).and_then(|(start, len)| bytes.get(start..start.checked_add(len)?));
-        members.push((name.clone(), range.ok_or_else(|| format!("member `{name}` is cut off"))?));
+        let bytes = range.ok_or_else(|| format!("member `{name}` is cut off"))?;
+        members.push((name, Some(bytes)));
     }
     Ok(members)
 }

@@ -2,7 +2,8 @@
 
     python make_torch.py fixtures FOLDER    small state dicts of every kind, with what they hold as JSON
     python make_torch.py networks FOLDER    torchvision's and timm's networks with random weights, 16 photographs and PyTorch's
-                                            logits for them (300 MB)
+                                            logits for them (200 MB)
+    python make_torch.py check FOLDER       loads what the tests exported in PyTorch and NumPy, and compares its logits
 
 Needs torch, torchvision, safetensors, timm and scikit-learn (for its photographs); `fixtures` needs torch alone.
 """
@@ -215,7 +216,25 @@ def networks(folder):
     (folder / "index.json").write_text(json.dumps(index))
 
 
+def check(folder):
+    import numpy
+    import safetensors.torch
+
+    expected = json.loads((pathlib.Path(__file__).parent / "fixtures/torch/expected.json").read_text())["keras-cnn.pth"]
+    image = torch.tensor(expected["image"]).reshape(1, 1, 14, 14)
+    for name in ["f32", "f16"]:
+        network = keras_cnn()
+        network.load_state_dict(safetensors.torch.load_file(folder / f"{name}.safetensors"), strict=True)
+        difference = (network(image)[0] - torch.tensor(expected["logits"])).abs().max().item()
+        arrays = numpy.load(folder / f"{name}.npz")
+        weights = torch.from_numpy(arrays["dense2.weight"].astype(numpy.float32)).T
+        assert torch.equal(weights, network.dense2.weight), name
+        assert list(arrays["classes"]) == ["cats", "größe", "it's"], arrays["classes"]
+        print(f"{name}: loaded in PyTorch {torch.__version__}, logits differ by {difference:.1e}")
+        assert difference < 1e-5, name
+
+
 if __name__ == "__main__":
     what, out = sys.argv[1], pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    {"fixtures": fixtures, "networks": networks}[what](out)
+    {"fixtures": fixtures, "networks": networks, "check": check}[what](out)

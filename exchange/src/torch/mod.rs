@@ -106,6 +106,8 @@ fn of_zoo(format: Format, tensors: &Tensors<'_>, options: &ImportOptions) -> Res
     let types: std::collections::BTreeSet<&str> =
         tensors.values().flatten().map(|tensor: &Tensor<'_>| tensor.dtype.name()).collect();
     let mut notes = vec![format!("{}: {classes} classes, {channels} channels", found.describe())];
+    let unread = tensors.iter().filter_map(|(name, tensor)| Some((name, tensor.as_ref().err()?)));
+    notes.extend(unread.take(5).map(|(name, reason)| format!("left out: `{name}` {reason}")));
     if !types.contains("float32") || types.len() > 1 {
         let types: Vec<&str> = types.into_iter().collect();
         notes.push(format!("numbers of {} became float32", types.join(", ")));

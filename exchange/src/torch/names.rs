@@ -224,7 +224,9 @@ pub(super) fn find(network: Option<&str>, tensors: &Tensors<'_>) -> Result<Candi
     }
     let fits = |candidate: &Candidate| {
         let names = candidate.tensors();
-        names.len() == tensors.len() && names.iter().all(|name| tensors.contains_key(name))
+        // What cannot be read may stand beside the weights.
+        let readable = tensors.values().filter(|tensor| tensor.is_ok()).count();
+        names.len() >= readable && names.iter().all(|name| tensors.contains_key(name))
     };
     let Some(found) = CANDIDATES.iter().map(|(candidate, _)| *candidate).find(fits) else {
         let first: Vec<&str> = tensors.keys().take(3).map(String::as_str).collect();

@@ -406,7 +406,7 @@ impl<'a> Machine<'a> {
             Value::Object(class),
             Value::Str(key),
             _,
-            Value::Int(len),
+            Value::Int(_),
             ref rest @ ..,
         ] = parts
         else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::pickle::{Object, Pickle, Value, View};
 use super::tensor::{Dtype, Place, Tensor};
 use super::weights::Tensors;
-use crate::archive::{self, Member};
+use crate::archive;
 
 /// First pickle of a file in the older form, little-endian.
 const LEGACY_MARK: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -57,19 +57,19 @@ fn read_archive(bytes: &[u8]) -> Result<State<'_>, String> {
                 .to_owned(),
         );
     }
-    let (_, pickle) = named("/data.pkl").expect("its folder was found by it");
+    let compressed = || {
+        "a member of the archive is compressed or encrypted, where `torch.save` stores it as it is".to_owned()
+    };
+    let pickle = named("/data.pkl").and_then(|(_, bytes)| *bytes).ok_or_else(compressed)?;
     let big_endian = match named("/byteorder").map(|&(_, order)| order) {
-        None | Some(b"little") => false,
-        Some(b"big") => true,
+        None | Some(Some(b"little")) => false,
+        Some(Some(b"big")) => true,
         Some(_) => return Err("`byteorder` is neither little nor big: the file is damaged".to_owned()),
     };
-    let storage = |(name, bytes): &Member<'_>| {
-        Some((name.strip_prefix(root)?.strip_prefix("/data/")?.to_owned(), bytes.len()))
-    };
     let mut of = HashMap::new();
-    for member in &members {
-        if let Some((key, _)) = storage(member) {
-            of.insert(key, member.1);
+    for (name, bytes) in &members {
+        if let Some(key) = name.strip_prefix(root).and_then(|name| name.strip_prefix("/data/")) {
+            of.insert(key.to_owned(), bytes.ok_or_else(compressed)?);
         }
     }
     let pickle = Pickle::read(pickle, bytes.len())?;

@@ -189,9 +189,11 @@ fn problems(named: &[(String, &ParamEntry)], tensors: &Tensors<'_>) -> Vec<Unsup
     }
     let known: std::collections::HashSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
     for (name, tensor) in tensors {
-        if !known.contains(name.as_str()) {
-            let tensor = tensor.as_ref().ok();
-            found.push(problem(name, tensor, "the network has no such tensor".to_owned()));
+        // What cannot be read and is not needed is no problem.
+        if let Ok(tensor) = tensor
+            && !known.contains(name.as_str())
+        {
+            found.push(problem(name, Some(tensor), "the network has no such tensor".to_owned()));
         }
     }
     if found.len() > MOST_LISTED {
