@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz cloud
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -71,6 +71,12 @@ test-mpi: ## Training by several processes with the real mpirun (needs an MPI li
 		$(CARGO) clippy -p ocelli -p ocelli-pipeline --features mpi --all-targets --locked -- -D warnings && \
 		$(CARGO) test --locked -p ocelli --features mpi --test e2e ranks:: -- --test-threads=1; \
 	fi
+
+static: ## The whole program as one file without libraries, under the end-to-end tests and alone in a root folder (needs its Rust target and musl-gcc, else skipped out loud; many minutes)
+	CARGO=$(CARGO) tests/static/run
+
+exchange-torch: ## State dicts and safetensors beside PyTorch, torchvision and timm (needs python3 and PyPI, else skipped out loud; gigabytes)
+	PYTHON=$(PYTHON) exchange/tests/run_torch
 
 decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/decoding/run

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::output::{self, ColorChoice};
 use crate::{
     bench, clean, completions, demo, doctor, embed, evaluate, explain, export, flood, import, inspect, job,
-    lr_find, predict, quantize, serve, similar, store, train, verify,
+    lr_find, pack, predict, quantize, serve, similar, store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Quantize(quantize::Args),
     Import(Box<import::Args>),
     Export(export::Args),
+    Pack(pack::Args),
     Embed(embed::Args),
     Similar(similar::Args),
     Serve(Box<serve::Args>),

@@ -1,6 +1,8 @@
 //! The command line of Ocelli: arguments, then a checked configuration, then the work, then one exit code.
 #![forbid(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+mod allocator;
 mod bench;
 mod bytes;
 mod clean;
@@ -26,6 +28,7 @@ mod job;
 mod label_report;
 mod lr_find;
 mod output;
+mod pack;
 mod paths;
 mod predict;
 mod progress;
@@ -78,6 +81,7 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Quantize(args) => quantize::run(args, out),
         Command::Import(args) => import::run(*args, out),
         Command::Export(args) => export::run(args, out),
+        Command::Pack(args) => pack::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),
         Command::Serve(args) => serve::run(*args, out),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_pipeline::{BuiltIn, Data};
+use ocelli_pipeline::{BuiltIn, Data, is_packed};
 
 use crate::failure::Failure;
 
@@ -19,6 +19,7 @@ pub(crate) fn is_model(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ocelli"))
         || path.join("weights").join("best.ocelli").is_file()
         || BuiltIn::named(path).is_some()
+        || is_packed(path)
 }
 
 /// The model of a command that takes one by an option or as the first of its paths; images follow.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ocelli_common::text::printable;
-use ocelli_pipeline::{BuiltIn, PipelineError, QuantizeOptions, QuantizeReport, open_model, quantize};
+use ocelli_pipeline::{
+    BuiltIn, PipelineError, QuantizeOptions, QuantizeReport, is_packed, open_model, quantize,
+};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
@@ -123,7 +125,7 @@ fn target(args: &Args) -> Result<PathBuf, Failure> {
     if let Some(out) = &args.out {
         return Ok(out.clone());
     }
-    if BuiltIn::named(&args.model).is_some() {
+    if BuiltIn::named(&args.model).is_some() || is_packed(&args.model) {
         let text = format!("{} is a model in this program, which cannot change", args.model.display());
         return Err(Failure::usage(text, "--out FILE writes it with its scales to a file"));
     }

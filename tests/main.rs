@@ -22,6 +22,8 @@ mod predict;
 mod quantize;
 // Training and answering in bf16.
 mod precision;
+// One program with a model inside.
+mod pack;
 // Features of images: written out, compared, doubted.
 mod embed;
 // What in images speaks for a class: pictures, text, lines.

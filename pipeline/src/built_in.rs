@@ -5,6 +5,7 @@ use std::path::Path;
 use ocelli_engine::model_file::ModelFile;
 
 use crate::error::PipelineError;
+use crate::packed::{is_packed, packed_model};
 
 /// A model inside of the program.
 #[derive(Debug)]
@@ -48,7 +49,15 @@ impl BuiltIn {
     }
 }
 
-/// The model that predicts where none is named.
+/// The model that predicts where none is named: the one that is packed into the program, else the one that ships with it.
+///
+/// # Errors
+/// Those of [`packed_model`]; [`PipelineError::NoShippedModel`] in a build without one.
+pub fn default_model() -> Result<ModelFile, PipelineError> {
+    packed_model()?.map_or_else(shipped_model, Ok)
+}
+
+/// The model of clothes that ships with the program, in every build the same.
 ///
 /// # Errors
 /// [`PipelineError::NoShippedModel`] in a build without one.
@@ -66,15 +75,20 @@ pub(crate) fn imagenet_model() -> Result<ModelFile, PipelineError> {
     imagenet.load()
 }
 
-/// Reads a model file, `weights/best.ocelli` of a run folder, or the [built-in](BUILT_IN) model of a name where no file or
-/// folder has it.
+/// Reads a model file, `weights/best.ocelli` of a run folder, or the [built-in](BUILT_IN) or packed model of a name where no
+/// file or folder has it.
 ///
 /// # Errors
 /// [`PipelineError::Engine`] for anything that is no model file of this version; [`PipelineError::Run`] for a folder
-/// without a model.
+/// without a model; those of [`packed_model`].
 pub fn open_model(path: &Path) -> Result<ModelFile, PipelineError> {
     if let Some(built_in) = BuiltIn::named(path) {
         return built_in.load();
+    }
+    if is_packed(path)
+        && let Some(packed) = packed_model()?
+    {
+        return Ok(packed);
     }
     if !path.is_dir() {
         return Ok(ModelFile::load(path)?);

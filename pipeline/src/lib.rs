@@ -72,6 +72,7 @@ mod mirror;
 mod mixing;
 mod network_file;
 mod order;
+mod packed;
 pub mod pool;
 mod predict;
 mod preparation;
@@ -103,7 +104,7 @@ mod verify;
 
 pub use add_classes::{ADDING_SETTINGS, Parent, add_classes};
 pub use added::{AddedClasses, ClassImages, OldClasses, ParentName};
-pub use built_in::{BUILT_IN, BuiltIn, open_model, shipped_model};
+pub use built_in::{BUILT_IN, BuiltIn, default_model, open_model, shipped_model};
 pub use compute::Compute;
 pub use data::Data;
 pub use dry_run::{DryRun, LayerSummary, Timing, dry_run};
@@ -129,6 +130,7 @@ pub use metrics::{
     PredictionRow, Rejections, SkippedImage, Uncalibrated, read_predictions,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
+pub use packed::{PACKED, Program, is_packed, packed_model};
 pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use quantize::{Both, QuantizeOptions, QuantizeReport, quantize};

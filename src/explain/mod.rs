@@ -12,7 +12,7 @@ use ocelli_datasets::Prepared;
 use ocelli_pipeline::explain::{
     ExplainMethod, ExplainOptions, Explainer, Explanation, HeatMap, Picture, contact_sheet,
 };
-use ocelli_pipeline::{PipelineError, open_model, pool, shipped_model};
+use ocelli_pipeline::{PipelineError, default_model, open_model, pool};
 use serde::Serialize;
 
 use crate::failure::{Failure, Message};
@@ -138,7 +138,7 @@ pub(crate) fn run(mut args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     let file = match &model {
         Some(path) => open_model(path)?,
-        None => shipped_model()?,
+        None => default_model()?,
     };
     let explainer = Explainer::new(&file, &options, args.compute.into())?;
     let class = args.class.as_deref().map(|name| explainer.class(name)).transpose()?;

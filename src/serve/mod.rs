@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ocelli_common::text::printable;
 use ocelli_pipeline::store::{Name, Store};
-use ocelli_pipeline::{Compute, ModelFile, Predictor, open_model, shipped_model};
+use ocelli_pipeline::{Compute, ModelFile, Predictor, default_model, open_model};
 use ocelli_server::{Access, Config, Replica, Server, Sharing, Worker, model_files};
 use tokio::net::TcpListener;
 
@@ -170,7 +170,7 @@ const SERVE_HINT: &str =
 pub(crate) fn open(model: Option<&Path>, compute: Compute) -> Result<Predictor, Failure> {
     Ok(match model {
         Some(path) => Predictor::open(path, compute)?,
-        None => Predictor::shipped(compute)?,
+        None => Predictor::from_model_file(default_model()?, compute)?,
     })
 }
 
@@ -373,7 +373,7 @@ impl Service {
         }
         let file = match &self.model {
             Some(path) => open_model(path)?,
-            None => shipped_model()?,
+            None => default_model()?,
         };
         let file = ModelFile { training: None, ..file };
         Ok((named.unwrap_or_else(|| Name::nearest(&file.meta.name)), Some(file)))

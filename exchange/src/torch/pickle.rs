@@ -401,14 +401,8 @@ impl<'a> Machine<'a> {
     fn storage(&self, id: Value<'a>) -> Step<Storage<'a>> {
         let wrong = || "a persistent id that is no storage of tensors".to_owned();
         let parts = self.sequence(id).ok_or_else(wrong)?;
-        let &[
-            Value::Str("storage"),
-            Value::Object(class),
-            Value::Str(key),
-            _,
-            Value::Int(_),
-            ref rest @ ..,
-        ] = parts
+        let &[Value::Str("storage"), Value::Object(class), Value::Str(key), _, Value::Int(_), ref rest @ ..] =
+            parts
         else {
             return Err(wrong());
         };

@@ -14,6 +14,7 @@ mod images;
 mod model_file;
 mod networks;
 mod requests;
+mod state_dicts;
 mod tables;
 
 use std::sync::Once;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
@@ -45,6 +46,8 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "table", check: tables::check, seeds: tables::seeds },
     Target { name: "multipart", check: requests::multipart, seeds: requests::multipart_seeds },
     Target { name: "json", check: requests::json, seeds: requests::json_seeds },
+    Target { name: "state_dict", check: state_dicts::check, seeds: state_dicts::seeds },
+    Target { name: "safetensors", check: state_dicts::check, seeds: state_dicts::safetensors },
     Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
 ];
 
