@@ -13,6 +13,8 @@ mod pickle;
 mod safetensors;
 mod state;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use ocelli_engine::geometry::Shape;
