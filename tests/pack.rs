@@ -22,7 +22,7 @@ fn run(program: &Path, folder: &Path, line: &str) -> Run {
 /// The answers for an image, without its name.
 fn classes(run: Run) -> String {
     let run = run.ok();
-    run[run.find("\"classes\"").unwrap_or_else(|| panic!("{run}"))..].to_owned()
+    run[run.find("\"label\"").unwrap_or_else(|| panic!("{run}"))..].to_owned()
 }
 
 #[test]
