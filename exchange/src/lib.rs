@@ -15,7 +15,10 @@
 mod error;
 mod export;
 mod import;
+mod imported;
 mod network;
+mod onnx;
+mod target;
 
 pub use error::{ExchangeError, Unsupported};
 pub use export::{ExportOptions, Numbers, Target, export};
