@@ -124,7 +124,8 @@ impl<'a> Node<'a> {
     }
 
     fn attribute(&self, name: &str) -> Option<&'a [u8]> {
-        messages(self.message, field::NODE_ATTRIBUTE).find(|message| text_of(message, field::ATTRIBUTE_NAME) == name)
+        messages(self.message, field::NODE_ATTRIBUTE)
+            .find(|message| text_of(message, field::ATTRIBUTE_NAME) == name)
     }
 
     /// Whether it has an attribute.
@@ -188,4 +189,22 @@ fn text_of(message: &[u8], number: u32) -> &str {
 fn int_of(message: &[u8], number: u32) -> Option<i64> {
     let fields = Fields::new(message).filter(|field| field.number == number);
     fields.last().and_then(|field| varints(field.value).next())
+}
+
+/// Whether bytes begin as a model of ONNX does: its fields, from the first on, are those of the message. What ends early is
+/// one, too, so that it is called damaged and not unknown.
+pub(super) fn is_model(bytes: &[u8]) -> bool {
+    let mut fields = Fields::new(bytes);
+    let is_own = |field: &super::wire::Field<'_>| match field.value {
+        Value::Varint(_) => matches!(field.number, field::MODEL_IR_VERSION | 5),
+        Value::Bytes(_) => matches!(field.number, 2..=4 | 6..=8 | 14 | 20 | 25 | 26),
+        _ => false,
+    };
+    // The version comes first in all files that are known, and is small.
+    let first = fields.next();
+    let begins = first.is_some_and(|field| {
+        field.number == field::MODEL_IR_VERSION && matches!(field.value, Value::Varint(1..=255))
+            || field.number == field::MODEL_PRODUCER_NAME && is_own(&field)
+    });
+    begins && fields.all(|field| is_own(&field))
 }

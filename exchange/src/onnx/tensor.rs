@@ -43,7 +43,9 @@ impl<'a> Tensor<'a> {
                 (field::TENSOR_DIMS, value) => {
                     // A rank past all limits is refused by whoever uses it; not so many are kept.
                     let room = (super::schema::MAX_RANK + 1).saturating_sub(tensor.dims.len());
-                    tensor.dims.extend(varints(value).take(room).map(|dim| usize::try_from(dim).unwrap_or(usize::MAX)));
+                    tensor.dims.extend(
+                        varints(value).take(room).map(|dim| usize::try_from(dim).unwrap_or(usize::MAX)),
+                    );
                 }
                 (field::TENSOR_DATA_TYPE, Value::Varint(kind)) => tensor.kind = kind as i64,
                 (field::TENSOR_NAME, Value::Bytes(name)) => {
@@ -70,28 +72,44 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// As [`Tensor::floats`].
     pub(super) fn ints(&self) -> Result<Vec<i64>, String> {
-        if matches!(self.kind, kind::INT64 | kind::UINT64) { self.wide() } else { self.numbers(|number| number as i64) }
+        if matches!(self.kind, kind::INT64 | kind::UINT64) {
+            self.wide()
+        } else {
+            self.numbers(|number| number as i64)
+        }
     }
 
     /// Numbers of all types of up to 53 bits, which a double holds as they are.
     fn numbers<T>(&self, convert: impl Fn(f64) -> T) -> Result<Vec<T>, String> {
         let half = |bits: u16| f64::from(from_f16(bits));
-        let bfloat = |bits: u16| f64::from(Bf16::from_bits(bits).to_f32());
+        let bfloat = |bits: u16| f64::from(f32::from(Bf16::from_bits(bits)));
         match self.kind {
             kind::FLOAT => self.collect(|b: [u8; 4]| f64::from(f32::from_le_bytes(b)), |n| n as f64, convert),
             kind::DOUBLE => self.collect(f64::from_le_bytes, |n| n as f64, convert),
             kind::FLOAT16 => self.collect(|b| half(u16::from_le_bytes(b)), |n| half(n as u16), convert),
             kind::BFLOAT16 => self.collect(|b| bfloat(u16::from_le_bytes(b)), |n| bfloat(n as u16), convert),
-            kind::UINT8 | kind::BOOL => self.collect(|[b]: [u8; 1]| f64::from(b), |n| f64::from(n as u8), convert),
+            kind::UINT8 | kind::BOOL => {
+                self.collect(|[b]: [u8; 1]| f64::from(b), |n| f64::from(n as u8), convert)
+            }
             kind::INT8 => self.collect(|[b]: [u8; 1]| f64::from(b as i8), |n| f64::from(n as i8), convert),
-            kind::UINT16 => self.collect(|b| f64::from(u16::from_le_bytes(b)), |n| f64::from(n as u16), convert),
-            kind::INT16 => self.collect(|b| f64::from(i16::from_le_bytes(b)), |n| f64::from(n as i16), convert),
-            kind::INT32 => self.collect(|b| f64::from(i32::from_le_bytes(b)), |n| f64::from(n as i32), convert),
-            kind::UINT32 => self.collect(|b| f64::from(u32::from_le_bytes(b)), |n| f64::from(n as u32), convert),
+            kind::UINT16 => {
+                self.collect(|b| f64::from(u16::from_le_bytes(b)), |n| f64::from(n as u16), convert)
+            }
+            kind::INT16 => {
+                self.collect(|b| f64::from(i16::from_le_bytes(b)), |n| f64::from(n as i16), convert)
+            }
+            kind::INT32 => {
+                self.collect(|b| f64::from(i32::from_le_bytes(b)), |n| f64::from(n as i32), convert)
+            }
+            kind::UINT32 => {
+                self.collect(|b| f64::from(u32::from_le_bytes(b)), |n| f64::from(n as u32), convert)
+            }
             kind::INT64 | kind::UINT64 => {
                 self.collect(|b| i64::from_le_bytes(b) as f64, |n| n as f64, convert)
             }
-            other => Err(format!("the constant `{}` has numbers of type {other}, which is not read", self.name)),
+            other => {
+                Err(format!("the constant `{}` has numbers of type {other}, which is not read", self.name))
+            }
         }
     }
 
@@ -159,7 +177,11 @@ impl<'a> Tensor<'a> {
             return Ok(());
         }
         let dims: Vec<String> = self.dims.iter().map(usize::to_string).collect();
-        Err(format!("the constant `{}` of {} has {found} numbers: the file is damaged", self.name, dims.join("x")))
+        Err(format!(
+            "the constant `{}` of {} has {found} numbers: the file is damaged",
+            self.name,
+            dims.join("x")
+        ))
     }
 
     /// The raw bytes, where the numbers are such.

@@ -200,7 +200,8 @@ mod tests {
     fn what_ends_early_is_damaged() {
         let mut message = Message::default();
         message.text(1, "abc").int(2, 300);
-        let ends: Vec<usize> = (0..message.0.len()).filter(|&end| Fields::is_whole(&message.0[..end])).collect();
+        let ends: Vec<usize> =
+            (0..message.0.len()).filter(|&end| Fields::is_whole(&message.0[..end])).collect();
         assert_eq!(ends, [0, 5]);
         assert!(!Fields::is_whole(&[0x08; 1]) && !Fields::is_whole(&[0x0b, 0x00]));
         assert!(!Fields::is_whole(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]));
