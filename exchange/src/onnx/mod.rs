@@ -9,6 +9,7 @@
 //! | `windows`, `dense`, `elementwise`, `shapes` | operators, a family each |
 //! | `quantized` | scales of networks in 8 bits |
 //! | `finish`, `metadata`, `read` | from all of these to a model |
+//! | `message`, `write` | from a model to a file |
 
 mod call;
 mod constant;
@@ -17,6 +18,7 @@ mod elementwise;
 mod field;
 mod finish;
 mod layout;
+mod message;
 mod metadata;
 mod quantized;
 mod read;
@@ -27,19 +29,12 @@ mod tensor;
 mod view;
 mod windows;
 mod wire;
-
-use ocelli_engine::model_file::ModelFile;
-
-use crate::error::ExchangeError;
-use crate::target::{ExportOptions, Target};
+mod write;
 
 pub(crate) use read::import;
+pub(crate) use write::export;
 
 /// Whether bytes begin as a model of ONNX does: with its version or producer.
 pub(crate) fn is_model(bytes: &[u8]) -> bool {
     schema::is_model(bytes)
-}
-
-pub(crate) fn export(_: &ModelFile, _: &ExportOptions) -> Result<Vec<u8>, ExchangeError> {
-    Err(ExchangeError::Export { format: Target::Onnx.name(), reason: "not built yet".to_owned() })
 }
