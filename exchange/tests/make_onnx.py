@@ -3,6 +3,7 @@
     python make_onnx.py                        small ones, into the folder `onnx` beside this file
     python make_onnx.py large OUT IMAGES       torchvision's networks on 32 images of a folder or ZIP
     python make_onnx.py check OUT              runs what was exported again from OUT, and compares
+    python make_onnx.py probe OUT              the same for the small models, written by the tests with OCELLI_ONNX_EXPORTS
     python make_onnx.py time OUT THREADS       milliseconds of ONNX Runtime for an image of each
 
 Needs torch, torchvision, onnx, onnxscript, onnxruntime and pillow.
@@ -309,6 +310,9 @@ def small():
         out.add(f"normalised_{name}", file.getvalue(), (6, 6, 3), scale=scale)
     quantized(out)
     out.finish()
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    torch.onnx.export(net, (torch.zeros(2, 3, 6, 6),), str(HERE / "open_size_17.onnx"), dynamo=False, opset_version=17,
+                      input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "batch", 2: "h", 3: "w"}})
 
 
 def quantized(out):
@@ -418,6 +422,35 @@ def check(folder):
     sys.exit(failed)
 
 
+def probe(folder):
+    """Runs exports of the small models, whose names are NAME.NUMBERS.onnx, beside each other: those of all numbers agree."""
+    failed = False
+    for path in sorted(pathlib.Path(folder).glob("*.F32.onnx")):
+        name = path.name.split(".")[0]
+        onnx.checker.check_model(str(path), full_check=True)
+        run = session(str(path))
+        dims = run.get_inputs()[0].shape
+        x = numbers(IMAGES * int(np.prod(dims[1:]))).reshape(IMAGES, *dims[2:], dims[1]).transpose(0, 3, 1, 2)
+        pixels = np.round(x.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        rule = json.loads(run.get_modelmeta().custom_metadata_map["ocelli.preprocessing"])
+        normalised = ((pixels.astype(np.float32) / 255 - rule["mean"]) / rule["std"]).astype(np.float32).transpose(0, 3, 1, 2)
+        expected = run.run(["logits"], {"image": np.ascontiguousarray(normalised)})[0]
+        for numbers_of, bound in (("F32", 1e-5), ("F16", 1e-2), ("Int8", 0.1)):
+            other = path.with_name(f"{name}.{numbers_of}.pixels.onnx")
+            if not other.exists():
+                continue
+            onnx.checker.check_model(str(other), full_check=True)
+            run = session(str(other))
+            found, probabilities = run.run(["logits", "probabilities"], {"pixels": pixels})
+            assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
+            error = np.abs(found - expected).max() / (expected.max() - expected.min())
+            failed |= bool(error > bound)
+            if error > bound:
+                print(other.name, f"{error:.1e} of the range")
+    print("failed" if failed else "all exports agree")
+    sys.exit(failed)
+
+
 def timing(folder, threads):
     """Reads names of models, one a line, and answers each with milliseconds of one image."""
     folder, sessions = pathlib.Path(folder), {}
@@ -435,4 +468,4 @@ def timing(folder, threads):
 
 
 if __name__ == "__main__":
-    {"large": large, "check": check, "time": timing}.get(sys.argv[1] if len(sys.argv) > 1 else "", small)(*sys.argv[2:])
+    {"large": large, "check": check, "probe": probe, "time": timing}.get(sys.argv[1] if len(sys.argv) > 1 else "", small)(*sys.argv[2:])

@@ -153,7 +153,10 @@ fn input_view(
     // Of two dimensions that may both be of channels, the one with a usual number of them; the second in doubt.
     let usual = |dim: Option<i64>| dim.filter(|dim| [1, 3, 4].contains(dim));
     let channels = |dim: Option<i64>| dim.filter(|&dim| dim <= i64::from(MAX_CHANNELS));
-    let first = usual(second).is_some() || channels(second).is_some() && usual(fourth).is_none();
+    // Whole numbers are pixels as a decoder gives them: channels last.
+    let is_decoded = input.kind == kind::UINT8 && usual(fourth).is_some();
+    let first =
+        !is_decoded && (usual(second).is_some() || channels(second).is_some() && usual(fourth).is_none());
     let (c, sides, is_nchw) = match (channels(second).filter(|_| first), channels(fourth)) {
         (Some(c), _) => (c, [third, fourth], true),
         (None, Some(c)) => (c, [second, third], false),

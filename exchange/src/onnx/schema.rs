@@ -128,11 +128,6 @@ impl<'a> Node<'a> {
             .find(|message| text_of(message, field::ATTRIBUTE_NAME) == name)
     }
 
-    /// Whether it has an attribute.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.attribute(name).is_some()
-    }
-
     pub(super) fn int(&self, name: &str) -> Option<i64> {
         int_of(self.attribute(name)?, field::ATTRIBUTE_I)
     }

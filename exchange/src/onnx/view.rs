@@ -48,11 +48,6 @@ impl View {
         View { value, shape, axes: vec![axis(w * c, h), axis(c, w), axis(1, c)] }
     }
 
-    /// A flat value `N, C`.
-    pub(super) fn flat(value: u32, shape: Shape) -> Self {
-        View { value, shape, axes: vec![axis(1, shape.len())] }
-    }
-
     /// The same dimensions of another value that lies in memory as this one does.
     pub(super) fn with(&self, value: u32) -> Self {
         View { value, ..self.clone() }
