@@ -14,7 +14,7 @@ pub fn export(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u8>, Exch
     let format = options.target.name();
     match options.target {
         Target::Onnx => return onnx::export(file, options),
-        _ => {}
+        Target::Safetensors | Target::Keras | Target::Npz => {}
     }
     Err(ExchangeError::Export { format, reason: "not built yet".to_owned() })
 }

@@ -11,7 +11,7 @@ use crate::onnx;
 pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
     match sniff(bytes) {
         Some(Format::Onnx) => return onnx::import(bytes, options),
-        _ => {}
+        Some(_) | None => {}
     }
     let start: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     Err(ExchangeError::UnknownFormat(format!(

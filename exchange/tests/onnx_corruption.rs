@@ -95,12 +95,20 @@ fn many_empty_messages() {
         }
         bytes.push(len as u8);
     };
-    // Nodes, constants and values of a graph, each without a field.
-    for field in [0x0a, 0x2a, 0x5a, 0x62, 0x6a] {
-        let graph: Vec<u8> = [field, 0].repeat(1 << 19);
+    // Nodes, constants and values of a graph, each without a field; then constants, inputs and nodes with a name.
+    let empty = [0x0a, 0x2a, 0x5a, 0x62, 0x6a].map(|field| [field, 0].repeat(1 << 19));
+    let named = [(0x2a, 0x42), (0x5a, 0x0a), (0x0a, 0x12)].map(|(field, name)| {
+        let one = |number: u32| [&[field, 6, name, 4][..], &format!("{number:04x}").into_bytes()].concat();
+        (0..1 << 16).flat_map(one).collect::<Vec<u8>>()
+    });
+    let inputs = [vec![0x0a, 0x80, 0x80, 0x40], [0x0a, 0].repeat(1 << 19)].concat();
+    for graph in empty.into_iter().chain(named).chain([inputs]) {
         let mut bytes = vec![0x08, 8, 0x3a];
         length(&mut bytes, graph.len());
         bytes.extend(graph);
+        assert!(bounded(&bytes).is_err());
+        // Metadata without a key.
+        bytes.extend([0x72, 0].repeat(1 << 19));
         assert!(bounded(&bytes).is_err());
     }
 }

@@ -53,6 +53,16 @@ impl<'a> Constant<'a> {
         Constant { dims, data: Data::Floats(floats.into()) }
     }
 
+    /// Bytes of numbers that are no more those of the file.
+    fn computed_bytes(&self) -> usize {
+        match &self.data {
+            Data::File(_) => 0,
+            Data::Bytes(bytes) => size_of::<f32>() * (bytes.scale.len() + bytes.zero.len()),
+            Data::Ints(ints) => size_of::<i64>() * ints.len(),
+            Data::Floats(floats) => size_of::<f32>() * floats.len(),
+        }
+    }
+
     /// The name of the tensor in the file; empty for what was computed.
     pub(super) fn name(&self) -> &'a str {
         match &self.data {
@@ -190,7 +200,12 @@ pub(super) fn fold<'a>(
 ) -> Option<Result<Folded<'a>, String>> {
     let first = inputs.first().and_then(Option::as_ref);
     let second = inputs.get(1).and_then(Option::as_ref);
-    let kept = |result: Result<Constant<'a>, String>| Some(result.map(|constant| (constant, 0)));
+    let kept = |result: Result<Constant<'a>, String>| {
+        Some(result.map(|constant| {
+            let bytes = constant.computed_bytes();
+            (constant, bytes)
+        }))
+    };
     match (node.op, first) {
         ("Constant", _) => kept(constant(node)),
         ("ConstantOfShape", Some(shape)) => Some(filled(node, shape)),

@@ -28,6 +28,9 @@ const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
 /// Memory for constants of files that are small: shapes, activations as constants of channels.
 const LEAST_ROOM: usize = 2 << 20;
 
+/// Memory of a value with its name, at most: its dimensions and its place in a table that grows.
+const VALUE_BYTES: usize = 400;
+
 /// Reads a model.
 ///
 /// # Errors
@@ -52,6 +55,8 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
             model.opset
         ));
     }
+    let room = bytes.len().saturating_mul(9).saturating_add(LEAST_ROOM);
+    reader.steps = Steps::new(Shape::new(1, 1, 1), room);
     for tensor in model.initializers() {
         if tensor.dims.len() > MAX_RANK {
             return Err(damaged(&format!(
@@ -59,6 +64,10 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
                 tensor.name
             )));
         }
+        reader
+            .steps
+            .take(VALUE_BYTES)
+            .map_err(|_| damaged("the file has more constants than it has bytes for"))?;
         reader.values.insert(tensor.name, Value::Constant(Constant::of_file(tensor)));
     }
     let mut inputs = model.inputs().filter(|input| !reader.values.contains_key(input.name));
@@ -76,8 +85,7 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
     let view = input_view(&input, options, &metadata)?;
     let shape = view.shape.check(input.name)?;
     reader.batch = input.dims.as_ref().and_then(|dims| dims[0]);
-    let room = bytes.len().saturating_mul(9).saturating_add(LEAST_ROOM);
-    reader.steps = Steps::new(shape, room);
+    reader.steps.set_input(shape);
     reader.values.insert(input.name, Value::Image(view));
     for node in model.nodes() {
         reader.run(&node);
@@ -212,6 +220,9 @@ impl<'a> Reader<'a> {
             Vec::new()
         });
         let mut made = made.into_iter();
+        if self.steps.take(VALUE_BYTES * node.outputs.len()).is_err() {
+            return;
+        }
         for &output in node.outputs.iter().filter(|output| !output.is_empty()) {
             self.values.insert(output, made.next().unwrap_or(Value::Unknown));
         }

@@ -11,8 +11,7 @@ pub(super) struct ModelView<'a> {
     pub(super) producer: String,
     /// Version of the standard operators; 0 where the file names none.
     pub(super) opset: i64,
-    /// Keys and texts that say more of the model.
-    pub(super) metadata: Vec<(&'a str, &'a str)>,
+    bytes: &'a [u8],
     /// The graph's message.
     pub(super) graph: &'a [u8],
 }
@@ -40,10 +39,13 @@ pub(super) struct Node<'a> {
 /// The largest rank of a tensor here: networks on images need five, for shuffles of channels.
 pub(super) const MAX_RANK: usize = 8;
 
+/// Most inputs and outputs of a node that are looked at, many more than any layer has.
+const MAX_NAMES: usize = 512;
+
 impl<'a> ModelView<'a> {
     /// Reads a file; `None` for bytes that are damaged or hold no graph.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut model = ModelView::default();
+        let mut model = ModelView { bytes, ..ModelView::default() };
         let [mut name, mut version] = [""; 2];
         for field in Fields::new(bytes) {
             match (field.number, field.value) {
@@ -55,10 +57,6 @@ impl<'a> ModelView<'a> {
                         model.opset = int_of(bytes, field::OPSET_VERSION).unwrap_or(0);
                     }
                 }
-                (field::MODEL_METADATA_PROPS, Value::Bytes(bytes)) => {
-                    let entry = (text_of(bytes, field::ENTRY_KEY), text_of(bytes, field::ENTRY_VALUE));
-                    model.metadata.push(entry);
-                }
                 _ => {}
             }
         }
@@ -68,7 +66,9 @@ impl<'a> ModelView<'a> {
 
     /// The text of a key of the metadata.
     pub(super) fn metadata(&self, key: &str) -> Option<&'a str> {
-        self.metadata.iter().find(|(found, _)| *found == key).map(|(_, text)| *text)
+        let mut entries = messages(self.bytes, field::MODEL_METADATA_PROPS);
+        let entry = entries.find(|entry| text_of(entry, field::ENTRY_KEY) == key)?;
+        Some(text_of(entry, field::ENTRY_VALUE))
     }
 
     /// The graph's nodes, in the file's order, which is one in which they can run.
@@ -107,7 +107,7 @@ impl<'a> ValueInfo<'a> {
 
 impl<'a> Node<'a> {
     fn read(message: &'a [u8]) -> Self {
-        let texts = |number| messages(message, number).map(text).collect();
+        let texts = |number| messages(message, number).take(MAX_NAMES).map(text).collect();
         Node {
             name: text_of(message, field::NODE_NAME),
             op: text_of(message, field::NODE_OP_TYPE),

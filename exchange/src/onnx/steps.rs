@@ -57,6 +57,11 @@ impl Steps {
         Steps { steps: Vec::new(), shapes: vec![input], room }
     }
 
+    /// States the shape of the input, before there are steps.
+    pub(super) fn set_input(&mut self, shape: Shape) {
+        self.shapes[0] = shape;
+    }
+
     /// Shape of a value.
     pub(super) fn shape(&self, value: u32) -> Shape {
         self.shapes[value as usize]
