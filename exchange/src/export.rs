@@ -3,8 +3,8 @@
 use ocelli_engine::model_file::ModelFile;
 
 use crate::error::ExchangeError;
-use crate::onnx;
 pub use crate::target::{ExportOptions, Numbers, Target};
+use crate::{npz, onnx, torch};
 
 /// The bytes of a file with this model.
 ///
@@ -12,9 +12,15 @@ pub use crate::target::{ExportOptions, Numbers, Target};
 /// [`ExchangeError::Export`] for a model that the format cannot hold.
 pub fn export(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u8>, ExchangeError> {
     let format = options.target.name();
+    if options.with_preprocess && matches!(options.target, Target::Safetensors | Target::Npz) {
+        let reason = "it holds weights and no graph that could normalise pixels: choose --to onnx".to_owned();
+        return Err(ExchangeError::Export { format, reason });
+    }
     match options.target {
         Target::Onnx => return onnx::export(file, options),
-        Target::Safetensors | Target::Keras | Target::Npz => {}
+        Target::Safetensors => return torch::write_safetensors(file, options.numbers),
+        Target::Npz => return npz::write(file, options.numbers),
+        Target::Keras => {}
     }
     Err(ExchangeError::Export { format, reason: "not built yet".to_owned() })
 }

@@ -2,7 +2,7 @@
 
 use crate::error::ExchangeError;
 pub use crate::imported::{Format, Head, Import, ImportOptions, InputRule};
-use crate::onnx;
+use crate::{onnx, torch};
 
 /// Reads a model from the bytes of a file of any [`Format`], which is told by the bytes.
 ///
@@ -11,7 +11,9 @@ use crate::onnx;
 pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
     match sniff(bytes) {
         Some(Format::Onnx) => return onnx::import(bytes, options),
-        Some(_) | None => {}
+        Some(Format::Torch) => return torch::import_torch(bytes, options),
+        Some(Format::Safetensors) => return torch::import_safetensors(bytes, options),
+        _ => {}
     }
     let start: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     Err(ExchangeError::UnknownFormat(format!(
@@ -21,6 +23,12 @@ pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeE
 
 /// The format of a file by its bytes.
 fn sniff(bytes: &[u8]) -> Option<Format> {
+    if torch::is_state_dict(bytes) {
+        return Some(Format::Torch);
+    }
+    if torch::is_safetensors(bytes) {
+        return Some(Format::Safetensors);
+    }
     if onnx::is_model(bytes) {
         return Some(Format::Onnx);
     }

@@ -148,10 +148,8 @@ fn of_two(steps: &mut Steps, call: &Call<'_, '_>, x: &View, y: &View) -> Result<
     let name = &call.name;
     let is_same = x.axes == y.axes && x.shape == y.shape;
     if call.node.op == "Mul" {
-        if is_same {
-            if let Some(value) = steps.product(name, x.value, y.value)? {
-                return Ok(x.with(value));
-            }
+        if is_same && let Some(value) = steps.product(name, x.value, y.value)? {
+            return Ok(x.with(value));
         }
         for (image, factors) in [(x, y), (y, x)] {
             if let Some(factors) = channel_factors(steps, name, image, factors)? {

@@ -37,13 +37,11 @@ pub(super) fn finish(
     let (output, head) = head(&steps, output);
     let mut same: Vec<u32> = (0..=steps.steps.len() as u32).collect();
     let uses = uses(&steps, output);
-    if let Some(first) = only_reader(&steps, &uses) {
-        if let Action::Affine { scale, shift } = &steps.steps[first].action {
-            let rule = (scale.clone(), shift.clone());
-            if takes(&rule) {
-                same[first + 1] = 0;
-            }
-        }
+    if let Some(first) = only_reader(&steps, &uses)
+        && let Action::Affine { scale, shift } = &steps.steps[first].action
+        && takes(&(scale.clone(), shift.clone()))
+    {
+        same[first + 1] = 0;
     }
     let changed = fold(&mut steps, &uses, &mut same);
     check(&steps, &uses)?;

@@ -133,10 +133,11 @@ impl Steps {
             return Ok(x);
         }
         // relu6(x + 3) / 6, as it was exported before there was an operator for it.
-        if is_all(&scale, 1.0 / 6.0) && is_all(&shift, 0.0) {
-            if let Some(of) = self.shifted_relu6(x) {
-                return self.activation(name, Activation::HardSigmoid, of);
-            }
+        if is_all(&scale, 1.0 / 6.0)
+            && is_all(&shift, 0.0)
+            && let Some(of) = self.shifted_relu6(x)
+        {
+            return self.activation(name, Activation::HardSigmoid, of);
         }
         let shape = self.shape(x);
         self.push(name, (Action::Affine { scale, shift }, Vec::new()), &[x], shape)
@@ -236,10 +237,11 @@ impl Steps {
 
     /// `x`, `a` and `b` of a value `a x + b`, with one `a` and one `b` for all channels; the value itself, 1 and 0 else.
     pub(super) fn unscaled(&self, value: u32) -> (u32, f32, f32) {
-        if let Some(Step { action: Action::Affine { scale, shift }, inputs, .. }) = self.maker(value) {
-            if scale.iter().all(|s| s == &scale[0]) && shift.iter().all(|s| s == &shift[0]) {
-                return (inputs[0], scale[0], shift[0]);
-            }
+        if let Some(Step { action: Action::Affine { scale, shift }, inputs, .. }) = self.maker(value)
+            && scale.iter().all(|s| s == &scale[0])
+            && shift.iter().all(|s| s == &shift[0])
+        {
+            return (inputs[0], scale[0], shift[0]);
         }
         (value, 1.0, 0.0)
     }

@@ -85,10 +85,10 @@ pub(super) fn conv(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Strin
         |size: usize| u32::try_from(size).map_err(|_| "has weights of sizes that cannot be".to_owned());
     let (mut value, mut pads) = (x.value, [0; 4]);
     // Zeros before a convolution are zeros of the convolution.
-    if let Some(step) = steps.maker(value) {
-        if let Action::Pad(before) = step.action {
-            (value, pads) = (step.inputs[0], before);
-        }
+    if let Some(step) = steps.maker(value)
+        && let Action::Pad(before) = step.action
+    {
+        (value, pads) = (step.inputs[0], before);
     }
     let mut window = Window::read(call, [side(kh)?, side(kw)?], steps.shape(x.value))?;
     for (pad, before) in window.pads.iter_mut().zip(pads) {
