@@ -12,7 +12,11 @@ pub(crate) fn onnx(data: &[u8]) {
             let graph = imported.model.graph();
             assert!(graph.shapes().is_ok());
             assert!(imported.quantization.is_none_or(|scales| scales.check(graph).is_ok()));
-            assert!(imported.labels.is_none_or(|labels| Ok(labels.len()) == graph.classes()));
+            assert!(
+                imported
+                    .labels
+                    .is_none_or(|labels| graph.classes().is_ok_and(|classes| classes == labels.len()))
+            );
         }
         // Parts that are not supported stand on a line each.
         Err(error) => assert!(!error.to_string().is_empty()),
