@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -107,5 +107,8 @@ miri: ## Undefined behaviour in the engine's unsafe code, portable kernels (need
 		$(CARGO) +nightly miri test --locked -p ocelli-engine --lib --target-dir target/miri $(MIRI_TESTS)
 
 FUZZ_SECONDS ?= 600
+exchange-large: ## Networks of torchvision in ONNX, in and out, beside ONNX Runtime; IMAGES=folder or ZIP of 32 photos (needs python3 and PyPI, else skipped out loud)
+	PYTHON=$(PYTHON) CARGO=$(CARGO) exchange/tests/large "$(IMAGES)"
+
 fuzz: ## Every fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz, else skipped out loud)
 	fuzz/run $(FUZZ_SECONDS)

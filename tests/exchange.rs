@@ -26,9 +26,8 @@ fn with_photos() -> Sandbox {
 /// Labels and probabilities of the three photos.
 fn answers(sandbox: &Sandbox, model: &str) -> Vec<(String, f64)> {
     let lines = sandbox.run(&format!("predict -m {model} 0.png 1.png 2.png --json")).json_lines();
-    let answer = |line: &Value| {
-        (line["label"].as_str().unwrap().to_owned(), line["probability"].as_f64().unwrap())
-    };
+    let answer =
+        |line: &Value| (line["label"].as_str().unwrap().to_owned(), line["probability"].as_f64().unwrap());
     lines.iter().map(answer).collect()
 }
 
@@ -68,7 +67,8 @@ fn an_imported_model_is_explained_quantised_trained_further_and_inspected_by_doc
     sandbox.ok("import m.onnx");
     sandbox.ok("explain m.ocelli 0.png --out map.png");
     assert!(sandbox.path().join("map.png").is_file());
-    let report = json(&sandbox.ok(&format!("quantize m.ocelli {data} --out m8.ocelli --max-drop 100 --json")));
+    let report =
+        json(&sandbox.ok(&format!("quantize m.ocelli {data} --out m8.ocelli --max-drop 100 --json")));
     assert!(report["agreement"].as_f64().unwrap() > 0.9, "{report}");
     let report = json(&sandbox.ok("export m8.ocelli --to onnx --int8 -o m8.onnx --json"));
     assert!(report["check"]["agreement"].as_f64().unwrap() > 0.95, "{report}");

@@ -4,7 +4,7 @@ use ocelli_engine::model_file::ModelFile;
 
 use crate::error::ExchangeError;
 pub use crate::target::{ExportOptions, Numbers, Target};
-use crate::{npz, torch};
+use crate::{npz, onnx, torch};
 
 /// The bytes of a file with this model.
 ///
@@ -17,9 +17,10 @@ pub fn export(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u8>, Exch
         return Err(ExchangeError::Export { format, reason });
     }
     match options.target {
+        Target::Onnx => return onnx::export(file, options),
         Target::Safetensors => return torch::write_safetensors(file, options.numbers),
         Target::Npz => return npz::write(file, options.numbers),
-        Target::Onnx | Target::Keras => {}
+        Target::Keras => {}
     }
     Err(ExchangeError::Export { format, reason: "not built yet".to_owned() })
 }

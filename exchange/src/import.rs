@@ -2,7 +2,7 @@
 
 use crate::error::ExchangeError;
 pub use crate::imported::{Format, Head, Import, ImportOptions, InputRule};
-use crate::torch;
+use crate::{onnx, torch};
 
 /// Reads a model from the bytes of a file of any [`Format`], which is told by the bytes.
 ///
@@ -10,6 +10,7 @@ use crate::torch;
 /// [`ExchangeError`]: for bytes that are no such file, damaged or not supported, and for what the options have to say.
 pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
     match sniff(bytes) {
+        Some(Format::Onnx) => return onnx::import(bytes, options),
         Some(Format::Torch) => return torch::import_torch(bytes, options),
         Some(Format::Safetensors) => return torch::import_safetensors(bytes, options),
         _ => {}
@@ -27,6 +28,9 @@ fn sniff(bytes: &[u8]) -> Option<Format> {
     }
     if torch::is_safetensors(bytes) {
         return Some(Format::Safetensors);
+    }
+    if onnx::is_model(bytes) {
+        return Some(Format::Onnx);
     }
     None
 }

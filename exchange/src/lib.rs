@@ -20,6 +20,7 @@ mod import;
 mod imported;
 mod network;
 mod npz;
+mod onnx;
 mod target;
 mod torch;
 

@@ -10,6 +10,7 @@
 mod archives;
 mod arrays;
 mod disk;
+mod exchange;
 mod images;
 mod model_file;
 mod networks;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
@@ -49,6 +50,7 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "state_dict", check: state_dicts::check, seeds: state_dicts::seeds },
     Target { name: "safetensors", check: state_dicts::check, seeds: state_dicts::safetensors },
     Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
+    Target { name: "onnx", check: exchange::onnx, seeds: exchange::onnx_seeds },
 ];
 
 /// Checks an input of the kind `name`, for the programs under `fuzz/targets`.
