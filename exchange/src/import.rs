@@ -6,6 +6,7 @@ use ocelli_common::preprocessing::Fit;
 use ocelli_engine::{Model, Quantization};
 
 use crate::error::ExchangeError;
+use crate::keras;
 
 /// Formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,12 @@ pub struct Import {
 /// # Errors
 /// [`ExchangeError`]: for bytes that are no such file, damaged or not supported, and for what the options have to say.
 pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
-    let _ = options;
+    if keras::is_h5(bytes) {
+        return keras::import_h5(bytes, options);
+    }
+    if keras::is_archive(bytes) {
+        return keras::import_archive(bytes, options);
+    }
     let start: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     Err(ExchangeError::UnknownFormat(format!(
         "no model of Keras, ONNX, PyTorch or safetensors: the file begins with the bytes {start}"

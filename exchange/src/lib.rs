@@ -15,6 +15,7 @@
 mod error;
 mod export;
 mod import;
+mod keras;
 mod network;
 
 pub use error::{ExchangeError, Unsupported};
