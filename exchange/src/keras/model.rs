@@ -9,7 +9,7 @@ use super::builder::{Arg, Builder, Call};
 use super::dispatch::{is_known, unknown};
 use super::draft::{Stop, Tensor};
 use super::fields::{Fields, whole};
-use super::nodes::{Argument, calls, ends};
+use super::nodes::{Argument, History, calls, ends};
 use super::weights::Place;
 use crate::error::{ExchangeError, Unsupported};
 
@@ -27,6 +27,15 @@ struct Entry<'a> {
     name: &'a str,
     class: &'a str,
     config: Fields<'a>,
+}
+
+/// A call that waits for its inputs.
+struct Open<'a> {
+    layer: &'a Value,
+    entry: Entry<'a>,
+    place: Place,
+    number: usize,
+    call: Vec<Argument<'a>>,
 }
 
 impl<'a> Entry<'a> {
@@ -152,21 +161,24 @@ impl Builder {
                 false => self.next_place(place, &entry, &mut numbers),
             };
             for (number, call) in calls(Fields(layer)).into_iter().enumerate() {
-                open.push((layer, entry, place.clone(), number, call));
+                open.push(Open { layer, entry, place: place.clone(), number, call });
                 if open.len() > MAX_NODES {
                     return Err(self.damaged(format!("a model has more than {MAX_NODES} layers")));
                 }
             }
         }
+        let first = first_calls(&open, ends(config.get("output_layers")));
         for _ in 0..MAX_ROUNDS {
             let mut later = Vec::new();
-            for (layer, entry, place, number, call) in open {
-                match given(&call, &made) {
+            for next in open {
+                let Open { layer, entry, place, number, call } = &next;
+                match given(call, &made) {
                     Some(args) => {
-                        let results = self.one(layer, &entry, place, args)?;
-                        made.insert((entry.name, number), results);
+                        let results = self.one(layer, entry, place.clone(), args)?;
+                        let first = if entry.is_model() { first.get(entry.name) } else { None };
+                        made.insert((entry.name, *number + first.unwrap_or(&0)), results);
                     }
-                    None => later.push((layer, entry, place, number, call)),
+                    None => later.push(next),
                 }
             }
             open = later;
@@ -241,6 +253,21 @@ impl Builder {
             }
         }
     }
+}
+
+/// The least number by which each layer's calls are named. In files of Keras 2 those of a model begin with 1 where making it
+/// counted as a call.
+fn first_calls<'a>(open: &[Open<'a>], outputs: Vec<History<'a>>) -> HashMap<&'a str, usize> {
+    let values = open.iter().flat_map(|open| &open.call).filter_map(|argument| match argument {
+        Argument::Value(history) => Some(*history),
+        _ => None,
+    });
+    let mut first = HashMap::new();
+    for history in values.chain(outputs) {
+        let least = first.entry(history.layer).or_insert(1);
+        *least = history.call.min(*least);
+    }
+    first
 }
 
 /// The arguments of a call once all its values are made.
