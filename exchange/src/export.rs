@@ -3,6 +3,7 @@
 use ocelli_engine::model_file::ModelFile;
 
 use crate::error::ExchangeError;
+use crate::keras;
 
 /// Formats that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,9 @@ pub struct ExportOptions {
 /// # Errors
 /// [`ExchangeError::Export`] for a model that the format cannot hold.
 pub fn export(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u8>, ExchangeError> {
-    let _ = file;
+    if options.target == Target::Keras {
+        return keras::export(file, options);
+    }
     let format = options.target.name();
     Err(ExchangeError::Export { format, reason: "not built yet".to_owned() })
 }

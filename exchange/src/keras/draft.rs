@@ -89,27 +89,9 @@ impl Draft {
         Ok(self.layers.len() as u32)
     }
 
-    /// Whether no element of a value is below zero: zeros around it are then as good as no padding for a maximum.
+    /// Whether no element of a value is below zero, as far as that is seen soon.
     pub(super) fn is_nonnegative(&self, value: u32) -> bool {
-        // Sums and joins of many values would be asked many times over: so far back, no further.
-        fn ask(draft: &Draft, value: u32, depth: usize) -> bool {
-            let Some(layer) = draft.layer(value).filter(|_| depth < 4) else { return false };
-            match &layer.op {
-                Op::Activation(activation) => match activation {
-                    Activation::Relu
-                    | Activation::Relu6
-                    | Activation::Sigmoid
-                    | Activation::HardSigmoid => true,
-                    Activation::Clip { min, .. } => *min >= 0.0,
-                    _ => false,
-                },
-                Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Dropout { .. } | Op::Concat | Op::Add => {
-                    layer.inputs.iter().all(|&input| ask(draft, input, depth + 1))
-                }
-                _ => false,
-            }
-        }
-        ask(self, value, 0)
+        is_nonnegative(value, &|value| self.layer(value).map(|layer| (&layer.op, &layer.inputs[..])))
     }
 
     /// The network that ends with a value, without the layers that do not lead there.
@@ -129,6 +111,27 @@ impl Draft {
         }
         Ok(network)
     }
+}
+
+/// Whether no element of a value is below zero: zeros around it are then as good as no padding for a maximum. `layer` has
+/// the layers by their values.
+pub(super) fn is_nonnegative<'a>(value: u32, layer: &dyn Fn(u32) -> Option<(&'a Op, &'a [u32])>) -> bool {
+    // Sums and joins of many values would be asked many times over: so far back, no further.
+    fn ask<'a>(value: u32, layer: &dyn Fn(u32) -> Option<(&'a Op, &'a [u32])>, depth: usize) -> bool {
+        let Some((op, inputs)) = layer(value).filter(|_| depth < 4) else { return false };
+        match op {
+            Op::Activation(activation) => match activation {
+                Activation::Relu | Activation::Relu6 | Activation::Sigmoid | Activation::HardSigmoid => true,
+                Activation::Clip { min, .. } => *min >= 0.0,
+                _ => false,
+            },
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Dropout { .. } | Op::Concat | Op::Add => {
+                inputs.iter().all(|&input| ask(input, layer, depth + 1))
+            }
+            _ => false,
+        }
+    }
+    ask(value, layer, 0)
 }
 
 /// `y[c] = scale[c] x[c] + shift[c]`; one number stands for all channels.

@@ -24,8 +24,12 @@ mod nodes;
 mod read;
 mod spatial;
 mod weights;
+mod write;
+
+use ocelli_engine::model_file::ModelFile;
 
 use crate::error::ExchangeError;
+use crate::export::ExportOptions;
 use crate::import::{Import, ImportOptions};
 
 /// Whether the bytes begin as a `.h5` file.
@@ -52,4 +56,12 @@ pub(crate) fn import_h5(bytes: &[u8], options: &ImportOptions) -> Result<Import,
 /// [`ExchangeError`]
 pub(crate) fn import_archive(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
     read::archive(bytes, options)
+}
+
+/// The bytes of a `.keras` file.
+///
+/// # Errors
+/// [`ExchangeError::Export`]
+pub(crate) fn export(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u8>, ExchangeError> {
+    write::archive(file, options)
 }

@@ -53,8 +53,7 @@ impl Weights {
         place.names.push(name.to_owned());
         if let Weights::Numbered { container, .. } = self {
             let slash = if place.group.is_empty() { "" } else { "/" };
-            let number = if number == 0 { String::new() } else { format!("_{number}") };
-            place.group = format!("{}{slash}{container}/{}{number}", place.group, snake_case(class));
+            place.group = format!("{}{slash}{container}/{}", place.group, group_name(class, number));
         }
         place
     }
@@ -100,6 +99,12 @@ fn is_variable(path: &str, names: &[&str], layer: Option<&String>) -> bool {
         before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
     });
     names.contains(&base) && right_layer
+}
+
+/// The group of a layer in the weights of a `.keras` file: `conv2d`, `conv2d_1` and so on.
+pub(super) fn group_name(class: &str, number: usize) -> String {
+    let name = snake_case(class);
+    if number == 0 { name } else { format!("{name}_{number}") }
 }
 
 /// `GlobalAveragePooling2D` as `global_average_pooling2d`: an underscore before a capital and small letters, and between a
