@@ -40,7 +40,8 @@ fn samples(folder: &Path) -> Vec<Sample> {
         let name = entry["file"].as_str().unwrap().to_owned();
         let bytes = std::fs::read(folder.join(&name)).unwrap();
         let all = std::fs::read(folder.join(format!("{name}.bin"))).unwrap();
-        let count = ["images", "height", "width", "channels"].map(|side| entry[side].as_u64().unwrap() as usize);
+        let count =
+            ["images", "height", "width", "channels"].map(|side| entry[side].as_u64().unwrap() as usize);
         let (pixels, answers) = all.split_at(count.iter().product());
         let answers = answers.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
         Sample { name, bytes, pixels: pixels.to_vec(), answers: answers.collect(), entry }
@@ -54,7 +55,8 @@ fn answers(sample: &Sample, model: &Import) -> Vec<f32> {
     let channels = sample.number("channels");
     let input: Vec<f32> = match &model.input.mean_std {
         Some((mean, std)) => {
-            let value = |(i, &p): (usize, &u8)| (f32::from(p) / 255.0 - mean[i % channels]) / std[i % channels];
+            let value =
+                |(i, &p): (usize, &u8)| (f32::from(p) / 255.0 - mean[i % channels]) / std[i % channels];
             sample.pixels.iter().enumerate().map(value).collect()
         }
         None => {
@@ -155,7 +157,8 @@ fn all_that_is_not_supported_is_listed_at_once() {
         let Err(ExchangeError::Unsupported { parts, .. }) = import(&bytes, &ImportOptions::default()) else {
             panic!("{name}")
         };
-        let named: Vec<(&str, &str)> = parts.iter().map(|part| (part.node.as_str(), part.op.as_str())).collect();
+        let named: Vec<(&str, &str)> =
+            parts.iter().map(|part| (part.node.as_str(), part.op.as_str())).collect();
         let expected = [("twice", "Lambda"), ("larger", "UpSampling2D"), ("transposed", "Conv2DTranspose")];
         assert_eq!(named, expected, "{name}");
         assert_eq!(parts[0].shapes, "6x6x4");
@@ -166,5 +169,8 @@ fn all_that_is_not_supported_is_listed_at_once() {
 fn weights_without_a_network_say_what_to_do() {
     let bytes = std::fs::read(folder().join("weights_only_k2.h5")).unwrap();
     let error = import(&bytes, &ImportOptions::default()).unwrap_err();
-    assert!(matches!(error, ExchangeError::Missing { .. }) && error.to_string().contains("model.save"), "{error}");
+    assert!(
+        matches!(error, ExchangeError::Missing { .. }) && error.to_string().contains("model.save"),
+        "{error}"
+    );
 }

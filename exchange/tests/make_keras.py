@@ -41,6 +41,9 @@ def shake(model, seed):
         else:
             value = rng.uniform(-0.3, 0.3, shape)
         weight.assign(value.astype("float32"))
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def pack(path):
@@ -62,8 +65,7 @@ class Folder:
 
     def save(self, name, model, side, scale, head, images=IMAGES, rule=None):
         """Writes a model and what it answers; pixels times `scale` are its input."""
-        if os.environ.get("OCELLI_KERAS_SHAKE", "1") == "1":
-            shake(model, zlib.crc32(name.encode()))
+        shake(model, zlib.crc32(name.encode()))
         rng = np.random.default_rng(1)
         shape = model.input_shape[1:]
         shape = tuple(side if size is None else size for size in shape)
@@ -295,11 +297,13 @@ def large(path):
             side = min(side, 160) if name == "Xception" else side
             shape = (side, side, 3)
             if name == "VGG16":
-                model = k.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=100)
+                model = k.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=100,
+                                                   classifier_activation=None)
             else:
-                model = getattr(k.applications, name)(weights=None, input_shape=shape, classes=100)
+                model = getattr(k.applications, name)(weights=None, input_shape=shape, classes=100,
+                                                        classifier_activation=None)
             inside = any(word in name for word in ["MobileNetV3", "EfficientNet"])
-            out.save(f"{name}_{end}", model, side, 1.0 if inside else 1.0 / 127.5, "softmax", images=8)
+            out.save(f"{name}_{end}", model, side, 1.0 if inside else 1.0 / 127.5, "logits", images=8)
             k.backend.clear_session()
     out.close()
 

@@ -67,7 +67,9 @@ impl Builder {
     /// The variables of a called layer.
     pub(super) fn variables(&mut self, call: &Call, wanted: &[Variable]) -> Result<Vec<Vec<f32>>, Stop> {
         let read = self.weights.read(&call.place, wanted);
-        read.map_err(|reason| Stop::Failed(self.damaged(format!("weights of layer `{}`: {reason}", call.name))))
+        read.map_err(|reason| {
+            Stop::Failed(self.damaged(format!("weights of layer `{}`: {reason}", call.name)))
+        })
     }
 
     /// Appends a layer; its value has the engine's sides.
@@ -94,7 +96,9 @@ impl Builder {
     /// The value of a tensor with all that was put off; layers that this takes are called after `name`.
     pub(super) fn plain(&mut self, name: &str, x: &Tensor) -> Result<u32, Stop> {
         if x.softmax {
-            return Err(Stop::Unsupported("follows a softmax, which is supported at the end alone".to_owned()));
+            return Err(Stop::Unsupported(
+                "follows a softmax, which is supported at the end alone".to_owned(),
+            ));
         }
         let value = self.mapped(name, x)?;
         if x.pad == [0; 4] {
@@ -142,7 +146,10 @@ impl Builder {
         let channels = x.dims.last().map_or(0, |&c| c as usize);
         for values in [scale, shift] {
             if values.len() != 1 && (values.len() != channels || x.dims.len() == 2) {
-                return Err(Stop::Unsupported(format!("has {} constants for {channels} channels", values.len())));
+                return Err(Stop::Unsupported(format!(
+                    "has {} constants for {channels} channels",
+                    values.len()
+                )));
             }
         }
         let mut y = x.clone();
@@ -175,7 +182,9 @@ impl Builder {
                 Ok(Tensor { softmax: true, ..Tensor::new(value, x.dims.clone()) })
             }
             // Networks for phones spell a hard sigmoid as relu6(x + 3) / 6.
-            Function::Engine(Activation::Relu6) if x.affine.is(1.0, 3.0) && x.pad == [0; 4] && x.value > 0 => {
+            Function::Engine(Activation::Relu6)
+                if x.affine.is(1.0, 3.0) && x.pad == [0; 4] && x.value > 0 =>
+            {
                 let plain = Tensor { affine: Affine::identity(), ..x.clone() };
                 let mut y = self.push_like(name, Op::Activation(Activation::HardSigmoid), &plain)?;
                 y.affine = Affine { scale: vec![6.0], shift: vec![0.0] };
@@ -198,7 +207,8 @@ fn per_channel(c: u32, padding: Padding, bias: bool) -> Op {
 /// What is said when nobody says the size of the input.
 fn missing_size() -> ExchangeError {
     ExchangeError::Missing {
-        what: "the file leaves the height and width of its images open: say them, as in --size 224".to_owned(),
+        what: "the file leaves the height and width of its images open: say them, as in --size 224"
+            .to_owned(),
         option: "size",
     }
 }

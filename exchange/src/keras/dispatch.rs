@@ -53,7 +53,8 @@ pub(super) fn unknown(class: &str) -> Stop {
     Stop::Unsupported(match class {
         "Lambda" => "Python code in the file is never run: put a layer of Keras in its place".to_owned(),
         "TensorFlowOpLayer" => {
-            "an operation as TensorFlow 2.3 and earlier wrote it: save the model again with a later version".to_owned()
+            "an operation as TensorFlow 2.3 and earlier wrote it: save the model again with a later version"
+                .to_owned()
         }
         _ => "this kind of layer is not supported".to_owned(),
     })
@@ -96,8 +97,15 @@ fn kind(call: &Call) -> Option<Kind> {
             b.activate(call.name, &function.unwrap_or(Function::Linear), x)
         }),
         "Dropout" => Kind::One(dropout),
-        "Identity" | "ActivityRegularization" | "SpatialDropout2D" | "AlphaDropout" | "GaussianNoise"
-        | "GaussianDropout" | "Cast" | "RandomHeight" | "RandomWidth" => Kind::One(left_out),
+        "Identity"
+        | "ActivityRegularization"
+        | "SpatialDropout2D"
+        | "AlphaDropout"
+        | "GaussianNoise"
+        | "GaussianDropout"
+        | "Cast"
+        | "RandomHeight"
+        | "RandomWidth" => Kind::One(left_out),
         "RandomCrop" | "Resizing" | "CenterCrop" => Kind::One(sized),
         _ if class.starts_with("Random") || class == "MixUp" || class == "CutMix" || class == "AugMix" => {
             Kind::One(left_out)
@@ -158,9 +166,8 @@ fn product(b: &mut Builder, call: &Call, values: &[&Tensor]) -> Result<Tensor, S
 fn rescaling(b: &mut Builder, call: &Call, x: &Tensor) -> Result<Tensor, Stop> {
     let numbers = |name: &str, default: f64| match call.config.get(name) {
         None => Ok(vec![default]),
-        Some(value) => {
-            numbers(value).ok_or_else(|| Stop::Unsupported(format!("`{name}` is no number and no list of them")))
-        }
+        Some(value) => numbers(value)
+            .ok_or_else(|| Stop::Unsupported(format!("`{name}` is no number and no list of them"))),
     };
     let by = Affine { scale: numbers("scale", 1.0)?, shift: numbers("offset", 0.0)? };
     b.affine(call.name, x, &by)
@@ -186,11 +193,17 @@ fn left_out(b: &mut Builder, call: &Call, x: &Tensor) -> Result<Tensor, Stop> {
 /// Layers that bring images to a size: at the input that is what preprocessing does.
 fn sized(b: &mut Builder, call: &Call, x: &Tensor) -> Result<Tensor, Stop> {
     let side = |name: &str| {
-        call.config.count(name).filter(|&side| side > 0).ok_or_else(|| Stop::Unsupported(format!("no `{name}`")))
+        call.config
+            .count(name)
+            .filter(|&side| side > 0)
+            .ok_or_else(|| Stop::Unsupported(format!("no `{name}`")))
     };
     let (h, w) = (side("height")?, side("width")?);
     if x.dims.len() != 3 || call.config.text("data_format") == Some("channels_first") {
-        return Err(Stop::Unsupported(format!("needs images of height, width and channels, found {:?}", x.dims)));
+        return Err(Stop::Unsupported(format!(
+            "needs images of height, width and channels, found {:?}",
+            x.dims
+        )));
     }
     let c = x.dims[2];
     if x.dims[..2] == [h, w] && !b.open_size {
@@ -207,7 +220,9 @@ fn sized(b: &mut Builder, call: &Call, x: &Tensor) -> Result<Tensor, Stop> {
         false => Fit::Stretch,
     };
     b.note(match call.class {
-        "Resizing" => format!("`{}` was left out: images are brought to {h}x{w} before the network", call.name),
+        "Resizing" => {
+            format!("`{}` was left out: images are brought to {h}x{w} before the network", call.name)
+        }
         class => format!(
             "`{}` ({class}) was left out: images are scaled to cover {h}x{w} and cut, where Keras cuts alone",
             call.name

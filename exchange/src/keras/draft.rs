@@ -183,7 +183,13 @@ impl Affine {
 /// Pairs of two lists of one length, either of which may be one number for all.
 fn pairs<'a>(a: &'a [f64], b: &'a [f64]) -> impl Iterator<Item = (f64, f64)> + 'a {
     let at = |values: &'a [f64], index: usize| values[if values.len() == 1 { 0 } else { index }];
-    let count = if a.len() == 1 { b.len() } else if b.len() == 1 { a.len() } else { a.len().min(b.len()) };
+    let count = if a.len() == 1 {
+        b.len()
+    } else if b.len() == 1 {
+        a.len()
+    } else {
+        a.len().min(b.len())
+    };
     (0..count).map(move |index| (at(a, index), at(b, index)))
 }
 

@@ -69,7 +69,9 @@ impl Builder {
             let value = self.plain(name, x)?;
             let (a, b) = (self.draft.shape(sum), self.draft.shape(value));
             if a != b {
-                return Err(Stop::Unsupported(format!("joins {a} and {b}: only values of one shape are supported")));
+                return Err(Stop::Unsupported(format!(
+                    "joins {a} and {b}: only values of one shape are supported"
+                )));
             }
             let name = if index == 0 { name.to_owned() } else { format!("{name}.{index}") };
             sum = self.draft.push(&name, Op::Add, &[sum, value], Vec::new())?;
@@ -118,7 +120,9 @@ impl Builder {
         let rank = first.dims.len();
         let axis = call.config.number("axis").unwrap_or(-1.0);
         if (axis != -1.0 && axis != rank as f64) || values.iter().any(|x| x.dims.len() != rank || rank == 2) {
-            return Err(Stop::Unsupported("joins along another axis than the last, which has the channels".to_owned()));
+            return Err(Stop::Unsupported(
+                "joins along another axis than the last, which has the channels".to_owned(),
+            ));
         }
         let mut plain = Vec::with_capacity(values.len());
         for x in values {
@@ -177,7 +181,8 @@ impl Builder {
 
     /// `x[..., slice]`: channels of a value.
     pub(super) fn slice(&mut self, call: &Call, x: &Tensor, slices: &[Value]) -> Result<Tensor, Stop> {
-        let unsupported = || Err(Stop::Unsupported("takes other slices than whole images and some channels".to_owned()));
+        let unsupported =
+            || Err(Stop::Unsupported("takes other slices than whole images and some channels".to_owned()));
         let Some((last, before)) = slices.split_last() else { return unsupported() };
         let bounds = |value: &Value| {
             let fields = Fields(value).get("config").map_or(Fields(value), Fields);
@@ -186,7 +191,9 @@ impl Builder {
         };
         let ellipsis = before.iter().any(|value| value.as_str() == Some("...") || is_ellipsis(value));
         let whole = |value: &Value| {
-            is_ellipsis(value) || value.as_str() == Some("...") || (value.is_object() && bounds(value) == [None; 3])
+            is_ellipsis(value)
+                || value.as_str() == Some("...")
+                || (value.is_object() && bounds(value) == [None; 3])
         };
         let covers = ellipsis || before.len() == x.dims.len();
         if !covers || !before.iter().all(whole) || !last.is_object() || x.dims.len() == 2 {
@@ -200,7 +207,8 @@ impl Builder {
         }
         let at = |given: Option<i64>, default: i64| match given {
             None => default,
-            Some(index) => (if index < 0 { index.saturating_add(c) } else { index }).clamp(if step > 0 { 0 } else { -1 }, if step > 0 { c } else { c - 1 }),
+            Some(index) => (if index < 0 { index.saturating_add(c) } else { index })
+                .clamp(if step > 0 { 0 } else { -1 }, if step > 0 { c } else { c - 1 }),
         };
         let (start, stop) =
             if step > 0 { (at(start, 0), at(stop, c)) } else { (at(start, c - 1), at(stop, -1)) };

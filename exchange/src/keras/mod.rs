@@ -2,7 +2,7 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `hdf5`, `archive` | the libraries, and the bounds that hold for untrusted files |
+//! | `hdf5` | the library, and the bounds that hold for untrusted files |
 //! | `fields`, `nodes` | the configuration: settings by name, and which layer reads which |
 //! | `weights` | where a layer's weights are |
 //! | `draft` | the network while it grows: what a layer puts off for the next one to do |
@@ -12,7 +12,6 @@
 //! | `write` | `.keras` files for Keras 3 |
 
 mod activation;
-mod archive;
 mod builder;
 mod dispatch;
 mod draft;
@@ -28,9 +27,10 @@ mod write;
 
 use ocelli_engine::model_file::ModelFile;
 
+use crate::archive;
 use crate::error::ExchangeError;
-use crate::export::ExportOptions;
-use crate::import::{Import, ImportOptions};
+use crate::imported::{Import, ImportOptions};
+use crate::target::ExportOptions;
 
 /// Whether the bytes begin as a `.h5` file.
 pub(crate) fn is_h5(bytes: &[u8]) -> bool {
@@ -39,7 +39,7 @@ pub(crate) fn is_h5(bytes: &[u8]) -> bool {
 
 /// Whether the bytes are an archive with the members of a `.keras` file.
 pub(crate) fn is_archive(bytes: &[u8]) -> bool {
-    bytes.starts_with(archive::SIGNATURE) && read::is_archive(bytes)
+    archive::is_archive(bytes) && read::is_archive(bytes)
 }
 
 /// Reads a `.h5` file.

@@ -67,7 +67,9 @@ fn is_sequential(class: &str, config: Fields) -> bool {
 pub(super) fn input_sides(model: Fields) -> Option<Vec<Option<u32>>> {
     fn ask(layer: Fields, depth: usize) -> Option<Vec<Option<u32>>> {
         let config = layer.inner("config");
-        let shape = ["batch_shape", "batch_input_shape", "build_input_shape"].iter().find_map(|name| config.get(name));
+        let shape = ["batch_shape", "batch_input_shape", "build_input_shape"]
+            .iter()
+            .find_map(|name| config.get(name));
         let inner = || {
             let all = layers(config);
             let inputs = ends(config.get("input_layers"));
@@ -188,7 +190,8 @@ impl Builder {
         }
         let mut results = Vec::new();
         for history in ends(config.get("output_layers")) {
-            let found = made.get(&(history.layer, history.call)).and_then(|values| values.get(history.result));
+            let found =
+                made.get(&(history.layer, history.call)).and_then(|values| values.get(history.result));
             let found = found.ok_or_else(|| {
                 let reason = "is an output, but its inputs lead round in a circle or are missing";
                 self.damaged(format!("layer `{}` {reason}", history.layer))

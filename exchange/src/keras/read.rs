@@ -5,15 +5,15 @@ use ocelli_engine::graph::{Dense, Op};
 use ocelli_engine::{Activation, ParamKind, Shape};
 use serde_json::Value;
 
-use super::archive::Archive;
 use super::builder::Builder;
 use super::draft::{Draft, Layer, Tensor};
 use super::fields::{Fields, numbers, parse};
 use super::hdf5::Hdf5;
 use super::model::{ends_of, input_sides};
 use super::weights::{Place, Weights};
+use crate::archive::Packed;
 use crate::error::{ExchangeError, Unsupported};
-use crate::import::{Format, Head, Import, ImportOptions, InputRule};
+use crate::imported::{Format, Head, Import, ImportOptions, InputRule};
 
 /// Bytes that small files may take for their configuration, whose text packs far better than weights.
 const LEAST_CONFIG_BYTES: usize = 1 << 20;
@@ -61,7 +61,7 @@ pub(super) fn h5(bytes: &[u8], options: &ImportOptions) -> Result<Import, Exchan
 
 /// Whether an archive is a `.keras` file.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {
-    Archive::open(bytes).is_ok_and(|archive| archive.has("config.json"))
+    Packed::open(bytes).is_ok_and(|archive| archive.has("config.json"))
 }
 
 /// Reads a `.keras` file.
@@ -71,7 +71,7 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
 pub(super) fn archive(bytes: &[u8], options: &ImportOptions) -> Result<Import, ExchangeError> {
     let format = Format::Keras;
     let damaged = |reason: String| ExchangeError::Damaged { format: format.name(), reason };
-    let mut archive = Archive::open(bytes).map_err(damaged)?;
+    let mut archive = Packed::open(bytes).map_err(damaged)?;
     let mut member = |name: &str| {
         let bytes = archive.member(name).map_err(damaged)?;
         bytes.ok_or_else(|| damaged(format!("the archive has no member `{name}`")))
@@ -81,7 +81,8 @@ pub(super) fn archive(bytes: &[u8], options: &ImportOptions) -> Result<Import, E
     let mut json = |name: &str| {
         let text = String::from_utf8(member(name)?);
         let text = text.map_err(|_| damaged(format!("member `{name}` is no UTF-8")))?;
-        parse(&text, 3 * len + LEAST_CONFIG_BYTES).map_err(|error| damaged(format!("member `{name}`: {error}")))
+        parse(&text, 3 * len + LEAST_CONFIG_BYTES)
+            .map_err(|error| damaged(format!("member `{name}`: {error}")))
     };
     let (config, metadata) = (json("config.json")?, json("metadata.json")?);
     let version = Fields(&metadata).text("keras_version").unwrap_or("").to_owned();
@@ -163,7 +164,9 @@ fn input_shape(
 ) -> Result<(Shape, Vec<u32>, bool), ExchangeError> {
     let damaged = |reason: &str| ExchangeError::Damaged { format, reason: reason.to_owned() };
     let sides = input_sides(model);
-    let sides = sides.ok_or_else(|| damaged("the network does not say the shape of its input: call it once in Keras and save it again"))?;
+    let sides = sides.ok_or_else(|| {
+        damaged("the network does not say the shape of its input: call it once in Keras and save it again")
+    })?;
     let open = sides.len() > 1 && sides[..2].iter().any(Option::is_none) && options.size.is_none();
     let (h, w) = match options.size {
         Some((h, w)) => (Some(h), Some(w)),
@@ -234,7 +237,9 @@ fn fold_last_map(draft: &mut Draft, value: u32) -> u32 {
     let [.., dense, map] = &mut draft.layers[..] else { return value };
     let before = value.wrapping_sub(1);
     let is_map = match &map.op {
-        Op::Conv2d(conv) => conv.kernel == [1, 1] && conv.groups > 1 && conv.groups == conv.filters && conv.bias,
+        Op::Conv2d(conv) => {
+            conv.kernel == [1, 1] && conv.groups > 1 && conv.groups == conv.filters && conv.bias
+        }
         _ => false,
     };
     let is_dense = matches!(&dense.op, Op::Dense(dense) if dense.bias);

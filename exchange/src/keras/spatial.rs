@@ -35,7 +35,10 @@ fn channels_last(config: Fields) -> Result<(), Stop> {
 fn image(x: &Tensor) -> Result<(), Stop> {
     match x.dims.len() {
         3 => Ok(()),
-        _ => Err(Stop::Unsupported(format!("needs an image of height, width and channels, found {:?}", x.dims))),
+        _ => Err(Stop::Unsupported(format!(
+            "needs an image of height, width and channels, found {:?}",
+            x.dims
+        ))),
     }
 }
 
@@ -268,9 +271,9 @@ impl Builder {
         let setting = needed(call.config.get("padding"), "padding")?;
         let sides = |value: &Value| pair(value);
         let pad = match setting.as_array().map(Vec::as_slice) {
-            Some([rows, columns]) if rows.is_array() || columns.is_array() => {
-                sides(rows).zip(sides(columns)).map(|(rows, columns)| [rows[0], rows[1], columns[0], columns[1]])
-            }
+            Some([rows, columns]) if rows.is_array() || columns.is_array() => sides(rows)
+                .zip(sides(columns))
+                .map(|(rows, columns)| [rows[0], rows[1], columns[0], columns[1]]),
             Some([rows, columns]) => {
                 whole(rows).zip(whole(columns)).map(|(rows, columns)| [rows, rows, columns, columns])
             }

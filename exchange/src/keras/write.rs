@@ -11,12 +11,12 @@ use ocelli_engine::model_file::{ModelFile, ModelMeta};
 use ocelli_engine::{Activation, Model, Shape};
 use serde_json::{Map, Value, json};
 
-use super::archive;
 use super::draft::is_nonnegative;
 use super::hdf5::{self, Tree};
 use super::weights::group_name;
+use crate::archive;
 use crate::error::ExchangeError;
-use crate::export::{ExportOptions, Numbers, Target};
+use crate::target::{ExportOptions, Numbers, Target};
 
 /// Most weights of a convolution that does nothing but to sort channels: 64 MiB.
 const MAX_SORTING_WEIGHTS: usize = 1 << 24;
@@ -43,8 +43,13 @@ pub(super) fn archive(file: &ModelFile, options: &ExportOptions) -> Result<Vec<u
     writer.layers[input].sides = vec![shape.h, shape.w, shape.c];
     if options.with_preprocess {
         let scale: Vec<f32> = meta.preprocessing.std.iter().map(|std| 1.0 / (255.0 * std)).collect();
-        let offset =
-            meta.preprocessing.mean.iter().zip(&meta.preprocessing.std).map(|(mean, std)| -mean / std).collect();
+        let offset = meta
+            .preprocessing
+            .mean
+            .iter()
+            .zip(&meta.preprocessing.std)
+            .map(|(mean, std)| -mean / std)
+            .collect();
         input = writer.layer("Rescaling", "preprocess", rescaling(scale, offset), &[input]);
     }
     writer.values.push(input);
@@ -97,7 +102,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends a layer whose output has the sides of its first input.
-    fn layer(&mut self, class: &'static str, name: &str, config: Map<String, Value>, inputs: &[usize]) -> usize {
+    fn layer(
+        &mut self,
+        class: &'static str,
+        name: &str,
+        config: Map<String, Value>,
+        inputs: &[usize],
+    ) -> usize {
         // Keras makes paths of names.
         let name = self.free_name(&name.replace('/', "_"));
         let sides = inputs.first().map_or_else(Vec::new, |&input| self.layers[input].sides.clone());
@@ -267,7 +278,8 @@ impl<'a> Writer<'a> {
             Some((&node.op, &node.inputs[..]))
         };
         if zeros && (!max || !is_nonnegative(node.inputs[0], &layer)) {
-            let reason = format!("pool `{}`: Keras has no pool with {pad:?} rows and columns around", node.name);
+            let reason =
+                format!("pool `{}`: Keras has no pool with {pad:?} rows and columns around", node.name);
             return Err(refused(reason));
         }
         let x = self.image(x);
@@ -400,13 +412,12 @@ impl<'a> Writer<'a> {
                 "input": if with_preprocess { "pixels of 0 to 255" } else { "(pixels / 255 - mean) / std" },
             },
         });
-        let (config, metadata) = (model.to_string(), metadata.to_string());
-        let members: [(&str, &[u8]); 3] = [
-            ("metadata.json", metadata.as_bytes()),
-            ("config.json", config.as_bytes()),
-            ("model.weights.h5", &weights),
+        let members = [
+            ("metadata.json", metadata.to_string().into_bytes()),
+            ("config.json", model.to_string().into_bytes()),
+            ("model.weights.h5", weights),
         ];
-        archive::write(&members).map_err(refused)
+        archive::write(&members.map(|(name, bytes)| (name.to_owned(), bytes))).map_err(refused)
     }
 
     /// A layer as the configuration has it.
@@ -414,7 +425,8 @@ impl<'a> Writer<'a> {
         let layer = &self.layers[index];
         let tensor = |&input: &usize| {
             let from = &self.layers[input];
-            let shape: Vec<Option<u32>> = std::iter::once(None).chain(from.sides.iter().copied().map(Some)).collect();
+            let shape: Vec<Option<u32>> =
+                std::iter::once(None).chain(from.sides.iter().copied().map(Some)).collect();
             let config = json!({ "shape": shape, "dtype": "float32", "keras_history": [from.name, 0, 0] });
             json!({ "class_name": "__keras_tensor__", "config": config })
         };
