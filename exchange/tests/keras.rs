@@ -4,8 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_engine::{Exec, Inference};
-use ocelli_exchange::{ExchangeError, Head, Import, ImportOptions, import};
+use ocelli_engine::graph::{Conv2d, Dense, Graph, Op, Padding, Pool2d};
+use ocelli_engine::model_file::{Fit, Imported, ModelFile, ModelMeta, MultiLabel, Origin, Preprocessing};
+use ocelli_engine::rng::Rng;
+use ocelli_engine::{Activation, Exec, Inference, Model, ParamKind, Shape, zoo};
+use ocelli_exchange::{
+    ExchangeError, ExportOptions, Head, Import, ImportOptions, Numbers, Target, export, import,
+};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -173,4 +178,220 @@ fn weights_without_a_network_say_what_to_do() {
         matches!(error, ExchangeError::Missing { .. }) && error.to_string().contains("model.save"),
         "{error}"
     );
+}
+
+/// A model file around a network, with names, preprocessing and a temperature.
+fn file(model: Model, head: Head) -> ModelFile {
+    let input = model.graph().input;
+    let classes = model.graph().shapes().unwrap().last().unwrap().c as usize;
+    let mut preprocessing = Preprocessing::new(input.w, input.h, input.c as u8, Fit::Crop);
+    preprocessing.mean.iter_mut().zip([0.4, 0.5, 0.6]).for_each(|(mean, value)| *mean = value);
+    preprocessing.std.iter_mut().zip([0.25, 0.2, 0.3]).for_each(|(std, value)| *std = value);
+    let imported = Imported {
+        format: "keras".to_owned(),
+        producer: String::new(),
+        file: "model.keras".to_owned(),
+        file_hash: [0; 32],
+        version: "0".to_owned(),
+        created: 0,
+    };
+    let meta = ModelMeta {
+        name: "sample".to_owned(),
+        classes: (0..classes).map(|class| format!("class {class}")).collect(),
+        preprocessing,
+        metrics: None,
+        temperature: (head == Head::Softmax).then_some(1.5),
+        rejection: None,
+        multi_label: (head == Head::Sigmoid)
+            .then(|| MultiLabel { thresholds: vec![0.5; classes], quality: None }),
+        origin: Origin::Imported(imported),
+    };
+    ModelFile::new(model, meta)
+}
+
+/// Weights that let every layer count.
+fn shaken(graph: Graph, seed: u64) -> Model {
+    let mut model = Model::init(graph, seed).unwrap();
+    let mut rng = Rng::new(seed, 1);
+    let entries = model.layout().entries().to_vec();
+    for entry in entries {
+        for value in &mut model.params_mut()[entry.range()] {
+            let unit = (rng.next_u64() >> 40) as f32 / (1 << 24) as f32;
+            match entry.kind {
+                ParamKind::Weight => {}
+                ParamKind::Scale | ParamKind::RunningVar => *value = 0.7 + 0.6 * unit,
+                _ => *value = 0.4 * unit - 0.2,
+            }
+        }
+    }
+    model
+}
+
+/// Every operation and every way to pad that Keras has.
+fn every_operation() -> Graph {
+    let mut graph = Graph::new(Shape::new(24, 20, 3));
+    let conv = |filters, kernel| Conv2d::new(filters, kernel);
+    graph.then(
+        "stem/conv",
+        Op::Conv2d(Conv2d { padding: Padding::Explicit([1, 2, 0, 3]), stride: [2, 2], ..conv(8, 3) }),
+    );
+    graph.then("stem/norm", Op::BatchNorm(Default::default()));
+    let x = graph.then("relu", Op::Activation(Activation::Relu));
+    graph.then(
+        "max",
+        Op::MaxPool2d(Pool2d { kernel: [3, 3], stride: [2, 2], padding: Padding::Explicit([1, 1, 1, 1]) }),
+    );
+    let x = graph
+        .then("mean", Op::AvgPool2d(Pool2d { kernel: [3, 3], stride: [1, 1], padding: Padding::Same }))
+        .max(x);
+    let depthwise = Conv2d { groups: 8, padding: Padding::Same, ..conv(16, 3) };
+    graph.push("depthwise", Op::Conv2d(depthwise), &[x]);
+    graph.then("gelu", Op::Activation(Activation::Gelu));
+    let a = graph.then("pointwise", Op::Conv2d(conv(8, 1)));
+    let mut b = graph.push(
+        "grouped",
+        Op::Conv2d(Conv2d { groups: 2, padding: Padding::Same, dilation: [2, 2], ..conv(8, 3) }),
+        &[x],
+    );
+    let activations = [
+        Activation::Silu,
+        Activation::HardSwish,
+        Activation::LeakyRelu { slope: 0.1 },
+        Activation::Tanh,
+        Activation::Clip { min: -0.5, max: 0.75 },
+        Activation::Clip { min: 0.0, max: 0.7 },
+        Activation::Clip { min: f32::NEG_INFINITY, max: 0.6 },
+        Activation::Clip { min: -0.1, max: f32::INFINITY },
+        Activation::Relu6,
+        Activation::HardSigmoid,
+    ];
+    for (index, activation) in activations.into_iter().enumerate() {
+        b = graph.push(format!("activation {index}"), Op::Activation(activation), &[b]);
+    }
+    let sum = graph.push("sum", Op::Add, &[a, b]);
+    graph.push("squeeze", Op::GlobalAvgPool, &[sum]);
+    graph.then("reduce", Op::Conv2d(conv(4, 1)));
+    graph.then("expand", Op::Dense(Dense { units: 8, bias: true }));
+    let gate = graph.then("gate", Op::Activation(Activation::Sigmoid));
+    let scaled = graph.push("scaled", Op::ChannelScale, &[sum, gate]);
+    let even = graph.push("even", Op::ChannelGather { channels: vec![0, 2, 4, 6] }, &[scaled]);
+    let mixed = graph.push("mixed", Op::ChannelGather { channels: vec![5, 1, 1, 7, 0] }, &[scaled]);
+    let joined = graph.push("joined", Op::Concat, &[even, mixed, scaled]);
+    let max = graph.push("largest", Op::GlobalMaxPool, &[joined]);
+    graph.push("flat", Op::Flatten, &[joined]);
+    graph.then("dropout", Op::Dropout { rate: 0.2 });
+    let dense = graph.then("dense", Op::Dense(Dense { units: 17, bias: false }));
+    graph.push("both", Op::Add, &[dense, max]);
+    graph.then("norm", Op::BatchNorm(Default::default()));
+    graph.then("head", Op::Dense(Dense { units: 5, bias: true }));
+    graph
+}
+
+/// Models to export, by name.
+fn exported() -> Vec<(String, ModelFile)> {
+    let mut files = vec![("every_operation".to_owned(), file(shaken(every_operation(), 7), Head::Softmax))];
+    for sample in samples(&folder()).into_iter().filter(|sample| !sample.name.starts_with("first_steps")) {
+        let model = read(&sample);
+        files.push((sample.name, file(model.model, model.head)));
+    }
+    files
+}
+
+/// Pixels of an image of each model, and its probabilities in the engine.
+fn probabilities(file: &ModelFile, images: usize) -> (Vec<u8>, Vec<f32>) {
+    let pre = &file.meta.preprocessing;
+    let channels = usize::from(pre.channels);
+    let mut rng = Rng::new(3, 0);
+    let pixels: Vec<u8> = (0..images * pre.len()).map(|_| rng.next_u64() as u8).collect();
+    let value =
+        |(i, &p): (usize, &u8)| (f32::from(p) / 255.0 - pre.mean[i % channels]) / pre.std[i % channels];
+    let input: Vec<f32> = pixels.iter().enumerate().map(value).collect();
+    let mut inference = Inference::new(&file.model, images, &Exec::new(1).unwrap()).unwrap();
+    let classes = inference.classes();
+    let mut logits = vec![0.0; images * classes];
+    inference.run(&input, images, &mut logits).unwrap();
+    let temperature = file.meta.temperature.unwrap_or(1.0);
+    let row = |row: &[f32]| {
+        if file.meta.multi_label.is_some() {
+            return row.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect::<Vec<f32>>();
+        }
+        let max = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f32 = row.iter().map(|v| ((v - max) / temperature).exp()).sum();
+        row.iter().map(|v| ((v - max) / temperature).exp() / sum).collect()
+    };
+    let probabilities = logits.chunks(classes).flat_map(row).collect();
+    (pixels, probabilities)
+}
+
+#[test]
+fn exported_models_are_read_back() {
+    let folder = std::env::var_os("OCELLI_KERAS_EXPORTS").map(PathBuf::from);
+    for (name, file) in exported() {
+        let (pixels, expected) = probabilities(&file, 4);
+        for with_preprocess in [false, true] {
+            let options = ExportOptions { target: Target::Keras, numbers: Numbers::F32, with_preprocess };
+            let bytes = export(&file, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let back =
+                import(&bytes, &ImportOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(back.labels.as_deref(), Some(&file.meta.classes[..]), "{name}");
+            assert_eq!(back.input.fit, Some(Fit::Crop), "{name}");
+            let (mean, std) = back.input.mean_std.clone().unwrap();
+            let pre = &file.meta.preprocessing;
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(near(&mean, &pre.mean) && near(&std, &pre.std), "{name}: {mean:?} {std:?}");
+            let mut again = file.clone();
+            again.model = back.model;
+            again.meta.temperature = None;
+            again.meta.preprocessing.mean = mean;
+            again.meta.preprocessing.std = std;
+            let (_, got) = probabilities(&again, 4);
+            let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{name}: {worst}");
+            let Some(folder) = &folder else { continue };
+            std::fs::create_dir_all(folder).unwrap();
+            let part = if with_preprocess { "pixels" } else { "plain" };
+            let path = folder.join(format!("{}_{part}.keras", name.replace('.', "_")));
+            std::fs::write(&path, &bytes).unwrap();
+            let mut all = pixels.clone();
+            all.extend(expected.iter().flat_map(|value| value.to_le_bytes()));
+            std::fs::write(path.with_extension("keras.bin"), all).unwrap();
+        }
+    }
+}
+
+/// Networks of the zoo, for `check_keras.py`: `OCELLI_KERAS_EXPORTS` names the folder.
+#[test]
+fn networks_of_the_zoo_are_written() {
+    let folder = std::env::var_os("OCELLI_KERAS_EXPORTS").map(PathBuf::from);
+    let mut written = 0;
+    for name in zoo::NAMES {
+        let Ok(graph) = zoo::build(name, Shape::new(64, 64, 3), 10) else { continue };
+        let file = file(shaken(graph, 5), Head::Softmax);
+        let options = ExportOptions { target: Target::Keras, numbers: Numbers::F32, with_preprocess: true };
+        let bytes = export(&file, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        written += 1;
+        let Some(folder) = &folder else { continue };
+        let (mut all, expected) = probabilities(&file, 4);
+        std::fs::create_dir_all(folder).unwrap();
+        let path = folder.join(format!("zoo_{name}_pixels.keras"));
+        std::fs::write(&path, &bytes).unwrap();
+        all.extend(expected.iter().flat_map(|value| value.to_le_bytes()));
+        std::fs::write(path.with_extension("keras.bin"), all).unwrap();
+    }
+    assert!(written > 3, "{written}");
+}
+
+#[test]
+fn what_keras_cannot_hold_is_refused_by_name() {
+    let mut graph = Graph::new(Shape::new(9, 9, 3));
+    let pool = Pool2d { kernel: [3, 3], stride: [2, 2], padding: Padding::Explicit([1, 0, 0, 1]) };
+    graph.then("uneven", Op::AvgPool2d(pool));
+    graph.then("flat", Op::Flatten);
+    graph.then("head", Op::Dense(Dense { units: 2, bias: true }));
+    let file = file(Model::init(graph, 1).unwrap(), Head::Softmax);
+    let mut options = ExportOptions { target: Target::Keras, numbers: Numbers::F32, with_preprocess: false };
+    let error = export(&file, &options).unwrap_err().to_string();
+    assert!(error.contains("`uneven`"), "{error}");
+    options.numbers = Numbers::F16;
+    assert!(export(&file, &options).unwrap_err().to_string().contains("32 bits"));
 }
