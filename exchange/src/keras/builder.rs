@@ -140,6 +140,15 @@ impl Builder {
         Ok(self.draft.push(&format!("{name}.map"), op, &[x.value], params)?)
     }
 
+    /// A value that [`Builder::mapped`] gave, as a tensor: of the input, what is left to whoever prepares it is done.
+    pub(super) fn tensor(&self, value: u32, dims: Vec<u32>) -> Tensor {
+        let mut tensor = Tensor::new(value, dims);
+        if let (0, Some(rule)) = (value, &self.input_rule) {
+            tensor.affine = rule.clone();
+        }
+        tensor
+    }
+
     /// `scale x + shift`, put off.
     pub(super) fn affine(&mut self, name: &str, x: &Tensor, by: &Affine) -> Result<Tensor, Stop> {
         let (scale, shift) = (&by.scale, &by.shift);
@@ -154,7 +163,8 @@ impl Builder {
         }
         let mut y = x.clone();
         if x.pad != [0; 4] || x.softmax {
-            y = Tensor::new(self.plain(name, x)?, x.dims.clone());
+            let value = self.plain(name, x)?;
+            y = self.tensor(value, x.dims.clone());
         }
         y.affine = y.affine.then(scale, shift);
         Ok(y)
@@ -179,7 +189,7 @@ impl Builder {
                 }
                 // Once more is not the same.
                 let value = self.plain(name, x)?;
-                Ok(Tensor { softmax: true, ..Tensor::new(value, x.dims.clone()) })
+                Ok(Tensor { softmax: true, ..self.tensor(value, x.dims.clone()) })
             }
             // Networks for phones spell a hard sigmoid as relu6(x + 3) / 6.
             Function::Engine(Activation::Relu6)

@@ -76,7 +76,7 @@ impl Builder {
             let name = if index == 0 { name.to_owned() } else { format!("{name}.{index}") };
             sum = self.draft.push(&name, Op::Add, &[sum, value], Vec::new())?;
         }
-        Ok(Tensor::new(sum, first.dims.clone()))
+        Ok(self.tensor(sum, first.dims.clone()))
     }
 
     /// The mean of values of one shape.

@@ -287,7 +287,7 @@ impl Builder {
             let sum = size.checked_add(before).and_then(|sum| sum.checked_add(after));
             needed(sum.filter(|&sum| sum as usize <= ocelli_engine::geometry::MAX_DIM), "padding")
         };
-        let mut y = Tensor::new(value, vec![side(h, pad[0], pad[1])?, side(w, pad[2], pad[3])?, c]);
+        let mut y = self.tensor(value, vec![side(h, pad[0], pad[1])?, side(w, pad[2], pad[3])?, c]);
         y.pad = pad;
         Ok(y)
     }

@@ -386,7 +386,7 @@ impl<'a> Writer<'a> {
             ("vars".to_owned(), Tree::default()),
         ];
         let weights = hdf5::write(Tree { groups: root, ..Tree::default() }).map_err(refused)?;
-        let end = |index: usize| json!([[self.layers[index].name, 0, 0]]);
+        let end = |index: usize| json!([self.layers[index].name, 0, 0]);
         let model = json!({
             "module": "keras.src.models.functional",
             "class_name": "Functional",
