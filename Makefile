@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz cloud
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz cloud exchange-keras
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -99,6 +99,9 @@ loom: ## The hand-over between threads, in every order in which they can take tu
 miri: ## Undefined behaviour in the engine's unsafe code, portable kernels (needs nightly with miri; minutes)
 	MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation" OCELLI_ISA=portable \
 		$(CARGO) +nightly miri test --locked -p ocelli-engine --lib --target-dir target/miri $(MIRI_TESTS)
+
+exchange-keras: ## Models of keras.applications in, our models opened in Keras 3 (needs python3 and a gigabyte from PyPI, else skipped out loud)
+	PYTHON=$(PYTHON) CARGO="$(CARGO)" exchange/tests/keras.sh
 
 FUZZ_SECONDS ?= 600
 fuzz: ## Every fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz, else skipped out loud)

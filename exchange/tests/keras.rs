@@ -1,6 +1,11 @@
 //! Models that Keras 2 and 3 wrote (`make_keras.py`), and the answers that Keras gave.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on stops, and says what it saw"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -158,7 +158,7 @@ impl Builder {
     pub(super) fn reshape(&mut self, call: &Call, x: &Tensor, target: &[Value]) -> Result<Tensor, Stop> {
         let all = x.dims.iter().try_fold(1u32, |all, &side| all.checked_mul(side)).unwrap_or(0);
         let known = target.iter().filter_map(whole).try_fold(1u32, u32::checked_mul).unwrap_or(0);
-        let rest = if known > 0 { all / known } else { 0 };
+        let rest = all.checked_div(known).unwrap_or(0);
         let dims: Vec<u32> = target.iter().map(|side| whole(side).unwrap_or(rest)).collect();
         let product = dims.iter().try_fold(1u32, |all, &side| all.checked_mul(side));
         let shape = self.shape(x);

@@ -110,12 +110,8 @@ pub(super) fn ends(value: Option<&Value>) -> Vec<History<'_>> {
         return vec![one];
     }
     match value {
-        Value::Array(list) => list.iter().flat_map(|value| ends_inside(value)).collect(),
-        Value::Object(named) => named.values().flat_map(|value| ends_inside(value)).collect(),
+        Value::Array(list) => list.iter().filter_map(history).collect(),
+        Value::Object(named) => named.values().filter_map(history).collect(),
         _ => Vec::new(),
     }
-}
-
-fn ends_inside(value: &Value) -> Option<History<'_>> {
-    history(value)
 }

@@ -124,3 +124,36 @@ fn snake_case(class: &str) -> String {
     }
     snake
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_called_as_keras_calls_them() {
+        for (class, name) in [
+            ("Conv2D", "conv2d"),
+            ("DepthwiseConv2D", "depthwise_conv2d"),
+            ("GlobalAveragePooling2D", "global_average_pooling2d"),
+            ("ReLU", "re_lu"),
+            ("PReLU", "p_re_lu"),
+            ("InputLayer", "input_layer"),
+            ("Conv2DTranspose", "conv2d_transpose"),
+            ("Functional", "functional"),
+        ] {
+            assert_eq!(group_name(class, 0), name);
+            assert_eq!(group_name(class, 3), format!("{name}_3"));
+        }
+    }
+
+    #[test]
+    fn variables_are_told_by_their_last_name_and_their_layer() {
+        let layer = "block".to_owned();
+        assert!(is_variable("block/kernel:0", &["kernel"], Some(&layer)));
+        assert!(is_variable("model/block/kernel", &["depthwise_kernel", "kernel"], Some(&layer)));
+        assert!(!is_variable("big_block/kernel:0", &["kernel"], Some(&layer)));
+        assert!(!is_variable("block/bias:0", &["kernel"], Some(&layer)));
+        assert!(is_variable("dense_3/dense_3/kernel:0", &["kernel"], None));
+        assert!(is_variable("kernel:0", &["kernel"], None));
+    }
+}

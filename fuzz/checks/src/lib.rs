@@ -11,6 +11,7 @@ mod archives;
 mod arrays;
 mod disk;
 mod images;
+mod keras;
 mod model_file;
 mod networks;
 mod requests;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "multipart", check: requests::multipart, seeds: requests::multipart_seeds },
     Target { name: "json", check: requests::json, seeds: requests::json_seeds },
     Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
+    Target { name: "keras", check: keras::check, seeds: keras::seeds },
 ];
 
 /// Checks an input of the kind `name`, for the programs under `fuzz/targets`.
