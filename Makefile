@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -106,9 +106,12 @@ miri: ## Undefined behaviour in the engine's unsafe code, portable kernels (need
 	MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation" OCELLI_ISA=portable \
 		$(CARGO) +nightly miri test --locked -p ocelli-engine --lib --target-dir target/miri $(MIRI_TESTS)
 
-FUZZ_SECONDS ?= 600
+exchange-keras: ## Models of keras.applications in, our models opened in Keras 3 (needs python3 and a gigabyte from PyPI, else skipped out loud)
+	PYTHON=$(PYTHON) CARGO="$(CARGO)" exchange/tests/keras.sh
+
 exchange-large: ## Networks of torchvision in ONNX, in and out, beside ONNX Runtime; IMAGES=folder or ZIP of 32 photos (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) CARGO=$(CARGO) exchange/tests/large "$(IMAGES)"
 
+FUZZ_SECONDS ?= 600
 fuzz: ## Every fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz, else skipped out loud)
 	fuzz/run $(FUZZ_SECONDS)

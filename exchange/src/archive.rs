@@ -1,6 +1,6 @@
-//! ZIP archives of stored members, read in place and written: the only file that names the library `zip`.
+//! ZIP archives, read and written: stored members in place, packed ones unpacked. The only file that names the library `zip`.
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -14,6 +14,13 @@ const MEMBERS: u64 = 1000;
 /// Bytes of archive that each further member needs. A member takes about a hundred bytes and the library's record of it
 /// some five hundred; the rest of PyTorch's members is padding and data.
 const BYTES_PER_MEMBER: u64 = 128;
+
+/// Largest ratio of a member's bytes to its bytes in the archive that is unpacked. Deflate's own limit is 1032, weights come
+/// to 1.1.
+const RATIO: u64 = 8;
+
+/// Bytes that a member may have whatever its ratio: text packs well.
+const UNPACKED: u64 = 1 << 19;
 
 /// A member by name, and its bytes in the archive; `None` where it is compressed or encrypted.
 pub(crate) type Member<'a> = (String, Option<&'a [u8]>);
@@ -47,6 +54,50 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, String> {
         members.push((name, Some(bytes)));
     }
     Ok(members)
+}
+
+/// An archive whose members may be packed by deflate.
+pub(crate) struct Packed<'a>(ZipArchive<Cursor<&'a [u8]>>);
+
+impl<'a> Packed<'a> {
+    /// Opens the bytes of an archive.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, String> {
+        check_count(bytes)?;
+        let archive = ZipArchive::new(Cursor::new(bytes));
+        archive.map(Packed).map_err(|error| format!("the archive is damaged: {error}"))
+    }
+
+    /// Whether it has such a member.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.index_for_name(name).is_some()
+    }
+
+    /// The bytes of a member; `None` if there is no such member.
+    ///
+    /// # Errors
+    /// What is wrong with it: damaged, encrypted, or of far more bytes than the archive has for it.
+    pub(crate) fn member(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let Some(index) = self.0.index_for_name(name) else { return Ok(None) };
+        let say = |error: &dyn std::fmt::Display| format!("member `{name}`: {error}");
+        let file = self.0.by_index(index).map_err(|error| say(&error))?;
+        let size = file.size();
+        let most = file.compressed_size().saturating_mul(RATIO).saturating_add(UNPACKED);
+        if size > most {
+            return Err(say(&format_args!(
+                "{size} bytes are more than the {most} that its packed bytes allow"
+            )));
+        }
+        // Grows with what is really there: sizes in the archive may lie.
+        let mut bytes = Vec::new();
+        file.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| say(&error))?;
+        if bytes.len() as u64 != size {
+            return Err(say(&format_args!("has another size than the {size} bytes that the archive says")));
+        }
+        Ok(Some(bytes))
+    }
 }
 
 /// Refuses an archive that says it has more members than its bytes can hold, for which the library would take memory at once.

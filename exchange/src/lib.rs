@@ -18,6 +18,7 @@ mod error;
 mod export;
 mod import;
 mod imported;
+mod keras;
 mod network;
 mod npz;
 mod onnx;

@@ -12,6 +12,7 @@ mod arrays;
 mod disk;
 mod exchange;
 mod images;
+mod keras;
 mod model_file;
 mod networks;
 mod requests;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 19] = [
     Target { name: "safetensors", check: state_dicts::check, seeds: state_dicts::safetensors },
     Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
     Target { name: "onnx", check: exchange::onnx, seeds: exchange::onnx_seeds },
+    Target { name: "keras", check: keras::check, seeds: keras::seeds },
 ];
 
 /// Checks an input of the kind `name`, for the programs under `fuzz/targets`.
