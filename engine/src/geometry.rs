@@ -13,7 +13,6 @@ pub const MAX_DIM: usize = 1 << 16;
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
 // Products of two numbers of elements, which planning computes, fit.
-const _: () = assert!(usize::BITS >= 64, "the engine counts in 64 bits");
 
 /// Shape of one image's tensor: height, width, channels. A flat vector is `1 x 1 x c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -210,11 +210,11 @@ fn no_files_and_no_folders_import_each_other_in_a_circle() {
 /// The floors of the engine from the ground up. A file may import from its own floor and those below.
 const ENGINE_FLOORS: [&[&str]; 7] = [
     &["bf16", "buffer", "error", "rng", "simd", "exec", "parallel", "arena", "collective"],
-    &["geometry", "graph", "zoo", "params", "quantization", "model_file"],
+    &["geometry", "graph", "zoo", "params", "quantization", "model_file", "rejection"],
     &["kernels"],
     &["layers"],
     &["plan", "optim"],
-    &["train", "infer", "class_gradients", "calibration"],
+    &["train", "infer", "class_gradients", "calibration", "probability"],
     &["oracle", "lib"],
 ];
 
