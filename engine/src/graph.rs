@@ -72,6 +72,11 @@ pub enum Op {
     /// `y[h, w, c] = x[h, w, c] * s[c]`: a value times a flat one with as many channels, as in squeeze-and-excitation (Hu
     /// et al., 2018).
     ChannelScale,
+    /// `y[h, w, i] = x[h, w, channels[i]]`: slices, splits and shuffles of channels (Zhang et al., "ShuffleNet", 2018).
+    ChannelGather {
+        /// The channel that each channel of the output is, at most [`MAX_DIM`] of them.
+        channels: Vec<u32>,
+    },
 }
 
 /// Settings of a dense layer.
@@ -99,7 +104,7 @@ impl Default for BatchNorm {
 }
 
 /// Elementwise non-linearities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
@@ -111,6 +116,24 @@ pub enum Activation {
     Silu,
     /// `1 / (1 + exp(-x))`
     Sigmoid,
+    /// `min(max(x / 6 + 1/2, 0), 1)` (Howard et al., "Searching for MobileNetV3", 2019)
+    HardSigmoid,
+    /// `x` times its [`Activation::HardSigmoid`]
+    HardSwish,
+    /// `tanh(x)`
+    Tanh,
+    /// `x` where it is positive, `slope * x` elsewhere
+    LeakyRelu {
+        /// Finite, in `0..=1`.
+        slope: f32,
+    },
+    /// `min(max(x, min), max)`
+    Clip {
+        /// Not a NaN and below `max`; may be infinite.
+        min: f32,
+        /// Not a NaN; may be infinite.
+        max: f32,
+    },
 }
 
 impl Activation {
@@ -119,15 +142,43 @@ impl Activation {
         match self {
             Activation::Relu => Some((0.0, f32::INFINITY)),
             Activation::Relu6 => Some((0.0, 6.0)),
-            Activation::Gelu | Activation::Silu | Activation::Sigmoid => None,
+            Activation::Clip { min, max } => Some((min, max)),
+            Activation::Gelu
+            | Activation::Silu
+            | Activation::Sigmoid
+            | Activation::HardSigmoid
+            | Activation::HardSwish
+            | Activation::Tanh
+            | Activation::LeakyRelu { .. } => None,
+        }
+    }
+
+    /// What is wrong with its numbers, as a sentence; `None` where nothing is.
+    fn fault(self) -> Option<String> {
+        match self {
+            Activation::LeakyRelu { slope } if !(0.0..=1.0).contains(&slope) => {
+                Some(format!("slope {slope} is not in 0..=1"))
+            }
+            // Written so that a NaN is refused, too.
+            Activation::Clip { min, max } if !(min < max) => {
+                Some(format!("clips to {min}..={max}, which is no range"))
+            }
+            _ => None,
         }
     }
 
     /// Whether its derivative is computed from its output; from its input otherwise.
     pub fn keeps_output(self) -> bool {
         match self {
-            Activation::Relu | Activation::Relu6 | Activation::Sigmoid => true,
-            Activation::Gelu | Activation::Silu => false,
+            Activation::Relu
+            | Activation::Relu6
+            | Activation::Sigmoid
+            | Activation::HardSigmoid
+            | Activation::Tanh
+            | Activation::Clip { .. } => true,
+            Activation::Gelu | Activation::Silu | Activation::HardSwish | Activation::LeakyRelu { .. } => {
+                false
+            }
         }
     }
 }
@@ -184,6 +235,7 @@ impl Op {
             | Op::BatchNorm(_)
             | Op::Activation(_)
             | Op::Dropout { .. }
+            | Op::ChannelGather { .. }
             | Op::Flatten => 1..=1,
         }
     }
@@ -229,7 +281,19 @@ impl Op {
                 }
                 Ok(first)
             }
-            Op::Activation(_) => Ok(first),
+            Op::Activation(act) => match act.fault() {
+                Some(fault) => err(fault),
+                None => Ok(first),
+            },
+            Op::ChannelGather { channels } => {
+                if channels.len() > MAX_DIM {
+                    return err(format!("{} channels are more than {MAX_DIM}", channels.len()));
+                }
+                if let Some(missing) = channels.iter().find(|&&channel| channel >= first.c) {
+                    return err(format!("takes channel {missing} of {first}"));
+                }
+                Ok(Shape { c: channels.len() as u32, ..first })
+            }
             Op::Flatten => Ok(Shape { h: 1, w: 1, c: u32::try_from(first.len()).unwrap_or(u32::MAX) }),
             Op::Add => {
                 if first != x[1] {
@@ -283,6 +347,7 @@ impl Op {
             | Op::Flatten
             | Op::Add
             | Op::Concat
+            | Op::ChannelGather { .. }
             | Op::ChannelScale => Vec::new(),
         }
     }
@@ -306,6 +371,7 @@ impl Op {
             | Op::Dropout { .. }
             | Op::Flatten
             | Op::Add
+            | Op::ChannelGather { .. }
             | Op::Concat => 0,
         }
     }
@@ -330,6 +396,7 @@ impl Op {
             | Op::Flatten
             | Op::Add
             | Op::Concat
+            | Op::ChannelGather { .. }
             | Op::ChannelScale => false,
         }
     }
@@ -349,6 +416,7 @@ impl Op {
             | Op::Activation(_)
             | Op::Add
             | Op::Concat
+            | Op::ChannelGather { .. }
             | Op::ChannelScale => false,
         }
     }

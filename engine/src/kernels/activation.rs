@@ -7,6 +7,11 @@
 //! | GELU | `x Phi(x)` | `dy (Phi(x) + x phi(x))` | input |
 //! | SiLU | `x s(x)` | `dy s(x) (1 + x (1 - s(x)))` | input |
 //! | sigmoid | `s(x)` | `dy y (1 - y)` | output |
+//! | hard sigmoid | `h(x) = min(max(x / 6 + 1/2, 0), 1)` | `dy / 6` where `0 < y < 1` | output |
+//! | hard swish | `x h(x)` | `dy (h(x) + x / 6)` where `-3 < x < 3`, `dy h(x)` elsewhere | input |
+//! | tanh | `tanh(x)` | `dy (1 - y^2)` | output |
+//! | leaky ReLU | `x` where `0 < x`, else `slope x` | `dy` where `0 < x`, else `slope dy` | input |
+//! | clip | `min(max(x, min), max)` | `dy` where `min < y < max` | output |
 //!
 //! `Phi` and `phi` are the distribution and density of the standard normal (the exact GELU, by the error
 //! function), `s` is the logistic function. A NaN input gives a NaN output.
@@ -36,9 +41,24 @@ impl Lanewise<1> for Forward {
             Activation::Silu => s.mul(x, math::sigmoid(s, x)),
             // What is not positive leaves it as it is, and NaN, which it does not carry, comes back.
             Activation::Sigmoid => s.max(math::sigmoid(s, x), s.min(s.splat(0.0), x)),
+            Activation::HardSigmoid => hard_sigmoid(s, x),
+            Activation::HardSwish => s.mul(x, hard_sigmoid(s, x)),
+            // As for the sigmoid: no tanh is below its argument where that is negative.
+            Activation::Tanh => s.max(math::tanh(s, x), s.min(s.splat(0.0), x)),
+            Activation::LeakyRelu { slope } => s.select_gt(x, s.splat(0.0), x, s.mul(x, s.splat(slope))),
+            Activation::Clip { min, max } => clamp(s, x, (min, max)),
         }
     }
 }
+
+/// `min(max(x / 6 + 1/2, 0), 1)`
+#[inline(always)]
+fn hard_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+    clamp(s, s.mul_add(x, s.splat(SIXTH), s.splat(0.5)), (0.0, 1.0))
+}
+
+/// The slope of a hard sigmoid.
+const SIXTH: f32 = 1.0 / 6.0;
 
 /// `y = act(x)` over slices of one length.
 ///
@@ -55,6 +75,13 @@ pub fn forward_in_place<E: Number>(isa: Isa, y: &mut [E], act: Activation) {
     unsafe { sweep(isa, p, [p.cast_const()], len, Forward(act)) }
 }
 
+/// `x` where `low < at < high`, else zero.
+#[inline(always)]
+fn inside<S: Simd>(s: S, at: S::V, (low, high): (f32, f32), x: S::V) -> S::V {
+    let zero = s.splat(0.0);
+    s.select_gt(at, s.splat(low), s.select_gt(s.splat(high), at, x, zero), zero)
+}
+
 #[derive(Clone, Copy)]
 struct Backward(Activation);
 
@@ -64,7 +91,7 @@ impl Lanewise<2> for Backward {
         let (zero, one) = (s.splat(0.0), s.splat(1.0));
         match self.0 {
             Activation::Relu => s.select_gt(saved, zero, dy, zero),
-            Activation::Relu6 => s.select_gt(saved, zero, s.select_gt(s.splat(6.0), saved, dy, zero), zero),
+            Activation::Relu6 => inside(s, saved, (0.0, 6.0), dy),
             Activation::Gelu => {
                 /// `1 / sqrt(2 pi)`
                 const PHI_0: f32 = 0.398_942_3;
@@ -76,6 +103,14 @@ impl Lanewise<2> for Backward {
                 s.mul(dy, s.mul(sigmoid, s.mul_add(saved, s.sub(one, sigmoid), one)))
             }
             Activation::Sigmoid => s.mul(dy, s.mul(saved, s.sub(one, saved))),
+            Activation::HardSigmoid => inside(s, saved, (0.0, 1.0), s.mul(dy, s.splat(SIXTH))),
+            Activation::HardSwish => {
+                let sloped = inside(s, saved, (-3.0, 3.0), s.mul(saved, s.splat(SIXTH)));
+                s.mul(dy, s.add(hard_sigmoid(s, saved), sloped))
+            }
+            Activation::Tanh => s.mul(dy, s.mul(s.sub(one, saved), s.add(one, saved))),
+            Activation::LeakyRelu { slope } => s.select_gt(saved, zero, dy, s.mul(dy, s.splat(slope))),
+            Activation::Clip { min, max } => inside(s, saved, (min, max), dy),
         }
     }
 }
@@ -107,8 +142,19 @@ mod tests {
         Guarded, LENGTHS, Twins, assert_close, assert_same, floats, for_each_isa, normal, special, widen,
     };
 
-    const ALL: [Activation; 5] =
-        [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu, Activation::Sigmoid];
+    const ALL: [Activation; 11] = [
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::HardSwish,
+        Activation::Tanh,
+        Activation::LeakyRelu { slope: 0.125 },
+        Activation::Clip { min: -1.5, max: 2.5 },
+        Activation::Clip { min: f32::NEG_INFINITY, max: 1.0 },
+    ];
 
     /// Normal numbers times 4, so that ReLU6 is cut at both ends.
     fn input(len: usize) -> Vec<f32> {
@@ -129,7 +175,8 @@ mod tests {
                 // The sigmoid errs by 3e-7, the other functions by 3e-7 of x, the derivatives by 3e-7 for each of the two functions in
                 // them, one of them times |x| < 6 where it is not flat; arithmetic adds a few roundings.
                 let expected = reference::activation(&widen(&x), act);
-                let factor = |i: usize| if act == Activation::Sigmoid { 1.0 } else { x[i].abs() };
+                let bounded = matches!(act, Activation::Sigmoid | Activation::HardSigmoid);
+                let factor = |i: usize| if bounded { 1.0 } else { x[i].abs() };
                 assert_close("y", &y, &expected, |i| 4e-7 * f64::from(factor(i)));
                 backward(isa, &mut dx, saved(&x, &y, act), &dy, act);
                 let expected = reference::activation_backward(&widen(&x), &widen(&dy), act);
@@ -150,11 +197,23 @@ mod tests {
                 let mut y = Guarded::nan(x.len());
                 forward(isa, &mut y, &x, act);
                 assert!(y[0].is_nan(), "{act:?} hides a NaN");
-                assert!(y[5].abs() <= 1e-30, "{act:?} of -1e4 is {}", y[5]);
+                let bottom = match act {
+                    Activation::Tanh => -1.0,
+                    Activation::LeakyRelu { slope } => -1e4 * slope,
+                    Activation::Clip { min, .. } => min.max(-1e4),
+                    _ => 0.0,
+                };
+                assert!((y[5] - bottom).abs() <= 1e-30, "{act:?} of -1e4 is {}", y[5]);
                 let (zero, top) = match act {
-                    Activation::Relu | Activation::Gelu | Activation::Silu => (0.0, [f32::INFINITY, 1e30]),
+                    Activation::Relu
+                    | Activation::Gelu
+                    | Activation::Silu
+                    | Activation::HardSwish
+                    | Activation::LeakyRelu { .. } => (0.0, [f32::INFINITY, 1e30]),
                     Activation::Relu6 => (0.0, [6.0, 6.0]),
-                    Activation::Sigmoid => (0.5, [1.0, 1.0]),
+                    Activation::Sigmoid | Activation::HardSigmoid => (0.5, [1.0, 1.0]),
+                    Activation::Tanh => (0.0, [1.0, 1.0]),
+                    Activation::Clip { max, .. } => (0.0, [max, max]),
                 };
                 assert_eq!((&y[2..4], [y[1], y[4]]), (&[zero; 2][..], top), "{act:?}");
             }

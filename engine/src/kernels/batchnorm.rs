@@ -285,7 +285,7 @@ pub struct BnGate<'a> {
     pub a: &'a [f32],
     /// Addend of each channel `[c]`, as [`affine`] had it.
     pub b: &'a [f32],
-    /// None, ReLU or ReLU6.
+    /// None, or one that clamps.
     pub act: Option<Activation>,
 }
 

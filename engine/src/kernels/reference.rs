@@ -10,7 +10,9 @@ mod combine;
 mod fold;
 
 pub use binary::{binary_cross_entropy, binary_cross_entropy_backward};
-pub use combine::{channel_scale, channel_scale_backward, concat, concat_backward};
+pub use combine::{
+    channel_gather, channel_gather_backward, channel_scale, channel_scale_backward, concat, concat_backward,
+};
 pub use fold::{fold, fold_backward};
 
 use crate::geometry::{Conv2dGeometry, PoolGeometry};
@@ -282,11 +284,16 @@ pub fn activation(x: &[f64], act: Activation) -> Vec<f64> {
         Activation::Gelu => x * normal_cdf(x),
         Activation::Silu => x * logistic(x),
         Activation::Sigmoid => logistic(x),
+        Activation::HardSigmoid => (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Tanh => x.tanh(),
+        Activation::LeakyRelu { slope } => x.max(0.0) + f64::from(slope) * x.min(0.0),
+        Activation::Clip { min, max } => x.max(min.into()).min(max.into()),
     };
     x.iter().map(f).collect()
 }
 
-/// `dx = dy act'(x)`; 0 at the corners of ReLU and ReLU6.
+/// `dx = dy act'(x)`; at a corner the slope on its left, or 0 where one side is flat.
 pub fn activation_backward(x: &[f64], dy: &[f64], act: Activation) -> Vec<f64> {
     let density = |x: f64| (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
     let derivative = |x: f64| match act {
@@ -295,6 +302,19 @@ pub fn activation_backward(x: &[f64], dy: &[f64], act: Activation) -> Vec<f64> {
         Activation::Gelu => normal_cdf(x) + x * density(x),
         Activation::Silu => logistic(x) + x * logistic(x) * (1.0 - logistic(x)),
         Activation::Sigmoid => logistic(x) * (1.0 - logistic(x)),
+        Activation::HardSigmoid if x > -3.0 && x < 3.0 => 1.0 / 6.0,
+        Activation::HardSigmoid => 0.0,
+        Activation::HardSwish if x > -3.0 && x < 3.0 => (2.0 * x + 3.0) / 6.0,
+        Activation::HardSwish => f64::from(x >= 3.0),
+        Activation::Tanh => 1.0 - x.tanh().powi(2),
+        Activation::LeakyRelu { slope } => {
+            if x > 0.0 {
+                1.0
+            } else {
+                f64::from(slope)
+            }
+        }
+        Activation::Clip { min, max } => f64::from(x > f64::from(min) && x < f64::from(max)),
     };
     x.iter().zip(dy).map(|(&x, dy)| dy * derivative(x)).collect()
 }

@@ -10,6 +10,7 @@ pub(crate) mod batchnorm;
 pub(crate) mod before;
 pub(crate) mod behind;
 pub(crate) mod bytes;
+pub(crate) mod channel_gather;
 pub(crate) mod channel_scale;
 pub(crate) mod concat;
 pub(crate) mod conv2d;

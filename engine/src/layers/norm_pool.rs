@@ -33,7 +33,8 @@ impl<E: Number> NormPool<E> {
     /// Whether a pool can be computed with the normalisation before it and the activation between them: windows lie side by
     /// side, and what of the activation's outputs, rounded as they are, passes a gradient does so before it, too.
     pub(crate) fn fits(g: &PoolGeometry, act: Option<Activation>) -> bool {
-        let exact = size_of::<E>() == size_of::<f32>() || act != Some(Activation::Relu6);
+        let exact = size_of::<E>() == size_of::<f32>()
+            || !matches!(act, Some(Activation::Relu6 | Activation::Clip { .. }));
         exact && argmax::fits(g)
     }
 

@@ -98,6 +98,14 @@ fn first_version(op: &Op) -> u32 {
         | Op::Flatten
         | Op::Add => 1,
         Op::Activation(Activation::Sigmoid) | Op::Concat | Op::ChannelScale => 2,
+        Op::Activation(
+            Activation::HardSigmoid
+            | Activation::HardSwish
+            | Activation::Tanh
+            | Activation::LeakyRelu { .. }
+            | Activation::Clip { .. },
+        )
+        | Op::ChannelGather { .. } => 8,
     }
 }
 

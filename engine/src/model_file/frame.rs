@@ -13,7 +13,7 @@ use crate::params::{Model, ParamEntry, ParamKind, ParamLayout};
 use crate::quantization::Quantization;
 
 /// Newest version of the layout. All from 1 on are read; a model is written in the first that can hold it.
-pub const FORMAT_VERSION: u32 = 7;
+pub const FORMAT_VERSION: u32 = 8;
 /// Largest model file in bytes: the largest network that the engine takes (2^28 floats) with both moments of Adam fits.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 

@@ -28,7 +28,7 @@ const TRANSFORMED: f64 = 4.0;
 /// A bound of the slope of GELU (1.13) and SiLU (1.10).
 const STEEPEST: f64 = 1.13;
 
-/// Error of GELU and SiLU as a part of their argument: what the tests of `kernels/activation` hold it below.
+/// Error of GELU, SiLU and tanh as a part of their argument: what the tests of `kernels/activation` hold it below.
 const OF_FUNCTIONS: f64 = 4e-7;
 
 /// Error of the sigmoid: what the tests of `simd/math` hold it below.
@@ -132,6 +132,10 @@ impl Layer<'_> {
                 };
                 Value { exact: joined(|x| &x.exact), variance: joined(|x| &x.variance) }
             }
+            Op::ChannelGather { channels } => {
+                let of = |x: &[f64]| reference::channel_gather(x, c, channels);
+                Value { exact: of(&x.exact), variance: of(&x.variance) }
+            }
             Op::ChannelScale => {
                 let factor = inputs[1];
                 let exact = reference::channel_scale(&x.exact, &factor.exact);
@@ -207,9 +211,14 @@ fn activated(x: &Value, act: Activation) -> Value {
     let exact = reference::activation(&x.exact, act);
     // The largest slope, and the error of the function itself: a part of its argument, and besides.
     let (slope, relative, absolute) = match act {
-        Activation::Relu | Activation::Relu6 => (1.0, 0.0, 0.0),
+        Activation::Relu | Activation::Relu6 | Activation::Clip { .. } => (1.0, 0.0, 0.0),
         Activation::Gelu | Activation::Silu => (STEEPEST, OF_FUNCTIONS, 0.0),
         Activation::Sigmoid => (0.25, 0.0, OF_SIGMOID),
+        // A product and a sum of numbers up to 1.
+        Activation::HardSigmoid => (1.0 / 6.0, 0.0, 2.0 * UNIT_ROUNDOFF),
+        Activation::HardSwish => (1.5, 3.0 * UNIT_ROUNDOFF, 0.0),
+        Activation::Tanh => (1.0, OF_FUNCTIONS, 0.0),
+        Activation::LeakyRelu { .. } => (1.0, UNIT_ROUNDOFF, 0.0),
     };
     let error =
         |(x, variance): (&f64, &f64)| slope * slope * variance + (relative * x.abs() + absolute).powi(2);

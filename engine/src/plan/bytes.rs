@@ -121,5 +121,6 @@ fn is_cut_off(act: Option<Activation>, y: &ValueScale) -> bool {
     let step = f64::from(y.scale) * f64::from(largest);
     // Scales are rounded to floats.
     let slack = 1.0 + 1e-6;
-    (low == f32::NEG_INFINITY || y.zero == 0) && f64::from(255 - y.zero) * step <= f64::from(high) * slack
+    (low == f32::NEG_INFINITY || (low == 0.0 && y.zero == 0))
+        && f64::from(255 - y.zero) * step <= f64::from(high) * slack
 }

@@ -147,6 +147,7 @@ impl Takes {
             | Op::Dropout { .. }
             | Op::Flatten
             | Op::Concat
+            | Op::ChannelGather { .. }
             | Op::ChannelScale => Takes { norm: false, sum: false, clamp: false },
         }
     }

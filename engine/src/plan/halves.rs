@@ -39,6 +39,7 @@ fn form(context: &Context, stage: &Stage, kinds: &[Kind]) -> Form {
         | Op::AvgPool2d(_)
         | Op::GlobalMaxPool
         | Op::ChannelScale
+        | Op::ChannelGather { .. }
         | Op::Flatten => Form::all(of(own)),
     }
 }

@@ -10,7 +10,7 @@ pub(super) const IMAGE: &str = "input";
 pub(super) const CLASSES: &str = "classes";
 
 /// The operations and the settings that each takes besides `op`, `name` and `inputs`.
-pub(super) const OPERATIONS: [(&str, &[&str]); 17] = [
+pub(super) const OPERATIONS: [(&str, &[&str]); 23] = [
     ("conv2d", &["filters", "kernel", "stride", "padding", "dilation", "groups", "bias"]),
     ("batch_norm", &["momentum", "eps"]),
     ("relu", &[]),
@@ -18,6 +18,11 @@ pub(super) const OPERATIONS: [(&str, &[&str]); 17] = [
     ("gelu", &[]),
     ("silu", &[]),
     ("sigmoid", &[]),
+    ("hard_sigmoid", &[]),
+    ("hard_swish", &[]),
+    ("tanh", &[]),
+    ("leaky_relu", &["slope"]),
+    ("clip", &["min", "max"]),
     ("max_pool", &["kernel", "stride", "padding"]),
     ("avg_pool", &["kernel", "stride", "padding"]),
     ("global_avg_pool", &[]),
@@ -28,6 +33,7 @@ pub(super) const OPERATIONS: [(&str, &[&str]); 17] = [
     ("add", &[]),
     ("concat", &[]),
     ("channel_scale", &[]),
+    ("channel_gather", &["channels"]),
 ];
 
 /// The word for an operation.
@@ -40,6 +46,11 @@ pub(crate) fn word(op: &Op) -> &'static str {
         Op::Activation(Activation::Gelu) => "gelu",
         Op::Activation(Activation::Silu) => "silu",
         Op::Activation(Activation::Sigmoid) => "sigmoid",
+        Op::Activation(Activation::HardSigmoid) => "hard_sigmoid",
+        Op::Activation(Activation::HardSwish) => "hard_swish",
+        Op::Activation(Activation::Tanh) => "tanh",
+        Op::Activation(Activation::LeakyRelu { .. }) => "leaky_relu",
+        Op::Activation(Activation::Clip { .. }) => "clip",
         Op::MaxPool2d(_) => "max_pool",
         Op::AvgPool2d(_) => "avg_pool",
         Op::GlobalAvgPool => "global_avg_pool",
@@ -50,6 +61,7 @@ pub(crate) fn word(op: &Op) -> &'static str {
         Op::Add => "add",
         Op::Concat => "concat",
         Op::ChannelScale => "channel_scale",
+        Op::ChannelGather { .. } => "channel_gather",
     }
 }
 

@@ -188,6 +188,28 @@ impl Settings<'_> {
             "gelu" => Op::Activation(Activation::Gelu),
             "silu" => Op::Activation(Activation::Silu),
             "sigmoid" => Op::Activation(Activation::Sigmoid),
+            "hard_sigmoid" => Op::Activation(Activation::HardSigmoid),
+            "hard_swish" => Op::Activation(Activation::HardSwish),
+            "tanh" => Op::Activation(Activation::Tanh),
+            "leaky_relu" => match self.take("slope", "a number", number)? {
+                Some(slope) => Op::Activation(Activation::LeakyRelu { slope }),
+                None => return Err(self.fail("slope", "needs a `slope`, e.g. slope = 0.01")),
+            },
+            "clip" => {
+                let min = self.take("min", "a number", number)?.unwrap_or(f32::NEG_INFINITY);
+                let max = self.take("max", "a number", number)?.unwrap_or(f32::INFINITY);
+                Op::Activation(Activation::Clip { min, max })
+            }
+            "channel_gather" => {
+                let list = |value: &Value| {
+                    let channels = value.as_array()?.iter().map(|c| u32::try_from(c.as_integer()?).ok());
+                    channels.collect::<Option<Vec<u32>>>()
+                };
+                match self.take("channels", "a list of channels from 0, e.g. [2, 1, 0]", list)? {
+                    Some(channels) => Op::ChannelGather { channels },
+                    None => return Err(self.fail("channels", "needs `channels`, e.g. channels = [2, 1, 0]")),
+                }
+            }
             "global_avg_pool" => Op::GlobalAvgPool,
             "global_max_pool" => Op::GlobalMaxPool,
             "flatten" => Op::Flatten,

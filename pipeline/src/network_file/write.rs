@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ocelli_engine::graph::{BatchNorm, Padding, Pool2d};
-use ocelli_engine::{Graph, Op};
+use ocelli_engine::{Activation, Graph, Op};
 
 use super::layer::{CLASSES, IMAGE, word};
 
@@ -55,6 +55,12 @@ fn settings(op: &Op, last: bool, lines: &mut Vec<String>) {
         }
         Op::Dropout { rate } => lines.push(format!("rate = {rate:?}")),
         Op::MaxPool2d(pool) | Op::AvgPool2d(pool) => window(pool, lines),
+        Op::Activation(Activation::LeakyRelu { slope }) => lines.push(format!("slope = {slope:?}")),
+        Op::Activation(Activation::Clip { min, max }) => {
+            lines.extend(min.is_finite().then(|| format!("min = {min:?}")));
+            lines.extend(max.is_finite().then(|| format!("max = {max:?}")));
+        }
+        Op::ChannelGather { channels } => lines.push(format!("channels = {channels:?}")),
         Op::Activation(_)
         | Op::GlobalAvgPool
         | Op::GlobalMaxPool

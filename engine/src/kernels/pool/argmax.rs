@@ -79,10 +79,12 @@ pub fn forward<E: Number>(
     assert!(fits(g), "windows lie side by side");
     assert_eq!(argmax.len(), y.len(), "an argmax for every output");
     // Where the derivative is one: between the floats next to the ends of the clamp.
-    let passing = match act {
-        Some(Activation::Relu) => [0f32.next_up(), f32::INFINITY],
-        Some(Activation::Relu6) => [0f32.next_up(), 6f32.next_down()],
-        _ => [f32::NEG_INFINITY, f32::INFINITY],
+    let passing = match act.and_then(Activation::clamp_range) {
+        Some((low, high)) => {
+            let least = if low.is_finite() { low.next_up() } else { low };
+            [least, if high.is_finite() { high.next_down() } else { high }]
+        }
+        None => [f32::NEG_INFINITY, f32::INFINITY],
     };
     let (to, indices, from) = (y.as_mut_ptr(), argmax.as_mut_ptr(), x.as_ptr());
     let windows = Forward { y: to, argmax: indices, x: from, passing, row: g.w * g.c, c: g.c };

@@ -27,6 +27,20 @@ pub fn concat_backward(dy: &[f64], channels: &[usize]) -> Vec<Vec<f64>> {
     dx
 }
 
+/// `y [pixels, channels.len()]`: of each pixel of `x [pixels, c]` the channels of a list.
+pub fn channel_gather(x: &[f64], c: usize, channels: &[u32]) -> Vec<f64> {
+    x.chunks_exact(c).flat_map(|pixel| channels.iter().map(|&channel| pixel[channel as usize])).collect()
+}
+
+/// `dx` of [`channel_gather`].
+pub fn channel_gather_backward(dy: &[f64], c: usize, channels: &[u32]) -> Vec<f64> {
+    let mut dx = vec![0.0; dy.len() / channels.len() * c];
+    for (i, d) in dy.iter().enumerate() {
+        dx[i / channels.len() * c + channels[i % channels.len()] as usize] += d;
+    }
+    dx
+}
+
 /// `y [pixels, c] = x [pixels, c] * s [c]`.
 pub fn channel_scale(x: &[f64], s: &[f64]) -> Vec<f64> {
     x.iter().enumerate().map(|(i, x)| x * s[i % s.len()]).collect()

@@ -4,6 +4,7 @@ mod activation;
 mod add;
 mod batchnorm;
 mod bytes;
+mod channel_gather;
 mod channel_scale;
 mod concat;
 mod conv2d;
@@ -56,6 +57,7 @@ fn lower_of<E: Placed + Real>(places: &mut Places, time: usize, stage: &Stage) -
         Op::Add => add::lower::<E>(places, time, stage),
         Op::Concat => concat::lower::<E>(places, time, stage),
         Op::ChannelScale => channel_scale::lower::<E>(places, time, stage),
+        Op::ChannelGather { channels } => channel_gather::lower::<E>(places, time, stage, channels),
         Op::Flatten => unreachable!("a flatten is an alias"),
     }
 }
