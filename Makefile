@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -58,6 +58,13 @@ conformance: ## tritonclient and schemathesis on the service (needs python3 and 
 test-browser: ## Every screen of the web page in Chromium (needs node, npm and Chromium, else skipped out loud)
 	$(CARGO) build --locked
 	tests/browser/run $(CURDIR)/target/debug/ocelli
+
+web: ## Build the program inside of the pages that `export --to web` writes (needs: rustup target add wasm32-unknown-unknown)
+	web/build web/ocelli_web.wasm
+
+test-web: ## The page of `export --to web` in Chromium, with the program in the repository and a fresh one (needs node, npm, Chromium and the target wasm32-unknown-unknown, else skipped out loud)
+	$(CARGO) build --locked
+	tests/browser/web $(CURDIR)/target/debug/ocelli
 
 notebook: ## Every cell of docs/tutorial.ipynb, with the program (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/notebook/run

@@ -38,6 +38,8 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
     return std::os::unix::fs::FileExt::read_at(file, buffer, position);
     #[cfg(windows)]
     return std::os::windows::fs::FileExt::seek_read(file, buffer, position);
+    #[cfg(not(any(unix, windows)))]
+    return no_files((file, buffer, position));
 }
 
 /// Fills a buffer from a position on.
@@ -63,6 +65,8 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> 
         let written = std::os::unix::fs::FileExt::write_at(file, bytes, position);
         #[cfg(windows)]
         let written = std::os::windows::fs::FileExt::seek_write(file, bytes, position);
+        #[cfg(not(any(unix, windows)))]
+        let written: io::Result<usize> = no_files((file, bytes, position));
         match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
@@ -74,6 +78,12 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> 
         }
     }
     Ok(())
+}
+
+/// The answer of a system without files, such as a browser.
+#[cfg(not(any(unix, windows)))]
+fn no_files<T>(_: T) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl Read for SharedFile {

@@ -6,8 +6,9 @@ use crate::error::EngineError;
 use crate::parallel::{Pool, Wait};
 use crate::simd::{Bf16Isa, Isa};
 
-/// Most bytes that a plan may take where the caller sets no limit: past 64 GiB a batch is taken for a mistake.
-const MEMORY_LIMIT: usize = 64 << 30;
+/// Most bytes that a plan may take where the caller sets no limit: past 64 GiB a batch is taken for a mistake. Where
+/// addresses have 32 bits, what they reach.
+const MEMORY_LIMIT: usize = if usize::BITS < 64 { usize::MAX } else { (64u64 << 30) as usize };
 
 /// The numbers that a network computes with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

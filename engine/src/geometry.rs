@@ -9,11 +9,28 @@ use crate::error::EngineError;
 
 /// Largest side of an image, number of channels or kernel side that a graph may have.
 pub const MAX_DIM: usize = 1 << 16;
-/// Largest number of elements of one image's tensor at one point of the network (1 GiB of floats).
-pub const MAX_ELEMENTS: usize = 1 << 28;
+/// Whether addresses have 64 bits, in which products of two numbers of elements fit: planning computes them as they are.
+///
+/// Where they have 32 (in WebAssembly) smaller limits keep sizes within them, and what planning may count past them
+/// stops at the largest number. Of [`MAX_ELEMENTS`] numbers each are: a tensor; an image with its padding
+/// ([`Conv2dGeometry::new`]), which bounds the work space of a layer; all parameters. Packing rounds columns up to a panel of at
+/// most 8, and transforms for Winograd's form, which take at least 16 columns, make 36 values of 9: both give less than 2^29 floats,
+/// or 2^31 bytes. All images of a batch have at most 8 times as many ([`MAX_BATCH_ELEMENTS`]), so that their bytes fit, too. Sums of
+/// these are checked (`PlanMemory`, `Arena`), and multiply-adds, which only say how far work is shared, are saturating.
+const WIDE: bool = usize::BITS >= 64;
 
-// Products of two numbers of elements, which planning computes, fit.
-const _: () = assert!(usize::BITS >= 64, "the engine counts in 64 bits");
+/// Largest number of elements of one image's tensor at one point of the network (1 GiB of floats; 128 MiB where addresses have
+/// 32 bits).
+pub const MAX_ELEMENTS: usize = if WIDE { 1 << 28 } else { 1 << 25 };
+/// Largest number of elements of a batch at one point of the network.
+pub(crate) const MAX_BATCH_ELEMENTS: usize = if WIDE { usize::MAX } else { 8 * MAX_ELEMENTS };
+/// Largest side of a window, distance of its taps and width of a padding.
+const MAX_WINDOW: usize = if WIDE { MAX_DIM } else { 1 << 11 };
+
+/// The product, or the largest number where that is larger.
+pub(crate) fn saturating_product<const N: usize>(factors: [usize; N]) -> usize {
+    factors.into_iter().fold(1, usize::saturating_mul)
+}
 
 /// Shape of one image's tensor: height, width, channels. A flat vector is `1 x 1 x c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -179,8 +196,8 @@ impl Conv2dGeometry {
         }
         let window = Window::new(node, input, conv.kernel, conv.stride, conv.dilation, conv.padding)?;
         Shape::new(window.oh, window.ow, cout).check(node)?;
-        let weights = (window.kernel[0] * window.kernel[1]).checked_mul(cin / groups * cout);
-        if weights.is_none_or(|count| count > MAX_ELEMENTS) {
+        let weights = saturating_product([window.kernel[0], window.kernel[1], cin / groups, cout]);
+        if weights > MAX_ELEMENTS {
             return err("too many weights".to_owned());
         }
         Ok(Conv2dGeometry {
@@ -218,7 +235,14 @@ impl Conv2dGeometry {
 
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
-        self.oh * self.ow * self.cout * self.kernel[0] * self.kernel[1] * (self.cin / self.groups)
+        saturating_product([
+            self.oh,
+            self.ow,
+            self.cout,
+            self.kernel[0],
+            self.kernel[1],
+            self.cin / self.groups,
+        ])
     }
 
     /// Elements of one input image.
@@ -351,8 +375,9 @@ impl Window {
         let size = [input.h as usize, input.w as usize];
         let [kernel, stride, dilation] = [kernel, stride, dilation].map(|pair| pair.map(|v| v as usize));
         for (what, pair) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
-            if pair.iter().any(|&v| v == 0 || v > MAX_DIM) {
-                return Err(EngineError::graph(node, format!("{what} {pair:?} is not in 1..={MAX_DIM}")));
+            let most = if what == "stride" { MAX_DIM } else { MAX_WINDOW };
+            if pair.iter().any(|&v| v == 0 || v > most) {
+                return Err(EngineError::graph(node, format!("{what} {pair:?} is not in 1..={most}")));
             }
         }
         let mut pads = [0; 4];
@@ -369,8 +394,8 @@ impl Window {
                 }
                 Padding::Explicit(p) => (p[2 * axis] as usize, p[2 * axis + 1] as usize),
             };
-            let padded = size[axis] + before + after;
-            if before > MAX_DIM || after > MAX_DIM || span > padded {
+            let padded = size[axis].saturating_add(before).saturating_add(after);
+            if before > MAX_WINDOW || after > MAX_WINDOW || span > padded {
                 return Err(EngineError::graph(
                     node,
                     format!(
@@ -381,6 +406,11 @@ impl Window {
             }
             (pads[2 * axis], pads[2 * axis + 1]) = (before, after);
             out[axis] = (padded - span) / stride[axis] + 1;
+        }
+        let padded = [size[0] + pads[0] + pads[1], size[1] + pads[2] + pads[3], input.c as usize];
+        if !WIDE && saturating_product(padded) > MAX_ELEMENTS {
+            let [h, w, c] = padded;
+            return Err(EngineError::graph(node, format!("unusable padded shape {h}x{w}x{c}")));
         }
         Ok(Window { kernel, stride, dilation, padding: pads, oh: out[0], ow: out[1] })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 pub use crate::geometry::{Conv2d, Padding, Pool2d};
-use crate::geometry::{Conv2dGeometry, MAX_DIM, PoolGeometry, Shape};
+use crate::geometry::{Conv2dGeometry, MAX_DIM, PoolGeometry, Shape, saturating_product};
 
 /// Most values that [`Graph::inner_values`] names.
 pub const MAX_INNER_VALUES: usize = 2;
@@ -353,13 +353,14 @@ impl Op {
     }
 
     /// Multiply-adds of one image for a checked input `x` and its output `y`; what is not a sum of products counts
-    /// nothing.
+    /// nothing. Where addresses have 32 bits, more than they count are as many as they count.
     pub fn macs(&self, x: Shape, y: Shape) -> usize {
         match self {
             // Pixels and weights of a convolution are at most 2^28 each, weights of a dense layer 2^44.
             Op::Conv2d(_) | Op::Dense(_) => {
                 let weight = &self.params(x)[0].1;
-                y.h as usize * y.w as usize * weight.iter().product::<usize>()
+                saturating_product([y.h as usize, y.w as usize])
+                    .saturating_mul(weight.iter().fold(1, |n, &side| n.saturating_mul(side)))
             }
             Op::ChannelScale => y.len(),
             Op::MaxPool2d(_)
@@ -588,7 +589,7 @@ impl Graph {
     pub(crate) fn macs(&self, shapes: &[Shape]) -> Result<usize, EngineError> {
         let layers = self.nodes.iter().zip(&shapes[1..]);
         let mut macs = layers.map(|(node, &y)| node.op.macs(shapes[node.inputs[0] as usize], y));
-        let sum = macs.try_fold(0, usize::checked_add);
+        let sum = macs.try_fold(0, usize::checked_add).filter(|&sum| sum < usize::MAX);
         sum.ok_or_else(|| EngineError::graph("graph", "more multiply-adds than can be counted"))
     }
 

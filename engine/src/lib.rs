@@ -66,7 +66,9 @@ pub mod oracle;
 pub mod parallel;
 mod params;
 pub mod plan;
+pub mod probability;
 mod quantization;
+pub mod rejection;
 pub mod rng;
 #[allow(unsafe_code, reason = "intrinsics")]
 pub mod simd;

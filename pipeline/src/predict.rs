@@ -14,9 +14,8 @@ use crate::batch::{MAX_BATCH, batch_for};
 use crate::built_in::{open_model, shipped_model};
 use crate::compute::Compute;
 use crate::error::PipelineError;
-use crate::metrics::ranking;
 use crate::mirror::Mirror;
-use crate::probability::{probabilities, sigmoids, temperature};
+use crate::probability::{probabilities, ranking, sigmoids, temperature};
 use crate::unknown::{Judge, Known, Seen};
 
 /// One class with its probability.

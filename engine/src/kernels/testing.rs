@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::simd::Isa;
 
 /// Turns `fn name(isa: Isa) { .. }` into the tests `name::avx512`, `name::avx2` and `name::portable`; on 64-bit ARM
-/// `name::neon` and `name::portable`.
+/// `name::neon` and `name::portable`, in WebAssembly `name::simd128` and `name::portable`.
 macro_rules! for_each_isa {
     ($($(#[$attribute:meta])* fn $name:ident($isa:ident: Isa) $body:block)+) => {
         $(mod $name {
@@ -31,6 +31,11 @@ macro_rules! for_each_isa {
             #[cfg(target_arch = "aarch64")]
             fn neon() {
                 $crate::kernels::testing::on_isa("neon", check);
+            }
+            #[test]
+            #[cfg(target_arch = "wasm32")]
+            fn simd128() {
+                $crate::kernels::testing::on_isa("simd128", check);
             }
             #[test]
             fn portable() {

@@ -8,6 +8,7 @@ use super::run::{GradOut, Layer, Run, Weights};
 use super::split::{PIECE, piece};
 use crate::arena::Slot;
 use crate::buffer::cast_mut;
+use crate::geometry::saturating_product;
 use crate::graph::Activation;
 use crate::kernels::gemm::{self, ColumnRange, GemmEpilogue, GemmShape};
 use crate::kernels::{OuterProducts, elementwise, reduce};
@@ -62,7 +63,7 @@ fn product<N: OuterProducts>(
 ) {
     let Run { arena, threads, images, .. } = run;
     let ([y], [x]) = arena.split(*images, [y], [x]);
-    let work = shape.depth * shape.cols * *images;
+    let work = saturating_product([shape.depth, shape.cols, *images]);
     if *images == 1 {
         let len = PANELS * numbers.tile_width();
         threads.pieces(work, y, len, |i, y| {
@@ -129,7 +130,7 @@ impl<E: Real> Layer for DenseLayer<E> {
         }
         let dy = E::gradient(backward.dy, backward.narrowed);
         let (x, own) = (run.arena.read(self.x, run.images), run.arena.read(dy, run.images));
-        let work = shape.depth * shape.cols * run.images;
+        let work = saturating_product([shape.depth, shape.cols, run.images]);
         let dw = &mut run.grads[self.weights.filters.w.clone()];
         let rows = shape.depth.div_ceil(threads.count()).next_multiple_of(ROWS).min(gemm::WEIGHT_ROWS);
         threads.pieces(work, dw, rows * shape.cols, |i, dw| {

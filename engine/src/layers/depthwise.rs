@@ -119,7 +119,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         let outputs = self.take.outputs((*isa, *images), numbers, reads);
         let map = self.input.map(saved);
         let g = &self.depthwise.geometry;
-        let work = g.macs() * *images;
+        let work = g.macs().saturating_mul(*images);
         let compute = |image: usize, y: &mut [E], rows: Range<usize>| {
             let scratch = &mut threads.scratch();
             let x = (piece(x, image, g.x_len()), g.w * g.cin);
@@ -147,7 +147,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         let partial_len = w_len + self.depthwise.filters.sums().map_or(0, ExactSizeIterator::len);
         let chunk = images.div_ceil(weight_chunks(partial_len));
         let (x_len, y_len) = (g.x_len(), g.y_len());
-        let work = g.macs() * images;
+        let work = g.macs().saturating_mul(images);
         // Image by image both gradients read `dy` while it is in a cache, where there are enough images for all threads.
         let count = images.div_ceil(chunk);
         let common = backward.dx.filter(|_| count >= run.threads.count());
@@ -192,7 +192,7 @@ impl<E: Number> Layer for DepthwiseLayer<E> {
         match out {
             Some([dx]) => {
                 let outs = [dy, (dx, chunk * x_len)];
-                threads.pieces_of(2 * work, partials, sums, outs, |i, partial, [dy, dx]| {
+                threads.pieces_of(work.saturating_mul(2), partials, sums, outs, |i, partial, [dy, dx]| {
                     gradients(i, partial, dy, Some(dx));
                 });
             }

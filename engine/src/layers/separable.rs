@@ -13,7 +13,7 @@ use super::run::{Layer, Run, Weights};
 use super::split::{by_rows, piece, split_residual};
 use crate::arena::Slot;
 use crate::buffer::cast_mut;
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, saturating_product};
 use crate::graph::Activation;
 use crate::kernels::depthwise;
 use crate::kernels::gemm::{self, GemmEpilogue};
@@ -82,11 +82,11 @@ impl<E: Real> SeparableLayer<E> {
     /// Multiply-adds of one image.
     fn macs(&self) -> usize {
         let g = self.geometry();
-        let pointwise =
-            |p: &Pointwise<E>, pixels: usize| pixels * p.weights.shape.depth * p.weights.shape.cols;
-        g.macs()
-            + pointwise(&self.project, g.oh * g.ow)
-            + self.expand.as_ref().map_or(0, |expand| pointwise(expand, g.h * g.w))
+        let pointwise = |p: &Pointwise<E>, pixels: usize| {
+            saturating_product([pixels, p.weights.shape.depth, p.weights.shape.cols])
+        };
+        let expand = self.expand.as_ref().map_or(0, |expand| pointwise(expand, g.h * g.w));
+        g.macs().saturating_add(pointwise(&self.project, g.oh * g.ow)).saturating_add(expand)
     }
 }
 
@@ -154,7 +154,7 @@ impl<E: Real> Layer for SeparableLayer<E> {
         let (isa, images, packed, threads) = (run.isa, run.images, run.packed, run.threads);
         let (y, x, residual) = split_residual(run.arena, images, (self.y, self.x), self.residual);
         let (x_len, y_len, height) = (x.len() / images, y.len() / images, self.geometry().oh);
-        by_rows(threads, self.macs() * images, (y, images), (height, 1), |image, y, rows| {
+        by_rows(threads, self.macs().saturating_mul(images), (y, images), (height, 1), |image, y, rows| {
             let row = y_len / height;
             let residual = residual.map(|r| &piece(r, image, y_len)[rows.start * row..rows.end * row]);
             let from = Band { isa, packed, x: piece(x, image, x_len), residual };

@@ -206,7 +206,7 @@ impl Product<'_> {
         threads.pieces(w.len() * 4, packed, depth * isa.nr(), |panel, packed| {
             pack(isa, packed, w, shape, panel)
         });
-        let work = y.len() * depth;
+        let work = y.len().saturating_mul(depth);
         threads.pieces(work, y, ROWS * cols, |i, y| {
             let x = &x[i * ROWS * depth..][..y.len() / cols * depth];
             gemm::gemm(isa, y, x, packed, shape, GemmEpilogue::default());

@@ -67,7 +67,7 @@ impl ParamLayout {
     /// Lays the parameters of a graph out.
     ///
     /// # Errors
-    /// [`EngineError::Graph`] for a graph that is malformed or has more than 2^28 parameters.
+    /// [`EngineError::Graph`] for a graph that is malformed or has more than [`MAX_ELEMENTS`](crate::geometry::MAX_ELEMENTS) parameters.
     pub fn new(graph: &Graph) -> Result<Self, EngineError> {
         let shapes = graph.shapes()?;
         let mut entries = Vec::new();
@@ -88,7 +88,7 @@ impl ParamLayout {
                 total = end.filter(|&end| end <= MAX_ELEMENTS).ok_or_else(|| {
                     EngineError::graph(
                         &graph.nodes[entry.node].name,
-                        "the network has more than 2^28 parameters",
+                        format!("the network has more than {MAX_ELEMENTS} parameters"),
                     )
                 })?;
             }

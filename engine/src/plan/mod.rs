@@ -213,7 +213,7 @@ impl Plan {
 
     /// Multiply-adds of a pass over `images` images, for [`Threads::enter`].
     pub(crate) fn work(&self, images: usize) -> usize {
-        self.macs * images
+        self.macs.saturating_mul(images)
     }
 
     /// Copies weights into the layout that the kernels read; needed whenever parameters change.

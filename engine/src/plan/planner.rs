@@ -13,6 +13,7 @@ use super::stage::{Kind, Stage};
 use crate::arena::{ArenaBuilder, ArenaLayout, Slot};
 use crate::error::EngineError;
 use crate::exec::{Exec, Learning, Mode};
+use crate::geometry::{MAX_BATCH_ELEMENTS, Shape};
 use crate::graph::Graph;
 use crate::layers::run::Layer;
 use crate::params::ParamLayout;
@@ -83,6 +84,10 @@ impl Draft {
         macs.checked_mul(batch).ok_or_else(|| {
             EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
         })?;
+        let largest = shapes.iter().map(Shape::len).max().unwrap_or(0);
+        if largest.checked_mul(batch).is_none_or(|elements| elements > MAX_BATCH_ELEMENTS) {
+            return Err(past_address_space());
+        }
         let forms = Vec::new();
         let mut context =
             Context { graph, shapes, layout, mode, exec, choices, stages, alias, keep, quantization, forms };

@@ -68,6 +68,7 @@ impl Bf16Isa {
                 "avx512" => "avx512-f32-bf16",
                 "avx2" => "avx2-f32-bf16",
                 "neon" => "neon-f32-bf16",
+                "simd128" => "simd128-f32-bf16",
                 _ => "portable-f32-bf16",
             },
         }

@@ -106,6 +106,10 @@ pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(token) => unsafe { run_neon(token, kernel) },
+        // A build has these instructions everywhere or nowhere: no trampoline.
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Isa::Simd128(token) => kernel.run(token),
+        #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
         Isa::Portable(token) => kernel.run(token),
     }
 }

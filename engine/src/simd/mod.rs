@@ -1,6 +1,6 @@
 //! Vectors of floats with run-time dispatch.
 //!
-//! An instruction set is a zero-sized *token* ([`Avx2`], [`Avx512`], `Neon`, [`Portable`]) that can only be made after the
+//! An instruction set is a zero-sized *token* ([`Avx2`], [`Avx512`], `Neon`, `Simd128`, [`Portable`]) that can only be made after the
 //! processor was asked, so holding one proves that its instructions exist. Kernels are written once, generic over
 //! [`Simd`], and compiled once per token under the trampolines of [`dispatch`]. Two rules keep them fast:
 //! every function between a trampoline and an intrinsic is `#[inline(always)]`, and work is split across threads
@@ -31,6 +31,8 @@ mod tile_unit;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use crate::bf16::Bf16;
 use crate::error::EngineError;
@@ -56,6 +58,8 @@ pub use tile_unit::TileUnit;
 pub use tiles::{TILE_BYTES, TILE_SIDE, TILE_SUMS, TileNumbers, TileProducts, TileSums};
 #[cfg(target_arch = "x86_64")]
 pub use vnni::{Avx2Bytes, Avx512Vnni, AvxVnni};
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use wasm::Simd128;
 
 /// Largest number of lanes of any vector.
 pub const MAX_LANES: usize = 16;
@@ -69,8 +73,8 @@ pub(crate) const MAX_NR: usize = 32;
 /// Arithmetic on one instruction set's vectors of `f32`.
 ///
 /// Kernels give the same bits with AVX2 and AVX-512 (`tests/same_bits.rs`), and are meant to with NEON: lanes are columns or channels, never terms of
-/// one sum, and where a sum is cut depends on neither [`Simd::LANES`] nor the register tile. Portable code differs, as
-/// its `mul_add` rounds twice.
+/// one sum, and where a sum is cut depends on neither [`Simd::LANES`] nor the register tile. Portable code and WebAssembly
+/// differ, as their `mul_add` rounds twice.
 ///
 /// `max`, `min` and `select_gt` compare as `a > b ? .. : ..`, so a NaN in `a` gives the second operand.
 pub trait Simd: Copy + Send + Sync + 'static {
@@ -166,7 +170,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 /// An instruction set that this processor has.
 #[derive(Clone, Copy)]
 pub enum Isa {
-    /// Plain Rust, for any processor.
+    /// Plain Rust, for any processor. A program for WebAssembly with vectors has them wherever it runs, and every kernel but
+    /// once.
+    #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
     Portable(Portable),
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
@@ -177,11 +183,14 @@ pub enum Isa {
     /// NEON of 64-bit ARM.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+    /// The vectors of WebAssembly.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128(Simd128),
 }
 
 impl Isa {
     /// Names that [`Isa::by_name`] and `OCELLI_ISA` understand, fastest first.
-    pub const NAMES: [&'static str; 4] = ["avx512", "avx2", "neon", "portable"];
+    pub const NAMES: [&'static str; 5] = ["avx512", "avx2", "neon", "simd128", "portable"];
 
     /// The instruction set to use: what `OCELLI_ISA` names, else the fastest that the processor has.
     /// The environment is read once.
@@ -222,13 +231,17 @@ impl Isa {
         }
         #[cfg(target_arch = "aarch64")]
         found.extend(Neon::detect().map(Isa::Neon));
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        found.extend(Simd128::detect().map(Isa::Simd128));
+        #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
         found.push(Isa::Portable(Portable));
         found
     }
 
-    /// `avx512`, `avx2`, `neon` or `portable`.
+    /// `avx512`, `avx2`, `neon`, `simd128` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
             Isa::Portable(_) => "portable",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
@@ -236,6 +249,8 @@ impl Isa {
             Isa::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Isa::Neon(_) => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Isa::Simd128(_) => "simd128",
         }
     }
 

@@ -141,7 +141,7 @@ impl Trainer {
     fn learn(&mut self, x: &[f32], targets: Targets, lr: f32) -> Result<StepStats, EngineError> {
         let images = self.check(x, targets)?;
         let threads = self.plan.threads();
-        let work = self.plan.work(images) + self.grads.len() * UPDATE_WORK;
+        let work = self.plan.work(images).saturating_add(self.grads.len() * UPDATE_WORK);
         Ok(threads.enter(work, || {
             let stats = self.pass(x, targets, images);
             let Trainer { model, plan, config, grads, optimizer, average, steps, packed, .. } = self;

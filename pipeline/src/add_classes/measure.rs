@@ -4,7 +4,7 @@ use ocelli_engine::{Exec, Model};
 
 use crate::added::OldClasses;
 use crate::error::PipelineError;
-use crate::metrics::ranking;
+use crate::probability::ranking;
 use crate::replay::{Kept, Replay};
 use crate::transfer::logits;
 

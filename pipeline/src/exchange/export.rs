@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::pictures::pictures;
 use crate::compute::Compute;
 use crate::error::PipelineError;
-use crate::metrics::ranking;
+use crate::probability::ranking;
 
 /// Images that both models are asked about.
 const IMAGES: usize = 64;

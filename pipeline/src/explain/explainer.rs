@@ -15,9 +15,8 @@ use super::occlusion::Occlusion;
 use crate::batch::batch_for;
 use crate::compute::Compute;
 use crate::error::PipelineError;
-use crate::metrics::ranking;
 use crate::predict::Decoder;
-use crate::probability::{probabilities, sigmoids, temperature};
+use crate::probability::{probabilities, ranking, sigmoids, temperature};
 use crate::probes;
 
 /// Most images that are explained at a time: maps are looked at one by one.

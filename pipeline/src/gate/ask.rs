@@ -17,8 +17,8 @@ use crate::answering;
 use crate::batch::batch_for;
 use crate::error::PipelineError;
 use crate::evaluate::class_map;
-use crate::metrics::ranking;
 use crate::pool;
+use crate::probability::ranking;
 
 /// What both models said about one image.
 #[derive(Clone, Copy, Debug)]

@@ -11,4 +11,4 @@ pub(crate) use calibration::fit_temperature;
 pub use calibration::{Calibration, CalibrationBin, Uncalibrated};
 pub use evaluation::{ClassReport, Confusion, Evaluation, Mistake, PredictionRow, Rejections, SkippedImage};
 pub use predictions::{PredictionFilter, read_predictions};
-pub(crate) use tally::{Answer as TallyAnswer, Tally, check_classes, ranking};
+pub(crate) use tally::{Answer as TallyAnswer, Tally, check_classes};

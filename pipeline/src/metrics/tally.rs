@@ -5,24 +5,9 @@ use ocelli_engine::model_file::Metrics;
 use super::calibration::{Bins, Calibration, Uncalibrated};
 use super::evaluation::{ClassReport, Evaluation};
 use crate::error::PipelineError;
-use crate::probability::probabilities;
-
+use crate::probability::{probabilities, ranking};
 /// Most classes of a run: the confusion matrix holds their square (128 MiB at the limit).
 pub(crate) const MAX_CLASSES: usize = 4096;
-
-/// The `k` classes with the largest logits, largest first; the lower index of equals. Training, evaluation and
-/// prediction all rank by it.
-pub(crate) fn ranking(logits: &[f32], k: usize) -> Vec<usize> {
-    let order = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
-    let mut classes: Vec<usize> = (0..logits.len()).collect();
-    let k = k.min(classes.len());
-    if k < classes.len() {
-        classes.select_nth_unstable_by(k, order);
-        classes.truncate(k);
-    }
-    classes.sort_unstable_by(order);
-    classes
-}
 
 /// Place of a class in the ranking, from 0.
 pub(crate) fn rank_of(logits: &[f32], class: usize) -> usize {

@@ -1,5 +1,6 @@
 use super::tally::{MAX_CLASSES, cross_entropy, interval, rank_of};
 use super::*;
+use crate::probability::ranking;
 
 /// Logits with the largest value at `class`.
 fn says(class: usize, classes: usize) -> Vec<f32> {

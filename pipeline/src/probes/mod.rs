@@ -14,8 +14,7 @@ use ocelli_engine::{Exec, Inference, Precision};
 
 use crate::compute::Compute;
 use crate::error::PipelineError;
-use crate::metrics::ranking;
-use crate::probability::{probabilities, temperature};
+use crate::probability::{probabilities, ranking, temperature};
 
 mod layers;
 

@@ -2,8 +2,7 @@
 //! model was not trained on.
 
 use ocelli_engine::model_file::{InnerValue, MAX_MEANS, Rejection, RejectionScore};
-
-use super::score::{channels, distance, doubt, inner_distance, spread_distance};
+use ocelli_engine::rejection::{channels, distance, doubt, inner_distance, spread_distance};
 
 /// Fewest held-out images: with fewer, chance sets the threshold.
 const LEAST_IMAGES: usize = 10;

@@ -4,11 +4,10 @@
 mod folder;
 mod learn;
 mod of_run;
-mod score;
 mod spread;
 mod words;
 
 pub(crate) use folder::{is_no_class, set_apart};
+pub(crate) use ocelli_engine::rejection::{Judge, Known, Seen};
 pub(crate) use of_run::{Network, PER_CLASS, for_means, inner_values, learn_from};
-pub(crate) use score::{Judge, Known, Seen};
 pub(crate) use words::about;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use ocelli_engine::Graph;
 use ocelli_engine::model_file::{InnerValue, Rejection};
+use ocelli_engine::rejection::class_means;
 
 use super::learn::{HeldOut, Learnt, learn};
-use super::score::class_means;
 use super::spread;
 use crate::features::{Answers, Features};
 

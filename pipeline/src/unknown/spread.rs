@@ -1,8 +1,7 @@
 //! How the training images lie around their classes in an inner value: class means, and one covariance for all classes.
 
 use ocelli_engine::model_file::InnerValue;
-
-use super::score::whitened;
+use ocelli_engine::rejection::whitened;
 
 /// Part of the covariance that is replaced by the same spread in all directions: few images leave most directions unseen
 /// (Ledoit and Wolf, 2004). From 0.1 to 0.3 the results on four draws of photos were the same within two points; 0.5 was worse.
@@ -90,8 +89,8 @@ fn inverse_triangle(l: &[f64], n: usize) -> Vec<f32> {
 mod tests {
     use ocelli_datasets::rng::Rng;
 
-    use super::super::score::spread_distance;
     use super::*;
+    use ocelli_engine::rejection::spread_distance;
 
     /// Images of two classes around (0, 0) and (10, 0), ten times as spread along the second axis.
     fn rows(n: usize) -> (Vec<[f32; 2]>, Vec<usize>) {

@@ -2,7 +2,7 @@
 
 use super::Halo;
 use crate::buffer::Element;
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, saturating_product};
 use crate::kernels::micro::{
     self, Arithmetic, Epilogue, Line, Matrix, Product, RealEpilogue, Reals, Strided, Table, TileEpilogue,
 };
@@ -295,8 +295,9 @@ impl<N: Arithmetic> Sweep<N> {
 
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
-        let part = |p: &Part| p.rows[0] * p.rows[1] * p.blocks.len() * self.depth;
-        self.parts.iter().map(part).sum::<usize>() * self.cols * self.groups
+        let part = |p: &Part| saturating_product([p.rows[0], p.rows[1], p.blocks.len(), self.depth]);
+        let parts = self.parts.iter().map(part).fold(0, usize::saturating_add);
+        saturating_product([parts, self.cols, self.groups])
     }
 
     /// Computes output rows `rows` of one image: `y` are channels of these rows `[rows][ow][cout]`, `x` is the whole image,

@@ -35,7 +35,7 @@ pub use shared::SharedTiles;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, saturating_product};
 use crate::kernels::conv2d::SweepArgs;
 use crate::kernels::micro::{self, Epilogue, Matrix};
 use crate::kernels::pack::panels_len;
@@ -185,7 +185,7 @@ impl Winograd {
 
     /// Multiply-adds of one image.
     pub fn macs(&self) -> usize {
-        self.tile.values() * self.out.tiles[0] * self.out.tiles[1] * self.depth * self.cols
+        saturating_product([self.tile.values(), self.out.tiles[0], self.out.tiles[1], self.depth, self.cols])
     }
 
     fn panel_len(&self) -> usize {

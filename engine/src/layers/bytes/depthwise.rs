@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::conv2d::BYTES_SPEED;
 use super::filters::ByteFilters;
 use crate::arena::Slot;
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, saturating_product};
 use crate::kernels::depthwise::{self, DepthwiseByteArgs};
 use crate::layers::run::{Layer, Run, Weights};
 use crate::layers::split::{by_rows, piece};
@@ -45,7 +45,7 @@ impl Layer for DepthwiseBytesLayer {
         let args = DepthwiseByteArgs { w, bias, scale, offset: self.filters.output.zero.into() };
         let Run { arena, threads, isa, images, .. } = run;
         let ([y], [x]) = arena.split(*images, [self.y], [self.x]);
-        let work = g.macs() * *images * BYTES_SPEED;
+        let work = saturating_product([g.macs(), *images, BYTES_SPEED]);
         by_rows(threads, work, (y, *images), (g.oh, 1), |image, y, rows| {
             depthwise::forward_bytes(*isa, y, piece(x, image, g.x_len()), args, g, rows);
         });

@@ -26,7 +26,7 @@ pub(crate) fn direct<E: Real>(sweep: &Sweep<E::Products>, run: &mut Run, call: C
     let (threads, images) = (run.threads, run.images);
     let Tensors { y, x, residual, outputs } = tensors(run, &call);
     let (y_len, x_len) = (y.len() / images, x.len() / images);
-    let work = sweep.macs() * images;
+    let work = sweep.macs().saturating_mul(images);
     let rows = sweep.output_rows();
     let heavy = sweep.packed_len() > x_len;
     let bands = if sweep.splits_rows() { band_count(threads, images, rows, heavy) } else { 1 };

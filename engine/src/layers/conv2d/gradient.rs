@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::pooled::{Pooled, PooledBackward};
 use crate::arena::Slot;
-use crate::geometry::Conv2dGeometry;
+use crate::geometry::{Conv2dGeometry, saturating_product};
 use crate::kernels::conv2d::WeightGradient;
 use crate::kernels::reduce;
 use crate::kernels::winograd::FilterGradient;
@@ -61,7 +61,7 @@ impl Gradient {
             run.arena.split(images, [self.partials, saved.dy], reads);
         let derivative = saved.behind.derivative(numbers);
         let direct = matches!(self.method, FilterMethod::Direct(_));
-        let work = if direct { g.macs() * images } else { dy.len() * 8 };
+        let work = if direct { g.macs().saturating_mul(images) } else { dy.len() * 8 };
         let prepare = |i: usize, partial: &mut [f32], dy: &mut [f32]| {
             partial.fill(0.0);
             match (saved.pool, pool) {
@@ -119,7 +119,7 @@ fn sum_tiles(
             let begin = first + i * chunk_lines;
             gradient.transform(chunk, x, dy, begin..lines.min(begin + chunk_lines));
         });
-        let work = value_len * gradient.values() * count * chunk_lines;
+        let work = saturating_product([value_len, gradient.values(), count, chunk_lines]);
         let chunks = &*chunks;
         threads.pieces(work, sums, rows * row_len, |i, sums| {
             let pieces = gradient.rows() / rows;

@@ -74,7 +74,7 @@ fn transformed(winograd: &Winograd, run: &mut Run, call: Call) {
     let Call { packed, bias, clamp, .. } = call;
     let (threads, images) = (run.threads, run.images);
     let Tensors { y, x, residual, outputs } = tensors(run, &call);
-    let (y_len, work, lines) = (y.len() / images, winograd.macs() * images, winograd.lines());
+    let (y_len, work, lines) = (y.len() / images, winograd.macs().saturating_mul(images), winograd.lines());
     let args = SweepArgs { x, packed, bias, residual: None, clamp };
     if images >= threads.count() {
         // Small maps go several images at a time, so that a block of tiles is full.

@@ -79,7 +79,7 @@ pub(super) fn forward(sweep: &Sweep, run: &mut Run, call: Call, input: &Input) {
             sweep.run(y, scratch, args, own);
         }
     };
-    let work = sweep.macs() * images;
+    let work = sweep.macs().saturating_mul(images);
     if are_spread(threads, images) {
         return outputs.groups(threads, (work, 1), y, |image, y| compute(image, y, 0..pixels));
     }
@@ -128,7 +128,8 @@ impl<'a> Pointwise<'a> {
         let partials = (&mut partials[..count * partial_len], partial_len);
         let sums = sums.map(|[sums]| (sums, chunk * NORM_SUMS * g.cin));
         let outs = [(dy, chunk * y_len), (dx, chunk * x_len)];
-        threads.pieces_of(2 * g.macs() * images, partials, sums, outs, |i, (partial, sums), [dy, dx]| {
+        let work = g.macs().saturating_mul(2 * images);
+        threads.pieces_of(work, partials, sums, outs, |i, (partial, sums), [dy, dx]| {
             let (x, y) = (piece(x, i, chunk * x_len), piece(y, i, chunk * y_len));
             let from = Chunk { isa, x, map, y, derivative, sums: with, first: i * chunk, packed };
             self.chunk((partial, sums), [dy, dx], &mut threads.scratch(), &from);

@@ -117,7 +117,7 @@ impl Pooled {
             }
         };
         let pass = Pass { pool: self, method, isa, images, args: SweepArgs { x, residual, ..args } };
-        let (y_len, work) = (g.y_len(), method.macs() * images);
+        let (y_len, work) = (g.y_len(), method.macs().saturating_mul(images));
         let mut out = Out { y, argmax };
         // As without a pool, enough images keep every thread busy, and a few are cut into bands; into no more than
         // needed where bands repeat rows.

@@ -64,7 +64,7 @@ impl HalfConv2dLayer {
         let (x_len, y_len) = (g.x_len(), g.y_len());
         let ([partials], [x, dy]) = run.arena.split(images, [backward.partials], [self.x, backward.dy]);
         let partials = &mut partials[..count * partial_len];
-        threads.pieces(g.macs() * images, partials, partial_len, |i, partial| {
+        threads.pieces(g.macs().saturating_mul(images), partials, partial_len, |i, partial| {
             partial.fill(0.0);
             let (dw, db) = partial.split_at_mut(w_len);
             let (x, dy) = (piece(x, i, chunk * x_len), piece(dy, i, chunk * y_len));

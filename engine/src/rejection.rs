@@ -1,39 +1,41 @@
-//! How little an image looks like any class: three scores, each larger for stranger images.
+//! Images of none of a model's classes: how little an image looks like any of them, by three scores that are larger for
+//! stranger images.
 
-use ocelli_engine::model_file::{InnerValue, Rejection, RejectionScore};
+use crate::model_file::{InnerValue, Rejection, RejectionScore};
 
 /// Whether an image shows a class of the model, and by what.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Known {
+pub struct Known {
     /// Larger for stranger images; not negative.
-    pub(crate) score: f32,
+    pub score: f32,
     /// Whether the score is at most the model's threshold.
-    pub(crate) known: bool,
+    pub known: bool,
 }
 
 /// Judges images by a model's threshold.
 #[derive(Clone, Debug)]
-pub(crate) struct Judge {
+pub struct Judge {
     rejection: Rejection,
 }
 
 impl Judge {
-    pub(crate) fn new(rejection: Rejection) -> Self {
+    /// A judge by what a model file says.
+    pub fn new(rejection: Rejection) -> Self {
         Judge { rejection }
     }
 
     /// Whether [`Judge::judge`] looks at features.
-    pub(crate) fn wants_features(&self) -> bool {
+    pub fn wants_features(&self) -> bool {
         self.rejection.score == RejectionScore::Distance
     }
 
     /// The inner values that [`Judge::judge`] looks at.
-    pub(crate) fn inner_values(&self) -> Vec<usize> {
+    pub fn inner_values(&self) -> Vec<usize> {
         self.rejection.inner.iter().map(|inner| inner.value as usize).collect()
     }
 
     /// Judges one image by what its score looks at; the rest may be empty.
-    pub(crate) fn judge(&self, seen: Seen<'_>) -> Known {
+    pub fn judge(&self, seen: Seen<'_>) -> Known {
         let Rejection { score, threshold, means, inner, .. } = &self.rejection;
         let score = match score {
             RejectionScore::Distance => distance(seen.features, means, None),
@@ -46,18 +48,18 @@ impl Judge {
 
 /// What a network gives of one image.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
+pub struct Seen<'a> {
     /// One a class.
-    pub(crate) logits: &'a [f32],
+    pub logits: &'a [f32],
     /// What the last dense layer reads.
-    pub(crate) features: &'a [f32],
+    pub features: &'a [f32],
     /// Means over pixels of inner values, one behind the other.
-    pub(crate) inner: &'a [f32],
+    pub inner: &'a [f32],
 }
 
 /// Sum of the distances of an image in inner values to the nearest class of each, in units of their scales, leaving the class
 /// `without` out.
-pub(super) fn inner_distance(row: &[f32], values: &[InnerValue], without: Option<usize>) -> f32 {
+pub fn inner_distance(row: &[f32], values: &[InnerValue], without: Option<usize>) -> f32 {
     let mut rest = row;
     let mut sum = 0.0;
     for inner in values {
@@ -70,13 +72,13 @@ pub(super) fn inner_distance(row: &[f32], values: &[InnerValue], without: Option
 }
 
 /// Channels of an inner value, by the length of its triangle.
-pub(super) fn channels(inner: &InnerValue) -> usize {
+pub fn channels(inner: &InnerValue) -> usize {
     // n (n + 1) / 2 floats.
     ((2 * inner.whitening.len()) as f64).sqrt() as usize
 }
 
 /// Distance to the nearest class mean behind the whitening. [`f64::MAX`] where there is no class.
-pub(super) fn spread_distance(row: &[f32], inner: &InnerValue, without: Option<usize>) -> f64 {
+pub fn spread_distance(row: &[f32], inner: &InnerValue, without: Option<usize>) -> f64 {
     let white = whitened(row, &inner.whitening);
     let square = |mean: &[f32]| white.iter().zip(mean).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum::<f64>();
     let classes = inner.means.chunks_exact(row.len().max(1)).enumerate();
@@ -85,7 +87,7 @@ pub(super) fn spread_distance(row: &[f32], inner: &InnerValue, without: Option<u
 }
 
 /// A row times a lower triangle, which is stored row by row.
-pub(super) fn whitened(row: &[f32], triangle: &[f32]) -> Vec<f64> {
+pub fn whitened(row: &[f32], triangle: &[f32]) -> Vec<f64> {
     let mut rest = triangle;
     (1..=row.len())
         .map(|n| {
@@ -98,7 +100,7 @@ pub(super) fn whitened(row: &[f32], triangle: &[f32]) -> Vec<f64> {
 
 /// Cosine distance in `0..=2` of an image's features to the nearest mean of `means [classes][features]`, leaving the class
 /// `without` out. 1 where there is nothing to compare.
-pub(super) fn distance(features: &[f32], means: &[f32], without: Option<usize>) -> f32 {
+pub fn distance(features: &[f32], means: &[f32], without: Option<usize>) -> f32 {
     let length = norm(features);
     let nearest = means
         .chunks_exact(features.len().max(1))
@@ -110,7 +112,7 @@ pub(super) fn distance(features: &[f32], means: &[f32], without: Option<usize>) 
 }
 
 /// One minus the largest probability of a row of logits, leaving the class `without` out.
-pub(super) fn doubt(logits: &[f32], without: Option<usize>) -> f32 {
+pub fn doubt(logits: &[f32], without: Option<usize>) -> f32 {
     let logits = || logits.iter().enumerate().filter(|&(class, _)| Some(class) != without).map(|(_, &z)| z);
     let largest = logits().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits().map(|z| f64::from(z - largest).exp()).sum();
@@ -119,7 +121,7 @@ pub(super) fn doubt(logits: &[f32], without: Option<usize>) -> f32 {
 
 /// Mean direction of the features of each class, `[classes][features]`: every image counts the same, however long its
 /// features are. Zeros for a class without images.
-pub(crate) fn class_means<'a>(
+pub fn class_means<'a>(
     rows: impl Iterator<Item = (usize, &'a [f32])>,
     (classes, len): (usize, usize),
 ) -> Vec<f32> {
