@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi decode-compare deny soak loom miri fuzz cloud
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi test-wheel test-clients decode-compare deny soak loom miri fuzz cloud
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -71,6 +71,12 @@ test-mpi: ## Training by several processes with the real mpirun (needs an MPI li
 		$(CARGO) clippy -p ocelli -p ocelli-pipeline --features mpi --all-targets --locked -- -D warnings && \
 		$(CARGO) test --locked -p ocelli --features mpi --test e2e ranks:: -- --test-threads=1; \
 	fi
+
+test-wheel: ## The Python wheel, built and compared with the program (needs python3 and PyPI, else skipped out loud)
+	CARGO=$(CARGO) PYTHON=$(PYTHON) python/tests/run
+
+test-clients: ## Clients that generators make of /openapi.json, on the service (needs python3, node and their package indexes, else skipped out loud)
+	CARGO=$(CARGO) PYTHON=$(PYTHON) tests/clients/run --debug
 
 decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/decoding/run
