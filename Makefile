@@ -11,6 +11,7 @@ test: format lint docs deny bench-once peers-check codegen conformance test-brow
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path python/Cargo.toml --check
 
 lint: ## No warning from the compiler or clippy
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
