@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{self, ColorChoice};
 use crate::{
-    bench, clean, completions, demo, doctor, embed, evaluate, explain, flood, inspect, job, lr_find, predict,
-    quantize, serve, similar, store, train, verify,
+    bench, clean, completions, demo, doctor, embed, evaluate, explain, export, flood, import, inspect, job,
+    lr_find, predict, quantize, serve, similar, store, train, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Explain(explain::Args),
     Inspect(inspect::Args),
     Quantize(quantize::Args),
+    Import(Box<import::Args>),
+    Export(export::Args),
     Embed(embed::Args),
     Similar(similar::Args),
     Serve(Box<serve::Args>),

@@ -6,6 +6,7 @@ use std::path::Path;
 use ocelli_common::text::chain;
 use ocelli_datasets::DatasetError;
 use ocelli_engine::EngineError;
+use ocelli_exchange::ExchangeError;
 use ocelli_pipeline::PipelineError;
 use ocelli_pipeline::store::StoreError;
 use ocelli_server::ServerError;
@@ -120,6 +121,13 @@ impl From<PipelineError> for Failure {
             PipelineError::UnknownName { .. } => {
                 "names are taken as the model has them; left out, the likeliest class and the last layer with more than one pixel are taken"
             }
+            PipelineError::Exchange(error) => exchange_hint(error),
+            PipelineError::ImportNeeds { .. } | PipelineError::LabelList { .. } => {
+                "`ocelli import --help` has the options that say it"
+            }
+            PipelineError::ExportDiffers { .. } => {
+                "this is a mistake of this program: please report it with the model"
+            }
             PipelineError::EmptySplit { .. } => "`--split all` takes every image",
             PipelineError::NoCommonClass { .. } => {
                 "a model names its classes when it is loaded: `ocelli predict --json`"
@@ -166,12 +174,41 @@ fn dataset_hint(error: &DatasetError) -> &'static str {
     }
 }
 
+fn exchange_hint(error: &ExchangeError) -> &'static str {
+    match error {
+        ExchangeError::UnknownFormat(_) => {
+            "Keras (.h5, .keras), ONNX, safetensors and PyTorch state dicts (.pth) are read"
+        }
+        ExchangeError::Damaged { .. } => "save the model again, or export it to ONNX",
+        ExchangeError::Unsupported { .. } => {
+            "docs/exchange.md lists what is supported; leave these parts out, or report which network needs them"
+        }
+        ExchangeError::Missing { option: "size", .. } => "--size N, or WxH, says it",
+        ExchangeError::Missing { option: "network", .. } => {
+            "--network NAME says it; `ocelli train --help` lists the networks"
+        }
+        ExchangeError::Missing { .. } => "`ocelli import --help` has the options",
+        ExchangeError::Export { .. } => "`ocelli export --help` lists the formats",
+        ExchangeError::Engine(error) => engine_hint(error),
+    }
+}
+
 /// What may stand for a model.
 const NAMED_MODELS: &str =
     "a model is a .ocelli file, a run folder, or a name: `imagenet` and `fashion-mnist` are in the program";
 
+/// Whether a file's name is that of another program's model.
+fn is_foreign(path: &Path) -> bool {
+    const ENDINGS: [&str; 9] = ["h5", "hdf5", "keras", "onnx", "pth", "pt", "bin", "ckpt", "safetensors"];
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    extension.is_some_and(|extension| ENDINGS.contains(&extension.as_str()))
+}
+
 fn engine_hint(error: &EngineError) -> &'static str {
     match error {
+        EngineError::ModelFile { path: Some(path), .. } if is_foreign(path) => {
+            "`ocelli import FILE` makes a model of it: Keras, ONNX, safetensors and PyTorch state dicts are read"
+        }
         EngineError::ModelFile { .. } => {
             "a model is a .ocelli file, a run folder or a built-in name; `ocelli train DATA` makes one"
         }

@@ -15,9 +15,11 @@ mod dry_run;
 mod embed;
 mod evaluate;
 mod explain;
+mod export;
 mod failure;
 mod flood;
 mod image_files;
+mod import;
 mod inspect;
 mod interrupt;
 mod job;
@@ -74,6 +76,8 @@ fn run(cli: Cli, out: &mut Output) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(args, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Quantize(args) => quantize::run(args, out),
+        Command::Import(args) => import::run(*args, out),
+        Command::Export(args) => export::run(args, out),
         Command::Embed(args) => embed::run(args, out),
         Command::Similar(args) => similar::run(args, out),
         Command::Serve(args) => serve::run(*args, out),

@@ -296,7 +296,7 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-fn parse_size(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let side =
         |text: &str| text.trim().parse::<u32>().map_err(|_| "write 64 or 96x64 (width x height)".to_owned());
     match text.split_once(['x', 'X']) {

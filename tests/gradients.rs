@@ -1,7 +1,7 @@
 //! Gradients of whole networks: what the engine finds in f32 against finite differences of the f64 oracle.
 
 use ocelli_engine::geometry::{Conv2dGeometry, PoolGeometry};
-use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding};
+use ocelli_engine::graph::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
 use ocelli_engine::kernels::reference;
 use ocelli_engine::rng::Rng;
 use ocelli_engine::{
@@ -73,6 +73,7 @@ impl Oracle<'_> {
                         |&value: &u32| (&values[value as usize][..], self.shapes[value as usize].c as usize);
                     reference::concat(&node.inputs.iter().map(part).collect::<Vec<_>>())
                 }
+                Op::ChannelGather { channels: list } => reference::channel_gather(x, channels, list),
                 Op::ChannelScale => {
                     let scales = values[node.inputs[1] as usize].chunks(channels);
                     let images = x.chunks(shape.len()).zip(scales);
@@ -175,6 +176,41 @@ fn check_with(name: &str, mut graph: Graph, images: usize, norms: Norms) {
 #[test]
 fn every_layer_and_branch() {
     check("mixed", crate::golden::mixed(), 3);
+}
+
+#[test]
+fn activations_of_other_frameworks_and_gathered_channels() {
+    let mut g = Graph::new(Shape::new(8, 8, 3));
+    let conv = |g: &mut Graph, name: &str| {
+        g.then(name, Op::Conv2d(Conv2d { padding: Padding::Same, bias: false, ..Conv2d::new(6, 3) }));
+    };
+    let acts = [
+        Activation::HardSwish,
+        Activation::Tanh,
+        Activation::LeakyRelu { slope: 0.125 },
+        Activation::Clip { min: -0.5, max: 0.75 },
+    ];
+    // Behind a normalisation, a convolution alone, and with a pool behind it.
+    for (i, act) in acts.into_iter().enumerate() {
+        conv(&mut g, &format!("conv{i}"));
+        g.then(format!("norm{i}"), Op::BatchNorm(BatchNorm::default()));
+        g.then(format!("act{i}"), Op::Activation(act));
+        conv(&mut g, &format!("again{i}"));
+        g.then(format!("again_act{i}"), Op::Activation(act));
+        // A slice, a shuffle, one channel more than once, two not at all.
+        let channels = [vec![3, 4, 5], vec![5, 0, 3, 1, 4, 2], vec![1, 1, 4, 0, 1, 2]];
+        g.then(format!("gather{i}"), Op::ChannelGather { channels: channels[i % 3].clone() });
+    }
+    conv(&mut g, "last");
+    g.then("last_norm", Op::BatchNorm(BatchNorm::default()));
+    g.then("last_clip", Op::Activation(Activation::Clip { min: -0.25, max: 1.5 }));
+    g.then("pool", Op::MaxPool2d(Pool2d::new(2)));
+    let mean = g.then("mean", Op::GlobalAvgPool);
+    g.push("excite", Op::Dense(Dense { units: 6, bias: true }), &[mean]);
+    let gate = g.then("gate", Op::Activation(Activation::HardSigmoid));
+    g.push("scaled", Op::ChannelScale, &[mean, gate]);
+    g.then("head", Op::Dense(Dense { units: 3, bias: true }));
+    check("activations", g, 3);
 }
 
 /// `act(norm(conv(from)))`, padded by half the kernel.

@@ -20,6 +20,8 @@ mod labels;
 mod predict;
 // Models that answer in 8 bits.
 mod quantize;
+// Models of other programs, in and out.
+mod exchange;
 // Training and answering in bf16.
 mod precision;
 // Features of images: written out, compared, doubted.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic_file;
+pub mod npy;
 pub mod preprocessing;
 pub mod random;
 pub mod svg;

@@ -98,6 +98,19 @@ fn networks() -> Vec<(String, Graph)> {
             ),
             ("mobile", vec![conv(c, 1), depthwise(c, 3, 1), norm(), act(Activation::Relu6), conv(12, 1)]),
             ("stride", vec![conv(c, 3), depthwise(c, 5, 2), norm(), act(Activation::Silu), conv(9, 3)]),
+            (
+                "clipped",
+                vec![
+                    conv(c, 3),
+                    norm(),
+                    act(Activation::Clip { min: -0.5, max: 1.5 }),
+                    Op::MaxPool2d(Pool2d::new(2)),
+                    Op::ChannelGather { channels: vec![0, 0, c as u32 - 1, 1, 2] },
+                    conv(c, 3),
+                    act(Activation::LeakyRelu { slope: 0.25 }),
+                    act(Activation::HardSwish),
+                ],
+            ),
             ("dropout", vec![conv(c, 3), Op::Dropout { rate: 0.3 }, act(Activation::Gelu)]),
             (
                 "hidden",

@@ -20,7 +20,7 @@ type Make = fn() -> ModelFile;
 type Change = fn(&mut ModelFile);
 
 /// Files of every version of the format, and how they are made.
-const GOLDEN: [(&str, Make); 10] = [
+const GOLDEN: [(&str, Make); 11] = [
     ("tiny.ocelli", || model_sample::model_file(false)),
     ("tiny-training.ocelli", || model_sample::model_file(true)),
     ("tiny-probes.ocelli", model_sample::probed_file),
@@ -30,6 +30,7 @@ const GOLDEN: [(&str, Make); 10] = [
     ("tiny-rejecting.ocelli", model_sample::rejecting_file),
     ("tiny-inner.ocelli", model_sample::inner_file),
     ("tiny-multi-label.ocelli", model_sample::multi_label_file),
+    ("tiny-activations.ocelli", model_sample::activations_file),
     ("tiny-int8.ocelli", model_sample::quantized_file),
 ];
 
@@ -125,7 +126,8 @@ fn the_version_is_the_first_that_can_hold_the_model() {
         let labels = model_sample::multi_label_file().meta.multi_label;
         file.meta.multi_label = labels.map(|labels| MultiLabel { quality: None, ..labels });
     };
-    let changes: [(Change, u32); 11] = [
+    let activations = |file: &mut ModelFile| *file = model_sample::activations_file();
+    let changes: [(Change, u32); 12] = [
         (nothing, 1),
         (sigmoid, 2),
         (imported, 2),
@@ -135,8 +137,9 @@ fn the_version_is_the_first_that_can_hold_the_model() {
         (rejecting, 5),
         (inner, 6),
         (measured, 6),
-        (multi_label, FORMAT_VERSION),
-        (all, FORMAT_VERSION),
+        (multi_label, 7),
+        (all, 7),
+        (activations, FORMAT_VERSION),
     ];
     for (change, version) in changes {
         let mut file = model_sample::model_file(true);
@@ -371,11 +374,23 @@ fn describe(op: &Op) -> (&'static str, Vec<Value>) {
         Op::Activation(Activation::Gelu) => ("activation", vec![Value::Int(2)]),
         Op::Activation(Activation::Silu) => ("activation", vec![Value::Int(3)]),
         Op::Activation(Activation::Sigmoid) => ("activation", vec![Value::Int(4)]),
+        Op::Activation(Activation::HardSigmoid) => ("activation", vec![Value::Int(5)]),
+        Op::Activation(Activation::HardSwish) => ("activation", vec![Value::Int(6)]),
+        Op::Activation(Activation::Tanh) => ("activation", vec![Value::Int(7)]),
+        Op::Activation(Activation::LeakyRelu { slope }) => {
+            ("activation", vec![Value::Int(8), Value::Float(*slope)])
+        }
+        Op::Activation(Activation::Clip { min, max }) => {
+            ("activation", vec![Value::Int(9), Value::Float(*min), Value::Float(*max)])
+        }
         Op::Dropout { rate } => ("dropout", vec![Value::Float(*rate)]),
         Op::Flatten => ("flatten", vec![]),
         Op::Add => ("add", vec![]),
         Op::Concat => ("concat", vec![]),
         Op::ChannelScale => ("channel-scale", vec![]),
+        Op::ChannelGather { channels } => {
+            ("channel-gather", channels.iter().map(|&channel| Value::Int(channel.into())).collect())
+        }
     }
 }
 

@@ -199,6 +199,15 @@ fn pools_norms_and_activations() {
             ("GELU", vec![norm(), Op::Activation(Activation::Gelu)]),
             ("SiLU", vec![norm(), Op::Activation(Activation::Silu)]),
             ("sigmoid", vec![norm(), Op::Activation(Activation::Sigmoid)]),
+            ("hard sigmoid", vec![norm(), Op::Activation(Activation::HardSigmoid)]),
+            ("hard swish", vec![norm(), Op::Activation(Activation::HardSwish)]),
+            ("tanh", vec![norm(), Op::Activation(Activation::Tanh)]),
+            ("leaky ReLU", vec![norm(), Op::Activation(Activation::LeakyRelu { slope: 0.1 })]),
+            ("clip", vec![norm(), Op::Activation(Activation::Clip { min: -0.5, max: 0.5 })]),
+            (
+                "gathered channels",
+                vec![Op::ChannelGather { channels: (0..c as u32).rev().chain([0]).collect() }],
+            ),
             ("dropout", vec![Op::Dropout { rate: 0.3 }]),
             ("dense", vec![Op::Flatten, Op::Dense(Dense { units: c as u32 + 3, bias: true })]),
         ];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_datasets::{DatasetError, DecodeError, Split};
 use ocelli_engine::EngineError;
+use ocelli_exchange::ExchangeError;
 
 /// What can go wrong between a recipe and a trained, evaluated or asked model.
 #[derive(Debug)]
@@ -162,10 +163,61 @@ pub enum PipelineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of another program cannot be read as a model, or a model cannot be written as one.
+    Exchange(ExchangeError),
+    /// What neither the file of another program nor the settings of its import say.
+    ImportNeeds {
+        /// All of it.
+        needs: Vec<Need>,
+    },
+    /// A list of class names cannot be read, or does not fit the network.
+    LabelList {
+        /// The file of the list, or of the network.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An export, read back, answers otherwise than the model; it was not written.
+    ExportDiffers {
+        /// The format.
+        format: &'static str,
+        /// Largest difference of logits as a part of their range.
+        difference: f32,
+    },
     /// This build was made without a model.
     NoShippedModel,
     /// The caller raised the stop flag before there was anything to keep.
     Stopped,
+}
+
+/// What neither the file nor the person said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Class names.
+    Labels {
+        /// As many as there are.
+        classes: usize,
+    },
+    /// How values of pixels become the network's.
+    Normalization {
+        /// Channels of the input.
+        channels: u8,
+    },
+    /// What happens to images of another aspect ratio.
+    Fit,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Need::Labels { classes } => write!(f, "the names of its {classes} classes"),
+            Need::Normalization { channels } => {
+                let s = if *channels == 1 { "" } else { "s" };
+                write!(f, "which values its {channels} input channel{s} take")
+            }
+            Need::Fit => write!(f, "what happens to images of another aspect ratio"),
+        }
+    }
 }
 
 impl PipelineError {
@@ -235,6 +287,24 @@ impl fmt::Display for PipelineError {
                     "{data}: only one class can be trained ({class}), but telling images apart needs two; {reason}"
                 )
             }
+            PipelineError::Exchange(error) => error.fmt(f),
+            PipelineError::ImportNeeds { needs } => {
+                write!(f, "the file does not say ")?;
+                for (index, need) in needs.iter().enumerate() {
+                    let between = match index {
+                        0 => "",
+                        _ if index + 1 == needs.len() => " and ",
+                        _ => ", ",
+                    };
+                    write!(f, "{between}{need}")?;
+                }
+                Ok(())
+            }
+            PipelineError::LabelList { path, reason } => write!(f, "{}: {reason}", path.display()),
+            PipelineError::ExportDiffers { format, difference } => write!(
+                f,
+                "read back from {format}, the model answers otherwise (logits differ by {difference:.1e} of their range): nothing was written"
+            ),
             PipelineError::MultiLabel { reason } => write!(f, "images with several labels: {reason}"),
             PipelineError::TooManyClasses { found, limit } => write!(
                 f,

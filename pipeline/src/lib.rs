@@ -50,6 +50,7 @@ mod environment;
 mod error;
 mod evaluate;
 mod event;
+mod exchange;
 pub mod explain;
 mod features;
 mod feed;
@@ -70,7 +71,6 @@ mod metrics;
 mod mirror;
 mod mixing;
 mod network_file;
-mod npy;
 mod order;
 pub mod pool;
 mod predict;
@@ -108,9 +108,13 @@ pub use compute::Compute;
 pub use data::Data;
 pub use dry_run::{DryRun, LayerSummary, Timing, dry_run};
 pub use embed::{Duplicates, Embeddings, LabelSuspect, MAX_PAIRS, Neighbour, Pair};
-pub use error::PipelineError;
+pub use error::{Need, PipelineError};
 pub use evaluate::{ClassChange, Comparison, EvaluateOptions, Flip, Side, compare, evaluate};
 pub use event::{Event, Observe};
+pub use exchange::{
+    ExportReport, ImportReport, ImportSettings, MAX_IMPORT_BYTES, Normalization, Source, export_model,
+    import_model, label_list, read_labels,
+};
 pub use folds::{
     CrossOutcome, CrossValidation, FoldReport, Spread, Suspect, cross_validate, is_cross_validation,
     resume_cross_validation,

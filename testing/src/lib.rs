@@ -11,6 +11,7 @@ mod collage;
 pub mod exif;
 pub mod hostile;
 pub mod jpeg;
+pub mod mutate;
 mod picture;
 pub mod png;
 pub mod tiff;

@@ -2,7 +2,7 @@
 
 /// The nearest f16, of two equally near ones that with an even fraction. Numbers from 65,520 on become infinite, what is no
 /// number stays none.
-pub(super) fn to_f16(value: f32) -> u16 {
+pub fn to_f16(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;
     let (exponent, fraction) = (bits >> 23 & 0xff, bits & 0x007f_ffff);
@@ -31,7 +31,7 @@ fn rounded(bits: u32, shift: u32) -> u16 {
 }
 
 /// The f32 of the same value.
-pub(super) fn from_f16(half: u16) -> f32 {
+pub fn from_f16(half: u16) -> f32 {
     let sign = u32::from(half & 0x8000) << 16;
     let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x03ff));
     let magnitude = match (exponent, fraction) {

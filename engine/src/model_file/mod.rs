@@ -41,6 +41,7 @@ pub use contents::{
     RejectionScore, Trained, TrainingState, WeightType,
 };
 pub use frame::{FORMAT_VERSION, MAX_FILE_BYTES};
+pub use half::{from_f16, to_f16};
 
 impl ModelFile {
     /// A model to predict with: weights in f32, no training state, no probes, no int8.

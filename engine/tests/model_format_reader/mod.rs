@@ -130,12 +130,25 @@ fn op(b: &mut Bytes) -> (&'static str, Vec<Value>) {
         4 => ("global-max-pool", vec![]),
         5 => ("dense", [b.ints(1, 4), b.ints(1, 1)].concat()),
         6 => ("batch-norm", b.floats(2)),
-        7 => ("activation", b.ints(1, 4)),
+        7 => {
+            let tag = b.u32();
+            let numbers = match tag {
+                0..=7 => 0,
+                8 => 1,
+                9 => 2,
+                tag => panic!("activation {tag}"),
+            };
+            ("activation", [vec![Value::Int(tag.into())], b.floats(numbers)].concat())
+        }
         8 => ("dropout", b.floats(1)),
         9 => ("flatten", vec![]),
         10 => ("add", vec![]),
         11 => ("concat", vec![]),
         12 => ("channel-scale", vec![]),
+        13 => {
+            let channels = b.int(8) as usize;
+            ("channel-gather", b.ints(channels, 4))
+        }
         tag => panic!("layer kind {tag}"),
     }
 }
@@ -203,7 +216,7 @@ pub(crate) fn read(file: &[u8]) -> File {
     let mut b = Bytes { all: body, at: 0 };
     assert_eq!(b.take(8), [0x89, 0x4f, 0x43, 0x45, 0x4c, 0x4c, 0x49, 0x0a]);
     let version = b.u32();
-    assert!((1..=7).contains(&version));
+    assert!((1..=8).contains(&version));
     let flags = b.u32();
     let header_end = 32 + b.int(8) as usize;
     assert_eq!(b.int(8) as usize, file.len());
@@ -248,12 +261,15 @@ pub(crate) fn read(file: &[u8]) -> File {
         assert!(rejects || version != 6);
     }
     if version > 6 {
-        assert!(b.flag());
-        let labels = b.int(8) as usize;
-        meta.extend(b.floats(labels));
-        if b.flag() {
-            meta.extend(b.floats(3));
-            meta.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
+        let several = b.flag();
+        assert!(several || version != 7);
+        if several {
+            let labels = b.int(8) as usize;
+            meta.extend(b.floats(labels));
+            if b.flag() {
+                meta.extend(b.floats(3));
+                meta.extend([Value::Text(b.text()), Value::Int(b.int(8))]);
+            }
         }
     }
     let mut table = Vec::new();

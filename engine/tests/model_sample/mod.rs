@@ -170,6 +170,26 @@ pub(crate) fn multi_label_file() -> ModelFile {
     file
 }
 
+/// A network with the activations of version 8 and channels in another order.
+pub(crate) fn activations_file() -> ModelFile {
+    let mut g = Graph::new(Shape::new(6, 5, 2));
+    g.then("stem", Op::Conv2d(Conv2d::new(3, 1)));
+    let acts = [
+        ("hard-sigmoid", Activation::HardSigmoid),
+        ("hard-swish", Activation::HardSwish),
+        ("tanh", Activation::Tanh),
+        ("leaky", Activation::LeakyRelu { slope: 0.125 }),
+        ("clip", Activation::Clip { min: -0.5, max: f32::INFINITY }),
+    ];
+    for (name, act) in acts {
+        g.then(name, Op::Activation(act));
+    }
+    g.then("order", Op::ChannelGather { channels: vec![2, 0, 1, 2] });
+    g.then("mean", Op::GlobalAvgPool);
+    g.then("head", Op::Dense(Dense { units: 4, bias: true }));
+    ModelFile::new(filled(g), meta())
+}
+
 /// The network with training state and two probes, whose answers are not those that it would give.
 pub(crate) fn probed_file() -> ModelFile {
     let file = model_file(true);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::embeddings::Embeddings;
 use crate::csv;
-use crate::npy;
+use ocelli_common::npy;
 
 impl Embeddings {
     /// Writes the features as a NumPy array of `float32`, `(images, features)`, in format version 1.

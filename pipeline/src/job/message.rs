@@ -120,6 +120,10 @@ impl FailureKind {
             | PipelineError::Finished { .. }
             | PipelineError::NoMirror { .. }
             | PipelineError::NoMap { .. }
+            | PipelineError::Exchange(_)
+            | PipelineError::ImportNeeds { .. }
+            | PipelineError::LabelList { .. }
+            | PipelineError::ExportDiffers { .. }
             | PipelineError::Rank { .. }
             | PipelineError::NoShippedModel
             | PipelineError::Stopped => FailureKind::Other,

@@ -61,6 +61,22 @@ op = "gelu"
 [[layer]]
 op = "silu"
 [[layer]]
+op = "hard_sigmoid"
+[[layer]]
+op = "hard_swish"
+[[layer]]
+op = "tanh"
+[[layer]]
+op = "leaky_relu"
+slope = 0.125
+[[layer]]
+op = "clip"
+min = -2
+max = 3.5
+[[layer]]
+op = "channel_gather"
+channels = [7, 0, 1, 2, 3, 4, 5, 6]
+[[layer]]
 op = "max_pool"
 kernel = 3
 stride = 1
@@ -75,11 +91,11 @@ filters = 8
 kernel = 1
 [[layer]]
 op = "add"
-inputs = ["trunk", "avg_pool_8"]
+inputs = ["trunk", "avg_pool_14"]
 [[layer]]
 name = "both"
 op = "concat"
-inputs = ["trunk", "add_10"]
+inputs = ["trunk", "add_16"]
 [[layer]]
 op = "global_avg_pool"
 [[layer]]

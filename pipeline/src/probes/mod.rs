@@ -51,6 +51,21 @@ pub(crate) fn ask(
         .into_iter()
         .map(|index| Ok(narrow(set.prepared(index)?)))
         .collect::<Result<_, DatasetError>>()?;
+    ask_about(file, images, exec)
+}
+
+/// Asks a model about images of 8 bits, resized as it wants them and not normalised. `None` where it gives no numbers.
+pub(crate) fn ask_about(
+    file: &ModelFile,
+    images: Vec<Vec<u8>>,
+    exec: &Exec,
+) -> Result<Option<Probes>, PipelineError> {
+    let count = MAX_PROBES.min(MAX_PIXEL_BYTES / images.first().map_or(1, Vec::len).max(1));
+    let images: Vec<Vec<u8>> = images.into_iter().take(count).collect();
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let pre = &file.meta.preprocessing;
     let exec = exec.clone().exact(true).precision(Precision::F32);
     let mut inference = Inference::new(&file.model, images.len(), &exec)?;
     let logits = answers(&mut inference, pre, images.iter().map(Vec::as_slice))?;

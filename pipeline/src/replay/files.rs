@@ -5,13 +5,13 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use ocelli_common::atomic_file;
+use ocelli_common::npy::{self, Element};
 use ocelli_datasets::ContentHash;
 use ocelli_engine::model_file::ModelFile;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::PipelineError;
-use crate::npy::{self, Element};
 use crate::run_folder::{hex, write_atomic};
 
 /// The folder beside a model file.

@@ -114,8 +114,9 @@ fn activation_gradients() {
     // Wide enough to reach past 6, and never nearer to a corner than the step.
     let x: Vec<f64> = (0..200).map(|i| (f64::from(i) - 99.63) * 0.08).collect();
     let r = random(1, x.len());
-    use Activation::{Gelu, Relu, Relu6, Sigmoid, Silu};
-    for act in [Relu, Relu6, Gelu, Silu, Sigmoid] {
+    use Activation::{Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Tanh};
+    let (leaky, clip) = (LeakyRelu { slope: 0.125 }, Clip { min: -1.5, max: 2.5 });
+    for act in [Relu, Relu6, Gelu, Silu, Sigmoid, HardSigmoid, HardSwish, Tanh, leaky, clip] {
         let name = format!("{act:?}");
         check(&name, &x, &activation_backward(&x, &r, act), |x| dot(&activation(x, act), &r));
     }
@@ -163,6 +164,11 @@ fn gradients_of_operations_on_more_than_one_value() {
     let (dx, ds) = channel_scale_backward(&x, &s, &r);
     check("dx", &x, &dx, |x| dot(&channel_scale(x, &s), &r));
     check("ds", &s, &ds, |s| dot(&channel_scale(&x, s), &r));
+
+    // One channel twice, one not at all.
+    let (x, channels, r) = (random(8, 5 * 3), [2, 0, 2, 0, 2], random(9, 5 * 5));
+    let dx = channel_gather_backward(&r, 3, &channels);
+    check("dx of a gather", &x, &dx, |x| dot(&channel_gather(x, 3, &channels), &r));
 }
 
 /// The formulas at the top of `kernels/fold.rs`: a convolution with folded filters is one with a normalisation behind it, in
