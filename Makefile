@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web
+.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web test-wheel test-clients
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -11,6 +11,7 @@ test: format lint docs deny bench-once peers-check codegen conformance test-brow
 
 format: ## Code is formatted
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path python/Cargo.toml --check
 
 lint: ## No warning from the compiler or clippy
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -84,6 +85,11 @@ static: ## The whole program as one file without libraries, under the end-to-end
 
 exchange-torch: ## State dicts and safetensors beside PyTorch, torchvision and timm (needs python3 and PyPI, else skipped out loud; gigabytes)
 	PYTHON=$(PYTHON) exchange/tests/run_torch
+test-wheel: ## The Python wheel, built and compared with the program (needs python3 and PyPI, else skipped out loud)
+	CARGO=$(CARGO) PYTHON=$(PYTHON) python/tests/run
+
+test-clients: ## Clients that generators make of /openapi.json, on the service (needs python3, node and their package indexes, else skipped out loud)
+	CARGO=$(CARGO) PYTHON=$(PYTHON) tests/clients/run --debug
 
 decode-compare: ## The image decoder beside Pillow on a thousand variants (needs python3 and PyPI, else skipped out loud)
 	PYTHON=$(PYTHON) tests/decoding/run

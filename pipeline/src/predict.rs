@@ -317,6 +317,25 @@ impl Predictor {
         self.pass(images, true, |_, seen| to.extend_from_slice(seen.features))
     }
 
+    /// Logits `[n][classes]` of images `[n][h][w][c]` that are normalised already, as [`Prepare::normalize`] leaves them: neither
+    /// divided by the model's temperature nor averaged over mirror images.
+    ///
+    /// # Errors
+    /// [`PipelineError::Engine`] for values that are no whole number of images.
+    pub fn logits(&mut self, x: &[f32]) -> Result<Vec<f32>, PipelineError> {
+        let (len, classes) = (self.inference.input_len(), self.inference.classes());
+        if !x.len().is_multiple_of(len) {
+            let expected = format!("a multiple of {len} floats");
+            return Err(EngineError::Shape { what: "images", expected, found: x.len().to_string() }.into());
+        }
+        let batch = self.inference.batch();
+        let mut logits = vec![0.0; x.len() / len * classes];
+        for (x, logits) in x.chunks(batch * len).zip(logits.chunks_mut(batch * classes)) {
+            self.inference.run(x, logits.len() / classes, logits)?;
+        }
+        Ok(logits)
+    }
+
     /// Length of an image's features.
     ///
     /// # Errors

@@ -46,7 +46,9 @@ impl Description {
 
     /// An answer of another media type.
     pub(crate) fn of_type(media_type: &'static str) -> Description {
-        Description { answer: (media_type, binary()), ..Description::new(Value::Null) }
+        // Generated clients make text of the one and bytes of the other.
+        let schema = if media_type.starts_with("text/") { text() } else { binary() };
+        Description { answer: (media_type, schema), ..Description::new(Value::Null) }
     }
 
     pub(crate) fn query(mut self, name: &'static str, schema: Value, meaning: &'static str) -> Description {
@@ -125,6 +127,12 @@ impl<'c> Schemas<'c> {
         Schema::to_value(self.generator.subschema_for::<T>())
     }
 
+    /// A schema that no type has, under a name that generated clients call it by; gives a reference to it.
+    pub(crate) fn define(&mut self, name: &'static str, schema: Value) -> Value {
+        self.generator.definitions_mut().insert(name.to_owned(), schema);
+        json!({ "$ref": format!("#/components/schemas/{name}") })
+    }
+
     /// What `#/components/schemas` holds.
     pub(crate) fn definitions(mut self) -> Map<String, Value> {
         self.generator.take_definitions(true)
@@ -158,6 +166,13 @@ pub(crate) fn binary() -> Value {
 
 pub(crate) fn text() -> Value {
     json!({ "type": "string" })
+}
+
+/// A body in JSON with one image.
+pub(crate) fn image_body(schemas: &mut Schemas<'_>) -> Value {
+    let body = json!({ "type": "object", "required": ["image"], "additionalProperties": false,
+        "properties": { "image": base64() } });
+    schemas.define("ImageBody", body)
 }
 
 /// A text in base64.

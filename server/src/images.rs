@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::Answer;
 use crate::context::Context;
-use crate::description::{Description, IMAGES, Schemas, base64, binary};
+use crate::description::{Description, IMAGES, Schemas, base64, binary, image_body};
 use crate::http::body::{Buffered, RequestBody};
 use crate::http::payload::{self, Declared, Encoding};
 use crate::http::problem::Problem;
@@ -17,28 +17,36 @@ use crate::models::classifier::Asked;
 use crate::models::model::Model;
 
 /// Adds the bodies that bring images: a file, a form of files, or JSON.
-pub(crate) fn describe(description: Description, schemas: &Schemas<'_>) -> Description {
+pub(crate) fn describe(description: Description, schemas: &mut Schemas<'_>) -> Description {
     describe_up_to(description, schemas, schemas.config.images_per_request)
 }
 
 /// As [`describe`], for at most `most` images.
-pub(crate) fn describe_up_to(description: Description, schemas: &Schemas<'_>, most: usize) -> Description {
+pub(crate) fn describe_up_to(
+    description: Description,
+    schemas: &mut Schemas<'_>,
+    most: usize,
+) -> Description {
     let files = json!({ "type": "array", "items": binary(), "minItems": 1, "maxItems": most });
     let form = json!({ "type": "object", "required": ["file"], "properties": { "file": files },
         "additionalProperties": false });
-    let images = json!({ "type": "array", "items": base64(), "minItems": 1, "maxItems": most });
-    let base64 = json!({ "oneOf": [
-        { "type": "object", "required": ["image"], "additionalProperties": false,
-          "properties": { "image": base64() } },
-        { "type": "object", "required": ["images"], "additionalProperties": false,
-          "properties": { "images": images } } ] });
+    let one = image_body(schemas);
+    let encoded = if most > 1 { json!({ "oneOf": [one, images_body(schemas, most)] }) } else { one };
     let limits = schemas.image_limits(most);
     description
         .body("multipart/form-data", form)
-        .body("application/json", base64)
+        .body("application/json", encoded)
         .body("image/*", binary())
         .body("application/octet-stream", binary())
         .about_body(format!("{IMAGES} {limits}"))
+}
+
+/// A body in JSON with several images.
+fn images_body(schemas: &mut Schemas<'_>, most: usize) -> Value {
+    let images = json!({ "type": "array", "items": base64(), "minItems": 1, "maxItems": most });
+    let body = json!({ "type": "object", "required": ["images"], "additionalProperties": false,
+        "properties": { "images": images } });
+    schemas.define("ImagesBody", body)
 }
 
 /// The encoded images of a body, at least one, with their share of the memory for bodies.

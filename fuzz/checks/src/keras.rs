@@ -11,7 +11,10 @@ pub(crate) fn check(data: &[u8]) {
             Ok(read) => {
                 let shapes = read.model.graph().shapes().expect("an imported network has shapes");
                 assert!(shapes.iter().all(|shape| !shape.is_empty()));
-                assert!(read.model.params().len() <= data.len().max(MAX_PARAMETERS), "more weights than bytes");
+                assert!(
+                    read.model.params().len() <= data.len().max(MAX_PARAMETERS),
+                    "more weights than bytes"
+                );
                 if let Some((mean, std)) = read.input.mean_std {
                     assert_eq!((mean.len(), std.len()), (shapes[0].c as usize, shapes[0].c as usize));
                 }

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use super::pictures::{drawn, pictures};
 use super::{ImportSettings, Normalization, export_model, import_model, label_list, read_labels};
-use crate::{Compute, Fit, Need, PipelineError, Preprocessing, check_probes};
+use crate::{Compute, Fit, Need, PipelineError, check_probes};
+use ocelli_datasets::Preprocessing;
 
 #[test]
 fn names_are_read_as_other_programs_write_them() {

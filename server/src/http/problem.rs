@@ -96,6 +96,7 @@ pub(crate) enum Problem {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Problem")]
 pub(crate) struct Report<'a> {
     r#type: &'static str,
     title: &'static str,

@@ -10,6 +10,7 @@ const ANY: usize = 8;
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "FailureKind")]
 pub(crate) enum Kind {
     /// The job said why it cannot be done.
     Failed,
@@ -30,6 +31,7 @@ pub(crate) enum Kind {
 /// Where training was. It goes on after the last finished epoch: the step of a failure says where to look, and that
 /// nothing was won is seen by the epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "TrainingPoint")]
 pub(crate) struct Point {
     /// Finished epochs.
     pub(crate) epochs: u32,

@@ -103,6 +103,7 @@ pub(crate) struct Mistakes {
 
 /// A pair of classes that is mixed up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "MixedUpPair")]
 pub(crate) struct Pair {
     /// The class of the images.
     pub(crate) label: String,
@@ -177,6 +178,7 @@ pub(crate) struct Asked {
 
 /// What followers of a job are told when its state changes.
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "JobBrief")]
 pub(crate) struct Brief<'a> {
     id: u64,
     state: JobState,

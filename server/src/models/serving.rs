@@ -47,6 +47,7 @@ pub(crate) struct ModelInfo {
 
 /// Size every image is brought to.
 #[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "InputSize")]
 pub(crate) struct Input {
     pub(crate) width: u32,
     pub(crate) height: u32,

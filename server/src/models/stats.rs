@@ -13,6 +13,7 @@ use crate::answer::Answer;
 
 /// How often something happened, and how long it took in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "TotalTime")]
 pub(crate) struct Total {
     pub(crate) count: u64,
     /// Nanoseconds.

@@ -31,6 +31,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
 const PAGE: usize = 100;
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "AuditList")]
 struct List {
     /// Newest first.
     audit: Vec<AuditEntry>,

@@ -55,6 +55,7 @@ pub(super) const ROUTES: &[Route] = &[
 /// Body of `POST /v1/datasets/{name}/changes`: either a class or `remove`.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ChangeRequest")]
 struct Asked {
     /// Ids of the images.
     #[schemars(length(min = 1, max = MAX_CHANGED))]
@@ -68,6 +69,7 @@ struct Asked {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ChangeList")]
 struct List {
     /// Newest first.
     changes: Vec<Change>,

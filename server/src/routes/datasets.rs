@@ -99,11 +99,13 @@ pub(super) const ROUTES: &[Route] = &[
 const THUMBNAIL: usize = 96;
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DatasetList")]
 struct List {
     datasets: Vec<DatasetSummary>,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "DatasetDeleted")]
 struct Deleted {
     deleted: String,
 }

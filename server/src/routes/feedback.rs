@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::description::{Description, IMAGES, QUEUE, Schemas, base64, binary, label, name, text};
+use crate::description::{Description, IMAGES, QUEUE, Schemas, binary, image_body, label, name, text};
 use crate::http::body::RequestBody;
 use crate::http::problem::Problem;
 use crate::http::response::{self, ResponseBody};
@@ -79,11 +79,13 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "FeedbackAdded")]
 struct Added {
     id: String,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "FeedbackApproved")]
 struct Approved {
     dataset: String,
     #[serde(flatten)]
@@ -91,6 +93,7 @@ struct Approved {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "FeedbackRejected")]
 struct Rejected {
     rejected: String,
 }
@@ -102,10 +105,9 @@ fn describe_list(schemas: &mut Schemas<'_>) -> Description {
 
 fn describe_add(schemas: &mut Schemas<'_>) -> Description {
     let limits = schemas.image_limits(1);
-    let one = |field: &str, content| {
-        json!({ "type": "object", "required": [field], "properties": { field: content },
-            "additionalProperties": false })
-    };
+    let form = json!({ "type": "object", "required": ["file"], "properties": { "file": binary() },
+        "additionalProperties": false });
+    let encoded = image_body(schemas);
     schemas
         .answer::<Added>()
         .status(201)
@@ -113,8 +115,8 @@ fn describe_add(schemas: &mut Schemas<'_>) -> Description {
         .query("predicted", label(), "What was predicted")
         .query("version", text(), "The version that predicted it")
         .query("note", text(), "Anything else")
-        .body("multipart/form-data", one("file", binary()))
-        .body("application/json", one("image", base64()))
+        .body("multipart/form-data", form)
+        .body("application/json", encoded)
         .body("image/*", binary())
         .body("application/octet-stream", binary())
         .about_body(format!("{IMAGES} {limits}"))

@@ -24,6 +24,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
 }];
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "History")]
 struct Day {
     /// Seconds of a bucket.
     bucket_s: u64,

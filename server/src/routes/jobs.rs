@@ -84,6 +84,7 @@ pub(super) const ROUTES: &[Route] = &[
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "JobList")]
 struct List {
     jobs: Vec<JobRecord>,
 }

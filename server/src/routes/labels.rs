@@ -58,6 +58,7 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelLabels")]
 struct Labels {
     model: String,
     #[serde(flatten)]
@@ -79,6 +80,7 @@ impl Labels {
 /// Body of `POST /v1/models/labels/{label}`.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetLabelRequest")]
 struct Request {
     version: String,
     /// Percent of the requests that a canary answers; of no other label.

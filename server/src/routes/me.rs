@@ -23,6 +23,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
 }];
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Caller")]
 struct Me<'a> {
     /// Whether the service has keys.
     keys: bool,

@@ -106,6 +106,7 @@ pub(super) const ROUTES: &[Route] = &[
 const PIECE: usize = 64 << 10;
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelList")]
 struct List {
     /// The model whose versions these are.
     model: String,
@@ -120,6 +121,7 @@ struct List {
 
 /// A model in a list of models.
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelSummary")]
 struct Summary {
     name: String,
     /// Whether it is asked where a request names no model.
@@ -149,6 +151,7 @@ impl Summary {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelVersion")]
 struct Version {
     serving: bool,
     #[serde(flatten)]
@@ -157,12 +160,14 @@ struct Version {
 
 /// What a promotion did.
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelChanged")]
 struct Changed {
     serving: String,
     before: String,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ModelDeleted")]
 struct Deleted {
     deleted: String,
 }

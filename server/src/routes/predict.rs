@@ -40,6 +40,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "PredictAnswer")]
 struct Predictions<'a> {
     /// Label, index and probability at the top level when the request held one image.
     #[serde(flatten)]
@@ -61,6 +62,7 @@ struct Single<'a> {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "PredictModel")]
 struct Model<'a> {
     name: &'a str,
     version: &'a str,

@@ -59,6 +59,7 @@ struct Storage {
 
 /// Images admitted and not answered, and how many there may be.
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "QueueStatus")]
 struct Queue {
     length: usize,
     capacity: usize,

@@ -55,6 +55,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
                       frame-ancestors 'none'; sandbox";
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "PredictionList")]
 struct List {
     /// The data set of its training, which may have changed since.
     dataset: String,
@@ -65,6 +66,7 @@ struct List {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "PredictionEntry")]
 struct Entry {
     /// Id of the image; it may have left the data set since.
     image: Option<String>,

@@ -134,3 +134,32 @@ fn every_handler_gets_the_parameters_of_its_path() {
         assert!(answer.status < 500, "{method} {path}: {answer:?}");
     }
 }
+
+/// Generated clients call their types by these names: `List2` would be another list after the next route.
+#[test]
+fn schemas_have_names_of_their_own() {
+    let document = described(&Config::default());
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(
+            !name.ends_with(|c: char| c.is_ascii_digit()),
+            "{name}: two types have one name; #[schemars(rename)]"
+        );
+    }
+}
+
+/// What generators make a type of: arrays say of what, answers in JSON have a name unless they are any object.
+#[test]
+fn generators_find_what_they_need() {
+    fn look(path: &str, value: &Value) {
+        if value["type"] == "array" {
+            assert!(!value["items"].is_null(), "{path}: an array of what?");
+        }
+        let inner: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            Value::Array(items) => items.iter().enumerate().map(|(i, item)| (i.to_string(), item)).collect(),
+            _ => return,
+        };
+        inner.into_iter().for_each(|(key, value)| look(&format!("{path}/{key}"), value));
+    }
+    look("#", &described(&Config::default()));
+}

@@ -16,6 +16,7 @@ const PLATFORM: &str = "ocelli_v1";
 
 /// `GET /v2`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2ServerMetadata")]
 pub(crate) struct Server {
     name: &'static str,
     version: &'static str,
@@ -38,12 +39,14 @@ impl Server {
 
 /// `GET /v2/health/live`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2Live")]
 pub(crate) struct Live {
     pub(crate) live: bool,
 }
 
 /// `GET /v2/health/ready`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2Ready")]
 pub(crate) struct Ready {
     pub(crate) live: bool,
     pub(crate) ready: bool,
@@ -58,6 +61,7 @@ pub(crate) struct ModelReady<'a> {
 
 /// `GET /v2/models/{model}`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2ModelMetadata")]
 pub(crate) struct Model<'a> {
     name: &'a str,
     /// All that can be asked for.
@@ -68,6 +72,7 @@ pub(crate) struct Model<'a> {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2TensorMetadata")]
 struct Tensor {
     name: &'static str,
     datatype: &'static str,
@@ -105,12 +110,14 @@ pub(crate) struct ModelConfig<'a> {
 
 /// Parameters of our own, in Triton's form.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2ModelParameters")]
 struct Parameters {
     /// The numbers that it computes with: `f32` or `int8`.
     precision: Text,
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2Text")]
 struct Text {
     string_value: &'static str,
 }
@@ -258,6 +265,7 @@ pub(crate) struct Indexed<'a> {
 
 /// `POST /v2/repository/models/{model}/load`: what serves now.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "V2Loaded")]
 pub(crate) struct Loaded<'a> {
     pub(crate) name: &'a str,
     pub(crate) version: String,

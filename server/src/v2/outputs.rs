@@ -25,6 +25,7 @@ pub(crate) struct Inferred<'a> {
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "V2OutputTensor")]
 struct Tensor {
     name: &'static str,
     /// FP32, BYTES for a classification, BOOL for `known`.
@@ -39,6 +40,7 @@ struct Tensor {
 
 /// Of an output that follows the JSON.
 #[derive(Serialize, schemars::JsonSchema)]
+#[schemars(rename = "V2OutputParameters")]
 struct Parameters {
     binary_data_size: usize,
 }
@@ -46,6 +48,7 @@ struct Parameters {
 /// Row by row.
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "V2Values")]
 enum Values {
     Probabilities(Vec<f32>),
     /// `probability:index:label`.

@@ -45,41 +45,45 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
+const HEADER: &str = "Inference-Header-Content-Length";
+const HEADER_MEANING: &str = "Bytes of JSON in front of raw tensors, where there are some";
+
 /// An inference request, as JSON or with raw tensors behind the JSON.
 fn describe(schemas: &mut Schemas<'_>) -> Description {
     let input = |name: &str, datatypes: Value, data: &str| {
         json!({ "type": "object", "required": ["name", "shape", "datatype", "data"], "properties": {
             "name": { "const": name },
             "shape": { "type": "array", "items": number(1, 4096), "minItems": 1, "maxItems": 4 },
-            "datatype": { "enum": datatypes },
+            "datatype": { "type": "string", "enum": datatypes },
             "parameters": { "type": "object" },
-            "data": { "type": "array", "description": data } } })
+            "data": { "type": "array", "items": {}, "description": data } } })
     };
-    let input = json!({ "oneOf": [
-        input("pixels", json!(["FP32", "UINT8"]), "Pixels of the network's size, 0 to 255; nested or flat"),
-        input("image", json!(["BYTES"]), "Image files in base64, as /predict takes it") ] });
+    let pixels =
+        input("pixels", json!(["FP32", "UINT8"]), "Pixels of the network's size, 0 to 255; nested or flat");
+    let image = input("image", json!(["BYTES"]), "Image files in base64, as /predict takes it");
+    let input =
+        json!({ "oneOf": [schemas.define("V2PixelsInput", pixels), schemas.define("V2ImageInput", image)] });
     let output = json!({ "type": "object", "required": ["name"], "properties": {
-        "name": { "enum": ["probabilities", "known", "score"] },
+        "name": { "type": "string", "enum": ["probabilities", "known", "score"] },
         "parameters": { "type": "object", "properties": {
             "binary_data": { "type": "boolean" },
             "classification": { "type": "integer", "minimum": 1,
                 "description": "This many of the most likely classes as `probability:index:label`" } } } } });
+    let output = schemas.define("V2RequestedOutput", output);
     let request = json!({ "type": "object", "required": ["inputs"], "properties": {
         "id": { "type": "string" },
         "parameters": { "type": "object", "properties": { "binary_data_output": { "type": "boolean" } } },
         "inputs": { "type": "array", "items": input, "minItems": 1, "maxItems": 1 },
         "outputs": { "type": "array", "items": output, "maxItems": 3 } } });
+    let request = schemas.define("V2InferRequest", request);
     let limits = schemas.image_limits(schemas.config.images_per_request);
     schemas
         .answer::<Inferred<'static>>()
         .body("application/json", request)
         .body("application/octet-stream", binary())
         .about_body(limits)
-        .header(
-            "Inference-Header-Content-Length",
-            json!({ "type": "integer" }),
-            "Bytes of JSON in front of raw tensors, where there are some",
-        )
+        .request_header(HEADER, json!({ "type": "integer", "minimum": 0 }), HEADER_MEANING)
+        .header(HEADER, json!({ "type": "integer" }), HEADER_MEANING)
         .busy(QUEUE)
 }
 
