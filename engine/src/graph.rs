@@ -159,8 +159,8 @@ impl Activation {
             Activation::LeakyRelu { slope } if !(0.0..=1.0).contains(&slope) => {
                 Some(format!("slope {slope} is not in 0..=1"))
             }
-            // Written so that a NaN is refused, too.
-            Activation::Clip { min, max } if !(min < max) => {
+            // A NaN has no order and is refused, too.
+            Activation::Clip { min, max } if min.partial_cmp(&max) != Some(std::cmp::Ordering::Less) => {
                 Some(format!("clips to {min}..={max}, which is no range"))
             }
             _ => None,

@@ -76,6 +76,7 @@ fn values(model: &Model, image: &[f64], change: impl Fn(usize, &mut [f64])) -> V
                 let part = |&value: &u32| (&values[value as usize][..], shapes[value as usize].c as usize);
                 reference::concat(&node.inputs.iter().map(part).collect::<Vec<_>>())
             }
+            Op::ChannelGather { channels: list } => reference::channel_gather(x, channels, list),
             Op::ChannelScale => reference::channel_scale(x, &values[node.inputs[1] as usize]),
         };
         change(index + 1, &mut y);

@@ -97,6 +97,7 @@ fn samples() -> [Vec<u8>; 10] {
         model_sample::rejecting_file(),
         model_sample::inner_file(),
         model_sample::multi_label_file(),
+        model_sample::activations_file(),
         model_sample::quantized_file(),
     ];
     files.map(|file| file.to_bytes().unwrap())

@@ -61,21 +61,6 @@ impl Network {
         Ok(self.graph.push(name, op, inputs))
     }
 
-    /// Shape of a value.
-    pub(crate) fn shape(&self, value: u32) -> Shape {
-        self.shapes[value as usize]
-    }
-
-    /// The graph so far.
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
-    }
-
-    /// The parameters of a value's layer, to change: normalisations and scales fold into them.
-    pub(crate) fn params_mut(&mut self, value: u32, kind: ParamKind) -> Option<&mut Vec<f32>> {
-        self.params.get_mut(&((value as usize).checked_sub(1)?, kind.suffix()))
-    }
-
     /// The model.
     ///
     /// # Errors

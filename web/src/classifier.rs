@@ -240,8 +240,7 @@ mod tests {
         let description = own.description();
         assert_eq!((description.classes.len(), description.size, description.channels), (10, [28, 28], 1));
         let rgb: Vec<u8> = (0..40 * 30 * 3u32).map(|i| (i * i % 251) as u8).collect();
-        let image = Image { width: 40, height: 30, channels: 3, pixels: Pixels::U8(rgb.clone()) };
-        own.decode(&ocelli_datasets::png(&image)).unwrap();
+        own.decode(&ocelli_datasets::png(&rgb, (40, 30), true)).unwrap();
         let from_file = own.answer().unwrap();
         let rgba: Vec<u8> = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
         own.pixels(&rgba, 40, 30).unwrap();

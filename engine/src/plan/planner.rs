@@ -85,7 +85,8 @@ impl Draft {
             EngineError::graph("graph", "a batch takes more multiply-adds than can be counted")
         })?;
         let largest = shapes.iter().map(Shape::len).max().unwrap_or(0);
-        if largest.checked_mul(batch).is_none_or(|elements| elements > MAX_BATCH_ELEMENTS) {
+        if largest.checked_mul(batch).filter(|elements| (..=MAX_BATCH_ELEMENTS).contains(elements)).is_none()
+        {
             return Err(past_address_space());
         }
         let forms = Vec::new();

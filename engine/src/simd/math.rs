@@ -37,7 +37,7 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
     let square = s.mul(x, x);
     let mut p = s.splat(-5.704_988_7e-3);
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for c in [0.020_639_09, -0.053_739_715, 0.133_314_42, -0.333_332_8] {
         p = s.mul_add(p, square, s.splat(c));
     }
     let near = s.mul_add(s.mul(square, x), p, x);
