@@ -86,7 +86,7 @@ fn forged(bytes: &mut [u8]) -> bool {
     model.is_ok()
 }
 
-fn samples() -> [Vec<u8>; 10] {
+fn samples() -> [Vec<u8>; 11] {
     let files = [
         model_sample::model_file(false),
         model_sample::model_file(true),

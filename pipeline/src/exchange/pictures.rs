@@ -25,7 +25,7 @@ pub(super) fn pictures(file: &ModelFile, count: usize) -> Vec<Vec<u8>> {
 fn varied(pixels: &[u8], pre: &Preprocessing, round: usize) -> Vec<u8> {
     let (w, h, c) = (pre.width as usize, pre.height as usize, usize::from(pre.channels));
     let factor = [0.7, 1.0, 0.85, 1.15][round % 4];
-    let (flip_x, flip_y) = (round % 2 == 0, round % 4 >= 1);
+    let (flip_x, flip_y) = (round.is_multiple_of(2), round % 4 >= 1);
     let mut out = Vec::with_capacity(pixels.len());
     for y in 0..h {
         let y = if flip_y { h - 1 - y } else { y };
