@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_common::atomic_file;
 use ocelli_common::text::thousands;
+use ocelli_engine::model_file::ModelFile;
 use ocelli_exchange::{ExportOptions, Numbers, Target};
 use ocelli_pipeline::{ExportReport, export_model, open_model};
 use serde::Serialize;
@@ -59,15 +60,19 @@ enum To {
     Keras,
     /// Arrays for NumPy
     Npz,
+    /// One HTML file that classifies images and the webcam, with no server and no network
+    Web,
 }
 
 impl To {
-    fn target(self) -> Target {
+    /// The format of a model; `None` for a page.
+    fn target(self) -> Option<Target> {
         match self {
-            To::Onnx => Target::Onnx,
-            To::Safetensors => Target::Safetensors,
-            To::Keras => Target::Keras,
-            To::Npz => Target::Npz,
+            To::Onnx => Some(Target::Onnx),
+            To::Safetensors => Some(Target::Safetensors),
+            To::Keras => Some(Target::Keras),
+            To::Npz => Some(Target::Npz),
+            To::Web => None,
         }
     }
 }
@@ -89,7 +94,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
         (_, true) => Numbers::Int8,
         _ => Numbers::F32,
     };
-    let target = args.to.target();
+    let Some(target) = args.to.target() else { return page(&args, &file, out) };
     let path = args.out.clone().unwrap_or_else(|| named(&args.model, target.name()));
     let options = ExportOptions { target, numbers, with_preprocess: args.with_preprocess };
     let (bytes, report) = export_model(&file, &options, args.compute.into())?;
@@ -121,6 +126,26 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     for note in &report.notes {
         out.line(format_args!("note: {note}"))?;
     }
+    Ok(())
+}
+
+/// The model as a page for the browser, which computes in f32 and normalises by itself.
+fn page(args: &Args, file: &ModelFile, out: &mut Output) -> Result<(), Failure> {
+    if args.fp16 || args.int8 || args.with_preprocess {
+        let hint = "leave --fp16, --int8 and --with-preprocess out: the page takes images of any size";
+        return Err(Failure::usage("these options are for the formats of other programs", hint));
+    }
+    let path = args.out.clone().unwrap_or_else(|| named(&args.model, "html"));
+    let page = ocelli_web::page(&file.to_bytes()?, &file.meta.name)
+        .map_err(|error| Failure::failed(error.to_string(), "`ocelli export --help` lists the formats"))?;
+    atomic_file::write(&path, &page).map_err(|error| Failure::io(&path, &error))?;
+    if args.json {
+        let report = &ExportReport { format: "web", bytes: page.len(), check: None, notes: Vec::new() };
+        let (model, file) = (args.model.display().to_string(), path.display().to_string());
+        return out.json(&Record { schema: 1, r#type: "export", model, file, report });
+    }
+    out.line(format_args!("{}: {} bytes", path.display(), thousands(page.len() as u64)))?;
+    out.say("open it in a browser: it needs no server and no network");
     Ok(())
 }
 
