@@ -86,6 +86,8 @@ pub struct Import {
     pub labels: Option<Vec<String>>,
     /// How pixels become the input, as far as the file says it.
     pub input: InputRule,
+    /// What logits are divided by before they become probabilities, positive and finite, where our own export says it.
+    pub temperature: Option<f32>,
     /// Scales of a network in 8 bits, where the file has them.
     pub quantization: Option<Quantization>,
     /// What whoever imports the file should know: layers that were left out, and so on.

@@ -147,13 +147,14 @@ fn read(parts: Parts, options: &ImportOptions) -> Result<Import, ExchangeError> 
     let names = ours.list("classes").iter().map(|name| name.as_str().map(str::to_owned));
     let labels = names.collect::<Option<Vec<String>>>().filter(|names| !names.is_empty());
     let producer = match (version.as_str(), backend) {
+        _ if ours.text("producer").is_some() => ours.text("producer").unwrap_or_default().to_owned(),
         ("", _) => "Keras".to_owned(),
         (version, Some(backend)) => format!("Keras {version} ({backend})"),
         (version, None) => format!("Keras {version}"),
     };
     let model = network.finish()?;
     let input = InputRule { mean_std, fit };
-    Ok(Import { model, format, producer, head, labels, input, quantization: None, notes })
+    Ok(Import { model, format, producer, head, labels, input, temperature: None, quantization: None, notes })
 }
 
 /// Shape of the input, its sides as Keras has them, and whether the file leaves height or width open.

@@ -405,6 +405,7 @@ impl<'a> Writer<'a> {
             "keras_version": KERAS_VERSION,
             "ocelli": {
                 "name": meta.name,
+                "producer": concat!("ocelli ", env!("CARGO_PKG_VERSION")),
                 "classes": meta.classes,
                 "mean": ours.mean,
                 "std": ours.std,

@@ -9,6 +9,11 @@ use super::schema::ModelView;
 pub(super) const CLASSES: &str = "ocelli.classes";
 /// Key of the preprocessing in JSON.
 pub(super) const PREPROCESSING: &str = "ocelli.preprocessing";
+/// Key of what logits are divided by before they become probabilities.
+pub(super) const TEMPERATURE: &str = "ocelli.temperature";
+/// Key of how many classes an image has, and its text for any number of them; one where it is left out.
+pub(super) const LABELS: &str = "ocelli.labels";
+pub(super) const SEVERAL: &str = "several";
 /// Key of the class names as Ultralytics writes them: a dictionary of Python.
 pub(super) const NAMES: &str = "names";
 /// Key of height and width as Ultralytics writes them: a list.
@@ -23,6 +28,10 @@ pub(super) struct Metadata {
     pub(super) labels: Option<Vec<String>>,
     pub(super) mean_std: Option<MeanStd>,
     pub(super) fit: Option<Fit>,
+    /// Positive and finite.
+    pub(super) temperature: Option<f32>,
+    /// Whether an image may have several classes.
+    pub(super) several: bool,
     /// Height and width.
     pub(super) size: Option<[i64; 2]>,
 }
@@ -34,7 +43,10 @@ impl Metadata {
         let is_name = |name: &String| !name.is_empty() && name.len() <= MAX_CLASS_NAME_BYTES;
         let labels = labels.filter(|labels| labels.len() <= MAX_CLASSES && labels.iter().all(is_name));
         let size = model.metadata(SIZE).and_then(|text| serde_json::from_str::<[i64; 2]>(text).ok());
-        let mut metadata = Metadata { labels, size, ..Metadata::default() };
+        let several = model.metadata(LABELS) == Some(SEVERAL);
+        let temperature = model.metadata(TEMPERATURE).and_then(|text| text.parse::<f32>().ok());
+        let temperature = temperature.filter(|temperature| temperature.is_finite() && *temperature > 0.0);
+        let mut metadata = Metadata { labels, temperature, several, size, ..Metadata::default() };
         let preprocessing = model.metadata(PREPROCESSING);
         let preprocessing = preprocessing.and_then(|text| serde_json::from_str::<Preprocessing>(text).ok());
         if let Some(own) = preprocessing.filter(|own| own.check().is_ok()) {

@@ -17,7 +17,7 @@ use super::tensor::kind;
 use super::view::{View, size};
 use super::{dense, elementwise, shapes, windows};
 use crate::error::{ExchangeError, Unsupported};
-use crate::imported::{Format, Import, ImportOptions, InputRule};
+use crate::imported::{Format, Head, Import, ImportOptions, InputRule};
 
 /// Most parts that an error lists; a file with more is of another kind.
 const MAX_LISTED: usize = 100;
@@ -135,9 +135,10 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
         model: model_read,
         format: Format::Onnx,
         producer: model.producer.clone(),
-        head,
+        head: if metadata.several { Head::Sigmoid } else { head },
         labels,
         input: rule,
+        temperature: metadata.temperature,
         quantization,
         notes,
     })

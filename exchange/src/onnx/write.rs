@@ -7,7 +7,7 @@ use ocelli_engine::{Activation, EngineError, Graph, LayerScale, ParamKind, Quant
 
 use super::field;
 use super::message::{Attribute, floats, model, node, tensor, value};
-use super::metadata::{CLASSES, NAMES, PREPROCESSING, SIZE, python_dictionary};
+use super::metadata::{CLASSES, LABELS, NAMES, PREPROCESSING, SEVERAL, SIZE, TEMPERATURE, python_dictionary};
 use super::tensor::kind;
 use super::wire::Message;
 use crate::error::ExchangeError;
@@ -591,12 +591,14 @@ impl Writer<'_> {
         graph.0.append(&mut self.infos.0);
         let json = |value: serde_json::Result<String>| value.expect("names and numbers are JSON");
         let rule = &meta.preprocessing;
-        let metadata = [
+        let mut metadata = vec![
             (CLASSES, json(serde_json::to_string(&meta.classes))),
             (PREPROCESSING, json(serde_json::to_string(rule))),
             (NAMES, python_dictionary(&meta.classes)),
             (SIZE, format!("[{}, {}]", rule.height, rule.width)),
         ];
+        metadata.extend(meta.temperature.map(|temperature| (TEMPERATURE, temperature.to_string())));
+        metadata.extend(meta.multi_label.as_ref().map(|_| (LABELS, SEVERAL.to_owned())));
         model(&graph, &metadata)
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn import_safetensors(bytes: &[u8], options: &ImportOptions) -> Resul
         head: if said.several { Head::Sigmoid } else { Head::Logits },
         labels: said.classes,
         input,
+        temperature: said.temperature,
         quantization: None,
         notes: Vec::new(),
     })
@@ -119,6 +120,7 @@ fn of_zoo(format: Format, tensors: &Tensors<'_>, options: &ImportOptions) -> Res
         head: Head::Logits,
         labels: None,
         input: InputRule::default(),
+        temperature: None,
         quantization: None,
         notes,
     })

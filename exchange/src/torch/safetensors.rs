@@ -10,6 +10,7 @@
 //! | `ocelli.network` | the graph as JSON |
 //! | `ocelli.classes` | class names in the order of the logits, as JSON |
 //! | `ocelli.preprocessing` | how an image becomes the input, as JSON |
+//! | `ocelli.temperature` | what logits are divided by before they become probabilities, where something is |
 //! | `ocelli.labels` | `one` or `several`: classes of an image |
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub(super) struct Said {
     pub(super) graph: Graph,
     pub(super) classes: Option<Vec<String>>,
     pub(super) preprocessing: Option<Preprocessing>,
+    /// What logits are divided by before they become probabilities.
+    pub(super) temperature: Option<f32>,
     /// Whether an image may have several classes.
     pub(super) several: bool,
 }
@@ -125,8 +128,13 @@ fn said(metadata: &Metadata) -> Result<Option<Said>, ExchangeError> {
             return Err(wrong("preprocessing", &"has other channels than the network"));
         }
     }
+    let temperature = said_by(metadata, "ocelli.temperature").map(|text| text.parse::<f32>());
+    let temperature = temperature.transpose().map_err(|error| wrong("temperature", &error))?;
+    if let Some(bad) = temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+        return Err(wrong("temperature", &format!("{bad} is no positive number")));
+    }
     let several = said_by(metadata, "ocelli.labels").is_some_and(|labels| labels == "several");
-    Ok(Some(Said { graph, classes, preprocessing, several }))
+    Ok(Some(Said { graph, classes, preprocessing, temperature, several }))
 }
 
 /// The bytes of a file with a model.
@@ -183,14 +191,17 @@ fn metadata(file: &ModelFile) -> Result<BTreeMap<&'static str, String>, Exchange
         serde_json::to_string(value).map_err(error)
     }
     let labels = if file.meta.multi_label.is_some() { "several" } else { "one" };
-    Ok(BTreeMap::from([
+    let temperature =
+        file.meta.temperature.map(|temperature| ("ocelli.temperature", temperature.to_string()));
+    let entries = BTreeMap::from([
         ("format", "pt".to_owned()),
         ("producer", concat!("ocelli ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("ocelli.network", json(file.model.graph())?),
         ("ocelli.classes", json(&file.meta.classes)?),
         ("ocelli.preprocessing", json(&file.meta.preprocessing)?),
         ("ocelli.labels", labels.to_owned()),
-    ]))
+    ]);
+    Ok(entries.into_iter().chain(temperature).collect())
 }
 
 /// A file without metadata, with them. The library keeps them in a table whose order changes from run to run; here they are

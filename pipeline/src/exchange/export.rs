@@ -92,6 +92,8 @@ fn compare(file: &ModelFile, import: &Import, exec: &Exec) -> Result<ExportCheck
     }
     let expected = answers(&file.model, file.quantization.as_ref(), (own, &images), exec)?;
     let found = answers(&import.model, import.quantization.as_ref(), (&theirs, &images), exec)?;
+    let [expected, found] = [(expected, file.meta.temperature), (found, import.temperature)]
+        .map(|(logits, temperature)| divided(logits, temperature));
     let classes = file.meta.classes.len();
     if found.len() != expected.len() {
         return Err(PipelineError::ExportDiffers { format: import.format.name(), difference: f32::INFINITY });
@@ -112,6 +114,13 @@ fn compare(file: &ModelFile, import: &Import, exec: &Exec) -> Result<ExportCheck
         relative_difference: if largest == 0.0 { 0.0 } else { largest / (ends.1 - ends.0) },
         agreement: same as f32 / images.len() as f32,
     })
+}
+
+/// Logits as probabilities are made of them: a format may have the temperature in its weights.
+fn divided(mut logits: Vec<f32>, temperature: Option<f32>) -> Vec<f32> {
+    let temperature = temperature.unwrap_or(1.0);
+    logits.iter_mut().for_each(|logit| *logit /= temperature);
+    logits
 }
 
 /// Logits of all images, one row each.

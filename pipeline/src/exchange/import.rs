@@ -157,7 +157,7 @@ pub fn import_model(
     }
 
     let mut notes = import.notes.clone();
-    let Import { model, format, producer, head, quantization, .. } = import;
+    let Import { model, format, producer, head, temperature, quantization, .. } = import;
     let (model, quantization) = if normalization.blue_first {
         if quantization.is_some() {
             notes.push(
@@ -187,7 +187,7 @@ pub fn import_model(
         classes: labels,
         preprocessing: preprocessing.clone(),
         metrics: None,
-        temperature: None,
+        temperature,
         rejection: None,
         multi_label,
         origin,
