@@ -128,7 +128,7 @@ impl From<PipelineError> for Failure {
             PipelineError::ExportDiffers { .. } => {
                 "this is a mistake of this program: please report it with the model"
             }
-            PipelineError::EmptySplit { .. } => "`--split all` takes every image",
+            PipelineError::EmptySplit { .. } => "another `--split` may hold images: train, val or test",
             PipelineError::NoCommonClass { .. } => {
                 "a model names its classes when it is loaded: `ocelli predict --json`"
             }
