@@ -95,7 +95,7 @@ pub fn write_texts(out: &mut impl Write, texts: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The numbers of an array that [`write`] wrote; `None` for any other bytes, and for an array of another shape.
+/// The numbers of an array that [`write()`] wrote; `None` for any other bytes, and for an array of another shape.
 pub fn read<T: Element>(bytes: &[u8], shape: &[usize]) -> Option<Vec<T>> {
     let count = shape.iter().try_fold(T::BYTES, |count, &side| count.checked_mul(side))?;
     let values = bytes.strip_prefix(&*header(T::DESCR, shape))?;

@@ -7,14 +7,11 @@
     reason = "a test that cannot go on stops, and says what it saw"
 )]
 
-#[path = "../../engine/tests/observed_allocator/mod.rs"]
-mod observed_allocator;
+mod memory;
 
-use std::cell::Cell;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
-use observed_allocator::Observed;
 use ocelli_engine::rng::Rng;
 use ocelli_exchange::{ImportOptions, import};
 use zip::write::SimpleFileOptions;
@@ -23,30 +20,12 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 const MIB: usize = 1 << 20;
 const CASES: usize = 10_000;
 
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes of this thread.
-fn count(taken: usize, freed: usize) {
-    LIVE.set(LIVE.get() + taken as isize - freed as isize);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-#[global_allocator]
-static ALLOCATOR: Observed = Observed(count);
-
 /// Imports, and asserts that no more memory was taken at any time than `len` bytes account for. Says whether it is a model,
 /// and how many bytes were taken.
 fn bounded(bytes: &[u8], len: usize, case: usize) -> (bool, usize) {
-    let before = LIVE.get();
-    PEAK.set(before);
     let options = ImportOptions { size: Some((16, 16)), ..ImportOptions::default() };
     let options = if case.is_multiple_of(2) { ImportOptions::default() } else { options };
-    let result = import(bytes, &options);
-    let peak = (PEAK.get() - before) as usize;
-    assert!(peak <= 10 * len + 4 * MIB, "case {case}: {peak} bytes for a file of {len}");
+    let (result, peak) = memory::bounded(len, || import(bytes, &options));
     if let Err(error) = &result {
         assert!(!error.to_string().is_empty(), "case {case}");
     }

@@ -2,43 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-#[path = "../../engine/tests/observed_allocator/mod.rs"]
-mod observed_allocator;
+mod memory;
 
-use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
-use observed_allocator::Observed;
 use ocelli_common::random::SplitMix64;
 use ocelli_exchange::{Import, ImportOptions, import};
 use ocelli_testing::mutate::mutated;
 
-/// What a file may cost besides ten times its bytes.
-const LEAST: usize = 4 << 20;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes of this thread.
-fn count(taken: usize, freed: usize) {
-    LIVE.set(LIVE.get() + taken as isize - freed as isize);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-#[global_allocator]
-static ALLOCATOR: Observed = Observed(count);
-
 #[track_caller]
 fn bounded(bytes: &[u8]) -> Result<Import, String> {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let result = import(bytes, &ImportOptions { size: Some((8, 8)), ..ImportOptions::default() });
-    let result = result.or_else(|_| import(bytes, &ImportOptions::default()));
-    let peak = (PEAK.get() - before) as usize;
-    assert!(peak <= 10 * bytes.len() + LEAST, "{peak} bytes for a file of {}", bytes.len());
+    let sized = ImportOptions { size: Some((8, 8)), ..ImportOptions::default() };
+    let both = || import(bytes, &sized).or_else(|_| import(bytes, &ImportOptions::default()));
+    let (result, _) = memory::bounded(bytes.len(), both);
     result.map_err(|error| error.to_string())
 }
 

@@ -3,43 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-#[path = "../../engine/tests/observed_allocator/mod.rs"]
-mod observed_allocator;
+mod memory;
 mod sample;
 
-use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
-use observed_allocator::Observed;
 use ocelli_common::random::SplitMix64;
 use ocelli_exchange::{ExportOptions, ImportOptions, Numbers, Target, export, import};
 use ocelli_testing::mutate::mutated;
 
-const MIB: usize = 1 << 20;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes of this thread.
-fn count(taken: usize, freed: usize) {
-    LIVE.set(LIVE.get() + taken as isize - freed as isize);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-#[global_allocator]
-static ALLOCATOR: Observed = Observed(count);
-
 /// Reads a file, and asserts that it took no more memory than it may. Whether it is a model.
 #[track_caller]
 fn bounded(bytes: &[u8], options: &ImportOptions) -> bool {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let result = import(bytes, options);
-    let peak = (PEAK.get() - before) as usize;
-    assert!(peak <= 10 * bytes.len() + 4 * MIB, "{peak} bytes for a file of {}", bytes.len());
+    let (result, _) = memory::bounded(bytes.len(), || import(bytes, options));
     match result {
         Ok(found) => {
             assert!(found.model.params().iter().all(|value| value.is_finite()));

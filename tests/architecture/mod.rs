@@ -48,6 +48,7 @@ fn crates_outside_of_the_engine_forbid_unsafe_code() {
         "flood/src/lib.rs",
         "src/main.rs",
         "testing/src/lib.rs",
+        "exchange/src/lib.rs",
         "python/src/lib.rs",
     ] {
         let text =
@@ -103,6 +104,12 @@ fn each_wrapped_dependency_is_named_in_one_file() {
         );
     }
     let everywhere = ["engine/src", "datasets/src", "pipeline/src", "server/src", "flood/src", "src"];
+    let exchange = |word| naming(&["exchange/src"], word);
+    assert_eq!(exchange("hdf5_pure::"), ["exchange/src/keras/hdf5.rs"]);
+    assert_eq!(exchange("zip::"), ["exchange/src/archive.rs"]);
+    assert_eq!(naming(&everywhere, "mimalloc"), ["src/allocator.rs"]);
+    // The module of our own has the library's name.
+    assert_eq!(exchange("safetensors::SafeTensorError"), ["exchange/src/torch/safetensors.rs"]);
     assert_eq!(naming(&everywhere, "mpi::"), ["pipeline/src/ranks/connection.rs"]);
 }
 
@@ -148,6 +155,10 @@ fn floors_do_not_reach_upward() {
         (
             "datasets/src",
             &["ocelli_engine", "ocelli_pipeline", "ocelli_server", "ocelli_bench", "tokio", "hyper"],
+        ),
+        (
+            "exchange/src",
+            &["ocelli_datasets", "ocelli_pipeline", "ocelli_server", "ocelli_bench", "tokio", "hyper"],
         ),
         ("pipeline/src", &["ocelli_server", "ocelli_bench", "tokio", "hyper"]),
         ("server/src", &["ocelli_bench"]),
