@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Cursor, Write};
 
+use ocelli_engine::model_file::FORMAT_VERSION;
+
 use crate::shapes::{self, Rng, TRAINED, photo};
 use crate::support::{Run, Sandbox};
 
@@ -158,7 +160,8 @@ fn model_files_that_are_none() {
     let sandbox = Sandbox::new();
     let model = fs::read(TRAINED.run_dir.join("weights/best.ocelli")).unwrap();
     let mut newer = model.clone();
-    newer[8..12].copy_from_slice(&8u32.to_le_bytes());
+    newer[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+    let version = format!("format version {}", FORMAT_VERSION + 1);
     let mut flipped = model.clone();
     flipped[model.len() / 2] ^= 1;
     sandbox.write("newer.ocelli", newer);
@@ -170,7 +173,7 @@ fn model_files_that_are_none() {
     sandbox.write("a.png", image("circle", 1));
     small_data(&sandbox);
     let table: [(&str, &[&str]); 7] = [
-        ("newer.ocelli", &["newer.ocelli", "format version 8", "update ocelli"]),
+        ("newer.ocelli", &["newer.ocelli", &version, "update ocelli"]),
         ("flipped.ocelli", &["flipped.ocelli"]),
         ("cut.ocelli", &["cut.ocelli"]),
         ("empty.ocelli", &["empty.ocelli"]),

@@ -20,7 +20,7 @@ use crate::transfer;
 use crate::unknown;
 
 /// The program itself: its data, its threads' first pages, what the allocator holds back.
-const PROGRAM: u64 = 12 << 20;
+const PROGRAM: u64 = 16 << 20;
 /// A thread: pages of its stack, and an arena of the allocator.
 const THREAD: u64 = 1 << 20;
 /// An image besides its pixels: its entries in the list of the source and in the set, with the ends of their names.

@@ -231,6 +231,7 @@ impl fmt::Debug for Classifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ocelli_engine::model_file::{Probe, Probes};
 
     const FASHION: &[u8] = include_bytes!("../../weights/fashion-mnist-keras-cnn.ocelli");
 
@@ -264,8 +265,15 @@ mod tests {
     #[test]
     fn a_model_that_computes_something_else_than_its_probe_says_does_not_load() {
         let mut file = ModelFile::from_bytes(FASHION).unwrap();
-        let Some(probes) = &mut file.probes else { panic!("the model has probes") };
-        probes.images[0].logits[3] += 1.0;
+        let mut own = Classifier::load(FASHION).unwrap();
+        let pixels: Vec<u8> = (0..28 * 28u32).map(|i| (i * i % 251) as u8).collect();
+        let rgba: Vec<u8> = pixels.iter().flat_map(|&value| [value, value, value, 255]).collect();
+        own.pixels(&rgba, 28, 28).unwrap();
+        own.answer().unwrap();
+        let probe = Probe { pixels, logits: own.logits.clone() };
+        file.probes = Some(Probes { asked: file.answering_hash(), images: vec![probe] });
+        Classifier::load(&file.to_bytes().unwrap()).unwrap();
+        file.probes.as_mut().unwrap().images[0].logits[3] += 1.0;
         assert!(matches!(Classifier::load(&file.to_bytes().unwrap()), Err(ClassifierError::Probe)));
     }
 }

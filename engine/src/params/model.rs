@@ -88,7 +88,7 @@ impl ParamLayout {
                 total = end.filter(|&end| end <= MAX_ELEMENTS).ok_or_else(|| {
                     EngineError::graph(
                         &graph.nodes[entry.node].name,
-                        format!("the network has more than {MAX_ELEMENTS} parameters"),
+                        format!("the network has more than 2^{} parameters", MAX_ELEMENTS.ilog2()),
                     )
                 })?;
             }
