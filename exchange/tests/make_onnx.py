@@ -30,6 +30,8 @@ from torch import nn
 warnings.filterwarnings("ignore")
 HERE = pathlib.Path(__file__).parent / "onnx"
 IMAGES = 4
+# Of one turn of a comparison of times: seconds before it, and its runs.
+PAUSE, RUNS = 0.05, 5
 
 
 def numbers(count):
@@ -464,9 +466,13 @@ def timing(folder, threads):
             sessions = {name: session(str(folder / f"{name}.onnx"), int(threads))}
             for _ in range(3):
                 sessions[name].run(None, {"x": x})
-        start = time.perf_counter()
+        # As in compare_onnx.rs: first the threads of the other side fall asleep, and one run warms the caches.
+        time.sleep(PAUSE)
         sessions[name].run(None, {"x": x})
-        print((time.perf_counter() - start) * 1e3, flush=True)
+        start = time.perf_counter()
+        for _ in range(RUNS):
+            sessions[name].run(None, {"x": x})
+        print((time.perf_counter() - start) / RUNS * 1e3, flush=True)
 
 
 if __name__ == "__main__":
