@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ocelli_common::atomic_file;
 use ocelli_common::text::thousands;
@@ -99,7 +99,12 @@ fn check(json: bool, out: &mut Output) -> Result<(), Failure> {
         let record = Record { schema: 1, r#type: "pack", version: &version, written: None, bytes: None };
         return out.json(&record);
     }
-    out.line(format_args!("model {version}: whole, {asked} test images answered as when it was made"))
+    match asked {
+        0 => out.line(format_args!("model {version}: whole")),
+        _ => {
+            out.line(format_args!("model {version}: whole, {asked} test images answered as when it was made"))
+        }
+    }
 }
 
 /// Writes the program with the model, so that anybody may run it.
@@ -127,7 +132,8 @@ fn make_executable(_: &File) -> io::Result<()> {
 /// Runs the new program, which has to find this version of a model in itself.
 fn ask(target: &Path, version: &str) -> Result<(), Failure> {
     let path = std::path::absolute(target).map_err(|error| Failure::io(target, &error))?;
-    let answer = Command::new(&path).args(["pack", "--check", "--json"]).output();
+    // Inherited, as the default is /dev/null, which a bare root folder lacks.
+    let answer = Command::new(&path).args(["pack", "--check", "--json"]).stdin(Stdio::inherit()).output();
     let answer = answer.map_err(|error| {
         let text = format!("{} cannot be run: {error}", target.display());
         Failure::failed(text, "choose a folder from which programs may be run")

@@ -130,7 +130,7 @@ pub use metrics::{
     PredictionRow, Rejections, SkippedImage, Uncalibrated, read_predictions,
 };
 pub use network_file::{MAX_NETWORK_TEXT, NetworkFile, is_network_file, network_text};
-pub use packed::{PACKED, Program, is_packed, packed_model};
+pub use packed::{PACKED, Program, is_packed, packed_model, running_program};
 pub use predict::{Answered, Ask, Decoder, LabelAnswer, Prediction, Predictor, Ranked};
 pub use probes::{LayerReport, check_probes, compare_layers};
 pub use quantize::{Both, QuantizeOptions, QuantizeReport, quantize};

@@ -69,16 +69,24 @@ pub fn packed_model() -> Result<Option<ModelFile>, PipelineError> {
     }
 }
 
+/// The file of the running program. Where there is no `/proc`, only the command line may tell.
+///
+/// # Errors
+/// Where neither tells.
+pub fn running_program() -> io::Result<PathBuf> {
+    std::env::current_exe().or_else(|error| {
+        let started = std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_file());
+        started.map_or(Err(error), std::path::absolute)
+    })
+}
+
 impl Program {
     /// The running program; `None` where the system does not say which file it is.
     ///
     /// # Errors
     /// As [`Program::open`].
     pub fn running() -> Result<Option<Program>, PipelineError> {
-        let started = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_file());
-        // Without a file system of processes only the command line may tell.
-        let path = std::env::current_exe().ok().or_else(started);
-        path.map(|path| Program::open(&path)).transpose()
+        running_program().ok().map(|path| Program::open(&path)).transpose()
     }
 
     /// The program of a file.

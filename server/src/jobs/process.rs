@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use ocelli_pipeline::job::JobMessage;
+use ocelli_pipeline::running_program;
 
 /// Longest message: an evaluation of 4,096 classes has a matrix of 16 million numbers.
 const MAX_LINE: u64 = 128 << 20;
@@ -38,7 +39,7 @@ impl Worker {
     /// Where the system does not tell.
     pub fn this_program() -> io::Result<Worker> {
         let own = PathBuf::from("/proc/self/exe");
-        let program = if cfg!(target_os = "linux") && own.exists() { own } else { std::env::current_exe()? };
+        let program = if cfg!(target_os = "linux") && own.exists() { own } else { running_program()? };
         Ok(Worker { program })
     }
 }
