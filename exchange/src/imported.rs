@@ -88,6 +88,8 @@ pub struct Import {
     pub input: InputRule,
     /// What logits are divided by before they become probabilities, positive and finite, where our own export says it.
     pub temperature: Option<f32>,
+    /// For a [`Head::Sigmoid`], from which probability on an image has each label, in `0..=1`, where our own export says it.
+    pub thresholds: Option<Vec<f32>>,
     /// Scales of a network in 8 bits, where the file has them.
     pub quantization: Option<Quantization>,
     /// What whoever imports the file should know: layers that were left out, and so on.

@@ -16,7 +16,7 @@ use crate::http_client::request;
 use crate::shapes::CLASSES;
 use crate::support::Sandbox;
 
-/// Compiles what slows syncs down; none where the system cannot.
+/// Compiles what slows syncs down; none where the system cannot, or the program does not load it.
 fn shim(sandbox: &Sandbox) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/slow_sync.c");
     let shim = sandbox.path().join("slow_sync.so");
@@ -27,7 +27,14 @@ fn shim(sandbox: &Sandbox) -> Option<PathBuf> {
         Err(error) => println!("SKIPPED: no C compiler: {error}"),
         Ok(output) => {
             assert!(output.status.success(), "{output:?}");
-            return Some(shim);
+            let loaded = sandbox.path().join("loaded");
+            let mut version = sandbox.command("--version");
+            version.env("LD_PRELOAD", &shim).env("OCELLI_SYNC_COUNT", &loaded);
+            assert!(version.status().unwrap().success());
+            if loaded.exists() {
+                return Some(shim);
+            }
+            println!("SKIPPED: into a static program nothing can be loaded");
         }
     }
     None

@@ -154,7 +154,18 @@ fn read(parts: Parts, options: &ImportOptions) -> Result<Import, ExchangeError> 
     };
     let model = network.finish()?;
     let input = InputRule { mean_std, fit };
-    Ok(Import { model, format, producer, head, labels, input, temperature: None, quantization: None, notes })
+    Ok(Import {
+        model,
+        format,
+        producer,
+        head,
+        labels,
+        input,
+        temperature: None,
+        thresholds: None,
+        quantization: None,
+        notes,
+    })
 }
 
 /// Shape of the input, its sides as Keras has them, and whether the file leaves height or width open.

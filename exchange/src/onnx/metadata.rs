@@ -14,6 +14,8 @@ pub(super) const TEMPERATURE: &str = "ocelli.temperature";
 /// Key of how many classes an image has, and its text for any number of them; one where it is left out.
 pub(super) const LABELS: &str = "ocelli.labels";
 pub(super) const SEVERAL: &str = "several";
+/// Key of the probabilities from which an image has each of several classes, a list in JSON.
+pub(super) const THRESHOLDS: &str = "ocelli.thresholds";
 /// Key of the class names as Ultralytics writes them: a dictionary of Python.
 pub(super) const NAMES: &str = "names";
 /// Key of height and width as Ultralytics writes them: a list.
@@ -32,6 +34,8 @@ pub(super) struct Metadata {
     pub(super) temperature: Option<f32>,
     /// Whether an image may have several classes.
     pub(super) several: bool,
+    /// One for each class, in `0..=1`; as many as the file says, which may be another number than there are classes.
+    pub(super) thresholds: Option<Vec<f32>>,
     /// Height and width.
     pub(super) size: Option<[i64; 2]>,
 }
@@ -46,7 +50,10 @@ impl Metadata {
         let several = model.metadata(LABELS) == Some(SEVERAL);
         let temperature = model.metadata(TEMPERATURE).and_then(|text| text.parse::<f32>().ok());
         let temperature = temperature.filter(|temperature| temperature.is_finite() && *temperature > 0.0);
-        let mut metadata = Metadata { labels, temperature, several, size, ..Metadata::default() };
+        let thresholds =
+            model.metadata(THRESHOLDS).and_then(|text| serde_json::from_str::<Vec<f32>>(text).ok());
+        let thresholds = thresholds.filter(|all| all.iter().all(|one| (0.0..=1.0).contains(one)));
+        let mut metadata = Metadata { labels, temperature, several, thresholds, size, ..Metadata::default() };
         let preprocessing = model.metadata(PREPROCESSING);
         let preprocessing = preprocessing.and_then(|text| serde_json::from_str::<Preprocessing>(text).ok());
         if let Some(own) = preprocessing.filter(|own| own.check().is_ok()) {

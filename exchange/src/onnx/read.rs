@@ -139,6 +139,7 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
         labels,
         input: rule,
         temperature: metadata.temperature,
+        thresholds: metadata.thresholds.filter(|thresholds| thresholds.len() == classes),
         quantization,
         notes,
     })

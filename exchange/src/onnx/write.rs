@@ -7,7 +7,9 @@ use ocelli_engine::{Activation, EngineError, Graph, LayerScale, ParamKind, Quant
 
 use super::field;
 use super::message::{Attribute, floats, model, node, tensor, value};
-use super::metadata::{CLASSES, LABELS, NAMES, PREPROCESSING, SEVERAL, SIZE, TEMPERATURE, python_dictionary};
+use super::metadata::{
+    CLASSES, LABELS, NAMES, PREPROCESSING, SEVERAL, SIZE, TEMPERATURE, THRESHOLDS, python_dictionary,
+};
 use super::tensor::kind;
 use super::wire::Message;
 use crate::error::ExchangeError;
@@ -598,7 +600,10 @@ impl Writer<'_> {
             (SIZE, format!("[{}, {}]", rule.height, rule.width)),
         ];
         metadata.extend(meta.temperature.map(|temperature| (TEMPERATURE, temperature.to_string())));
-        metadata.extend(meta.multi_label.as_ref().map(|_| (LABELS, SEVERAL.to_owned())));
+        if let Some(several) = &meta.multi_label {
+            metadata.push((LABELS, SEVERAL.to_owned()));
+            metadata.push((THRESHOLDS, json(serde_json::to_string(&several.thresholds))));
+        }
         model(&graph, &metadata)
     }
 }

@@ -80,6 +80,7 @@ pub(crate) fn import_safetensors(bytes: &[u8], options: &ImportOptions) -> Resul
         labels: said.classes,
         input,
         temperature: said.temperature,
+        thresholds: said.thresholds,
         quantization: None,
         notes: Vec::new(),
     })
@@ -121,6 +122,7 @@ fn of_zoo(format: Format, tensors: &Tensors<'_>, options: &ImportOptions) -> Res
         labels: None,
         input: InputRule::default(),
         temperature: None,
+        thresholds: None,
         quantization: None,
         notes,
     })

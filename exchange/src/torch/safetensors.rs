@@ -10,6 +10,7 @@
 //! | `ocelli.network` | the graph as JSON |
 //! | `ocelli.classes` | class names in the order of the logits, as JSON |
 //! | `ocelli.preprocessing` | how an image becomes the input, as JSON |
+//! | `ocelli.thresholds` | where an image may have several classes, the probability from which it has each |
 //! | `ocelli.temperature` | what logits are divided by before they become probabilities, where something is |
 //! | `ocelli.labels` | `one` or `several`: classes of an image |
 
@@ -44,6 +45,8 @@ pub(super) struct Said {
     pub(super) temperature: Option<f32>,
     /// Whether an image may have several classes.
     pub(super) several: bool,
+    /// For each class the probability from which an image has it, in `0..=1`.
+    pub(super) thresholds: Option<Vec<f32>>,
 }
 
 /// What is in a file.
@@ -134,7 +137,13 @@ fn said(metadata: &Metadata) -> Result<Option<Said>, ExchangeError> {
         return Err(wrong("temperature", &format!("{bad} is no positive number")));
     }
     let several = said_by(metadata, "ocelli.labels").is_some_and(|labels| labels == "several");
-    Ok(Some(Said { graph, classes, preprocessing, temperature, several }))
+    let thresholds =
+        said_by(metadata, "ocelli.thresholds").map(|text| serde_json::from_str::<Vec<f32>>(text));
+    let thresholds = thresholds.transpose().map_err(|error| wrong("thresholds", &error))?;
+    if thresholds.iter().any(|all| all.len() != logits || !all.iter().all(|one| (0.0..=1.0).contains(one))) {
+        return Err(wrong("thresholds", &format!("not {logits} numbers in 0..=1")));
+    }
+    Ok(Some(Said { graph, classes, preprocessing, temperature, several, thresholds }))
 }
 
 /// The bytes of a file with a model.
@@ -201,7 +210,9 @@ fn metadata(file: &ModelFile) -> Result<BTreeMap<&'static str, String>, Exchange
         ("ocelli.preprocessing", json(&file.meta.preprocessing)?),
         ("ocelli.labels", labels.to_owned()),
     ]);
-    Ok(entries.into_iter().chain(temperature).collect())
+    let thresholds = file.meta.multi_label.as_ref().map(|several| json(&several.thresholds)).transpose()?;
+    let thresholds = thresholds.map(|thresholds| ("ocelli.thresholds", thresholds));
+    Ok(entries.into_iter().chain(temperature).chain(thresholds).collect())
 }
 
 /// A file without metadata, with them. The library keeps them in a table whose order changes from run to run; here they are

@@ -78,6 +78,15 @@ pub fn export_model(
     if import.labels.as_ref() != Some(&file.meta.classes) {
         report.notes.push("the file does not hold the class names".to_owned());
     }
+    if let Some(several) = &file.meta.multi_label
+        && import.thresholds.as_ref() != Some(&several.thresholds)
+        && several.thresholds.iter().any(|&threshold| threshold != 0.5)
+    {
+        report.notes.push("the file does not hold the thresholds of the labels".to_owned());
+    }
+    if file.meta.rejection.is_some() {
+        report.notes.push("the file does not hold the rule for images of no class".to_owned());
+    }
     report.check = Some(check);
     Ok((bytes, report))
 }

@@ -157,7 +157,7 @@ pub fn import_model(
     }
 
     let mut notes = import.notes.clone();
-    let Import { model, format, producer, head, temperature, quantization, .. } = import;
+    let Import { model, format, producer, head, temperature, thresholds, quantization, .. } = import;
     let (model, quantization) = if normalization.blue_first {
         if quantization.is_some() {
             notes.push(
@@ -169,8 +169,8 @@ pub fn import_model(
         (model, quantization)
     };
     let preprocessing = preprocessing(&model, normalization, fit)?;
-    let multi_label =
-        (head == Head::Sigmoid).then(|| MultiLabel { thresholds: vec![0.5; classes], quality: None });
+    let thresholds = thresholds.unwrap_or_else(|| vec![0.5; classes]);
+    let multi_label = (head == Head::Sigmoid).then_some(MultiLabel { thresholds, quality: None });
     let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let origin = Origin::Imported(model_file::Imported {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ocelli_engine::graph::{Activation, Conv2d, Dense, Op, Padding};
-use ocelli_engine::model_file::{Imported, ModelFile, ModelMeta, Origin};
+use ocelli_engine::model_file::{Imported, ModelFile, ModelMeta, MultiLabel, Origin};
 use ocelli_engine::{Graph, Model, Shape};
 use ocelli_exchange::{ExportOptions, Numbers, Target};
 use tempfile::TempDir;
@@ -118,6 +118,26 @@ fn what_is_exported_is_imported_with_nothing_to_say() {
             assert!(found.probes.is_some());
             check_probes(&ModelFile::from_bytes(&found.to_bytes().unwrap()).unwrap(), Compute::on(1))
                 .unwrap();
+        }
+    }
+}
+
+#[test]
+fn thresholds_of_several_labels_go_with_the_model_or_are_said_to_be_left_out() {
+    let folder = TempDir::new().unwrap();
+    for target in FORMATS {
+        let mut file = model(3);
+        let thresholds = vec![0.25, 0.5, 0.875];
+        file.meta.multi_label = Some(MultiLabel { thresholds: thresholds.clone(), quality: None });
+        let (bytes, report) = export_model(&file, &options(target), Compute::on(1)).unwrap();
+        let path = folder.path().join(format!("model.{}", target.name()));
+        fs::write(&path, bytes).unwrap();
+        let (found, _) = import_model(&path, &ImportSettings::default(), Compute::on(1)).unwrap();
+        let found = found.meta.multi_label.unwrap().thresholds;
+        let is_said = report.notes.iter().any(|note| note.contains("thresholds"));
+        match target {
+            Target::Keras => assert!(found == [0.5; 3] && is_said, "{found:?}, {report:?}"),
+            _ => assert!(found == thresholds && !is_said, "{target:?}: {found:?}, {report:?}"),
         }
     }
 }
