@@ -60,11 +60,16 @@ fn shared(service: &Service) -> (Value, Value) {
 
 /// The newest pointer and its number.
 fn newest(sandbox: &Sandbox) -> (PathBuf, u64) {
-    let models = fs::read_dir(sandbox.path().join("store/models")).unwrap().next().unwrap().unwrap().path();
-    let pointers = fs::read_dir(models.join("pointers")).unwrap().map(|entry| entry.unwrap().path());
-    let newest = pointers.filter(|path| path.extension().is_some_and(|e| e == "json")).max().unwrap();
+    published(sandbox).expect("a pointer is published")
+}
+
+/// The same, where there is one already.
+fn published(sandbox: &Sandbox) -> Option<(PathBuf, u64)> {
+    let models = fs::read_dir(sandbox.path().join("store/models")).ok()?.next()?.unwrap().path();
+    let pointers = fs::read_dir(models.join("pointers")).ok()?.map(|entry| entry.unwrap().path());
+    let newest = pointers.filter(|path| path.extension().is_some_and(|e| e == "json")).max()?;
     let number = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    (newest, number)
+    Some((newest, number))
 }
 
 /// Writes an object as number `number`, as nobody would who publishes.
@@ -191,7 +196,8 @@ fn a_writer_that_is_killed_leaves_the_old_state_or_the_new_one() {
             stop.store(true, Ordering::Relaxed);
         });
         service.wait();
-        if !sandbox.path().join("store/models").is_dir() {
+        // Killed before it published anything.
+        if published(&sandbox).is_none() {
             continue;
         }
         let fresh = replica(&sandbox, 100 + round);
