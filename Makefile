@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: help test format lint unit codegen test-isa test-neon docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web test-wheel test-clients
+.PHONY: help test format lint unit codegen test-isa test-neon test-wasm docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web test-wheel test-clients
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -33,6 +33,9 @@ test-isa: ## All tests with one instruction set forced: make test-isa ISA=portab
 
 test-neon: ## The engine's tests on emulated ARM processors: with i8mm, with dotprod, with NEON alone (needs its Rust target, gcc-aarch64-linux-gnu and qemu-user, else skipped out loud; minutes)
 	tests/neon/run
+
+test-wasm: ## The engine's tests in WebAssembly, with its vectors and in portable code (needs its Rust target and node, else skipped out loud; minutes)
+	CARGO=$(CARGO) tests/wasm/run
 
 faults: ## Kills, swaps, floods and slow clients of the service in their long form; prints what it measured (minutes)
 	OCELLI_LONG=1 $(CARGO) test --locked -p ocelli --test e2e service:: -- --nocapture --test-threads=1

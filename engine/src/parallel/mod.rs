@@ -209,5 +209,6 @@ fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
 
 #[cfg(all(test, loom))]
 mod model;
-#[cfg(all(test, not(loom)))]
+// WebAssembly has no threads.
+#[cfg(all(test, not(loom), not(target_family = "wasm")))]
 mod tests;

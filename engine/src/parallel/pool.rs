@@ -24,7 +24,8 @@ struct Inner {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, or of [`default_threads`] for 0. They start when they are first needed.
+    /// A pool of `threads` threads, or of [`default_threads`] for 0. They start when they are first needed. In WebAssembly it
+    /// is one thread, which gives the same results.
     ///
     /// # Errors
     /// [`EngineError::Config`] for more threads than rayon takes.
@@ -160,13 +161,16 @@ pub fn default_threads() -> usize {
     let variable = std::env::var("RAYON_NUM_THREADS").ok();
     let asked = variable.and_then(|text| text.parse().ok()).filter(|&threads| threads > 0);
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    asked.unwrap_or_else(cores).min(MAX_THREADS)
+    asked.unwrap_or_else(cores).min(MOST_OF_SYSTEM)
 }
 
-/// A number of threads, 0 replaced by the default.
+/// Threads that a system may have at most: WebAssembly has the one that runs.
+const MOST_OF_SYSTEM: usize = if cfg!(target_family = "wasm") { 1 } else { MAX_THREADS };
+
+/// A number of threads, 0 replaced by the default, and no more than the system may have.
 fn checked(threads: usize) -> Result<usize, EngineError> {
     if threads > MAX_THREADS {
         return Err(EngineError::Config(format!("{threads} threads are more than {MAX_THREADS}")));
     }
-    Ok(if threads == 0 { default_threads() } else { threads })
+    Ok(if threads == 0 { default_threads() } else { threads.min(MOST_OF_SYSTEM) })
 }

@@ -181,3 +181,6 @@ fn lanes(v: v128) -> [f32; 4] {
         f32x4_extract_lane::<3>(v),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //!
 //! A reader may refuse an input; it may not panic, hang, take memory without bound, or contradict itself. Panics of
 //! decoders of other people, which the product catches and reports as a damaged file, are no failure.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed check fails like a test")]
 
 mod archives;
@@ -13,8 +13,12 @@ mod disk;
 mod exchange;
 mod images;
 mod keras;
+#[allow(unsafe_code, reason = "an allocator that counts")]
+#[path = "../../../exchange/tests/memory/mod.rs"]
+mod memory;
 mod model_file;
 mod networks;
+mod packed;
 mod requests;
 mod state_dicts;
 mod tables;
@@ -32,7 +36,7 @@ pub struct Target {
 }
 
 /// All kinds.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "model_file", check: model_file::check, seeds: model_file::seeds },
     Target { name: "network_file", check: networks::check, seeds: networks::seeds },
     Target { name: "zip_folder", check: archives::folder, seeds: archives::seeds },
@@ -52,7 +56,10 @@ pub const TARGETS: [Target; 20] = [
     Target { name: "safetensors", check: state_dicts::check, seeds: state_dicts::safetensors },
     Target { name: "tensors", check: requests::tensors, seeds: requests::tensors_seeds },
     Target { name: "onnx", check: exchange::onnx, seeds: exchange::onnx_seeds },
-    Target { name: "keras", check: keras::check, seeds: keras::seeds },
+    Target { name: "keras", check: keras::archive, seeds: keras::archive_seeds },
+    Target { name: "keras_config", check: keras::config, seeds: keras::config_seeds },
+    Target { name: "keras_h5", check: keras::h5, seeds: keras::h5_seeds },
+    Target { name: "packed", check: packed::check, seeds: packed::seeds },
 ];
 
 /// Checks an input of the kind `name`, for the programs under `fuzz/targets`.
