@@ -192,6 +192,73 @@ class Sliced(nn.Module):
         return self.net(torch.cat(parts, 1))
 
 
+class Repeated(nn.Module):
+    """Factors of channels that are repeated over all pixels, means over one side after the other, all ones removed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.down, self.up = nn.Linear(8, 4), nn.Linear(4, 8)
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        n, c, h, w = x.shape
+        scale = nn.functional.adaptive_avg_pool2d(x, 1).squeeze()
+        scale = torch.sigmoid(self.up(torch.relu(self.down(scale)))).view(n, c, 1, 1)
+        x = x * scale.expand_as(x)
+        x = x * (x.sum((2, 3), keepdim=True) / 100).expand(n, c, h, w)
+        return self.last(x.mean(3).mean(2))
+
+
+class Parts(nn.Module):
+    """Rows and columns in parts, and the shortcut of residual networks that has no parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.focus = nn.Conv2d(12, 6, 3, padding=1)
+        self.down = nn.Conv2d(6, 12, 3, stride=2, padding=1)
+        self.last = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
+        x = torch.relu(self.focus(x))
+        x = self.down(x) + nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 4))
+        x = x[:, :, 1:, :-2]
+        return self.last(x.amax((2, 3)))
+
+
+class Attentive(nn.Module):
+    """Efficient channel attention: a convolution along the channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.along = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.other = nn.Conv1d(1, 1, 5, padding=2)
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        y = x.mean((2, 3)).unsqueeze(1)
+        x = x * self.along(y).sigmoid().view(x.shape[0], -1, 1, 1)
+        y = nn.functional.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2)
+        x = x * self.other(y).transpose(-1, -2).unsqueeze(-1).sigmoid()
+        return self.last(x.mean((2, 3)))
+
+
+class Choice(nn.Module):
+    """The best class alone, and an output that nothing here can compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = ending(nn.Linear(6 * 49, 4))
+
+    def forward(self, x):
+        y = self.net(x)
+        return torch.softmax(y, 1).argmax(1), torch.cumsum(y, 1)
+
+
 def ending(*layers, channels=6):
     return nn.Sequential(nn.Conv2d(3, channels, 3, stride=2), nn.ReLU(), nn.Flatten(), *layers)
 
@@ -209,6 +276,31 @@ def graph(nodes, weights, shape, opset, nhwc=False, fixed=None, elem=TensorProto
     model.ir_version = 8
     onnx.checker.check_model(model)
     return model
+
+
+def bounds(opset):
+    """Bounds by Max and Min, sums of three, slopes outside of 0 to 1; nodes in the opposite of the order in which they can run."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w1"], ["a"], kernel_shape=[3, 3]),
+        node("Max", ["a", "low"], ["b"]),
+        node("Min", ["high", "b"], ["c"]),
+        node("PRelu", ["a", "slope"], ["d"]),
+        node("PRelu", ["a", "steep"], ["e"]),
+        node("Sum", ["c", "d", "shift", "e"], ["f"]),
+        node("GlobalMaxPool", ["f"], ["g"]),
+        node("Sum", ["g"], ["h"]),
+        node("Flatten", ["h"], ["y"]),
+    ]
+    weights = {
+        "w1": normal(5, 3, 3, 3), "low": np.float32(-0.2), "high": np.float32(0.5), "slope": np.float32([-0.3]),
+        "steep": np.full((5, 1, 1), 1.5, np.float32), "shift": normal(5, 1, 1),
+    }
+    made = graph(nodes, weights, (6, 7, 3), opset)
+    nodes = list(made.graph.node)
+    del made.graph.node[:]
+    made.graph.node.extend(reversed(nodes))
+    return made
 
 
 def normal(*shape, scale=0.5):
@@ -311,10 +403,36 @@ def small():
                           input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "batch"}})
         out.add(f"normalised_{name}", file.getvalue(), (6, 6, 3), scale=scale)
     quantized(out)
+    more(out)
     out.finish()
+    detector()
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     torch.onnx.export(net, (torch.zeros(2, 3, 6, 6),), str(HERE / "open_size_17.onnx"), dynamo=False, opset_version=17,
                       input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "batch", 2: "h", 3: "w"}})
+
+
+def more(out):
+    """Forms in which networks of many authors are written."""
+    torch.manual_seed(2)
+    np.random.seed(2)
+    for name, net, shape in (("repeated", Repeated(), (6, 7, 3)), ("parts", Parts(), (12, 14, 3)),
+                             ("attentive", Attentive(), (6, 7, 3))):
+        out.torch(f"{name}_17", net, shape)
+        out.torch(f"{name}_18_dynamo", net, shape, 18, dynamo=True)
+    net = Choice()
+    with torch.no_grad():
+        x = torch.from_numpy(numbers(IMAGES * 16 * 16 * 3).reshape(IMAGES, 16, 16, 3).transpose(0, 3, 1, 2).copy())
+        net.net[-1].bias -= net.net(x).mean(0)
+    out.torch("choice_17", net, (16, 16, 3))
+    out.add("bounds_13", bounds(13), (6, 7, 3))
+
+
+def detector():
+    """No classifier: a box and classes for each place, of two scales."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.Upsample(scale_factor=2), nn.Conv2d(6, 6, 1), nn.Flatten(2)).eval()
+    torch.onnx.export(net, (torch.zeros(1, 3, 9, 9),), str(HERE / "detector_17.onnx"), dynamo=False, opset_version=17,
+                      input_names=["x"], output_names=["boxes"])
 
 
 def quantized(out):

@@ -11,6 +11,8 @@ pub(super) enum Value<'a> {
     Image(View),
     /// It does not.
     Constant(Constant<'a>),
+    /// An image of one pixel, and the dimensions that `Expand` gives it: a product may read it.
+    Expanded(View, Vec<i64>),
     /// What a node makes that is not supported.
     Unknown,
 }
@@ -34,6 +36,9 @@ impl<'a> Call<'a, '_> {
         match self.inputs.get(index) {
             Some(Some(Value::Image(view))) => Ok(view),
             Some(Some(Value::Constant(_))) => Err(format!("has a constant as input {index}, not images")),
+            Some(Some(Value::Expanded(..))) => Err(format!(
+                "reads input {index} repeated over many pixels; only a product with an image can"
+            )),
             _ => Err(format!("has no input {index}")),
         }
     }

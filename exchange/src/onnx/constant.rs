@@ -220,6 +220,11 @@ pub(super) fn fold<'a>(
         ("Slice", Some(x)) => Some(sliced(node, x, inputs, opset)),
         ("Concat", Some(_)) => Some(joined(inputs)),
         ("Add" | "Sub" | "Mul" | "Div" | "Pow", Some(x)) => second.map(|y| arithmetic(node.op, x, y)),
+        ("Equal", Some(x)) => second.map(|y| equal(x, y)),
+        ("Where", Some(x)) => {
+            let third = inputs.get(2).and_then(Option::as_ref);
+            second.zip(third).map(|(y, z)| chosen(x, y, z))
+        }
         ("Neg" | "Floor" | "Ceil" | "Sqrt" | "Reciprocal", Some(x)) => Some(elementwise(node.op, x)),
         ("DequantizeLinear", Some(x)) => {
             let zero = inputs.get(2).and_then(Option::as_ref);
@@ -558,6 +563,34 @@ fn arithmetic<'a>(op: &str, x: &Constant<'a>, y: &Constant<'a>) -> Result<Folded
         }
     };
     Ok((Constant::of_floats(dims, (0..len).map(one).collect()), len * 4))
+}
+
+/// 1 where two constants are equal, 0 elsewhere.
+fn equal<'a>(x: &Constant<'a>, y: &Constant<'a>) -> Result<Folded<'a>, String> {
+    let dims = broadcast(x, y)?;
+    let len = Constant::of_floats(dims.clone(), Vec::new()).len()?;
+    let (x, y) = (x.ints()?, y.ints()?);
+    let one = |index: usize| i64::from(x[index % x.len()] == y[index % y.len()]);
+    let ints: Vec<i64> = (0..len).map(one).collect();
+    let bytes = ints.len() * 8;
+    Ok((Constant { dims, data: Data::Ints(ints.into()) }, bytes))
+}
+
+/// Whole numbers of one constant where another is not 0, of a third elsewhere.
+fn chosen<'a>(which: &Constant<'a>, x: &Constant<'a>, y: &Constant<'a>) -> Result<Folded<'a>, String> {
+    if !x.is_int() || !y.is_int() {
+        return Err("chooses between constants that are no whole numbers".to_owned());
+    }
+    let dims = broadcast(which, &Constant::of_floats(broadcast(x, y)?, Vec::new()))?;
+    let len = Constant::of_floats(dims.clone(), Vec::new()).len()?;
+    let (which, x, y) = (which.ints()?, x.ints()?, y.ints()?);
+    let one = |index: usize| match which[index % which.len()] {
+        0 => y[index % y.len()],
+        _ => x[index % x.len()],
+    };
+    let ints: Vec<i64> = (0..len).map(one).collect();
+    let bytes = ints.len() * 8;
+    Ok((Constant { dims, data: Data::Ints(ints.into()) }, bytes))
 }
 
 fn elementwise<'a>(op: &str, x: &Constant<'a>) -> Result<Folded<'a>, String> {

@@ -4,6 +4,7 @@ use ocelli_engine::graph::{Conv2d, Dense, Op};
 use ocelli_engine::{ParamKind, Shape};
 
 use super::call::Call;
+use super::constant::Constant;
 use super::layout::{flattened, pure};
 use super::steps::{Params, Steps};
 use super::view::{View, axis, size};
@@ -51,6 +52,47 @@ pub(super) fn matmul(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Str
     };
     let weights = weight.floats()?;
     product(steps, call, Product { weights, by_unit: false, inputs, units, bias: None })
+}
+
+/// A convolution of one filter along the channels of one pixel, as efficient channel attention has it (Wang et al., 2020).
+pub(super) fn along_channels(
+    steps: &mut Steps,
+    call: &Call<'_, '_>,
+    weight: &Constant<'_>,
+) -> Result<View, String> {
+    let x = call.image(0)?;
+    let is_plain = |name: &str| call.node.ints(name).is_none_or(|ints| ints == [1]);
+    let is_pixel = x.axes.len() == 2 && size(&x.axes[0]) == 1 && size(&x.axes[1]) == x.shape.c as usize;
+    let &[1, 1, taps] = &weight.dims[..] else {
+        return Err("has weights of 3 dimensions; 4 are supported".to_owned());
+    };
+    let pads = call.node.ints("pads").unwrap_or_else(|| vec![0, 0]);
+    let keeps = pads.len() == 2 && pads.iter().all(|&pad| pad >= 0) && pads[0] + pads[1] + 1 == taps as i64;
+    let is_explicit = matches!(call.node.text("auto_pad"), None | Some("NOTSET" | ""));
+    if !is_pixel || !keeps || !is_plain("strides") || !is_plain("dilations") || !is_explicit {
+        return Err(
+            "is a convolution of one dimension; one that keeps the channels of one pixel is supported"
+                .to_owned(),
+        );
+    }
+    let x = super::layout::ordered(steps, &call.name, x)?;
+    let count = x.shape.c as usize;
+    let (taps, before) = (weight.floats()?, pads[0] as usize);
+    steps.take(size_of::<f32>() * count.saturating_mul(count))?;
+    let mut weights = vec![0.0; count * count];
+    for (from, row) in weights.chunks_mut(count).enumerate() {
+        for (tap, value) in taps.iter().enumerate() {
+            if let Some(unit) = (from + before).checked_sub(tap).filter(|&unit| unit < count) {
+                row[unit] = *value;
+            }
+        }
+    }
+    let bias = call.optional(2)?.map(|bias| bias.scalar()).transpose()?;
+    let mut params: Params = vec![(ParamKind::Weight, weights)];
+    params.extend(bias.map(|bias| (ParamKind::Bias, vec![bias; count])));
+    let op = Op::Dense(Dense { units: count as u32, bias: bias.is_some() });
+    let y = steps.layer(&call.name, op, &[x.value], params)?;
+    Ok(x.with(y))
 }
 
 /// The last dimension of `x` times the weights.

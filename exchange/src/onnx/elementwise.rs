@@ -63,7 +63,7 @@ fn clip(steps: &mut Steps, call: &Call<'_, '_>, x: &View) -> Result<u32, String>
 fn prelu(steps: &mut Steps, call: &Call<'_, '_>, x: &View) -> Result<View, String> {
     let name = &call.name;
     let (x, slopes) = per_channel(steps, name, x, call.constant(1)?)?;
-    if slopes.iter().all(|slope| *slope == slopes[0]) {
+    if slopes.iter().all(|slope| *slope == slopes[0]) && (0.0..=1.0).contains(&slopes[0]) {
         let y = steps.activation(name, Activation::LeakyRelu { slope: slopes[0] }, x.value)?;
         return Ok(x.with(y));
     }
@@ -117,8 +117,59 @@ pub(super) fn arithmetic(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View,
             with_constant(steps, call, x, (c, true))
         }
         (Some(Some(Value::Image(x))), Some(Some(Value::Image(y)))) => of_two(steps, call, x, y),
+        (Some(Some(Value::Image(x))), Some(Some(Value::Expanded(factors, dims))))
+        | (Some(Some(Value::Expanded(factors, dims))), Some(Some(Value::Image(x))))
+            if call.node.op == "Mul" && x.dims()[1..] == dims[1..] =>
+        {
+            of_two(steps, call, x, factors)
+        }
+        (Some(Some(Value::Expanded(..))), _) | (_, Some(Some(Value::Expanded(..)))) => {
+            Err("reads a value repeated over many pixels; only a product with an image can".to_owned())
+        }
         _ => Err("needs two inputs".to_owned()),
     }
+}
+
+/// `Sum` of any number of values.
+pub(super) fn sum(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
+    let mut sum: Option<Value<'_>> = None;
+    for (index, input) in call.inputs.iter().enumerate() {
+        let inputs = vec![sum.take(), input.clone()];
+        let [Some(_), Some(_)] = &inputs[..] else {
+            sum = input.clone();
+            continue;
+        };
+        let name = if index == 1 { call.name.clone() } else { format!("{}.{index}", call.name) };
+        let (node, opset, batch) = (call.node, call.opset, call.batch);
+        sum = Some(Value::Image(arithmetic(steps, &Call { node, inputs, opset, batch, name })?));
+    }
+    match sum {
+        Some(Value::Image(view)) => Ok(view),
+        _ => Err("sums nothing that depends on the images".to_owned()),
+    }
+}
+
+/// `Max` and `Min` with one number.
+pub(super) fn bounded(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
+    let (x, bound) = match &call.inputs[..] {
+        [Some(Value::Image(x)), Some(Value::Constant(bound))]
+        | [Some(Value::Constant(bound)), Some(Value::Image(x))] => (x, bound),
+        _ => {
+            return Err(
+                "compares values that depend on the images; one with a number is supported".to_owned()
+            );
+        }
+    };
+    if bound.dims.len() > x.axes.len() + 1 {
+        return Err("has a constant of more dimensions than the image".to_owned());
+    }
+    let bound = bound.scalar()?;
+    let kind = match call.node.op {
+        "Max" if bound == 0.0 => Activation::Relu,
+        "Max" => Activation::Clip { min: bound, max: f32::MAX },
+        _ => Activation::Clip { min: f32::MIN, max: bound },
+    };
+    Ok(x.with(steps.activation(&call.name, kind, x.value)?))
 }
 
 fn with_constant(

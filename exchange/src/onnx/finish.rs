@@ -19,6 +19,8 @@ pub(super) struct Finished {
     pub(super) values: Vec<Option<u32>>,
     /// Values of steps whose weights are no more those of the file.
     pub(super) changed: Vec<u32>,
+    /// The operator at the end that picks classes.
+    pub(super) chosen: Option<&'static str>,
 }
 
 /// Scale and shift of each channel of the input, as layers of the file.
@@ -34,6 +36,10 @@ pub(super) fn finish(
     output: u32,
     mut takes: impl FnMut(&InputScale) -> bool,
 ) -> Result<Finished, ExchangeError> {
+    let (output, chosen) = match steps.maker(output).map(|step| (&step.action, step.inputs[0])) {
+        Some((Action::Choice(op), input)) => (input, Some(*op)),
+        _ => (output, None),
+    };
     let (output, head) = head(&steps, output);
     let mut same: Vec<u32> = (0..=steps.steps.len() as u32).collect();
     let uses = uses(&steps, output);
@@ -70,7 +76,9 @@ pub(super) fn finish(
                 (op, vec![(ParamKind::Weight, scale), (ParamKind::Bias, shift)])
             }
             Action::Pad(pads) => padding(shape.c, pads),
-            Action::Erf | Action::Softmax | Action::LogSoftmax => unreachable!("check refused them"),
+            Action::Erf | Action::Softmax | Action::LogSoftmax | Action::Choice(_) => {
+                unreachable!("check refused them")
+            }
         };
         values[value] = Some(network.push(&step.name, op, &inputs, params)?);
     }
@@ -79,7 +87,7 @@ pub(super) fn finish(
         let params = vec![(ParamKind::Weight, vec![0.0, 1.0]), (ParamKind::Bias, vec![0.0, 0.0])];
         network.push("two_classes", Op::Dense(Dense { units: 2, bias: true }), &[output], params)?;
     }
-    Ok(Finished { network, head, values, changed })
+    Ok(Finished { network, head, values, changed, chosen })
 }
 
 /// The logits, and what the file's last layer makes of them.
@@ -166,6 +174,7 @@ fn check(steps: &Steps, uses: &[u32]) -> Result<(), ExchangeError> {
                 Action::Erf => ("Erf", "is supported as part of the exact GELU alone"),
                 Action::Softmax => ("Softmax", "is supported as the last layer alone"),
                 Action::LogSoftmax => ("LogSoftmax", "is supported as the last layer alone"),
+                Action::Choice(op) => (op, "is supported as the last layer alone"),
                 _ => return None,
             };
             let shapes = steps.shape(step.inputs[0]).to_string();

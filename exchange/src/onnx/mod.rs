@@ -5,8 +5,9 @@
 //! | `wire`, `field`, `schema`, `tensor` | the protobuf: views of the bytes, which copy nothing |
 //! | `constant` | constants, and operators on constants alone |
 //! | `view`, `layout` | what a value of the graph is in the engine's memory |
+//! | `order` | the nodes that count, in an order in which they can run |
 //! | `steps` | layers while the graph is read |
-//! | `windows`, `dense`, `elementwise`, `shapes` | operators, a family each |
+//! | `windows`, `dense`, `elementwise`, `shapes`, `parts` | operators, a family each |
 //! | `quantized` | scales of networks in 8 bits |
 //! | `finish`, `metadata`, `read` | from all of these to a model |
 //! | `message`, `write` | from a model to a file |
@@ -20,6 +21,8 @@ mod finish;
 mod layout;
 mod message;
 mod metadata;
+mod order;
+mod parts;
 mod quantized;
 mod read;
 mod schema;

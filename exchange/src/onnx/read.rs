@@ -10,6 +10,7 @@ use super::constant::{Constant, fold};
 use super::finish::{Finished, finish};
 use super::layout::{flattened, ordered};
 use super::metadata::{Metadata, pixel_rule};
+use super::order::live_nodes;
 use super::quantized::Scales;
 use super::schema::{MAX_RANK, ModelView, Node, ValueInfo};
 use super::steps::Steps;
@@ -87,23 +88,28 @@ pub(crate) fn import(bytes: &[u8], options: &ImportOptions) -> Result<Import, Ex
     reader.batch = input.dims.as_ref().and_then(|dims| dims[0]);
     reader.steps.set_input(shape);
     reader.values.insert(input.name, Value::Image(view));
-    for node in model.nodes() {
+    let output = model.outputs().next().ok_or_else(|| damaged("the graph has no output"))?;
+    let nodes = live_nodes(&model, output.name, |bytes| reader.steps.take(bytes));
+    for node in nodes.map_err(|_| damaged("the file has more nodes than it has bytes for"))? {
         reader.run(&node);
         if reader.unsupported.len() >= MAX_LISTED {
             break;
         }
     }
-    let output = reader.output(&model)?;
+    let output = reader.output(&output)?;
     let is_bytes = input.kind == kind::UINT8;
     let mut rule = InputRule { mean_std: None, fit: metadata.fit };
     let mut input_note = None;
-    let Finished { network, head, values, changed } =
+    let Finished { network, head, values, changed, chosen } =
         finish(reader.steps, output.value, |(scale, shift)| {
             let Some((mean_std, note)) = pixel_rule(scale, shift, is_bytes) else { return false };
             (rule.mean_std, input_note) = (Some(mean_std), note);
             true
         })?;
     notes.extend(input_note);
+    if let Some(op) = chosen {
+        notes.push(format!("the graph ends in {op}, which picks classes: it is left out, as are the layers of no use without it"));
+    }
     if rule.mean_std.is_none() {
         rule.mean_std = metadata.mean_std.clone();
     }
@@ -213,7 +219,7 @@ impl<'a> Reader<'a> {
         let result = match is_known {
             true => self.apply(&call),
             false if is_supported(node.op) => Ok(Vec::new()),
-            false => Err("is not supported".to_owned()),
+            false => Err(not_supported(node)),
         };
         let made = result.unwrap_or_else(|reason| {
             let shapes = call.inputs.iter().flatten().filter_map(shape_text).collect::<Vec<_>>().join(", ");
@@ -233,7 +239,11 @@ impl<'a> Reader<'a> {
     fn apply(&mut self, call: &Call<'a, '_>) -> Result<Vec<Value<'a>>, String> {
         let node = call.node;
         if !matches!(node.domain, "" | "ai.onnx" | "com.microsoft") {
-            return Err(format!("is of the operators `{}`, which are not supported", node.domain));
+            let domain = node.domain;
+            return Err(match domain.starts_with("com.microsoft") {
+                true => OPTIMISED.to_owned(),
+                false => format!("is of the operators `{domain}`, which are not supported"),
+            });
         }
         let constants: Option<Vec<Option<Constant<'a>>>> = call
             .inputs
@@ -258,14 +268,15 @@ impl<'a> Reader<'a> {
             }
             "QuantizeLinear" => self.scales.quantize(steps, call),
             "MaxPool" | "AveragePool" => windows::pool(steps, call),
-            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" => {
+            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" | "ReduceSum" => {
                 windows::global(steps, call)
             }
             "Pad" => windows::pad(steps, call),
             "Gemm" => dense::gemm(steps, call),
             "MatMul" => dense::matmul(steps, call),
             "BatchNormalization" => elementwise::batch_norm(steps, call),
-            "Add" | "Sub" | "Mul" | "Div" | "Sum" => elementwise::arithmetic(steps, call),
+            "Add" | "Sub" | "Mul" | "Div" => elementwise::arithmetic(steps, call),
+            "Sum" => elementwise::sum(steps, call),
             "Relu" | "Sigmoid" | "Tanh" | "HardSwish" | "LeakyRelu" | "Swish" | "Gelu" | "Erf" | "Neg"
             | "Clip" | "PRelu" | "HardSigmoid" => elementwise::activation(steps, call),
             "Concat" => shapes::concat(steps, call),
@@ -275,24 +286,32 @@ impl<'a> Reader<'a> {
             "Flatten" => shapes::flatten(call),
             "Squeeze" | "Unsqueeze" => shapes::squeeze(call),
             "Transpose" => shapes::transpose(call),
-            "Softmax" | "LogSoftmax" => shapes::softmax(steps, call),
+            "Softmax" | "LogSoftmax" | "ArgMax" => shapes::softmax(steps, call),
+            "TopK" => {
+                let made = Value::Image(shapes::softmax(steps, call)?);
+                return Ok(vec![made.clone(), made]);
+            }
+            "Max" | "Min" => elementwise::bounded(steps, call),
+            "Expand" => return Ok(vec![shapes::expand(call)?]),
             "Split" => {
                 return Ok(shapes::split(steps, call)?.into_iter().map(Value::Image).collect());
             }
             "Shape" => return Ok(vec![Value::Constant(Constant::of_ints(shapes::shape(call)?))]),
-            "Cast" | "Identity" | "Dropout" | "DequantizeLinear" => return Ok(vec![shapes::same(call)?]),
-            _ => return Err("is not supported".to_owned()),
+            "Cast" => return Ok(vec![shapes::cast(steps, call)?]),
+            "Identity" | "Dropout" | "DequantizeLinear" => return Ok(vec![shapes::same(call)?]),
+            _ => return Err(not_supported(node)),
         };
         Ok(vec![Value::Image(view?)])
     }
 
     /// The flat value that the graph gives.
-    fn output(&mut self, model: &ModelView<'a>) -> Result<View, ExchangeError> {
+    fn output(&mut self, output: &ValueInfo<'a>) -> Result<View, ExchangeError> {
+        let name = output.name;
         if !self.unsupported.is_empty() {
-            let parts = std::mem::take(&mut self.unsupported);
+            let mut parts = std::mem::take(&mut self.unsupported);
+            parts.extend(no_classes(output));
             return Err(ExchangeError::Unsupported { format: Format::Onnx.name(), parts });
         }
-        let name = model.outputs().next().ok_or_else(|| damaged("the graph has no output"))?.name;
         let found = match self.values.get(name) {
             Some(Value::Image(view)) => view.clone(),
             _ => {
@@ -302,7 +321,7 @@ impl<'a> Reader<'a> {
             }
         };
         let wide = found.axes.iter().filter(|axis| size(axis) > 1).count();
-        let mut flat = Err(format!("is {}, not one number for each class", found.text()));
+        let mut flat = Err(format!("is {}, {NO_CLASSIFIER}", found.text()));
         if wide <= 1 {
             flat = flattened(&mut self.steps, name, &found)
                 .and_then(|view| ordered(&mut self.steps, name, &view));
@@ -315,10 +334,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Why an operator is none that is known here.
+fn not_supported(node: &Node<'_>) -> String {
+    let is_optimised = node.domain.starts_with("com.microsoft") || node.op.starts_with("QLinear");
+    if is_optimised { OPTIMISED } else { "is not supported" }.to_owned()
+}
+
+const OPTIMISED: &str = "is an operator that ONNX Runtime puts in when it optimises or quantises a model; import the model \
+     from before (or one that is quantised with `QuantFormat.QDQ`)";
+
 /// Whether an operator is supported at all; what it can be given is said by each.
 fn is_supported(op: &str) -> bool {
     const NAMES: &[&str] = &[
         "Add",
+        "ArgMax",
         "AveragePool",
         "BatchNormalization",
         "Cast",
@@ -331,7 +360,9 @@ fn is_supported(op: &str) -> bool {
         "DequantizeLinear",
         "Div",
         "Dropout",
+        "Equal",
         "Erf",
+        "Expand",
         "Flatten",
         "Floor",
         "Gather",
@@ -345,7 +376,9 @@ fn is_supported(op: &str) -> bool {
         "LeakyRelu",
         "LogSoftmax",
         "MatMul",
+        "Max",
         "MaxPool",
+        "Min",
         "Mul",
         "Neg",
         "PRelu",
@@ -355,6 +388,7 @@ fn is_supported(op: &str) -> bool {
         "Reciprocal",
         "ReduceMax",
         "ReduceMean",
+        "ReduceSum",
         "Relu",
         "Reshape",
         "Shape",
@@ -368,10 +402,25 @@ fn is_supported(op: &str) -> bool {
         "Sum",
         "Swish",
         "Tanh",
+        "TopK",
         "Transpose",
         "Unsqueeze",
+        "Where",
     ];
     NAMES.contains(&op)
+}
+
+const NO_CLASSIFIER: &str = "not one number for each class: the network is no classifier (but a detector, say, or a part of a network)";
+
+/// An output of the graph that says by its dimensions that it is not of classes.
+fn no_classes(output: &ValueInfo<'_>) -> Option<Unsupported> {
+    let dims = output.dims.as_deref()?;
+    let wide = dims.iter().skip(1).filter(|dim| dim.is_some_and(|dim| dim > 1)).count();
+    let one = |dim: &Option<i64>| dim.map_or("?".to_owned(), |dim| dim.to_string());
+    let shapes = dims.iter().map(one).collect::<Vec<_>>().join("x");
+    let reason = format!("is {shapes}, {NO_CLASSIFIER}");
+    let (node, op) = (output.name.to_owned(), "output".to_owned());
+    (wide > 1).then_some(Unsupported { node, op, shapes, reason })
 }
 
 /// The name of a node's weights without its last part, as PyTorch writes it, or the node's own.
@@ -389,7 +438,7 @@ const MAX_NAME: usize = 100;
 
 fn shape_text(value: &Value<'_>) -> Option<String> {
     match value {
-        Value::Image(view) => Some(view.text()),
+        Value::Image(view) | Value::Expanded(view, _) => Some(view.text()),
         Value::Constant(constant) if constant.dims.is_empty() => Some("1".to_owned()),
         Value::Constant(constant) => {
             Some(constant.dims.iter().map(usize::to_string).collect::<Vec<_>>().join("x"))

@@ -71,9 +71,9 @@ impl<'a> ModelView<'a> {
         Some(text_of(entry, field::ENTRY_VALUE))
     }
 
-    /// The graph's nodes, in the file's order, which is one in which they can run.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = Node<'a>> {
-        messages(self.graph, field::GRAPH_NODE).map(Node::read)
+    /// The messages of the graph's nodes, in the file's order.
+    pub(super) fn node_messages(&self) -> impl Iterator<Item = &'a [u8]> {
+        messages(self.graph, field::GRAPH_NODE)
     }
 
     /// The graph's constants.
@@ -106,7 +106,7 @@ impl<'a> ValueInfo<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn read(message: &'a [u8]) -> Self {
+    pub(super) fn read(message: &'a [u8]) -> Self {
         let texts = |number| messages(message, number).take(MAX_NAMES).map(text).collect();
         Node {
             name: text_of(message, field::NODE_NAME),

@@ -6,8 +6,10 @@ use ocelli_engine::graph::Op;
 use super::call::{Call, Value};
 use super::constant::{ints_of, place, slices};
 use super::layout::{flattened, ordered, selected};
+use super::parts::pixels;
 use super::schema::MAX_RANK;
 use super::steps::{Action, Steps};
+use super::tensor::kind;
 use super::view::{BATCH, View, size};
 
 /// `Reshape`.
@@ -70,10 +72,18 @@ pub(super) fn squeeze(call: &Call<'_, '_>) -> Result<View, String> {
     let rank = x.axes.len() + 1;
     let mut view = x.clone();
     if call.node.op == "Squeeze" {
-        let Some(axes) = axes else {
-            return Err("removes all dimensions of size 1, the batch among them; name its axes".to_owned());
+        let ones = || (1..rank).filter(|&place| size(&x.axes[place - 1]) == 1).collect();
+        let places: Vec<usize> = match axes {
+            Some(axes) => axes.iter().map(|&axis| place(axis, rank)).collect::<Result<_, _>>()?,
+            None if call.batch == Some(1) => {
+                return Err(
+                    "removes all dimensions of size 1, the batch of one image among them; export the model \
+                     with a batch that is left open (`dynamic_axes`, `dynamic_shapes`)"
+                        .to_owned(),
+                );
+            }
+            None => ones(),
         };
-        let places = axes.iter().map(|&axis| place(axis, rank)).collect::<Result<Vec<_>, _>>()?;
         if places.iter().any(|&place| place == 0 || size(&x.axes[place - 1]) != 1) {
             return Err("removes a dimension of another size than 1".to_owned());
         }
@@ -161,7 +171,7 @@ pub(super) fn split(steps: &mut Steps, call: &Call<'_, '_>) -> Result<Vec<View>,
     Ok(views)
 }
 
-/// `Slice` of channels.
+/// `Slice` of channels, rows or columns.
 pub(super) fn slice(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
     let x = call.image(0)?;
     let inputs = match call.opset {
@@ -171,7 +181,11 @@ pub(super) fn slice(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Stri
     let mut view = x.clone();
     for (axis, places) in slices(call.node, inputs, &x.dims())? {
         let which = axis.checked_sub(1).ok_or("takes some images of a batch")?;
-        view = selected(steps, &call.name, &view, (which, &places))?;
+        let is_pixels = size(&view.axes[which]) > 1 && view.has_pixels(&view.axes[which]);
+        view = match is_pixels && !view.has_channels(&view.axes[which]) {
+            true => pixels(steps, &call.name, &view, (which, &places))?,
+            false => selected(steps, &call.name, &view, (which, &places))?,
+        };
     }
     Ok(view)
 }
@@ -193,15 +207,21 @@ pub(super) fn gather(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Str
     Ok(view)
 }
 
-/// `Softmax` and `LogSoftmax` over the channels of one pixel.
+/// `Softmax`, `LogSoftmax`, `ArgMax` and `TopK` over the channels of one pixel.
 pub(super) fn softmax(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
     let x = call.image(0)?;
     // Before version 13 all dimensions from the axis on were one.
-    let default = if call.opset < 13 { 1 } else { -1 };
+    let is_choice = matches!(call.node.op, "ArgMax" | "TopK");
+    let joins = call.opset < 13 && !is_choice;
+    let default = match call.node.op {
+        "ArgMax" => 0,
+        _ if joins => 1,
+        _ => -1,
+    };
     let which = place(call.node.int("axis").unwrap_or(default), x.axes.len() + 1)?;
     let which = which.checked_sub(1).ok_or("is over the images of a batch")?;
     let mut others = x.axes.iter().enumerate().filter(|(index, _)| *index != which);
-    let is_whole = if call.opset < 13 {
+    let is_whole = if joins {
         x.axes[..which].iter().all(|axis| size(axis) == 1)
     } else {
         others.all(|(_, axis)| size(axis) == 1)
@@ -210,11 +230,55 @@ pub(super) fn softmax(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, St
         return Err("is not over all channels of one pixel; only the last layer can be such".to_owned());
     }
     let x = flattened(steps, &call.name, x)?;
-    let action = if call.node.op == "Softmax" { Action::Softmax } else { Action::LogSoftmax };
+    let action = match call.node.op {
+        "Softmax" => Action::Softmax,
+        "LogSoftmax" => Action::LogSoftmax,
+        _ if call.node.int("select_last_index").unwrap_or(0) != 0 || call.node.int("largest") == Some(0) => {
+            return Err("picks the last or the least of classes".to_owned());
+        }
+        "ArgMax" => Action::Choice("ArgMax"),
+        _ => Action::Choice("TopK"),
+    };
     Ok(x.with(steps.plain(&call.name, action, x.value)?))
 }
 
-/// `Cast`, `Identity`, `Dropout`: the value as it is.
+/// `Expand` of one pixel to many.
+pub(super) fn expand<'a>(call: &Call<'a, '_>) -> Result<Value<'a>, String> {
+    let x = call.image(0)?;
+    let target = call.constant(1)?.ints()?;
+    let own = x.dims();
+    if target.len() > own.len() {
+        return Err(format!("makes {} dimensions of {}", target.len(), x.text()));
+    }
+    let mut dims = own.clone();
+    for (dim, &wanted) in dims.iter_mut().rev().zip(target.iter().rev()) {
+        let is_batch = *dim == BATCH && (wanted == BATCH || Some(wanted) == call.batch);
+        match wanted {
+            _ if is_batch || wanted == 1 || wanted == *dim => {}
+            wanted if *dim == 1 && wanted > 0 && wanted != BATCH => *dim = wanted,
+            _ => return Err(format!("makes dimensions {} of {}", text(&target), x.text())),
+        }
+    }
+    Ok(if dims == own { Value::Image(x.clone()) } else { Value::Expanded(x.clone(), dims) })
+}
+
+/// `Cast`: the value as it is, where that is a number as images and classes have them.
+pub(super) fn cast<'a>(steps: &Steps, call: &Call<'a, '_>) -> Result<Value<'a>, String> {
+    let to = call.node.int("to").unwrap_or(kind::FLOAT);
+    let is_float = matches!(to, kind::FLOAT | kind::DOUBLE | kind::FLOAT16 | kind::BFLOAT16);
+    if let Some(Some(Value::Image(view))) = call.inputs.first() {
+        let is_whole = match steps.maker(view.value) {
+            None => true,
+            Some(step) => matches!(step.action, Action::Choice(_)),
+        };
+        if !is_float && !is_whole {
+            return Err(format!("cuts numbers to whole ones, of type {to}"));
+        }
+    }
+    same(call)
+}
+
+/// `Identity`, `Dropout`: the value as it is.
 pub(super) fn same<'a>(call: &Call<'a, '_>) -> Result<Value<'a>, String> {
     call.inputs.first().cloned().flatten().ok_or_else(|| "has no input".to_owned())
 }
@@ -223,6 +287,7 @@ pub(super) fn same<'a>(call: &Call<'a, '_>) -> Result<Value<'a>, String> {
 pub(super) fn shape(call: &Call<'_, '_>) -> Result<Vec<i64>, String> {
     let dims = match call.inputs.first() {
         Some(Some(Value::Image(view))) => view.dims(),
+        Some(Some(Value::Expanded(_, dims))) => dims.clone(),
         Some(Some(Value::Constant(constant))) => constant.dims.iter().map(|&dim| dim as i64).collect(),
         _ => return Err("has no input".to_owned()),
     };

@@ -23,6 +23,8 @@ pub(super) enum Action {
     Softmax,
     /// Logarithms of probabilities over the channels of one pixel.
     LogSoftmax,
+    /// Numbers of the best of the channels of one pixel, by the operator with this name.
+    Choice(&'static str),
 }
 
 /// One step.

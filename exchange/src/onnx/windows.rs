@@ -6,7 +6,7 @@ use ocelli_engine::{ParamKind, Shape};
 use super::call::Call;
 use super::layout::image;
 use super::steps::{Action, Params, Steps};
-use super::view::{View, size};
+use super::view::{View, axis, sides, size};
 
 /// A window as a node gives it.
 struct Window {
@@ -73,8 +73,11 @@ fn numbers<const N: usize>(name: &str, ints: &[i64]) -> Result<[u32; N], String>
 
 /// `Conv`.
 pub(super) fn conv(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
-    let x = image(steps, &call.name, call.image(0)?)?;
     let weight = call.constant(1)?;
+    if weight.dims.len() == 3 {
+        return super::dense::along_channels(steps, call, weight);
+    }
+    let x = image(steps, &call.name, call.image(0)?)?;
     let &[filters, inner, kh, kw] = &weight.dims[..] else {
         return Err(format!("has weights of {} dimensions; 4 are supported", weight.dims.len()));
     };
@@ -186,7 +189,7 @@ pub(super) fn pool(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Strin
 /// Most weights of a convolution that stands for a pool.
 const MAX_TAPS: usize = 1 << 17;
 
-/// `GlobalAveragePool`, `GlobalMaxPool`, and `ReduceMean` and `ReduceMax` over height and width.
+/// `GlobalAveragePool`, `GlobalMaxPool`, and `ReduceMean`, `ReduceMax` and `ReduceSum` over height and width, or one of them.
 pub(super) fn global(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
     let x = call.image(0)?;
     let rank = x.axes.len() + 1;
@@ -205,19 +208,52 @@ pub(super) fn global(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, Str
     let own = |index: &usize| reduced[index + 1];
     let pixels: usize = (0..x.axes.len()).filter(own).map(|index| size(&x.axes[index])).product();
     let only_pixels = (0..x.axes.len()).filter(own).all(|index| x.has_pixels(&x.axes[index]));
-    if reduced[0] || !only_pixels || pixels != x.shape.h as usize * x.shape.w as usize {
-        return Err("reduces other dimensions than the height and width".to_owned());
-    }
     let is_max = matches!(call.node.op, "GlobalMaxPool" | "ReduceMax");
-    let op = if is_max { Op::GlobalMaxPool } else { Op::GlobalAvgPool };
-    let y = steps.layer(&call.name, op, &[x.value], Vec::new())?;
+    let mut x = x.clone();
+    let y = if !reduced[0] && only_pixels && pixels == x.shape.h as usize * x.shape.w as usize {
+        let op = if is_max { Op::GlobalMaxPool } else { Op::GlobalAvgPool };
+        steps.layer(&call.name, op, &[x.value], Vec::new())?
+    } else {
+        x = one_side(steps, call, &x, &reduced[1..])
+            .filter(|_| !reduced[0])
+            .ok_or("reduces other dimensions than the height and width")??;
+        x.value
+    };
+    let y = match call.node.op {
+        "ReduceSum" => steps.uniform(&format!("{}.sum", call.name), y, pixels as f32, 0.0)?,
+        _ => y,
+    };
     let axes = x.axes.iter().enumerate();
     let axes = axes.filter(|(index, _)| keeps || !reduced[index + 1]);
     let axes = axes.map(|(index, axis)| if reduced[index + 1] { Vec::new() } else { axis.clone() }).collect();
     Ok(View { value: y, shape: steps.shape(y), axes })
 }
 
-/// `Pad` with zeros around images.
+/// The mean or maximum over the height or the width alone; `None` where it is of something else.
+fn one_side(
+    steps: &mut Steps,
+    call: &Call<'_, '_>,
+    x: &View,
+    reduced: &[bool],
+) -> Option<Result<View, String>> {
+    let [_, w, c] = sides(x.shape);
+    let is_row = |index: &usize| x.axes[*index] == axis(w * c, x.shape.h as usize);
+    let which = reduced.iter().position(|own| *own)?;
+    let kernel = match is_row(&which) {
+        true => [x.shape.h, 1],
+        false => [1, x.shape.w],
+    };
+    let is_one = reduced.iter().filter(|own| **own).count() == 1;
+    if !is_one || size(&x.axes[which]) != kernel[0].max(kernel[1]) as usize || !x.has_pixels(&x.axes[which]) {
+        return None;
+    }
+    let pool = Pool2d { kernel, stride: [1, 1], padding: Padding::Valid };
+    let op = if call.node.op == "ReduceMax" { Op::MaxPool2d(pool) } else { Op::AvgPool2d(pool) };
+    let made = steps.layer(&call.name, op, &[x.value], Vec::new());
+    made.map(|y| super::parts::resized(x, y, steps.shape(y))).transpose()
+}
+
+/// `Pad` with zeros around images, or channels of zeros.
 pub(super) fn pad(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String> {
     let x = call.image(0)?;
     let mode = call.node.text("mode").unwrap_or("constant");
@@ -247,6 +283,11 @@ pub(super) fn pad(steps: &mut Steps, call: &Call<'_, '_>) -> Result<View, String
     for (index, &axis) in axes.iter().enumerate() {
         let [before, after] = numbers::<2>("pads", &[pads[index], pads[axes.len() + index]])?;
         all[super::constant::place(axis, rank)?] = [before, after];
+    }
+    if let Some(padded) = super::parts::zero_channels(steps, &call.name, x, &all[1..])?
+        && all[0] == [0; 2]
+    {
+        return Ok(padded);
     }
     // The order of the image's dimensions is found by their factors: height, width and channels in any order.
     let x = super::layout::ordered(steps, &call.name, x)?;
