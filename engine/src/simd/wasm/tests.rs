@@ -5,7 +5,9 @@ use crate::calibration::Calibration;
 use crate::kernels::testing::normal;
 use crate::simd::Isa;
 use crate::zoo;
-use crate::{AdamConfig, Exec, Inference, Model, Optimizer, Precision, Quantization, Shape, TrainConfig, Trainer};
+use crate::{
+    AdamConfig, Exec, Inference, Model, Optimizer, Precision, Quantization, Shape, TrainConfig, Trainer,
+};
 
 const BATCH: usize = 3;
 const CLASSES: usize = 7;
@@ -22,7 +24,8 @@ fn networks() -> impl Iterator<Item = (&'static str, Model, Vec<f32>)> {
 
 /// Fails at the first number that differs.
 fn compare(what: &str, find: impl Fn(Isa) -> Vec<f32>) {
-    let [fast, portable] = ["simd128", "portable"].map(|name| find(Isa::by_name(name).expect("both are there")));
+    let [fast, portable] =
+        ["simd128", "portable"].map(|name| find(Isa::by_name(name).expect("both are there")));
     assert_eq!(fast.len(), portable.len(), "{what}");
     let differs = (0..fast.len()).find(|&at| fast[at].to_bits() != portable[at].to_bits());
     if let Some(at) = differs {
@@ -40,8 +43,7 @@ fn logits(model: &Model, scales: Option<&Quantization>, images: &[f32], exec: &E
 #[test]
 fn answers_have_the_bits_of_portable_code() {
     for (name, model, images) in networks() {
-        for (exact, precision) in
-            [(false, Precision::F32), (true, Precision::F32), (false, Precision::Bf16)]
+        for (exact, precision) in [(false, Precision::F32), (true, Precision::F32), (false, Precision::Bf16)]
         {
             compare(&format!("{name}, {}, exact: {exact}", precision.name()), |isa| {
                 let exec = Exec::with_isa(isa, 1).expect("one thread").exact(exact).precision(precision);
