@@ -2,6 +2,9 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
+# The program with the features that tests need, so that `cargo test` finds all of it built.
+BUILD_PROGRAM = $(CARGO) build --locked -p ocelli --test e2e
+
 .PHONY: help test format lint unit codegen test-isa test-neon test-wasm docs faults bench-once bench bench-peers peers-check conformance test-browser notebook test-mpi exchange-torch decode-compare deny soak loom miri fuzz cloud static exchange-large exchange-keras web test-web test-wheel test-clients
 
 help: ## Show the targets
@@ -60,14 +63,14 @@ conformance: ## tritonclient and schemathesis on the service (needs python3 and 
 	PYTHON=$(PYTHON) tests/conformance/run --debug
 
 test-browser: ## Every screen of the web page in Chromium (needs node, npm and Chromium, else skipped out loud)
-	$(CARGO) build --locked
+	$(BUILD_PROGRAM)
 	tests/browser/run $(CURDIR)/target/debug/ocelli
 
 web: ## Build the program inside of the pages that `export --to web` writes (needs: rustup target add wasm32-unknown-unknown)
 	web/build web/ocelli_web.wasm
 
 test-web: ## The page of `export --to web` in Chromium, with the program in the repository and a fresh one (needs node, npm, Chromium and the target wasm32-unknown-unknown, else skipped out loud)
-	$(CARGO) build --locked
+	$(BUILD_PROGRAM)
 	tests/browser/web $(CURDIR)/target/debug/ocelli
 
 notebook: ## Every cell of docs/tutorial.ipynb, with the program (needs python3 and PyPI, else skipped out loud)

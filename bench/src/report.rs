@@ -168,7 +168,7 @@ pub fn id_width(cases: &[Case]) -> usize {
 pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 4] {
     let threads =
         if probe.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", probe.threads) };
-    let peak = |peak: &crate::Peak| format!("{} {:.1}", peak.isa, peak.flops_per_second / 1e9);
+    let peak = |peak: &crate::Peak| format!("{} {}", peak.isa, three_digits(peak.flops_per_second / 1e9));
     let peaks = |numbers: Numbers| {
         let own = probe.peaks.iter().filter(|peak| peak.precision == numbers);
         own.map(peak).collect::<Vec<String>>().join(", ")
@@ -180,8 +180,8 @@ pub fn probe_lines(probe: &Probe) -> [(&'static str, String); 4] {
     let levels: Vec<String> = probe.levels.iter().map(level).collect();
     [
         ("peak", format!("{} GFLOP/s on registers, {threads}", peaks(Numbers::F32))),
-        ("bf16", format!("{} GFLOP/s on registers", peaks(Numbers::Bf16))),
-        ("int8", format!("{} GOP/s on registers", peaks(Numbers::Int8))),
+        ("bf16", format!("{} GFLOP/s", peaks(Numbers::Bf16))),
+        ("int8", format!("{} GOP/s", peaks(Numbers::Int8))),
         ("reads", format!("{} GB/s, {threads}", levels.join(", "))),
     ]
 }
@@ -238,6 +238,31 @@ mod tests {
         }
         let (head, text) = (header(width), row(&table[0]).text("", width));
         assert_eq!(head.len(), text.len(), "\n{head}\n{text}");
+    }
+
+    #[test]
+    fn all_units_of_a_processor_fit_a_terminal() {
+        use Numbers::{Bf16, F32, Int8};
+        let units = [
+            (F32, &["avx512", "avx2", "portable"][..]),
+            (Bf16, &["amx-bf16", "avx512-bf16", "avx2-f32-bf16", "portable-f32-bf16"]),
+            (Int8, &["amx-int8", "avx512-vnni", "avx-vnni", "avx2-int8", "portable-int8"]),
+        ];
+        let peaks_of = |(precision, names): &(Numbers, &[&'static str])| {
+            let peak = |isa| Peak { isa, precision: *precision, flops_per_second: 12_345.6e9 };
+            names.iter().map(|&isa| peak(isa)).collect::<Vec<_>>()
+        };
+        let level = LevelRead {
+            level: Level::L2,
+            capacity: Some(1280 << 10),
+            working_set: 1,
+            bytes_per_second: 1234e9,
+        };
+        let levels = vec![level; 4];
+        let probe = Probe { threads: 128, peaks: units.iter().flat_map(peaks_of).collect(), levels };
+        for (label, text) in probe_lines(&probe) {
+            assert!(format!("{label:<9}{text}").chars().count() <= 110, "{label} {text}");
+        }
     }
 
     #[test]

@@ -143,7 +143,8 @@ def environment(venv: Path, requirements: Path) -> Path:
 def binary(args: argparse.Namespace) -> Path:
     if args.binary:
         return args.binary.resolve()
-    profile = [] if args.debug else ["--release"]
+    # For the development profile as the Makefile does: with the features of the tests, so that nothing is built twice.
+    profile = ["-p", "ocelli", "--test", "e2e"] if args.debug else ["--release"]
     subprocess.run([os.environ.get("CARGO", "cargo"), "build", "--locked", *profile], cwd=ROOT, check=True)
     return TARGET / ("debug" if args.debug else "release") / "ocelli"
 
