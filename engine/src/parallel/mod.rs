@@ -11,6 +11,7 @@
 #[allow(unsafe_code, reason = "threads write disjoint channels of one output")]
 mod columns;
 mod event;
+mod place;
 mod pool;
 #[allow(
     unsafe_code,

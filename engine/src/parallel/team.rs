@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use super::place;
 use super::pool::{Pool, run_waiting_job};
 use super::region::{Cuts, Pieces, Region};
 use super::spin::{SPIN, Spin};
@@ -17,6 +18,9 @@ const LOOK: Duration = Duration::from_micros(10);
 /// Jobs that one thread hands to the pool for its helpers; more are handed over by the helpers themselves. Each costs up to
 /// 2 us, and a helper that has to wake up takes 30 to 50 us before it can hand on others.
 const FAN_OUT: usize = 8;
+
+/// In place of a processor where the system does not say.
+const NOWHERE: usize = usize::MAX;
 
 /// What helpers do between two passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub(super) struct Team {
     present: AtomicUsize,
     /// Whether a thread of the pool is one of them.
     helping: Box<[AtomicBool]>,
+    /// The processor on which the pass was when its last region was opened.
+    processor: AtomicUsize,
+    /// Whether the last helper that came was woken on that processor.
+    woke_together: AtomicBool,
 }
 
 /// Ends a pass.
@@ -58,14 +66,21 @@ impl Team {
             asked: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             helping: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            processor: AtomicUsize::new(NOWHERE),
+            woke_together: AtomicBool::new(false),
         }
     }
 
     /// Begins a pass whose regions may have up to `helpers` helpers; `None` in a pass of this team.
     pub(super) fn begin(self: &Arc<Self>, helpers: usize) -> Option<Pass<'_>> {
         self.wanted.compare_exchange(0, helpers, Relaxed, Relaxed).ok()?;
+        self.processor.store(place::processor().unwrap_or(NOWHERE), Relaxed);
         // One may wake up while this thread is on its way to the first region.
-        self.ask_up_to(helpers.min(1));
+        let asks = self.ask_up_to(helpers.min(1));
+        if asks && self.woke_together.load(Relaxed) {
+            // It waits for this very processor, for up to a time slice, and moves away as soon as it has it.
+            thread::yield_now();
+        }
         Some(Pass(self))
     }
 
@@ -81,7 +96,10 @@ impl Team {
         pieces: Pieces<C>,
         f: impl Fn(usize, C::Piece) + Sync,
     ) {
-        self.region.share(helpers, pieces, f, || self.ask_up_to(helpers));
+        self.region.share(helpers, pieces, f, || {
+            self.processor.store(place::processor().unwrap_or(NOWHERE), Relaxed);
+            self.ask_up_to(helpers);
+        });
     }
 
     /// Number of regions that were opened to helpers.
@@ -90,13 +108,15 @@ impl Team {
         self.region.generation()
     }
 
-    /// Asks for helpers until there are `helpers`.
-    fn ask_up_to(self: &Arc<Self>, helpers: usize) {
+    /// Asks for helpers until there are `helpers`, and says whether there were fewer.
+    fn ask_up_to(self: &Arc<Self>, helpers: usize) -> bool {
         // Most regions find all of them: a load leaves the counter in the caches of all who look.
-        if self.asked.load(SeqCst) < helpers {
-            let asked = self.asked.fetch_max(helpers, SeqCst);
-            self.ask(helpers.saturating_sub(asked));
+        if self.asked.load(SeqCst) >= helpers {
+            return false;
         }
+        let asked = self.asked.fetch_max(helpers, SeqCst);
+        self.ask(helpers.saturating_sub(asked));
+        asked < helpers
     }
 
     /// Counts `count` helpers as gone. A region that opened just before may have counted on them: either its caller saw
@@ -139,6 +159,8 @@ impl Team {
 
     /// Takes part in regions until there are none for a while.
     fn serve(&self, index: usize) {
+        let mut has_moved = self.move_apart();
+        self.woke_together.store(has_moved, Relaxed);
         let (mut seen, mut spin, mut next_look) = (0, Spin::new(), LOOK);
         while self.wait == Wait::Spin || self.wanted() > 0 {
             if self.region.help(&mut seen, index) {
@@ -155,6 +177,8 @@ impl Team {
             next_look = idle + LOOK;
             if self.may_look() && run_waiting_job() {
                 (spin, next_look) = (Spin::new(), LOOK);
+            } else if !has_moved && self.move_apart() {
+                has_moved = true;
             } else if self.region.is_busy() {
                 // Nothing is left in the region: its caller still computes, or it waits for this very core. To lend the
                 // core between regions as well gives it to other processes for whole time slices: training was up to 1.7
@@ -162,6 +186,15 @@ impl Team {
                 thread::yield_now();
             }
         }
+    }
+
+    /// Moves a helper that is on the processor of the pass to another one, where it can be of use, and says whether it did.
+    ///
+    /// Schedulers wake a thread where it last ran or where the one is that wakes it, and some, of virtual machines that
+    /// give back processors, leave both there for 20 ms while another processor is idle: longer than most passes.
+    fn move_apart(&self) -> bool {
+        let processor = self.processor.load(Relaxed);
+        processor != NOWHERE && place::processor() == Some(processor) && place::move_from(processor)
     }
 
     /// Whether what a helper finds in the pool is no helper of its own team that another thread is about to take.
