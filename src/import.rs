@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_common::text::{printable, thousands};
 use ocelli_engine::model_file::version_id;
+use ocelli_engine::{Isa, Precision};
 use ocelli_pipeline::{
     BuiltIn, Fit, ImportReport, ImportSettings, Need, Normalization, PipelineError, Source, import_model,
     open_model, read_labels,
@@ -112,6 +113,10 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<(), Failure> {
     }
     print(&report, out)?;
     out.line(format_args!("written to {}", target.display()))?;
+    if Precision::Auto.resolve(Isa::best()?) == Precision::Bf16 {
+        // Whoever compares with the other program should not take the rounding for a mistake.
+        out.say("to compare with the program that wrote it: --precision f32, as bf16 is the default on this processor");
+    }
     out.say(format_args!("try it: ocelli predict -m {} IMAGE...", target.display()));
     out.say(format_args!("measure it: ocelli evaluate {} DATA", target.display()));
     Ok(())
