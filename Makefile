@@ -24,7 +24,7 @@ docs: ## Documentation builds without a warning
 
 unit: ## All tests; those of kernels on every instruction set of this machine
 	$(CARGO) test --workspace --locked --doc
-	$(CARGO) test --workspace --locked --tests
+	$(CARGO) test --workspace --locked --tests --no-fail-fast
 
 codegen: ## The inner loops of the kernels in the code that ships: nothing spilled, nothing called
 	OCELLI_REQUIRE_CODEGEN=1 $(CARGO) test --release --locked -p ocelli-engine --test codegen

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use super::place;
+use super::place::{move_from, processor};
 use super::pool::{Pool, run_waiting_job};
 use super::region::{Cuts, Pieces, Region};
 use super::spin::{SPIN, Spin};
@@ -74,7 +74,7 @@ impl Team {
     /// Begins a pass whose regions may have up to `helpers` helpers; `None` in a pass of this team.
     pub(super) fn begin(self: &Arc<Self>, helpers: usize) -> Option<Pass<'_>> {
         self.wanted.compare_exchange(0, helpers, Relaxed, Relaxed).ok()?;
-        self.processor.store(place::processor().unwrap_or(NOWHERE), Relaxed);
+        self.processor.store(processor().unwrap_or(NOWHERE), Relaxed);
         // One may wake up while this thread is on its way to the first region.
         let asks = self.ask_up_to(helpers.min(1));
         if asks && self.woke_together.load(Relaxed) {
@@ -97,7 +97,7 @@ impl Team {
         f: impl Fn(usize, C::Piece) + Sync,
     ) {
         self.region.share(helpers, pieces, f, || {
-            self.processor.store(place::processor().unwrap_or(NOWHERE), Relaxed);
+            self.processor.store(processor().unwrap_or(NOWHERE), Relaxed);
             self.ask_up_to(helpers);
         });
     }
@@ -193,8 +193,8 @@ impl Team {
     /// Schedulers wake a thread where it last ran or where the one is that wakes it, and some, of virtual machines that
     /// give back processors, leave both there for 20 ms while another processor is idle: longer than most passes.
     fn move_apart(&self) -> bool {
-        let processor = self.processor.load(Relaxed);
-        processor != NOWHERE && place::processor() == Some(processor) && place::move_from(processor)
+        let of_pass = self.processor.load(Relaxed);
+        of_pass != NOWHERE && processor() == Some(of_pass) && move_from(of_pass)
     }
 
     /// Whether what a helper finds in the pool is no helper of its own team that another thread is about to take.
