@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ocelli_engine::graph::{Graph, Op};
-use ocelli_engine::{Model, ParamKind, Shape};
+use ocelli_engine::{EngineError, Model, ParamKind, Shape};
 
 use crate::error::ExchangeError;
 
@@ -64,13 +64,21 @@ impl Network {
     /// The model.
     ///
     /// # Errors
-    /// [`ExchangeError::Engine`] for what is no network: a layer that nobody reads, logits that are not flat, and so on.
+    /// [`ExchangeError::Engine`] for what is no network: a layer that nobody reads, logits that are not flat, a weight that is
+    /// no finite number, and so on.
     pub(crate) fn finish(self) -> Result<Model, ExchangeError> {
         let Network { graph, mut params, .. } = self;
         let mut model = Model::zeros(graph)?;
         for entry in model.layout().entries().to_vec() {
             let values = params.remove(&(entry.node(), entry.kind.suffix()));
             let values = values.expect("push checked that all are there");
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let layer = &model.graph().nodes[entry.node()].name;
+                let reason = format!(
+                    "a weight of layer `{layer}` is {value}: the file is damaged, or training failed"
+                );
+                return Err(EngineError::Config(reason).into());
+            }
             model.params_mut()[entry.range()].copy_from_slice(&values);
         }
         Ok(model)

@@ -183,7 +183,7 @@ fn with_constant(
     let (ones, zeros) = (vec![1.0; values.len()], vec![0.0; values.len()]);
     let negated = || values.iter().map(|value| -value).collect::<Vec<f32>>();
     let y = match (call.node.op, is_first) {
-        ("Add", _) => steps.affine(name, x.value, ones, values)?,
+        ("Add" | "Sum", _) => steps.affine(name, x.value, ones, values)?,
         ("Sub", false) => steps.affine(name, x.value, ones, negated())?,
         ("Sub", true) => steps.affine(name, x.value, vec![-1.0; values.len()], values)?,
         ("Mul", _) => steps.affine(name, x.value, values, zeros)?,
